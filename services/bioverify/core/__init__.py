@@ -1,0 +1,1 @@
+"""Plain values and arithmetic: tasks, answers, outcomes, recipes, rewards. No I/O, no gRPC, no torch."""

@@ -1,0 +1,38 @@
+"""One identity per gene: symbols, aliases and accession numbers resolved to the current symbol.
+
+Outdated symbols are common in screens (AARS for AARS1, H2AFZ for H2AZ1). rbio gave them random vectors; here they are
+resolved, and what stays unknown or ambiguous is "not applicable", never a number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bioverify.core.outcomes import NotApplicable
+
+
+@dataclass(frozen=True)
+class GeneResolver:
+    """``current``: upper-cased current symbol → symbol. ``other_names``: upper-cased alias or id → current symbols."""
+
+    current: Mapping[str, str]
+    other_names: Mapping[str, tuple[str, ...]]
+
+    def resolve(self, name: str) -> str | NotApplicable:
+        """The current symbol, or why there is none: ``unknown_gene`` or ``ambiguous_gene`` with the candidates.
+
+        A current symbol wins over another gene's alias. Mitochondrial names are known with and without ``MT-``.
+        """
+        key = name.strip().upper()
+        if key in self.current:
+            return self.current[key]
+        candidates = self.other_names.get(key, ())
+        if not candidates and key.startswith("MT-"):
+            without_prefix = key.removeprefix("MT-")
+            candidates = (self.current[without_prefix],) if without_prefix in self.current else ()
+        if len(candidates) == 1:
+            return candidates[0]
+        if candidates:
+            return NotApplicable("ambiguous_gene", f"{name} may be {' or '.join(candidates)}.")
+        return NotApplicable("unknown_gene", f"{name} is no known human gene symbol, alias or id.")

@@ -1,0 +1,50 @@
+"""What a verifier holds to be true of one item: a score, nothing to say, or a fault. A fault is never a number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One sentence that a person can read, where it comes from, and whether the measurement is simulated."""
+
+    text: str
+    source: str = ""
+    simulated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """``value`` and ``belief`` in [0, 1]; belief is P("yes") or P("increase"), whatever the answer was."""
+
+    value: float
+    components: Mapping[str, float] = field(default_factory=dict)
+    evidence: tuple[Evidence, ...] = ()
+    belief: float | None = None
+
+    def __post_init__(self) -> None:
+        # NaN fails both comparisons' negation, so it is refused as well.
+        if not 0.0 <= self.value <= 1.0 or (self.belief is not None and not 0.0 <= self.belief <= 1.0):
+            raise ValueError(f"a score lies in [0, 1], not value={self.value!r}, belief={self.belief!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class NotApplicable:
+    """A permanent fact of the artifact: gene unknown, pair not measured. ``reason`` is a stable word."""
+
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A fault: no statement about the item. ``reason`` is a stable word; never cached."""
+
+    reason: str
+    detail: str
+    retryable: bool
+
+
+Outcome = Scored | NotApplicable | Failed

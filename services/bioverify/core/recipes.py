@@ -1,0 +1,103 @@
+"""Reward mixtures: which verifiers, with which weights, over which sources of prompts.
+
+reward = Σ weight × value over the recipe's common terms and those of the item's source. Sources carry the share of
+training prompts drawn from each, so both forms that rbio's texts describe can be said: one verifier per prompt with
+sources mixed by share, and a weighted sum of verifiers on one prompt.
+"""
+
+from __future__ import annotations
+
+import math
+from enum import StrEnum
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from bioverify.core.answers import ParseMode
+from bioverify.core.completions import PromptForm
+from bioverify.core.tasks import TaskKind
+
+
+class Requirement(StrEnum):
+    REQUIRED = "required"
+    """Without a score the item is unscorable."""
+    OPTIONAL = "optional"
+    """Without a score for one member, the term is dropped for the whole group."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Term(_Strict):
+    """One summand: weight × the verifier's value, or × one of its components."""
+
+    verifier: Annotated[str, Field(min_length=1)]
+    component: str = ""
+    weight: Annotated[float, Field(allow_inf_nan=False)]
+    requirement: Requirement
+
+    @property
+    def label(self) -> str:
+        """Name of the term in tables and logs: the verifier, or verifier.component."""
+        return f"{self.verifier}.{self.component}" if self.component else self.verifier
+
+
+class Source(_Strict):
+    """Where prompts come from, and the terms that score them beside the recipe's common ones."""
+
+    name: Annotated[str, Field(min_length=1)]
+    share: Annotated[float, Field(gt=0, le=1)]
+    task_kind: TaskKind
+    prompt_form: PromptForm = PromptForm.ANSWER
+    terms: tuple[Term, ...]
+
+
+class Recipe(_Strict):
+    """A reward mixture. Shares of the sources add up to 1."""
+
+    name: Annotated[str, Field(min_length=1)]
+    description: str = ""
+    parse_mode: ParseMode = ParseMode.WHOLE_WORDS
+    terms: tuple[Term, ...] = ()
+    sources: tuple[Source, ...] = ()
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        if not self.terms and not any(source.terms for source in self.sources):
+            raise ValueError("a recipe needs at least one term")
+        names = [source.name for source in self.sources]
+        if len(set(names)) != len(names):
+            raise ValueError(f"two sources have the same name: {', '.join(sorted(names))}")
+        if self.sources and not math.isclose(sum(source.share for source in self.sources), 1.0, abs_tol=1e-6):
+            raise ValueError(f"the shares of the sources add up to {sum(s.share for s in self.sources):g}, not 1")
+        for source in self.sources:
+            labels = [term.label for term in (*self.terms, *source.terms)]
+            if len(set(labels)) != len(labels):
+                raise ValueError(f"sources.{source.name}: a term stands twice: {', '.join(labels)}")
+        return self
+
+    @property
+    def verifiers(self) -> tuple[str, ...]:
+        """The names of all verifiers it asks, each once, in order."""
+        terms = [*self.terms, *(term for source in self.sources for term in source.terms)]
+        return tuple(dict.fromkeys(term.verifier for term in terms))
+
+    def terms_for(self, source_name: str, task_kind: TaskKind | None) -> tuple[Term, ...] | None:
+        """The terms that score an item; None where no source of the recipe asks this kind of question.
+
+        Without a source name, every source that asks this kind of question contributes (a term that several share
+        counts once): r = Σ_j r_j over the verifiers that apply. Raises KeyError for an unknown source name.
+        """
+        if source_name:
+            for source in self.sources:
+                if source.name == source_name:
+                    return (*self.terms, *source.terms)
+            raise KeyError(source_name)
+        if not self.sources:
+            return self.terms
+        matching = [source for source in self.sources if source.task_kind == task_kind]
+        if not matching:
+            return None
+        by_label = {term.label: term for source in matching for term in source.terms}
+        return (*self.terms, *by_label.values())

@@ -1,0 +1,118 @@
+"""The door that every verifier is written through: plain items in, plain outcomes out.
+
+A verifier is a class with a `Description` and a `score` method. Hosting, limits, metrics and the mapping of errors
+live in `bioverify.runtime`, once.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from bioverify.core.answers import Answer, AnswerProblem, ParseMode
+from bioverify.core.completions import PromptForm
+from bioverify.core.outcomes import Evidence, NotApplicable, Outcome, Scored
+from bioverify.core.tasks import Task, TaskKind
+
+
+class Reads(enum.Flag):
+    """The fields of an item that a verifier's result depends on; they make its cache key."""
+
+    TASK = enum.auto()
+    ANSWER = enum.auto()
+    COMPLETION = enum.auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One completion, read once. Fields that the verifier does not read may be empty.
+
+    ``task`` is None where the question has no known form. ``answer`` is None where the question has no yes or no.
+    """
+
+    task: Task | None
+    answer: Answer | None = None
+    completion: str = ""
+    parse_mode: ParseMode = ParseMode.WHOLE_WORDS
+    prompt_form: PromptForm = PromptForm.ANSWER
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactIdentity:
+    """The versioned input that a verifier opened. ``digest`` is "sha256:" and 64 hexadecimal digits."""
+
+    name: str
+    digest: str
+    license: str
+    sources: tuple[str, ...]
+    simulated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """Who a verifier is. ``parameters`` are whatever else changes its results; they enter the fingerprint."""
+
+    name: str
+    version: str
+    summary: str
+    task_kinds: tuple[TaskKind, ...]
+    reads: Reads
+    holds_belief: bool
+    components: Mapping[str, str]
+    artifacts: tuple[ArtifactIdentity, ...] = ()
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes whenever a result may change: hash of name, code version, artifact digests and parameters."""
+        identity = [self.name, self.version, [a.digest for a in self.artifacts], dict(sorted(self.parameters.items()))]
+        return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:32]
+
+
+class Verifier(Protocol):
+    """Deterministic and safe to ask twice. `score` may be called from any one thread at a time."""
+
+    @property
+    def description(self) -> Description: ...
+
+    def score(self, items: Sequence[Item], *, with_evidence: bool = True) -> list[Outcome]:
+        """One outcome per item, in order. Bad items give outcomes, not exceptions."""
+        ...
+
+    def canary(self) -> tuple[Item, Outcome]:
+        """An item and the outcome that it must have, taken from the artifact itself."""
+        ...
+
+
+UNRECOGNISED_QUESTION = NotApplicable(
+    "unrecognised_question", "The item has no task, and its prompt asks no question of a known form."
+)
+
+
+def unsupported_task(task: Task | None, supported: Sequence[TaskKind]) -> NotApplicable | None:
+    """Why a verifier of ``supported`` kinds has nothing to say of ``task``; None where it has."""
+    if task is None:
+        return UNRECOGNISED_QUESTION
+    if task.kind not in supported:
+        kinds = ", ".join(supported)
+        return NotApplicable("other_task_kind", f"The question is about {task.kind}; this verifier answers {kinds}.")
+    return None
+
+
+def score_by_belief(
+    belief: float, answer: Answer | None, evidence: tuple[Evidence, ...], components: Mapping[str, float]
+) -> Scored:
+    """The answer term of the published reward: p for "yes", 1 − p for "no", 0 for no answer.
+
+    Why there is no answer is kept as a component ``no_answer.<problem>`` = 1.
+    """
+    if answer is True:
+        return Scored(belief, components, evidence, belief)
+    if answer is False:
+        return Scored(1.0 - belief, components, evidence, belief)
+    problem = answer if isinstance(answer, AnswerProblem) else AnswerProblem.NO_ANSWER_WORD
+    return Scored(0.0, {**components, f"no_answer.{problem}": 1.0}, evidence, belief)

@@ -1,0 +1,78 @@
+"""Outcomes and descriptions on the wire."""
+
+from __future__ import annotations
+
+from bioverify.core.outcomes import Evidence, Failed, NotApplicable, Outcome, Scored
+from bioverify.core.verifier import Description
+from bioverify.v1 import types_pb2, verifier_pb2
+from bioverify.wire.tasks import TASK_KINDS, reads_to_wire
+
+
+def outcome_to_wire(item_id: str, outcome: Outcome) -> types_pb2.Outcome:
+    match outcome:
+        case Scored(value, components, evidence, belief):
+            scored = types_pb2.Scored(
+                value=value,
+                components=components,
+                evidence=[types_pb2.Evidence(text=e.text, source=e.source, simulated=e.simulated) for e in evidence],
+                belief=belief,
+            )
+            return types_pb2.Outcome(item_id=item_id, scored=scored)
+        case NotApplicable(reason, detail):
+            return types_pb2.Outcome(
+                item_id=item_id, not_applicable=types_pb2.NotApplicable(reason=reason, detail=detail)
+            )
+        case Failed():
+            return types_pb2.Outcome(item_id=item_id, failure=failure_to_wire(outcome))
+
+
+def outcome_from_wire(message: types_pb2.Outcome) -> Outcome:
+    """The outcome. Raises ValueError where the message holds none, or a value outside [0, 1]."""
+    kind = message.WhichOneof("result")
+    if kind == "scored":
+        scored = message.scored
+        return Scored(
+            scored.value,
+            dict(scored.components),
+            tuple(Evidence(e.text, e.source, e.simulated) for e in scored.evidence),
+            scored.belief if scored.HasField("belief") else None,
+        )
+    if kind == "not_applicable":
+        return NotApplicable(message.not_applicable.reason, message.not_applicable.detail)
+    if kind == "failure":
+        return failure_from_wire(message.failure)
+    raise ValueError(f"the outcome of item {message.item_id!r} holds no result")
+
+
+def failure_to_wire(failure: Failed) -> types_pb2.Failure:
+    return types_pb2.Failure(reason=failure.reason, detail=failure.detail, retryable=failure.retryable)
+
+
+def failure_from_wire(message: types_pb2.Failure) -> Failed:
+    return Failed(message.reason, message.detail, message.retryable)
+
+
+def description_to_wire(description: Description, limits: verifier_pb2.Limits) -> verifier_pb2.DescribeResponse:
+    return verifier_pb2.DescribeResponse(
+        name=description.name,
+        version=description.version,
+        fingerprint=description.fingerprint,
+        task_kinds=[TASK_KINDS[kind] for kind in description.task_kinds],
+        reads=reads_to_wire(description.reads),
+        deterministic=True,
+        idempotent=True,
+        holds_belief=description.holds_belief,
+        limits=limits,
+        artifacts=[
+            verifier_pb2.Artifact(
+                name=artifact.name,
+                digest=artifact.digest,
+                simulated=artifact.simulated,
+                license=artifact.license,
+                sources=artifact.sources,
+            )
+            for artifact in description.artifacts
+        ],
+        components=description.components,
+        summary=description.summary,
+    )

@@ -1,0 +1,157 @@
+"""Tasks, answers and items on the wire.
+
+An item may arrive bare: then its task is read off the last user turn, the prompt form off the system turn and the
+answer off the completion. That reading happens in one place, here, whoever asks.
+"""
+
+from __future__ import annotations
+
+from bioverify.core.answers import Answer, AnswerProblem, ParseMode, parse_answer
+from bioverify.core.completions import PromptForm
+from bioverify.core.tasks import (
+    CoExpression,
+    DifferentialExpression,
+    DirectionOfChange,
+    GeneAnnotation,
+    Task,
+    TaskKind,
+    canonical_cell_line,
+    parse_task,
+)
+from bioverify.core.verifier import Item, Reads
+from bioverify.v1 import types_pb2, verifier_pb2
+
+TASK_KINDS = {
+    TaskKind.DIFFERENTIAL_EXPRESSION: types_pb2.TASK_KIND_DIFFERENTIAL_EXPRESSION,
+    TaskKind.DIRECTION_OF_CHANGE: types_pb2.TASK_KIND_DIRECTION_OF_CHANGE,
+    TaskKind.CO_EXPRESSION: types_pb2.TASK_KIND_CO_EXPRESSION,
+    TaskKind.GENE_ANNOTATION: types_pb2.TASK_KIND_GENE_ANNOTATION,
+}
+PARSE_MODES = {
+    ParseMode.WHOLE_WORDS: types_pb2.PARSE_MODE_WHOLE_WORDS,
+    ParseMode.RBIO_DEMO: types_pb2.PARSE_MODE_RBIO_DEMO,
+}
+PROMPT_FORMS = {
+    PromptForm.ANSWER: types_pb2.PROMPT_FORM_ANSWER,
+    PromptForm.GENE_INFO: types_pb2.PROMPT_FORM_GENE_INFO,
+}
+ANSWER_PROBLEMS = {
+    AnswerProblem.EMPTY_COMPLETION: types_pb2.ANSWER_PROBLEM_EMPTY_COMPLETION,
+    AnswerProblem.NO_ANSWER_BLOCK: types_pb2.ANSWER_PROBLEM_NO_ANSWER_BLOCK,
+    AnswerProblem.SEVERAL_ANSWER_BLOCKS: types_pb2.ANSWER_PROBLEM_SEVERAL_ANSWER_BLOCKS,
+    AnswerProblem.NO_ANSWER_WORD: types_pb2.ANSWER_PROBLEM_NO_ANSWER_WORD,
+    AnswerProblem.BOTH_ANSWER_WORDS: types_pb2.ANSWER_PROBLEM_BOTH_ANSWER_WORDS,
+}
+READ_FIELDS = {
+    Reads.TASK: verifier_pb2.READ_FIELD_TASK,
+    Reads.ANSWER: verifier_pb2.READ_FIELD_ANSWER,
+    Reads.COMPLETION: verifier_pb2.READ_FIELD_COMPLETION,
+}
+_TASK_KIND_OF = {number: kind for kind, number in TASK_KINDS.items()}
+_PARSE_MODE_OF = {number: mode for mode, number in PARSE_MODES.items()}
+_PROMPT_FORM_OF = {number: form for form, number in PROMPT_FORMS.items()}
+_PROBLEM_OF = {number: problem for problem, number in ANSWER_PROBLEMS.items()}
+_READ_FIELD_OF = {number: field for field, number in READ_FIELDS.items()}
+
+
+def task_kind_from_wire(number: types_pb2.TaskKind.ValueType) -> TaskKind:
+    return _TASK_KIND_OF[number]
+
+
+def parse_mode_from_wire(number: types_pb2.ParseMode.ValueType) -> ParseMode:
+    return _PARSE_MODE_OF.get(number, ParseMode.WHOLE_WORDS)
+
+
+def prompt_form_from_wire(number: types_pb2.PromptForm.ValueType) -> PromptForm:
+    return _PROMPT_FORM_OF.get(number, PromptForm.ANSWER)
+
+
+def reads_to_wire(reads: Reads) -> list[verifier_pb2.ReadField.ValueType]:
+    return [READ_FIELDS[field] for field in reads]
+
+
+def reads_from_wire(numbers: list[verifier_pb2.ReadField.ValueType]) -> Reads:
+    reads = Reads(0)
+    for number in numbers:
+        reads |= _READ_FIELD_OF[number]
+    return reads
+
+
+def task_to_wire(task: Task) -> types_pb2.Task:
+    match task:
+        case DifferentialExpression(perturbation, measured_gene, cell_line):
+            return types_pb2.Task(
+                differential_expression=types_pb2.DifferentialExpression(
+                    perturbation=perturbation, measured_gene=measured_gene, cell_line=cell_line
+                )
+            )
+        case DirectionOfChange(perturbation, measured_gene, cell_line):
+            return types_pb2.Task(
+                direction_of_change=types_pb2.DirectionOfChange(
+                    perturbation=perturbation, measured_gene=measured_gene, cell_line=cell_line
+                )
+            )
+        case CoExpression(gene_a, gene_b):
+            return types_pb2.Task(co_expression=types_pb2.CoExpression(gene_a=gene_a, gene_b=gene_b))
+        case GeneAnnotation(genes):
+            return types_pb2.Task(gene_annotation=types_pb2.GeneAnnotation(genes=genes))
+
+
+def task_from_wire(message: types_pb2.Task) -> Task:
+    """The task, its cell line in canonical spelling. Raises ValueError where the message holds no kind."""
+    kind = message.WhichOneof("kind")
+    if kind == "differential_expression":
+        de = message.differential_expression
+        return DifferentialExpression(de.perturbation, de.measured_gene, canonical_cell_line(de.cell_line))
+    if kind == "direction_of_change":
+        direction = message.direction_of_change
+        return DirectionOfChange(
+            direction.perturbation, direction.measured_gene, canonical_cell_line(direction.cell_line)
+        )
+    if kind == "co_expression":
+        return CoExpression(message.co_expression.gene_a, message.co_expression.gene_b)
+    if kind == "gene_annotation":
+        return GeneAnnotation(tuple(message.gene_annotation.genes))
+    raise ValueError("the task names no kind")
+
+
+def answer_to_wire(answer: Answer) -> types_pb2.Answer:
+    if isinstance(answer, AnswerProblem):
+        return types_pb2.Answer(problem=ANSWER_PROBLEMS[answer])
+    return types_pb2.Answer(affirms=answer)
+
+
+def answer_from_wire(message: types_pb2.Answer) -> Answer:
+    if message.WhichOneof("reading") == "affirms":
+        return message.affirms
+    return _PROBLEM_OF.get(message.problem, AnswerProblem.NO_ANSWER_WORD)
+
+
+def read_task(message: types_pb2.Item) -> Task | None:
+    """The item's task: as given, else read off the last user turn; None where that asks nothing known."""
+    if message.HasField("task"):
+        return task_from_wire(message.task)
+    for turn in reversed(message.prompt):
+        if turn.role == "user":
+            return parse_task(turn.content)
+    return None
+
+
+def read_prompt_form(message: types_pb2.Item) -> PromptForm:
+    """What the prompt asks the model to write: as given, else read off the system turn."""
+    if message.prompt_form:
+        return prompt_form_from_wire(message.prompt_form)
+    asks_for_gene_info = any(turn.role == "system" and "<gene_info>" in turn.content for turn in message.prompt)
+    return PromptForm.GENE_INFO if asks_for_gene_info else PromptForm.ANSWER
+
+
+def read_item(message: types_pb2.Item, mode: ParseMode, reads: Reads) -> Item:
+    """The item as core sees it; only what ``reads`` names is parsed."""
+    task = read_task(message)
+    answer: Answer | None = None
+    if Reads.ANSWER in reads and not isinstance(task, GeneAnnotation):
+        if message.HasField("answer"):
+            answer = answer_from_wire(message.answer)
+        else:
+            answer = parse_answer(message.completion, task.kind if task else None, mode)
+    return Item(task, answer, message.completion, mode, read_prompt_form(message))
