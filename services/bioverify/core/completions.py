@@ -100,13 +100,14 @@ def _count_words(text: str) -> int:
 
 
 def form_checks(
-    completion: str, form: PromptForm = PromptForm.ANSWER, *, answer_may_touch_think: bool = True
+    completion: str, form: PromptForm = PromptForm.ANSWER, *, as_published: bool = False
 ) -> dict[str, float]:
     """The eleven published checks by name, each in [0, 1]; their mean is the format score.
 
     For ``PromptForm.GENE_INFO`` the last check is replaced by the five on gene_info blocks, and gene_info counts as a
-    tag. ``answer_may_touch_think=False`` keeps a quirk of the published code: an answer that follows ``</think>``
-    without a space does not count as coming after it.
+    tag. ``as_published`` keeps two quirks of the published code: an answer that follows ``</think>`` without a space
+    does not count as coming after it, and the names of tags nested in a block count as tagged words, so that their
+    share can exceed 1.
     """
     text = completion
     tags = _TAGS[form]
@@ -117,9 +118,12 @@ def form_checks(
     has_tag = float(tags.opening.search(text) is not None)
 
     n_words = _count_words(tags.tag_exact_case.sub("", text))
-    n_tagged_words = sum(_count_words(inner) for _, inner in tags.block_exact_case.findall(text))
+    blocks = [inner for _, inner in tags.block_exact_case.findall(text)]
+    if not as_published:
+        blocks = [tags.tag_exact_case.sub("", inner) for inner in blocks]
+    n_tagged_words = sum(map(_count_words, blocks))
 
-    gap = 0 if answer_may_touch_think else 1
+    gap = 1 if as_published else 0
     answer_after_think = bool(answer_starts and think_ends) and answer_starts[0] >= think_ends[-1] + gap
 
     nested = any(tags.any_tag.search(inner) for _, inner in tags.block.findall(text))
@@ -139,9 +143,9 @@ def form_checks(
     if form is PromptForm.ANSWER:
         checks["starts_with_think"] = float(stripped.startswith("<think>"))
         return checks
-    blocks = list(_GENE_INFO.finditer(text))
-    info_end = blocks[0].end() if blocks else len(text)
-    checks["has_gene_info"] = float(bool(blocks))
+    first_info = _GENE_INFO.search(text)
+    info_end = first_info.end() if first_info else len(text)
+    checks["has_gene_info"] = float(first_info is not None)
     checks["think_after_gene_info"] = float(_OPEN_THINK.search(text, info_end) is not None)
     checks["answer_after_gene_info"] = float(any(start >= info_end for start in answer_starts))
     checks["gene_info_has_text"] = float(any(gene_info_blocks(text)))

@@ -1,8 +1,8 @@
 """The published rbio demo's reward, check by check, so that published runs can be reproduced.
 
 Kept apart from our own reading rules because its quirks are deliberate here: "no" is found in "know", "AR" in "AARS1",
-and an answer that touches ``</think>`` does not come after it. Source: github.com/czi-ai/rbio, training demo (MIT),
-re-implemented from its behaviour.
+an answer that touches ``</think>`` does not come after it, and nested tags can lift the format term above 1.
+Source: github.com/czi-ai/rbio, training demo (MIT), re-implemented from its behaviour.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ def mention_share(completion: str, keywords: Sequence[str]) -> float:
 
 def demo_format_checks(completion: str, *, go: bool = False) -> dict[str, float]:
     """The eleven checks as published; for GO rows without the last one."""
-    checks = form_checks(completion, PromptForm.ANSWER, answer_may_touch_think=False)
+    checks = form_checks(completion, PromptForm.ANSWER, as_published=True)
     if go:
         del checks["starts_with_think"]
     return checks
 
 
 def reward(completion: str, keywords: str | Sequence[str], p_yes: float, go: bool = False) -> DemoReward:
-    """The demo's total for one completion: format + 2·answer + mention, in [0, 4].
+    """The demo's total for one completion: format + 2·answer + mention, in [0, 4] but for nested tags.
 
     ``keywords``: gene symbols, as a sequence or as the demo's "A|B". ``p_yes`` in [0, 1]: the verifier's belief; the
     demo's own data set rounds it to three decimals before this point, which is left to the caller.

@@ -1,0 +1,168 @@
+"""The group rule: a fault never moves the rewards that remain against each other."""
+
+import statistics
+from collections import defaultdict
+
+import pytest
+from bioverify import recipes
+from bioverify.core.outcomes import Failed, NotApplicable, Outcome, Scored
+from bioverify.core.recipes import Recipe, Requirement, Source, Term
+from bioverify.core.rewards import Row, compose
+from bioverify.core.tasks import TaskKind
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+FAILED = Failed("unavailable", "connection refused", retryable=True)
+UNKNOWN = NotApplicable("unknown_gene", "FOO1 is no known gene.")
+DE = TaskKind.DIFFERENTIAL_EXPRESSION
+
+
+def recipe(**requirements: Requirement) -> Recipe:
+    terms = tuple(Term(verifier=name, weight=1.0, requirement=need) for name, need in requirements.items())
+    return Recipe(name="r", terms=terms)
+
+
+BOTH = recipe(needed=Requirement.REQUIRED, extra=Requirement.OPTIONAL)
+
+
+def row(group: str, needed: Outcome, extra: Outcome) -> Row:
+    return Row(group, "", DE, {"needed": needed, "extra": extra})
+
+
+def test_a_reward_is_the_weighted_sum_of_its_terms():
+    terms = (
+        Term(verifier="format", weight=1, requirement=Requirement.REQUIRED),
+        Term(verifier="format", component="mention", weight=1, requirement=Requirement.REQUIRED),
+        Term(verifier="experimental", weight=2, requirement=Requirement.REQUIRED),
+    )
+    outcomes = {"format": Scored(0.5, {"mention": 1.0}), "experimental": Scored(1.0)}
+    (reward,) = compose(Recipe(name="r", terms=terms), [Row("", "", DE, outcomes)])
+    assert reward.reward == pytest.approx(3.5)
+    assert [part.contribution for part in reward.parts] == [0.5, 1.0, 2.0]
+
+
+def test_an_optional_fault_is_dropped_for_the_whole_group_and_for_no_other():
+    rows = [row("g", Scored(0.8), Scored(0.6)) for _ in range(3)] + [row("g", Scored(0.8), FAILED)]
+    rows.append(row("other", Scored(0.8), Scored(0.6)))
+    rewards = compose(BOTH, rows)
+    assert [r.reward for r in rewards] == pytest.approx([0.8, 0.8, 0.8, 0.8, 1.4])
+    assert [part.dropped_because for part in rewards[0].parts] == ["", "missing_in_group"]
+    assert [part.dropped_because for part in rewards[3].parts] == ["", "missing"]
+
+
+@pytest.mark.parametrize("missing", [FAILED, UNKNOWN])
+def test_a_missing_required_score_makes_the_member_unscorable_and_says_why(missing):
+    rewards = compose(BOTH, [row("g", missing, Scored(1.0)), row("g", Scored(0.5), Scored(1.0))])
+    assert rewards[0].reward is None
+    assert missing.reason in rewards[0].unscorable_because
+    assert rewards[1].reward == 1.5
+
+
+def test_what_an_unscorable_member_lacks_costs_the_others_nothing():
+    rewards = compose(BOTH, [row("g", FAILED, FAILED), row("g", Scored(0.5), Scored(1.0))])
+    assert [r.reward for r in rewards] == [None, 1.5]
+
+
+def test_items_without_a_group_stand_alone():
+    rewards = compose(BOTH, [row("", Scored(0.5), FAILED), row("", Scored(0.5), Scored(1.0))])
+    assert [r.reward for r in rewards] == [0.5, 1.5]
+
+
+def test_nothing_left_to_add_up_is_unscorable_not_zero():
+    rewards = compose(recipe(extra=Requirement.OPTIONAL), [Row("", "", DE, {"extra": FAILED})])
+    assert rewards[0].reward is None
+    assert "every term" in rewards[0].unscorable_because
+
+
+def test_a_component_that_the_verifier_does_not_give_is_missing():
+    term = Term(verifier="go_rouge", component="C", weight=2, requirement=Requirement.REQUIRED)
+    (reward,) = compose(Recipe(name="r", terms=(term,)), [Row("", "", DE, {"go_rouge": Scored(0.3, {"F": 0.3})})])
+    assert reward.reward is None
+    assert "go_rouge.C" in reward.unscorable_because
+
+
+OUTCOMES = st.one_of(st.floats(0, 1).map(Scored), st.just(FAILED), st.just(UNKNOWN))
+GROUPED_ROWS = st.lists(st.builds(row, st.sampled_from("abc"), OUTCOMES, OUTCOMES), min_size=1, max_size=24)
+
+
+@given(GROUPED_ROWS)
+def test_advantages_that_remain_equal_those_computed_without_the_missing_verifier(rows):
+    """For any pattern of failures, and so no advantage changes sign because of a fault."""
+    with_both = compose(BOTH, rows)
+    without_extra = compose(recipe(needed=Requirement.REQUIRED), rows)
+    members = defaultdict(list)
+    for index, (one, reward) in enumerate(zip(rows, with_both, strict=True)):
+        if reward.reward is not None:
+            members[one.group_id].append(index)
+    for indices in members.values():
+        extra_missing = any(not isinstance(rows[i].outcomes["extra"], Scored) for i in indices)
+        if not extra_missing:
+            expected = [rows[i].outcomes["needed"].value + rows[i].outcomes["extra"].value for i in indices]
+        else:
+            expected = [without_extra[i].reward for i in indices]
+        got = [with_both[i].reward for i in indices]
+        assert [g - statistics.fmean(got) for g in got] == pytest.approx(
+            [e - statistics.fmean(expected) for e in expected], abs=1e-12
+        )
+
+
+@given(GROUPED_ROWS)
+def test_a_fault_is_never_a_number(rows):
+    for one, reward in zip(rows, compose(BOTH, rows), strict=True):
+        for part in reward.parts:
+            scored = isinstance(one.outcomes[part.term.verifier], Scored)
+            assert scored or part.contribution is None
+        if not isinstance(one.outcomes["needed"], Scored):
+            assert reward.reward is None
+
+
+@given(GROUPED_ROWS, st.randoms())
+def test_the_order_of_the_rows_does_not_matter(rows, random):
+    order = list(range(len(rows)))
+    random.shuffle(order)
+    straight = compose(BOTH, rows)
+    shuffled = compose(BOTH, [rows[i] for i in order])
+    assert [shuffled[order.index(i)].reward for i in range(len(rows))] == [r.reward for r in straight]
+
+
+def test_all_eleven_published_variants_and_their_shares_are_there():
+    published = "exp mlp tf go go-c go-f go+exp tf+exp tf+go+exp tf+go+mlp tf+go+mlp+exp"
+    for variant in published.split():
+        loaded = recipes.load(f"rbio1-{variant}")
+        assert loaded.name == f"rbio1-{variant}"
+        assert sum(source.share for source in loaded.sources) == pytest.approx(1.0)
+        assert loaded.verifiers[0] == "format"
+
+
+def test_a_source_chooses_its_own_terms_and_no_source_means_all_that_ask_this_question():
+    mixture = recipes.load("rbio1-tf+go+mlp+exp")
+    named = mixture.terms_for("mlp", DE)
+    assert named is not None
+    assert [term.label for term in named] == ["format", "format.mention", "esm_mlp"]
+    unnamed = mixture.terms_for("", DE)
+    assert unnamed is not None
+    assert [term.label for term in unnamed] == ["format", "format.mention", "go_rouge", "esm_mlp", "experimental"]
+    assert mixture.terms_for("", TaskKind.DIRECTION_OF_CHANGE) is None
+    with pytest.raises(KeyError):
+        mixture.terms_for("nowhere", DE)
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("name: x\nterms: [{verifier: format, weigth: 1, requirement: required}]", "terms.0.weigth"),
+        ("name: x\nterms: [{verifier: format, weight: .nan, requirement: required}]", "terms.0.weight"),
+        ("name: x\nterms: []", "at least one term"),
+        ("name: [", "not YAML"),
+    ],
+)
+def test_a_wrong_recipe_is_refused_with_the_key(text, key):
+    with pytest.raises(recipes.RecipeError, match=key):
+        recipes.parse(text, where="mine.yaml")
+
+
+def test_shares_must_add_up_to_one():
+    term = Term(verifier="format", weight=1, requirement=Requirement.REQUIRED)
+    with pytest.raises(ValidationError, match=r"add up to 0\.5"):
+        Recipe(name="x", sources=(Source(name="s", share=0.5, task_kind=DE, terms=(term,)),))
