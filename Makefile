@@ -17,7 +17,6 @@ export UV_COMPILE_BYTECODE := 1
 export PATH := $(abspath $(BIN)):$(PATH)
 
 PYTEST_ARGS ?=
-SOURCES := services trainer tests benchmarks
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	--no-emit-index-url --no-emit-find-links --no-emit-package torch
 
@@ -59,6 +58,7 @@ lint: setup ## Style, types, contract, import rules, container files
 	lint-imports --no-logo
 	cd proto && buf lint && buf format --diff --exit-code --exclude-path buf
 	PYTHON=$(abspath $(BIN))/python proto/generate --check
+	@! grep -nE '://|^(nvidia|triton|torch==[0-9.]+ )' requirements/*.txt || { echo "A lock names a host or a CUDA package." >&2; exit 1; }
 	hadolint services/Dockerfile trainer/Dockerfile
 	@if docker compose version >/dev/null 2>&1; then \
 	  echo "docker compose config -q"; docker compose --profile '*' config -q; \
