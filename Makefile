@@ -29,13 +29,16 @@ help: ## This list
 
 setup: $(VENV)/.installed ## Install everything into .venv, by hash; again only when the locks have changed
 
-$(VENV)/.installed: pyproject.toml requirements/uv.txt requirements/dev.txt requirements/torch.txt requirements/demo.txt
+$(BIN)/uv: requirements/uv.txt
 	@for python in $(BIN)/python python3.11 python3.12 python3.13 python3; do \
 	  $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break; python=; done; \
 	[ -n "$$python" ] || { echo "bioverify needs Python 3.11 or newer." >&2; exit 1; }; \
-	echo "Installing into $(VENV) (about two minutes the first time)"; \
 	[ "$$python" = $(BIN)/python ] || $$python -m venv --clear $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	@touch $@
+
+$(VENV)/.installed: $(BIN)/uv pyproject.toml requirements/dev.txt requirements/torch.txt requirements/demo.txt
+	@echo "Installing into $(VENV) (one to three minutes the first time)"
 	@# The locks are complete, so nothing is resolved here; what is not in them cannot come in.
 	@uv pip install --python $(BIN)/python --no-deps --require-hashes -r requirements/dev.txt -r requirements/demo.txt \
 	  $(if $(TORCH_BACKEND),,--find-links "$$PIP_FIND_LINKS" -r requirements/torch.txt)
@@ -68,7 +71,7 @@ proto: setup ## Stubs from the contract
 	cd proto && buf format -w --exclude-path buf
 	PYTHON=$(abspath $(BIN))/python proto/generate
 
-lock: setup ## Hash locks from pyproject.toml; UPGRADE=1 takes newer releases
+lock: $(BIN)/uv ## Hash locks from pyproject.toml; UPGRADE=1 takes newer releases
 	$(LOCK) $(if $(UPGRADE),--upgrade) --all-extras --group dev pyproject.toml -o requirements/dev.txt
 	$(LOCK) pyproject.toml -c requirements/dev.txt -o requirements/runtime.txt
 	$(LOCK) pyproject.toml -c requirements/dev.txt --extra esm -o requirements/esm.txt
