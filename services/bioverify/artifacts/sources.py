@@ -1,0 +1,316 @@
+"""Public source files: what they are called, where they officially live, and where this machine has them.
+
+A file is looked for in this order: a path given by the person, the local cache, a mirror folder, the official address
+(downloaded into the cache), and last the small set that ships with the package. Cache and mirror have the same layout,
+so one can serve as the other. The first connection that fails is remembered for the run: without a network, only one
+short timeout is paid.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import threading
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+import httpx
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+from bioverify.artifacts.errors import ArtifactError
+from bioverify.artifacts.store import SourceKind, SourceRecord, home_folder, sha256_of
+
+CONNECT_TIMEOUT_S = 3.0
+READ_TIMEOUT_S = 30.0
+BUNDLED_FOLDER = Path(__file__).parent / "bundled"
+
+CC_BY = "CC BY 4.0"
+NCBI = "public domain (NCBI)"
+GENENTECH = "Genentech Non-Commercial Software License 1.0"
+SCANPY = "BSD-3-Clause (scanpy)"
+INFERCNVPY = "BSD-3-Clause (infercnvpy)"
+
+
+@dataclass(frozen=True)
+class Source:
+    """One public file. ``file_names``: accepted forms below a mirror or cache; the first is the downloaded one."""
+
+    name: str
+    file_names: tuple[str, ...]
+    url: str
+    license: str
+    sha256: str = ""
+    bundled: str = ""
+    bundled_license: str = ""
+    notice: str = ""
+    """Shown when the file is downloaded."""
+
+
+@dataclass(frozen=True)
+class LocatedSource:
+    """A source file on disk. ``kind`` says how it was found; "bundled" files have our own compact form."""
+
+    source: Source
+    path: Path
+    kind: SourceKind
+    sha256: str
+
+    @property
+    def record(self) -> SourceRecord:
+        return SourceRecord(
+            name=self.source.name,
+            kind=self.kind,
+            location=f"bundled/{self.path.name}" if self.kind == "bundled" else str(self.path),
+            url=self.source.url,
+            sha256=self.sha256,
+            license=(self.source.bundled_license or self.source.license)
+            if self.kind == "bundled"
+            else self.source.license,
+        )
+
+
+_PERTURBQA_URL = "https://raw.githubusercontent.com/genentech/PerturbQA/main/perturbqa/datasets"
+_PERTURBQA_NOTICE = (
+    f"PerturbQA (Genentech, Inc.) comes under the {GENENTECH}: use and modification for any purpose that is not a "
+    "Commercial Use. bioverify never ships these files. Full text: https://github.com/genentech/PerturbQA"
+)
+_PERTURBQA_SHA256 = {
+    "hepg2-de.csv": "f94045fb44dcca4af9c69bee5c87de624590061a1123d55d9ee42a9c1ca97932",
+    "hepg2-dir.csv": "8c642ab6e6996887dce6c774d5fc58546970ba9216a636c7547b5039062a2cc3",
+    "jurkat-de.csv": "cf993f77015bd7df9d71ce9cf1170f6c8e64a571dc6f9ba0aef411ffb103eec5",
+    "jurkat-dir.csv": "8e17055a5bbf8c2751317db5284a9e793a2dc5aaccef0afbcdaf87daabc45709",
+    "k562-de.csv": "e6ab095f3f970bb29f48427414904136785e8cd4945496f8d9a8fa6eab35ee67",
+    "k562-dir.csv": "84a0bc9631b33b8720663ed69506a316dad0f686a51f702f277914cc722000f4",
+    "rpe1-de.csv": "a66a86aac5db458e0703bccf7f2d638769400a7ccb9f2615cd9421c106b748ca",
+    "rpe1-dir.csv": "25fa0b37c7e86cd73e8135b83513ea9d96c55e5a6c3f222ffbb531b91ab0fb0c",
+}
+
+PERTURBQA = {
+    file_name: Source(
+        name=f"perturbqa/{file_name}",
+        file_names=(f"perturbqa/{file_name}",),
+        url=f"{_PERTURBQA_URL}/{file_name}",
+        license=GENENTECH,
+        sha256=sha256,
+        notice=_PERTURBQA_NOTICE,
+    )
+    for file_name, sha256 in _PERTURBQA_SHA256.items()
+}
+GENES = Source(
+    name="genes",
+    file_names=("go/Homo_sapiens.gene_info.gz", "go/genes.tsv.gz"),
+    url="https://ftp.ncbi.nlm.nih.gov/gene/DATA/GENE_INFO/Mammalia/Homo_sapiens.gene_info.gz",
+    license=NCBI,
+    bundled="genes.parquet",
+)
+GO_TERMS = Source(
+    name="go-basic.obo",
+    file_names=("go/go-basic.obo", "go/go-basic.obo.gz"),
+    url="http://current.geneontology.org/ontology/go-basic.obo",
+    license=CC_BY,
+    bundled="go_terms.parquet",
+)
+GO_ANNOTATIONS = Source(
+    name="goa_human.gaf",
+    file_names=("go/goa_human.gaf.gz", "go/goa_human.gaf"),
+    url="http://current.geneontology.org/annotations/goa_human.gaf.gz",
+    license=CC_BY,
+    bundled="go_annotations.parquet",
+)
+GLIOMA_CELLS = Source(
+    name="oligodendroglioma.h5ad",
+    file_names=("cells/oligodendroglioma.h5ad",),
+    url="",
+    license=INFERCNVPY,
+    bundled="pbmc_detection.parquet",
+    bundled_license=SCANPY,
+)
+BLOOD_CELLS = Source(
+    name="10x_pbmc68k_reduced.h5ad",
+    file_names=("cells/10x_pbmc68k_reduced.h5ad",),
+    url="",
+    license=SCANPY,
+    bundled="pbmc_detection.parquet",
+)
+
+
+def _silent(_message: str) -> None:
+    return None
+
+
+def default_mirror() -> Path | None:
+    """``BIOVERIFY_DATA_MIRROR``, else ``../shared/data`` of the working directory where it exists."""
+    named = os.environ.get("BIOVERIFY_DATA_MIRROR")
+    if named:
+        return Path(named)
+    beside = Path("../shared/data")
+    return beside if beside.is_dir() else None
+
+
+@dataclass
+class Sources:
+    """Finds source files. ``explicit``: source name, or its folder (``perturbqa``), → path given by the person."""
+
+    mirror: Path | None
+    cache: Path
+    explicit: Mapping[str, Path] = field(default_factory=dict)
+    offline: bool = False
+    tell: Callable[[str], None] = _silent
+    bundled: Path = BUNDLED_FOLDER
+    _unreachable: str = field(default="", init=False)
+    _notices_shown: set[str] = field(default_factory=set, init=False)
+
+    @classmethod
+    def default(
+        cls,
+        *,
+        explicit: Mapping[str, Path] | None = None,
+        offline: bool = False,
+        tell: Callable[[str], None] = _silent,
+    ) -> Self:
+        return cls(
+            mirror=default_mirror(), cache=home_folder("sources"), explicit=explicit or {}, offline=offline, tell=tell
+        )
+
+    def locate(self, source: Source) -> LocatedSource:
+        """The file, wherever it is. Raises ArtifactError where it is nowhere."""
+        located = self.find(source)
+        if located is None:
+            looked = ", ".join(
+                [f"cache {self.cache}", f"mirror {self.mirror or '(none)'}", source.url or "(no public address)"]
+            )
+            reason = f" ({self._unreachable})" if self._unreachable else ""
+            raise ArtifactError(
+                f"source {source.name}: not found in {looked}{reason}. Put the file there, or name a mirror folder "
+                f"with BIOVERIFY_DATA_MIRROR, and run: bioverify data build"
+            )
+        return located
+
+    def find(self, source: Source) -> LocatedSource | None:
+        """The file, or None where it is nowhere. Raises ArtifactError for a file that is there but wrong."""
+        located = self._explicit(source) or self._in_folder(source, self.cache, "cache")
+        if located is None and self.mirror is not None:
+            located = self._in_folder(source, self.mirror, "mirror")
+        return located or self._download(source) or self._bundled(source)
+
+    def find_all(self, sources: Sequence[Source]) -> list[LocatedSource] | None:
+        """All the files, or None where none of them is found. Raises ArtifactError where some are missing."""
+        located = [self.find(source) for source in sources]
+        found = [item for item in located if item is not None]
+        if found and len(found) < len(sources):
+            missing = next(source for source, item in zip(sources, located, strict=True) if item is None)
+            raise ArtifactError(
+                f"source {missing.name}: not found, but {found[0].source.name} is ({found[0].path}). "
+                f"Complete the set, or remove it, and run: bioverify data build"
+            )
+        return found or None
+
+    def _explicit(self, source: Source) -> LocatedSource | None:
+        path = self.explicit.get(source.name)
+        if path is None and "/" in source.name:
+            folder_name, _, file_name = source.name.partition("/")
+            folder = self.explicit.get(folder_name)
+            path = folder / file_name if folder is not None else None
+        if path is None:
+            return None
+        if not path.is_file():
+            raise ArtifactError(f"source {source.name}: {path} was named for it and is no file")
+        # The person's own file may be another release, so its checksum is recorded but not compared.
+        return LocatedSource(source, path, "explicit", sha256_of(path))
+
+    def _in_folder(self, source: Source, folder: Path, kind: SourceKind) -> LocatedSource | None:
+        for file_name in source.file_names:
+            path = folder / file_name
+            if path.is_file():
+                found = sha256_of(path)
+                if source.sha256 and found != source.sha256:
+                    raise ArtifactError(
+                        f"source {source.name}: sha256 of {path} is {found[:4]}…, expected {source.sha256[:4]}…. "
+                        f"The file was changed or cut short. Remove it and run: bioverify data build"
+                    )
+                return LocatedSource(source, path, kind, found)
+        return None
+
+    def _bundled(self, source: Source) -> LocatedSource | None:
+        path = self.bundled / source.bundled
+        if not source.bundled or not path.is_file():
+            return None
+        return LocatedSource(source, path, "bundled", sha256_of(path))
+
+    def _download(self, source: Source) -> LocatedSource | None:
+        if not source.url or self.offline or self._unreachable:
+            return None
+        if source.notice and source.notice not in self._notices_shown:
+            self._notices_shown.add(source.notice)
+            self.tell(source.notice)
+        host = httpx.URL(source.url).host
+        target = self.cache / source.file_names[0]
+        partial = target.with_name(target.name + ".part")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            if not _name_resolves(host):
+                raise httpx.ConnectTimeout(f"the name {host} does not resolve")
+            found = _fetch(source, target, partial)
+        except httpx.TransportError as error:
+            self._unreachable = f"{host} cannot be reached: {error}"
+            self.tell(f"{self._unreachable}; downloads are not tried again in this run")
+            return None
+        except httpx.HTTPStatusError as error:
+            self.tell(f"{source.url} answers {error.response.status_code}; not downloaded")
+            return None
+        finally:
+            partial.unlink(missing_ok=True)
+        return LocatedSource(source, target, "url", found)
+
+
+def _fetch(source: Source, target: Path, partial: Path) -> str:
+    """Download into ``partial``, compare the checksum, move into place. Returns the sha256."""
+    timeout = httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with (
+        Progress(*columns, console=console, disable=not console.is_terminal) as bar,
+        httpx.stream("GET", source.url, timeout=timeout, follow_redirects=True) as response,
+        partial.open("wb") as file,
+    ):
+        response.raise_for_status()
+        length = response.headers.get("content-length")
+        task = bar.add_task(source.name, total=int(length) if length else None)
+        digest = hashlib.sha256()
+        for chunk in response.iter_bytes():
+            file.write(chunk)
+            digest.update(chunk)
+            bar.advance(task, len(chunk))
+        file.flush()
+        os.fsync(file.fileno())
+    found = digest.hexdigest()
+    if source.sha256 and found != source.sha256:
+        raise ArtifactError(
+            f"source {source.name}: sha256 of {source.url} is {found[:4]}…, expected {source.sha256[:4]}…. "
+            f"The official file has changed, or the download was tampered with; nothing was kept"
+        )
+    partial.replace(target)
+    return found
+
+
+def _name_resolves(host: str) -> bool:
+    """Whether the name has an address, within the connect timeout (a resolver alone may take half a minute)."""
+    if urllib.request.getproxies():
+        return True
+    answers: list[object] = []
+
+    def ask() -> None:
+        try:
+            answers.extend(socket.getaddrinfo(host, None))
+        except OSError:
+            return
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(CONNECT_TIMEOUT_S)
+    return bool(answers)

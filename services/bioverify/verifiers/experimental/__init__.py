@@ -1,0 +1,1 @@
+"""Did the screen see this gene respond?"""

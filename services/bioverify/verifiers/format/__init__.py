@@ -1,0 +1,1 @@
+"""Is the completion in the asked form, and does it name the genes of the question?"""

@@ -1,0 +1,1 @@
+"""Does the text say what the Gene Ontology knows of the genes?"""

@@ -1,0 +1,1 @@
+"""Do the two genes go together in single cells?"""
