@@ -1,0 +1,1 @@
+"""The reward service: asks verifiers in parallel, remembers what they said, composes rewards."""

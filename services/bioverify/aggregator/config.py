@@ -1,0 +1,48 @@
+"""How the aggregator runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bioverify.runtime.config import ServerConfig
+
+
+@dataclass(frozen=True, slots=True)
+class AggregatorConfig:
+    """``verifiers``: name → gRPC target, "host:port" or "unix:/path".
+
+    ``redis_url``: "redis://host:port/0" or "unix:///path"; None: nothing is remembered. ``default_deadline_s``: for
+    callers that set none. ``deadline_margin_s``: at most so much of a call's time is kept for composing and answering.
+    ``describe_ttl_s``: for so long a verifier's account of itself is trusted while its connection stands.
+    ``cache_ttl_s``: seconds that a remembered outcome lives. ``cache_timeout_s``: what Redis may cost a call at most,
+    per read and per write; after a failure it is left alone for ``cache_pause_s``. The rest as for `ServerConfig`.
+    """
+
+    listen: str
+    verifiers: Mapping[str, str]
+    redis_url: str | None = None
+    metrics_port: int | None = None
+    workers: int = 1
+    default_deadline_s: float = 30.0
+    deadline_margin_s: float = 0.5
+    describe_ttl_s: float = 1.0
+    cache_ttl_s: int = 7 * 24 * 3600
+    cache_timeout_s: float = 0.25
+    cache_pause_s: float = 1.0
+    max_items: int = 4096
+    max_bytes: int = 64 * 2**20
+    max_items_in_flight: int = 32_768
+    grace_s: float = 10.0
+
+    @property
+    def server(self) -> ServerConfig:
+        return ServerConfig(
+            listen=self.listen,
+            metrics_port=self.metrics_port,
+            workers=self.workers,
+            max_items=self.max_items,
+            max_bytes=self.max_bytes,
+            max_items_in_flight=self.max_items_in_flight,
+            grace_s=self.grace_s,
+        )

@@ -1,0 +1,39 @@
+"""Asking for rewards from Python: `Client` for plain code, `AsyncClient` for asyncio.
+
+```python
+from bioverify.client import Client, ScoreItem
+
+with Client("127.0.0.1:50050") as client:
+    batch = client.score([ScoreItem("1", completion, prompt=[Message("user", question)])], "all")
+```
+
+One `score` call may hold any number of items: it is split into as many requests as the aggregator's limits ask for, and
+the members of a group always travel together. A fault of one verifier is data (`RewardPart.outcome` is `Failed`, the
+reward may be None); only a call that reached no aggregator, or that it refused as a whole, raises `ClientError`.
+"""
+
+from bioverify.client.asynchronous import AsyncClient
+from bioverify.client.errors import ClientError
+from bioverify.client.synchronous import Client
+from bioverify.client.values import (
+    ItemReward,
+    ListedVerifier,
+    Message,
+    RewardPart,
+    ScoredBatch,
+    ScoreItem,
+    VerifierReport,
+)
+
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "ClientError",
+    "ItemReward",
+    "ListedVerifier",
+    "Message",
+    "RewardPart",
+    "ScoreItem",
+    "ScoredBatch",
+    "VerifierReport",
+]

@@ -1,0 +1,109 @@
+"""The client for asyncio.
+
+The channel is opened inside the running loop, at the first call, and again where the loop or the process has changed:
+TRL runs async rewards on a loop of its own, and a channel made elsewhere raises there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+import grpc
+
+from bioverify.client import messages
+from bioverify.client.errors import ClientError, client_error
+from bioverify.client.values import ListedVerifier, ScoredBatch, ScoreItem
+from bioverify.core.recipes import Recipe
+from bioverify.v1 import reward_pb2, reward_pb2_grpc
+from bioverify.wire.rewards import recipe_from_wire
+from bioverify.wire.transport import CHANNEL_OPTIONS, refusal_from_error
+
+
+class AsyncClient:
+    """Asks one aggregator. ``target``: "host:port" or "unix:/path". Nothing is opened before the first call."""
+
+    def __init__(self, target: str) -> None:
+        self.target = target
+        self._channel: grpc.aio.Channel | None = None
+        self._opened_in: tuple[int, asyncio.AbstractEventLoop] | None = None
+
+    async def score(
+        self,
+        items: Sequence[ScoreItem],
+        recipe: str | Recipe,
+        *,
+        deadline_s: float = 30,
+        with_evidence: bool = True,
+    ) -> ScoredBatch:
+        """One reward per item, in order, within ``deadline_s`` seconds for the whole call.
+
+        Items of a request that was lost are unscorable. Raises ClientError where no request came through.
+        """
+        started = time.monotonic()
+        messages.check_ids(items)
+        requests = messages.cut(items)
+        at_once = asyncio.Semaphore(messages.CALLS_AT_ONCE)
+
+        async def ask(index: int) -> reward_pb2.RewardServiceScoreBatchResponse | ClientError:
+            async with at_once:
+                request = messages.score_request(requests[index][1], recipe, with_evidence=with_evidence)
+                return await self._ask(request, started + deadline_s, deadline_s)
+
+        replies = await asyncio.gather(*(ask(index) for index in range(len(requests))))
+        return messages.assemble(items, requests, replies, time.monotonic() - started)
+
+    async def list_verifiers(self, *, deadline_s: float = 10) -> list[ListedVerifier]:
+        """The verifiers that the aggregator knows, and whether they answer. Raises ClientError."""
+        try:
+            reply = await self._stub().ListVerifiers(reward_pb2.ListVerifiersRequest(), timeout=deadline_s)
+        except grpc.RpcError as error:
+            raise client_error(refusal_from_error(error), self.target, deadline_s) from error
+        return [messages.listed_verifier(message) for message in reply.verifiers]
+
+    async def list_recipes(self, *, deadline_s: float = 10) -> list[Recipe]:
+        """The recipes that can be named. Raises ClientError."""
+        try:
+            reply = await self._stub().ListRecipes(reward_pb2.ListRecipesRequest(), timeout=deadline_s)
+        except grpc.RpcError as error:
+            raise client_error(refusal_from_error(error), self.target, deadline_s) from error
+        return [recipe_from_wire(message) for message in reply.recipes]
+
+    async def close(self) -> None:
+        """Close the connection; the next call opens it again."""
+        if self._channel is not None and self._opened_in == (os.getpid(), asyncio.get_running_loop()):
+            await self._channel.close()
+        self._channel = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def _stub(self) -> reward_pb2_grpc.RewardServiceAsyncStub:
+        here = (os.getpid(), asyncio.get_running_loop())
+        if self._channel is None or self._opened_in != here:
+            self._channel = grpc.aio.insecure_channel(self.target, options=CHANNEL_OPTIONS)
+            self._opened_in = here
+        return reward_pb2_grpc.RewardServiceStub(self._channel)
+
+    async def _ask(
+        self, request: reward_pb2.RewardServiceScoreBatchRequest, deadline: float, deadline_s: float
+    ) -> reward_pb2.RewardServiceScoreBatchResponse | ClientError:
+        while True:
+            try:
+                return await self._stub().ScoreBatch(request, timeout=max(0.001, deadline - time.monotonic()))
+            except grpc.aio.AioRpcError as error:
+                refusal = refusal_from_error(error)
+                wait_s = refusal.retry_after_s
+                overloaded = refusal.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+                if not overloaded or wait_s is None or time.monotonic() + wait_s >= deadline:
+                    return client_error(refusal, self.target, deadline_s)
+                await asyncio.sleep(wait_s)

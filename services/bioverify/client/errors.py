@@ -1,0 +1,41 @@
+"""The one error of the client: a call that brought no rewards at all, with what to do about it."""
+
+from __future__ import annotations
+
+import grpc
+
+from bioverify.wire.transport import Refusal
+
+
+class ClientError(RuntimeError):
+    """A call that reached no aggregator, or that it refused as a whole. The message says what to do.
+
+    ``code``: gRPC's status, for instance UNAVAILABLE. ``violations``: field path and what is wrong with it.
+    """
+
+    def __init__(self, message: str, code: grpc.StatusCode, violations: tuple[tuple[str, str], ...] = ()) -> None:
+        super().__init__(message)
+        self.code = code
+        self.violations = violations
+
+
+def client_error(refusal: Refusal, target: str, deadline_s: float) -> ClientError:
+    """The error of a failed call, in words for the person who made it."""
+    if refusal.code is grpc.StatusCode.UNAVAILABLE:
+        message = f"no aggregator at {target}: {_why_unreachable(refusal.message)}. Start one: bioverify up"
+    elif refusal.code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        message = f"the aggregator at {target} did not answer within {deadline_s:g} s; allow more, or send fewer items"
+    elif refusal.code is grpc.StatusCode.UNIMPLEMENTED:
+        message = f"{target} is no bioverify aggregator ({refusal.message}); is it a verifier's address?"
+    else:
+        message = f"the aggregator at {target} refused the call ({refusal.code.name}): {refusal.message}"
+    return ClientError(message, refusal.code, refusal.violations)
+
+
+def _why_unreachable(said: str) -> str:
+    lowered = said.lower()
+    if "connection refused" in lowered:
+        return "connection refused"
+    if "no such file" in lowered:
+        return "no such socket"
+    return said or "not reachable"

@@ -1,0 +1,197 @@
+"""Between the client's values and the contract's messages, and how a large call is cut.
+
+A call is cut into requests of at most `MAX_ITEMS` items and `MAX_BYTES` bytes. Groups are never cut, because a term
+that is missing for one member has to be dropped for all of them: a group larger than a request travels alone, and the
+aggregator decides. Requests are refused or lost one by one: the items of a lost one come back unscorable.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import grpc
+
+from bioverify.client.errors import ClientError
+from bioverify.client.values import (
+    ItemReward,
+    ListedVerifier,
+    RewardPart,
+    ScoredBatch,
+    ScoreItem,
+    VerifierReport,
+)
+from bioverify.core.recipes import Recipe
+from bioverify.core.tasks import Task
+from bioverify.core.verifier import ArtifactIdentity
+from bioverify.v1 import reward_pb2, types_pb2
+from bioverify.wire.outcomes import failure_from_wire
+from bioverify.wire.rewards import recipe_to_wire, reward_from_wire
+from bioverify.wire.tasks import (
+    PROMPT_FORMS,
+    answer_from_wire,
+    reads_from_wire,
+    task_from_wire,
+    task_kind_from_wire,
+    task_to_wire,
+)
+
+MAX_ITEMS = 1024
+MAX_BYTES = 32 * 2**20
+CALLS_AT_ONCE = 4
+
+
+def check_ids(items: Sequence[ScoreItem]) -> None:
+    """Raise ClientError for a missing or repeated id: after the cut no single request would show it."""
+    first_seen: dict[str, int] = {}
+    for index, item in enumerate(items):
+        if not item.id:
+            problem = "is missing"
+        elif item.id in first_seen:
+            problem = f'duplicate of items[{first_seen[item.id]}].id ("{item.id}")'
+        else:
+            first_seen[item.id] = index
+            continue
+        field = f"items[{index}].id"
+        raise ClientError(f"{field}: {problem}", grpc.StatusCode.INVALID_ARGUMENT, ((field, problem),))
+
+
+def item_to_wire(item: ScoreItem) -> types_pb2.Item:
+    return types_pb2.Item(
+        id=item.id,
+        group_id=item.group_id,
+        prompt=[types_pb2.Message(role=turn.role, content=turn.content) for turn in item.prompt],
+        completion=item.completion,
+        task=None if item.task is None else task_to_wire(item.task),
+        source=item.source,
+        prompt_form=PROMPT_FORMS[item.prompt_form] if item.prompt_form else types_pb2.PROMPT_FORM_UNSPECIFIED,
+    )
+
+
+def cut(
+    items: Sequence[ScoreItem], *, max_items: int = MAX_ITEMS, max_bytes: int = MAX_BYTES
+) -> list[tuple[list[int], list[types_pb2.Item]]]:
+    """The requests of a call: for each the items' positions and messages. Members of a group share a request."""
+    groups: dict[str, list[int]] = {}
+    for index, item in enumerate(items):
+        groups.setdefault(f"group:{item.group_id}" if item.group_id else f"item:{index}", []).append(index)
+
+    requests: list[tuple[list[int], list[types_pb2.Item]]] = []
+    size_bytes = 0
+    for members in groups.values():
+        messages = [item_to_wire(items[index]) for index in members]
+        group_bytes = sum(message.ByteSize() for message in messages)
+        fits = requests and len(requests[-1][0]) + len(members) <= max_items and size_bytes + group_bytes <= max_bytes
+        if fits:
+            requests[-1][0].extend(members)
+            requests[-1][1].extend(messages)
+            size_bytes += group_bytes
+        else:
+            requests.append((list(members), messages))
+            size_bytes = group_bytes
+    return requests
+
+
+def score_request(
+    messages: Sequence[types_pb2.Item], recipe: str | Recipe, *, with_evidence: bool
+) -> reward_pb2.RewardServiceScoreBatchRequest:
+    request = reward_pb2.RewardServiceScoreBatchRequest(items=messages, omit_evidence=not with_evidence)
+    if isinstance(recipe, str):
+        request.recipe_name = recipe
+    else:
+        request.recipe.CopyFrom(recipe_to_wire(recipe))
+    return request
+
+
+def item_reward(message: reward_pb2.Reward) -> ItemReward:
+    reward = reward_from_wire(message)
+    parts = tuple(
+        RewardPart(part.term, part.outcome, part.contribution, part.dropped_because, wire.from_cache)
+        for part, wire in zip(reward.parts, message.parts, strict=True)
+    )
+    task: Task | None = task_from_wire(message.task) if message.HasField("task") else None
+    answer = answer_from_wire(message.answer) if message.HasField("answer") else None
+    return ItemReward(message.item_id, reward.reward, reward.unscorable_because, parts, task, answer)
+
+
+def lost_reward(item: ScoreItem, error: ClientError) -> ItemReward:
+    """The reward of an item whose request was lost while others of the same call came through."""
+    return ItemReward(item.id, None, f"the request was lost: {error}", (), item.task, None)
+
+
+def verifier_report(message: reward_pb2.VerifierReport) -> VerifierReport:
+    return VerifierReport(
+        verifier=message.verifier,
+        fingerprint=message.fingerprint,
+        items=message.items,
+        distinct=message.distinct,
+        cache_hits=message.cache_hits,
+        failed=message.failed,
+        not_applicable=message.not_applicable,
+        calls=message.calls,
+        wall_s=message.wall_seconds,
+        queue_s=message.timing.queue_seconds,
+        work_s=message.timing.work_seconds,
+        first_failure=failure_from_wire(message.first_failure) if message.HasField("first_failure") else None,
+    )
+
+
+def assemble(
+    items: Sequence[ScoreItem],
+    requests: Sequence[tuple[list[int], list[types_pb2.Item]]],
+    replies: Sequence[reward_pb2.RewardServiceScoreBatchResponse | ClientError],
+    wall_s: float,
+) -> ScoredBatch:
+    """One batch out of the replies. Raises the first ClientError where no request came through."""
+    errors = [reply for reply in replies if isinstance(reply, ClientError)]
+    if errors and len(errors) == len(replies):
+        raise errors[0]
+    rewards: dict[int, ItemReward] = {}
+    reports: dict[str, VerifierReport] = {}
+    for (positions, _), reply in zip(requests, replies, strict=True):
+        if isinstance(reply, ClientError):
+            rewards.update((position, lost_reward(items[position], reply)) for position in positions)
+            continue
+        rewards.update(zip(positions, map(item_reward, reply.rewards), strict=True))
+        for message in reply.verifiers:
+            report = verifier_report(message)
+            earlier = reports.get(report.verifier)
+            reports[report.verifier] = report if earlier is None else _sum_of(earlier, report)
+    return ScoredBatch([rewards[index] for index in range(len(items))], list(reports.values()), wall_s)
+
+
+def _sum_of(one: VerifierReport, other: VerifierReport) -> VerifierReport:
+    return dataclasses.replace(
+        one,
+        fingerprint=one.fingerprint or other.fingerprint,
+        items=one.items + other.items,
+        distinct=one.distinct + other.distinct,
+        cache_hits=one.cache_hits + other.cache_hits,
+        failed=one.failed + other.failed,
+        not_applicable=one.not_applicable + other.not_applicable,
+        calls=one.calls + other.calls,
+        wall_s=max(one.wall_s, other.wall_s),
+        queue_s=one.queue_s + other.queue_s,
+        work_s=one.work_s + other.work_s,
+        first_failure=one.first_failure or other.first_failure,
+    )
+
+
+def listed_verifier(message: reward_pb2.VerifierStatus) -> ListedVerifier:
+    said = message.description
+    return ListedVerifier(
+        name=message.name,
+        target=message.target,
+        is_ready=message.is_ready,
+        failure=failure_from_wire(message.failure) if message.HasField("failure") else None,
+        version=said.version,
+        fingerprint=said.fingerprint,
+        summary=said.summary,
+        task_kinds=tuple(map(task_kind_from_wire, said.task_kinds)),
+        reads=reads_from_wire(list(said.reads)),
+        holds_belief=said.holds_belief,
+        components=dict(said.components),
+        artifacts=tuple(
+            ArtifactIdentity(a.name, a.digest, a.license, tuple(a.sources), a.simulated) for a in said.artifacts
+        ),
+    )

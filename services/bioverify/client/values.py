@@ -1,0 +1,112 @@
+"""What goes into a client and what comes out of it: plain values, in core's types."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from bioverify.core.answers import Answer
+from bioverify.core.completions import PromptForm
+from bioverify.core.outcomes import Failed, Outcome
+from bioverify.core.recipes import Term
+from bioverify.core.tasks import Task, TaskKind
+from bioverify.core.verifier import ArtifactIdentity, Reads
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of the prompt. ``role``: "system", "user" or "assistant"."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreItem:
+    """One completion to be scored.
+
+    ``id``: unique within a call, not empty. ``task`` may be left out where the prompt asks a question of a known form.
+    ``group_id``: items that are compared with each other (a GRPO group); empty: a group of its own. ``source``: the
+    recipe's source that the prompt was drawn from. ``prompt_form``: read off the system turn where left out.
+    """
+
+    id: str
+    completion: str
+    prompt: Sequence[Message] = ()
+    task: Task | None = None
+    group_id: str = ""
+    source: str = ""
+    prompt_form: PromptForm | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RewardPart:
+    """One summand of a reward: ``contribution`` is weight × value, or None with the reason in ``dropped_because``."""
+
+    term: Term
+    outcome: Outcome
+    contribution: float | None
+    dropped_because: str
+    from_cache: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ItemReward:
+    """``reward`` is None where the item is unscorable, which is not a zero. ``parts`` in the recipe's order."""
+
+    id: str
+    reward: float | None
+    unscorable_because: str
+    parts: tuple[RewardPart, ...]
+    task: Task | None
+    answer: Answer | None
+
+
+@dataclass(frozen=True, slots=True)
+class VerifierReport:
+    """How one verifier fared in a call.
+
+    ``items``: items that its terms applied to; ``distinct``: different questions among them; ``cache_hits``: of these,
+    answered by the cache; ``failed`` and ``not_applicable``: items. ``wall_s``: seconds from the first call to the
+    last reply; ``queue_s`` and ``work_s``: the verifier's own account, summed over its calls.
+    """
+
+    verifier: str
+    fingerprint: str
+    items: int
+    distinct: int
+    cache_hits: int
+    failed: int
+    not_applicable: int
+    calls: int
+    wall_s: float
+    queue_s: float
+    work_s: float
+    first_failure: Failed | None
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredBatch:
+    """``rewards``: one per item, in order. ``verifiers``: one report per verifier that was asked."""
+
+    rewards: list[ItemReward]
+    verifiers: list[VerifierReport]
+    wall_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ListedVerifier:
+    """One configured verifier. The fields from ``version`` on are empty where it does not answer."""
+
+    name: str
+    target: str
+    is_ready: bool
+    failure: Failed | None
+    version: str
+    fingerprint: str
+    summary: str
+    task_kinds: tuple[TaskKind, ...]
+    reads: Reads
+    holds_belief: bool
+    components: Mapping[str, str]
+    artifacts: tuple[ArtifactIdentity, ...]

@@ -1,0 +1,1 @@
+"""What hosts a verifier as a service: server, health, limits, metrics, logs, shutdown."""

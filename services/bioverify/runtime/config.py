@@ -1,0 +1,34 @@
+"""How a service is hosted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """``listen``: "host:port" (port 0: any free one, written to the log) or "unix:/path".
+
+    ``metrics_port``: Prometheus text over HTTP, on the same host as ``listen`` (127.0.0.1 for a socket); None: none.
+    ``workers``: processes that share the port. ``max_items`` and ``max_bytes``: of one call. ``max_items_in_flight``:
+    queued or in work in one process. ``grace_s``: seconds that accepted calls have to finish after SIGTERM.
+    """
+
+    listen: str
+    metrics_port: int | None = None
+    workers: int = 1
+    max_items: int = 4096
+    max_bytes: int = 64 * 2**20
+    max_items_in_flight: int = 16_384
+    grace_s: float = 10.0
+
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise ValueError(f"workers is {self.workers}; at least one process has to serve")
+        if self.max_items_in_flight < self.max_items:
+            raise ValueError(
+                f"max_items_in_flight is {self.max_items_in_flight}, below max_items {self.max_items}: "
+                "a full call would never be accepted"
+            )
+        if self.workers > 1 and self.listen.startswith("unix:"):
+            raise ValueError("several workers share a TCP port, not a unix socket; listen on host:port")

@@ -1,0 +1,77 @@
+"""What both ends of a connection agree on: the size of a message, and how a refused call says why.
+
+gRPC's default limit of 4 MiB is broken by 512 completions of 8 KiB, so it is raised at both ends. A refusal carries
+google.rpc details beside its status: which fields are wrong, a stable word for programs, when to try again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import grpc
+from google.protobuf import any_pb2, duration_pb2
+from google.rpc import error_details_pb2, status_pb2
+
+MAX_MESSAGE_BYTES = 64 * 2**20
+CHANNEL_OPTIONS = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    # A restarted service is found again within two seconds; gRPC's own default backs off to two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2000),
+)
+ERROR_DOMAIN = "bioverify"
+_DETAILS_KEY = "grpc-status-details-bin"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a call failed. ``violations``: field path and what is wrong with it. ``reason``: a stable word, or empty."""
+
+    code: grpc.StatusCode
+    message: str
+    reason: str = ""
+    violations: tuple[tuple[str, str], ...] = ()
+    retry_after_s: float | None = None
+
+
+def refusal_to_wire(refusal: Refusal) -> status_pb2.Status:
+    details: list[Any] = []
+    if refusal.violations:
+        violations = [
+            error_details_pb2.BadRequest.FieldViolation(field=field, description=problem)
+            for field, problem in refusal.violations
+        ]
+        details.append(error_details_pb2.BadRequest(field_violations=violations))
+    if refusal.reason:
+        details.append(error_details_pb2.ErrorInfo(reason=refusal.reason, domain=ERROR_DOMAIN))
+    if refusal.retry_after_s is not None:
+        delay = duration_pb2.Duration()
+        delay.FromNanoseconds(int(refusal.retry_after_s * 1e9))
+        details.append(error_details_pb2.RetryInfo(retry_delay=delay))
+    packed = []
+    for detail in details:
+        message = any_pb2.Any()
+        message.Pack(detail)
+        packed.append(message)
+    return status_pb2.Status(code=refusal.code.value[0], message=refusal.message, details=packed)
+
+
+def refusal_from_error(error: grpc.RpcError) -> Refusal:
+    """What a failed call says of itself, whichever of gRPC's clients, blocking or asyncio, made it."""
+    reason, violations, retry_after_s = "", [], None
+    metadata = cast(Iterable[tuple[str, bytes]], error.trailing_metadata() or ())
+    packed = next((value for key, value in metadata if key == _DETAILS_KEY), b"")
+    for detail in status_pb2.Status.FromString(packed).details:
+        bad_request = error_details_pb2.BadRequest()
+        info = error_details_pb2.ErrorInfo()
+        retry = error_details_pb2.RetryInfo()
+        if detail.Unpack(bad_request):
+            violations += [(v.field, v.description) for v in bad_request.field_violations]
+        elif detail.Unpack(info):
+            reason = info.reason
+        elif detail.Unpack(retry):
+            retry_after_s = retry.retry_delay.ToNanoseconds() / 1e9
+    return Refusal(error.code(), error.details() or "", reason, tuple(violations), retry_after_s)
