@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
+
+from bioverify.wire.transport import MAX_MESSAGE_BYTES
+
+LogLevel = Literal["debug", "info", "warning", "error"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,9 +23,10 @@ class ServerConfig:
     metrics_port: int | None = None
     workers: int = 1
     max_items: int = 4096
-    max_bytes: int = 64 * 2**20
+    max_bytes: int = MAX_MESSAGE_BYTES
     max_items_in_flight: int = 16_384
     grace_s: float = 10.0
+    log_level: LogLevel = "info"
 
     def __post_init__(self) -> None:
         if self.workers < 1:
@@ -32,3 +38,8 @@ class ServerConfig:
             )
         if self.workers > 1 and self.listen.startswith("unix:"):
             raise ValueError("several workers share a TCP port, not a unix socket; listen on host:port")
+
+    @property
+    def host(self) -> str:
+        """The interface that is listened on."""
+        return "127.0.0.1" if self.listen.startswith("unix:") else self.listen.rpartition(":")[0].strip("[]")

@@ -59,6 +59,12 @@ def refusal_to_wire(refusal: Refusal) -> status_pb2.Status:
     return status_pb2.Status(code=refusal.code.value[0], message=refusal.message, details=packed)
 
 
+def refusal_metadata(refusal: Refusal) -> tuple[tuple[str, bytes], ...]:
+    """The trailing metadata that carries the details of a refusal."""
+    details: bytes = refusal_to_wire(refusal).SerializeToString()
+    return ((_DETAILS_KEY, details),)
+
+
 def refusal_from_error(error: grpc.RpcError) -> Refusal:
     """What a failed call says of itself, whichever of gRPC's clients, blocking or asyncio, made it."""
     reason, violations, retry_after_s = "", [], None

@@ -1,0 +1,122 @@
+"""The one place where a call's end is decided: exceptions become statuses, and every call is counted, timed and logged.
+
+A `Refused` becomes its own status with details; anything else that escapes a handler is INTERNAL, with the traceback in
+the log and the request id in the message, so that the two can be brought together. Health and reflection pass by.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import grpc
+import structlog
+from structlog.contextvars import bound_contextvars
+
+from bioverify.runtime import metrics
+from bioverify.runtime.errors import Refused
+from bioverify.wire.transport import Refusal, refusal_metadata
+
+REQUEST_ID = "x-request-id"
+_OURS = "/bioverify."
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+log = structlog.stdlib.get_logger("bioverify.runtime.calls")
+
+
+class CallInterceptor(grpc.aio.ServerInterceptor):
+    """Wraps every method of ours. ``active``: calls accepted and not answered yet."""
+
+    def __init__(self) -> None:
+        self.active = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def wait_until_idle(self) -> None:
+        await self._idle.wait()
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        handler = await continuation(handler_call_details)
+        method = handler_call_details.method
+        if handler is None or not method.startswith(_OURS):
+            return handler
+        if handler.unary_unary is not None:
+            # The stubs know the blocking server's handlers only; on this server both are coroutines.
+            answer = cast(Callable[[Any, Context], Awaitable[Any]], handler.unary_unary)
+
+            async def unary(request: Any, context: Context) -> Any:
+                async with self._call(method, context):
+                    return await answer(request, context)
+
+            return grpc.unary_unary_rpc_method_handler(unary, handler.request_deserializer, handler.response_serializer)
+        answer_stream = cast(Callable[[AsyncIterator[Any], Context], AsyncIterator[Any]], handler.stream_stream)
+
+        async def stream(requests: AsyncIterator[Any], context: Context) -> Any:
+            async with self._call(method, context):
+                async for reply in answer_stream(requests, context):
+                    yield reply
+
+        return grpc.stream_stream_rpc_method_handler(stream, handler.request_deserializer, handler.response_serializer)
+
+    @asynccontextmanager
+    async def _call(self, method: str, context: Context) -> AsyncIterator[None]:
+        request_id = _request_id(context)
+        started = time.monotonic()
+        refusal: Refusal | None = None
+        code = grpc.StatusCode.OK
+        self._enter()
+        with bound_contextvars(request_id=request_id, method=method):
+            try:
+                context.set_trailing_metadata(((REQUEST_ID, request_id),))
+                yield
+            except Refused as error:
+                refusal = error.refusal
+            except asyncio.CancelledError:
+                code = grpc.StatusCode.CANCELLED
+                raise
+            except Exception:
+                log.exception("handler raised")
+                refusal = Refusal(
+                    grpc.StatusCode.INTERNAL, f"internal error; the log has more under {request_id}", "internal"
+                )
+            finally:
+                code = refusal.code if refusal else code
+                seconds = time.monotonic() - started
+                metrics.RPC_CALLS.labels(method, code.name).inc()
+                metrics.RPC_SECONDS.labels(method).observe(seconds)
+                self._leave()
+                if refusal:
+                    log.warning("call refused", code=code.name, reason=refusal.reason, message=refusal.message)
+                else:
+                    log.debug("call answered", code=code.name, seconds=round(seconds, 6))
+            if refusal:
+                trailing: tuple[tuple[str, str | bytes], ...] = (*refusal_metadata(refusal), (REQUEST_ID, request_id))
+                await context.abort(refusal.code, refusal.message, trailing)
+
+    def _enter(self) -> None:
+        self.active += 1
+        self._idle.clear()
+        metrics.RPC_ACTIVE.set(self.active)
+
+    def _leave(self) -> None:
+        self.active -= 1
+        metrics.RPC_ACTIVE.set(self.active)
+        if not self.active:
+            self._idle.set()
+
+
+def _request_id(context: Context) -> str:
+    """The caller's own request id, where it sent one that is fit for a log; else a new one."""
+    for key, value in context.invocation_metadata() or ():
+        if key == REQUEST_ID and isinstance(value, str) and 0 < len(value) <= 128 and value.isprintable():
+            return value
+    return uuid.uuid4().hex

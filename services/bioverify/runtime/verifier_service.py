@@ -1,0 +1,199 @@
+"""One verifier behind the contract's VerifierService.
+
+A batch is validated on the event loop, then read, scored and written back to messages in the verifier's own thread. One
+bad item never fails a batch: where scoring a batch raises, its items are scored one by one, and only those that raise
+again are failed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+
+import grpc
+import structlog
+
+from bioverify.core.outcomes import Failed, NotApplicable, Outcome, Scored
+from bioverify.core.verifier import Description, Item, Verifier
+from bioverify.runtime import metrics
+from bioverify.runtime.config import ServerConfig
+from bioverify.runtime.errors import not_ready
+from bioverify.runtime.hosting import host
+from bioverify.runtime.validation import check_items
+from bioverify.runtime.work import WorkQueue
+from bioverify.v1 import types_pb2, verifier_pb2, verifier_pb2_grpc
+from bioverify.wire.outcomes import description_to_wire, outcome_to_wire
+from bioverify.wire.tasks import parse_mode_from_wire, read_item
+
+SERVICE = verifier_pb2.DESCRIPTOR.services_by_name["VerifierService"].full_name
+
+log = structlog.stdlib.get_logger("bioverify.runtime.verifier")
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class VerifierService(verifier_pb2_grpc.VerifierServiceServicer):
+    """Refuses with UNAVAILABLE until `load` has opened the verifier and its canary scored right."""
+
+    def __init__(self, open_verifier: Callable[[], Verifier], config: ServerConfig) -> None:
+        self._open_verifier = open_verifier
+        self._config = config
+        self._queue = WorkQueue(config.max_items_in_flight, metrics.ITEMS_IN_FLIGHT)
+        self._verifier: Verifier | None = None
+        self._why_not_ready = "the artifact is still being opened"
+
+    async def load(self) -> bool:
+        """Open the verifier and ask its canary; whether it scored right. What `open_verifier` raises passes through."""
+        started = time.monotonic()
+        verifier = (await self._queue.run(0, None, self._open_verifier)).result
+        name = verifier.description.name
+        log.info("opened", verifier=name, fingerprint=verifier.description.fingerprint, seconds=_since(started))
+        metrics.show_artifacts(verifier.description)
+        problem = (await self._queue.run(0, None, lambda: canary_problem(verifier))).result
+        if problem:
+            self._why_not_ready = f"the canary of {name} failed: {problem}"
+            log.error("canary failed", verifier=name, problem=problem)
+            return False
+        self._verifier = verifier
+        return True
+
+    async def Describe(  # noqa: N802 - the contract's name
+        self, request: verifier_pb2.DescribeRequest, context: Context
+    ) -> verifier_pb2.DescribeResponse:
+        limits = verifier_pb2.Limits(
+            max_items=self._config.max_items,
+            max_bytes=self._config.max_bytes,
+            max_items_in_flight=self._config.max_items_in_flight,
+        )
+        return description_to_wire(self._ready_verifier().description, limits)
+
+    async def ScoreBatch(  # noqa: N802
+        self, request: verifier_pb2.VerifierServiceScoreBatchRequest, context: Context
+    ) -> verifier_pb2.VerifierServiceScoreBatchResponse:
+        return await self._score(request, context)
+
+    async def ScoreStream(  # noqa: N802
+        self, request_iterator: AsyncIterator[verifier_pb2.ScoreStreamRequest], context: Context
+    ) -> AsyncIterator[verifier_pb2.ScoreStreamResponse]:
+        # One batch at a time: the next one is read when this one is answered, and gRPC's flow control does the rest.
+        async for request in request_iterator:
+            yield verifier_pb2.ScoreStreamResponse(batch=await self._score(request.batch, context))
+
+    def close(self) -> None:
+        self._queue.close()
+
+    def _ready_verifier(self) -> Verifier:
+        if self._verifier is None:
+            raise not_ready(self._why_not_ready)
+        return self._verifier
+
+    async def _score(
+        self, request: verifier_pb2.VerifierServiceScoreBatchRequest, context: Context
+    ) -> verifier_pb2.VerifierServiceScoreBatchResponse:
+        verifier = self._ready_verifier()
+        description = verifier.description
+        check_items(request, request.items, self._config.max_items)
+        remaining_s = context.time_remaining()
+        deadline = None if remaining_s is None else time.monotonic() + remaining_s
+        finished = await self._queue.run(
+            len(request.items), deadline, lambda: score_request(verifier, description, request)
+        )
+        metrics.QUEUE_SECONDS.labels(description.name).observe(finished.queue_s)
+        metrics.WORK_SECONDS.labels(description.name).observe(finished.work_s)
+        metrics.BATCH_ITEMS.labels(description.name).observe(len(request.items))
+        return verifier_pb2.VerifierServiceScoreBatchResponse(
+            outcomes=finished.result,
+            fingerprint=description.fingerprint,
+            timing=verifier_pb2.Timing(queue_seconds=finished.queue_s, work_seconds=finished.work_s),
+        )
+
+
+def score_request(
+    verifier: Verifier, description: Description, request: verifier_pb2.VerifierServiceScoreBatchRequest
+) -> list[types_pb2.Outcome]:
+    """The outcomes of a valid request, in order."""
+    mode = parse_mode_from_wire(request.parse_mode)
+    items = [read_item(message, mode, description.reads) for message in request.items]
+    outcomes = score_each(verifier, items, with_evidence=not request.omit_evidence)
+    for (outcome, reason), count in Counter(map(metrics.outcome_labels, outcomes)).items():
+        metrics.OUTCOMES.labels(description.name, outcome, reason).inc(count)
+    return [outcome_to_wire(message.id, outcome) for message, outcome in zip(request.items, outcomes, strict=True)]
+
+
+def score_each(verifier: Verifier, items: Sequence[Item], *, with_evidence: bool) -> list[Outcome]:
+    """One outcome per item, in order, whatever the verifier raises."""
+    try:
+        return _checked(verifier.score(items, with_evidence=with_evidence), len(items))
+    except Exception:
+        metrics.EXCEPTIONS.labels(verifier.description.name).inc()
+        log.exception("scoring a batch raised; its items are scored one by one", items=len(items))
+    outcomes: list[Outcome] = []
+    logged = False
+    for item in items:
+        try:
+            outcomes += _checked(verifier.score([item], with_evidence=with_evidence), 1)
+        except Exception as error:
+            if not logged:
+                log.exception("scoring an item raised", task=repr(item.task))
+                logged = True
+            outcomes.append(Failed("internal", f"{type(error).__name__}: {error}", retryable=False))
+    return outcomes
+
+
+def _checked(outcomes: list[Outcome], expected: int) -> list[Outcome]:
+    if len(outcomes) != expected:
+        raise RuntimeError(f"the verifier gave {len(outcomes)} outcomes for {expected} items")
+    return outcomes
+
+
+def canary_problem(verifier: Verifier) -> str:
+    """What is wrong with the verifier's score of its own canary; empty where nothing is."""
+    try:
+        item, expected = verifier.canary()
+        [found] = verifier.score([item], with_evidence=False)
+    except Exception as error:
+        log.exception("the canary raised")
+        return f"{type(error).__name__}: {error}"
+    return "" if _agree(expected, found) else f"expected {expected}, found {found}"
+
+
+def _agree(expected: Outcome, found: Outcome) -> bool:
+    if isinstance(expected, Scored) and isinstance(found, Scored):
+        return (
+            math.isclose(expected.value, found.value, abs_tol=1e-6)
+            and (expected.belief is None) == (found.belief is None)
+            and math.isclose(expected.belief or 0.0, found.belief or 0.0, abs_tol=1e-6)
+            and all(
+                math.isclose(value, found.components.get(name, math.nan), abs_tol=1e-6)
+                for name, value in expected.components.items()
+            )
+        )
+    if isinstance(expected, NotApplicable) and isinstance(found, NotApplicable):
+        return expected.reason == found.reason
+    return False
+
+
+def _since(started: float) -> float:
+    return round(time.monotonic() - started, 3)
+
+
+def serve_process(open_verifier: Callable[[], Verifier], config: ServerConfig) -> int:
+    """Serve in this process until SIGTERM; the exit code."""
+
+    async def run() -> int:
+        service = VerifierService(open_verifier, config)
+        try:
+            return await host(
+                config,
+                SERVICE,
+                lambda server: verifier_pb2_grpc.add_VerifierServiceServicer_to_server(service, server),
+                service.load,
+            )
+        finally:
+            service.close()
+
+    return asyncio.run(run())
