@@ -46,7 +46,6 @@ class Source:
     license: str
     sha256: str = ""
     bundled: str = ""
-    bundled_license: str = ""
     notice: str = ""
     """Shown when the file is downloaded."""
 
@@ -68,9 +67,7 @@ class LocatedSource:
             location=f"bundled/{self.path.name}" if self.kind == "bundled" else str(self.path),
             url=self.source.url,
             sha256=self.sha256,
-            license=(self.source.bundled_license or self.source.license)
-            if self.kind == "bundled"
-            else self.source.license,
+            license=self.source.license,
         )
 
 
@@ -127,8 +124,6 @@ GLIOMA_CELLS = Source(
     file_names=("cells/oligodendroglioma.h5ad",),
     url="",
     license=INFERCNVPY,
-    bundled="pbmc_detection.parquet",
-    bundled_license=SCANPY,
 )
 BLOOD_CELLS = Source(
     name="10x_pbmc68k_reduced.h5ad",
