@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from bioverify.runtime.config import ServerConfig
+from bioverify.runtime.config import LogLevel, ServerConfig
+from bioverify.wire.transport import MAX_MESSAGE_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +32,10 @@ class AggregatorConfig:
     cache_timeout_s: float = 0.25
     cache_pause_s: float = 1.0
     max_items: int = 4096
-    max_bytes: int = 64 * 2**20
+    max_bytes: int = MAX_MESSAGE_BYTES
     max_items_in_flight: int = 32_768
     grace_s: float = 10.0
+    log_level: LogLevel = "info"
 
     @property
     def server(self) -> ServerConfig:
@@ -45,4 +47,5 @@ class AggregatorConfig:
             max_bytes=self.max_bytes,
             max_items_in_flight=self.max_items_in_flight,
             grace_s=self.grace_s,
+            log_level=self.log_level,
         )

@@ -24,7 +24,7 @@ from bioverify.runtime.config import ServerConfig
 from bioverify.runtime.errors import not_ready
 from bioverify.runtime.hosting import host
 from bioverify.runtime.validation import check_items
-from bioverify.runtime.work import WorkQueue
+from bioverify.runtime.work import Admission, WorkThread
 from bioverify.v1 import types_pb2, verifier_pb2, verifier_pb2_grpc
 from bioverify.wire.outcomes import description_to_wire, outcome_to_wire
 from bioverify.wire.tasks import parse_mode_from_wire, read_item
@@ -42,18 +42,19 @@ class VerifierService(verifier_pb2_grpc.VerifierServiceServicer):
     def __init__(self, open_verifier: Callable[[], Verifier], config: ServerConfig) -> None:
         self._open_verifier = open_verifier
         self._config = config
-        self._queue = WorkQueue(config.max_items_in_flight, metrics.ITEMS_IN_FLIGHT)
+        self._admission = Admission(config.max_items_in_flight, metrics.ITEMS_IN_FLIGHT)
+        self._thread = WorkThread()
         self._verifier: Verifier | None = None
         self._why_not_ready = "the artifact is still being opened"
 
     async def load(self) -> bool:
         """Open the verifier and ask its canary; whether it scored right. What `open_verifier` raises passes through."""
         started = time.monotonic()
-        verifier = (await self._queue.run(0, None, self._open_verifier)).result
+        verifier = (await self._thread.run(self._open_verifier)).result
         name = verifier.description.name
         log.info("opened", verifier=name, fingerprint=verifier.description.fingerprint, seconds=_since(started))
         metrics.show_artifacts(verifier.description)
-        problem = (await self._queue.run(0, None, lambda: canary_problem(verifier))).result
+        problem = (await self._thread.run(lambda: canary_problem(verifier))).result
         if problem:
             self._why_not_ready = f"the canary of {name} failed: {problem}"
             log.error("canary failed", verifier=name, problem=problem)
@@ -84,7 +85,7 @@ class VerifierService(verifier_pb2_grpc.VerifierServiceServicer):
             yield verifier_pb2.ScoreStreamResponse(batch=await self._score(request.batch, context))
 
     def close(self) -> None:
-        self._queue.close()
+        self._thread.close()
 
     def _ready_verifier(self) -> Verifier:
         if self._verifier is None:
@@ -99,12 +100,17 @@ class VerifierService(verifier_pb2_grpc.VerifierServiceServicer):
         check_items(request, request.items, self._config.max_items)
         remaining_s = context.time_remaining()
         deadline = None if remaining_s is None else time.monotonic() + remaining_s
-        finished = await self._queue.run(
-            len(request.items), deadline, lambda: score_request(verifier, description, request)
+        items = len(request.items)
+        self._admission.enter(items)
+        finished = await self._thread.run(
+            lambda: score_request(verifier, description, request),
+            deadline=deadline,
+            # Not when the call ends: one that was cancelled while being worked on still occupies the thread.
+            on_end=lambda: self._admission.leave(items),
         )
         metrics.QUEUE_SECONDS.labels(description.name).observe(finished.queue_s)
         metrics.WORK_SECONDS.labels(description.name).observe(finished.work_s)
-        metrics.BATCH_ITEMS.labels(description.name).observe(len(request.items))
+        metrics.BATCH_ITEMS.labels(description.name).observe(items)
         return verifier_pb2.VerifierServiceScoreBatchResponse(
             outcomes=finished.result,
             fingerprint=description.fingerprint,

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -18,7 +19,41 @@ from prometheus_client import Gauge
 
 from bioverify.runtime.errors import expired, over_limit
 
+RETRY_AFTER_S = 0.2
+
 T = TypeVar("T")
+
+
+class Admission:
+    """Counts the items in flight and refuses what would exceed the limit. To be used from one event loop."""
+
+    def __init__(self, max_items_in_flight: int, gauge: Gauge) -> None:
+        self._max_items_in_flight = max_items_in_flight
+        self._gauge = gauge
+        self._items_in_flight = 0
+
+    def enter(self, items: int) -> None:
+        """Raise Refused (RESOURCE_EXHAUSTED, with a time to wait) where ``items`` more do not fit now."""
+        if self._items_in_flight + items > self._max_items_in_flight:
+            raise over_limit(
+                f"{self._items_in_flight} items are in flight, and {items} more would exceed the limit of "
+                f"{self._max_items_in_flight}",
+                retry_after_s=RETRY_AFTER_S,
+            )
+        self._items_in_flight += items
+        self._gauge.set(self._items_in_flight)
+
+    def leave(self, items: int) -> None:
+        self._items_in_flight -= items
+        self._gauge.set(self._items_in_flight)
+
+    @contextmanager
+    def hold(self, items: int) -> Iterator[None]:
+        self.enter(items)
+        try:
+            yield
+        finally:
+            self.leave(items)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,35 +65,20 @@ class Finished(Generic[T]):
     work_s: float
 
 
-class WorkQueue:
-    """Runs functions one at a time in a thread of its own. To be used from one event loop."""
+class WorkThread:
+    """Runs functions one at a time, in order, in a thread of its own. To be used from one event loop."""
 
-    def __init__(self, max_items_in_flight: int, gauge: Gauge) -> None:
-        self._max_items_in_flight = max_items_in_flight
-        self._gauge = gauge
-        self._items_in_flight = 0
-        self._seconds_per_item = 0.001
+    def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="work")
 
-    @property
-    def items_in_flight(self) -> int:
-        return self._items_in_flight
-
-    def check_room(self, items: int) -> None:
-        """Raise Refused (RESOURCE_EXHAUSTED, with a time to wait) where ``items`` more do not fit now."""
-        if self._items_in_flight + items > self._max_items_in_flight:
-            raise over_limit(
-                f"{self._items_in_flight} items are in flight, and {items} more would exceed the limit of "
-                f"{self._max_items_in_flight}",
-                retry_after_s=min(5.0, max(0.02, self._items_in_flight * self._seconds_per_item / 2)),
-            )
-
-    async def run(self, items: int, deadline: float | None, work: Callable[[], T]) -> Finished[T]:
+    async def run(
+        self, work: Callable[[], T], *, deadline: float | None = None, on_end: Callable[[], None] | None = None
+    ) -> Finished[T]:
         """Run ``work`` when its turn comes. ``deadline``: on time.monotonic's clock.
 
-        Raises Refused: RESOURCE_EXHAUSTED at once where there is no room, DEADLINE_EXCEEDED where the turn came late.
+        ``on_end`` is called on the event loop when the thread is done with it, also where the caller has left by then.
+        Raises Refused (DEADLINE_EXCEEDED) where its turn came too late, and whatever ``work`` raises.
         """
-        self.check_room(items)
         loop = asyncio.get_running_loop()
         arrived = time.monotonic()
 
@@ -69,19 +89,12 @@ class WorkQueue:
             result = work()
             return Finished(result, started - arrived, time.monotonic() - started)
 
-        self._add(items)
         future = self._thread.submit(timed)
-        # Not in a finally: a cancelled call that is already being worked on still occupies the thread.
-        future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._add, -items))
-        finished = await asyncio.wrap_future(future)
-        if items:
-            self._seconds_per_item += 0.1 * (finished.work_s / items - self._seconds_per_item)
-        return finished
+        if on_end is not None:
+            future.add_done_callback(lambda _: loop.call_soon_threadsafe(on_end))
+        # Cancelling the wrapped future cancels the work as well, unless the thread has taken it up.
+        return await asyncio.wrap_future(future)
 
     def close(self) -> None:
         """Let the work at hand finish and drop what waits."""
         self._thread.shutdown(wait=False, cancel_futures=True)
-
-    def _add(self, items: int) -> None:
-        self._items_in_flight += items
-        self._gauge.set(self._items_in_flight)

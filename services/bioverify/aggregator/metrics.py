@@ -1,0 +1,27 @@
+"""Prometheus metrics of the aggregator. Labels hold names from code and configuration only."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Histogram
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+REWARDS = Counter("bioverify_rewards", "Items: rewarded or unscorable.", ["result"])
+OUTCOMES = Counter("bioverify_aggregator_outcomes", "Items by verifier and kind of outcome.", ["verifier", "outcome"])
+FAILURES = Counter("bioverify_aggregator_failures", "Questions that a fault left open.", ["verifier", "reason"])
+VERIFIER_CALLS = Counter("bioverify_aggregator_verifier_calls", "Calls to verifiers.", ["verifier", "code"])
+VERIFIER_SECONDS = Histogram(
+    "bioverify_aggregator_verifier_seconds",
+    "Seconds from the first call to a verifier to its last reply, per request.",
+    ["verifier"],
+    buckets=_SECONDS,
+)
+STAGE_SECONDS = Histogram(
+    "bioverify_aggregator_stage_seconds", "Seconds per stage of a request.", ["stage"], buckets=_SECONDS
+)
+CACHE_LOOKUPS = Counter(
+    "bioverify_cache_lookups", "Questions looked up: hit, miss, invalid, unavailable.", ["verifier", "result"]
+)
+CACHE_ERRORS = Counter(
+    "bioverify_cache_errors", "Redis operations that failed or were left out.", ["operation", "kind"]
+)

@@ -1,0 +1,90 @@
+"""From what the verifiers told to the reply: core composes the rewards, and every part says where it comes from."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+from bioverify.aggregator import metrics
+from bioverify.aggregator.answers import Answered
+from bioverify.aggregator.fanout import Told
+from bioverify.aggregator.requests import ReadRequest
+from bioverify.core.outcomes import Failed, NotApplicable
+from bioverify.core.rewards import Reward, Row, compose
+from bioverify.v1 import reward_pb2, verifier_pb2
+from bioverify.wire.outcomes import failure_to_wire
+from bioverify.wire.rewards import term_to_wire
+from bioverify.wire.tasks import answer_to_wire, task_to_wire
+
+
+def reply_to(
+    request: reward_pb2.RewardServiceScoreBatchRequest, read: ReadRequest, told: Mapping[str, Told]
+) -> reward_pb2.RewardServiceScoreBatchResponse:
+    """The rewards, in order, and a report per verifier that was asked."""
+    by_item: list[dict[str, Answered]] = [{} for _ in read.items]
+    for verifier, positions in read.positions.items():
+        for position, answer in zip(positions, told[verifier].answers, strict=True):
+            by_item[position][verifier] = answer
+    rows = [
+        Row(
+            message.group_id,
+            message.source,
+            item.task.kind if item.task else None,
+            {verifier: answer.outcome for verifier, answer in answers.items()},
+        )
+        for message, item, answers in zip(request.items, read.items, by_item, strict=True)
+    ]
+    rewards = compose(read.recipe, rows)
+
+    source_terms = [term for source in read.recipe.sources for term in source.terms]
+    terms = {term: term_to_wire(term) for term in (*read.recipe.terms, *source_terms)}
+    response = reward_pb2.RewardServiceScoreBatchResponse(
+        verifiers=[_report(verifier, read.positions[verifier], told[verifier]) for verifier in read.positions]
+    )
+    for message, item, answers, reward in zip(request.items, read.items, by_item, rewards, strict=True):
+        written = response.rewards.add(
+            item_id=message.id,
+            reward=reward.reward,
+            unscorable_because=reward.unscorable_because,
+            task=None if item.task is None else task_to_wire(item.task),
+            answer=None if item.answer is None else answer_to_wire(item.answer),
+        )
+        for part in reward.parts:
+            answer = answers[part.term.verifier]
+            added = written.parts.add(
+                term=terms[part.term],
+                outcome=answer.message,
+                contribution=part.contribution,
+                dropped_because=part.dropped_because,
+                from_cache=answer.from_cache,
+            )
+            added.outcome.item_id = message.id
+    _count(read, rewards, told)
+    return response
+
+
+def _report(verifier: str, positions: list[int], told: Told) -> reward_pb2.VerifierReport:
+    failures = [answer.outcome for answer in told.answers if isinstance(answer.outcome, Failed)]
+    return reward_pb2.VerifierReport(
+        verifier=verifier,
+        fingerprint=told.fingerprint,
+        items=len(positions),
+        distinct=told.distinct,
+        cache_hits=told.cache_hits,
+        failed=len(failures),
+        not_applicable=sum(isinstance(answer.outcome, NotApplicable) for answer in told.answers),
+        calls=told.usage.calls,
+        wall_seconds=told.usage.wall_s,
+        timing=verifier_pb2.Timing(queue_seconds=told.usage.queue_s, work_seconds=told.usage.work_s),
+        first_failure=failure_to_wire(failures[0]) if failures else None,
+    )
+
+
+def _count(read: ReadRequest, rewards: list[Reward], told: Mapping[str, Told]) -> None:
+    unscorable = sum(reward.reward is None for reward in rewards)
+    metrics.REWARDS.labels("rewarded").inc(len(rewards) - unscorable)
+    metrics.REWARDS.labels("unscorable").inc(unscorable)
+    for verifier, said in told.items():
+        for kind, count in Counter(answer.message.WhichOneof("result") for answer in said.answers).items():
+            metrics.OUTCOMES.labels(verifier, kind).inc(count)
+        metrics.VERIFIER_SECONDS.labels(verifier).observe(said.usage.wall_s)

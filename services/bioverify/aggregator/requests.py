@@ -1,0 +1,91 @@
+"""What a reward request asks for, read once: the recipe, the items as core sees them, and which verifier each needs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import lru_cache
+
+from pydantic import ValidationError
+
+from bioverify.core.recipes import Recipe, Term
+from bioverify.core.tasks import TaskKind
+from bioverify.core.verifier import Item, Reads
+from bioverify.recipes import RecipeError, load
+from bioverify.runtime.errors import Refused, invalid
+from bioverify.v1 import reward_pb2
+from bioverify.wire.rewards import recipe_from_wire
+from bioverify.wire.tasks import read_item
+
+EVERYTHING = Reads.TASK | Reads.ANSWER | Reads.COMPLETION
+
+
+@dataclass(frozen=True, slots=True)
+class ReadRequest:
+    """``items`` and ``terms`` by position; terms are None where no source of the recipe asks this kind of question.
+
+    ``positions``: for each verifier the items that its terms apply to.
+    """
+
+    recipe: Recipe
+    items: list[Item]
+    terms: list[tuple[Term, ...] | None]
+    positions: dict[str, list[int]]
+
+
+def read_recipe(request: reward_pb2.RewardServiceScoreBatchRequest, configured: Collection[str]) -> Recipe:
+    """The recipe to reward by. Raises Refused (INVALID_ARGUMENT) that names the field."""
+    if request.WhichOneof("by") == "recipe_name":
+        field = "recipe_name"
+        try:
+            recipe = load(request.recipe_name)
+        except RecipeError as error:
+            raise invalid([(field, str(error))]) from error
+    else:
+        field = "recipe"
+        try:
+            recipe = recipe_from_wire(request.recipe)
+        except ValidationError as error:
+            raise _invalid_recipe(error) from error
+    missing = [name for name in recipe.verifiers if name not in configured]
+    if missing:
+        known = ", ".join(configured) or "none"
+        problem = f"recipe {recipe.name} asks {', '.join(missing)}; this aggregator is configured with {known}"
+        raise invalid([(field, problem)])
+    return recipe
+
+
+def _invalid_recipe(error: ValidationError) -> Refused:
+    violations = []
+    for problem in error.errors():
+        path = "recipe"
+        for part in problem["loc"]:
+            path += f"[{part}]" if isinstance(part, int) else f".{part}"
+        violations.append((path, problem["msg"]))
+    return invalid(violations)
+
+
+def read_request(request: reward_pb2.RewardServiceScoreBatchRequest, recipe: Recipe) -> ReadRequest:
+    """Read every task and completion, once. Raises Refused (INVALID_ARGUMENT) for a source that the recipe lacks."""
+    terms_for = lru_cache(maxsize=None)(recipe.terms_for)
+    items: list[Item] = []
+    terms: list[tuple[Term, ...] | None] = []
+    positions: dict[str, list[int]] = {name: [] for name in recipe.verifiers}
+    violations: list[tuple[str, str]] = []
+    for index, message in enumerate(request.items):
+        item = read_item(message, recipe.parse_mode, EVERYTHING)
+        kind: TaskKind | None = item.task.kind if item.task else None
+        try:
+            item_terms = terms_for(message.source, kind)
+        except KeyError:
+            sources = ", ".join(source.name for source in recipe.sources) or "none"
+            problem = f"recipe {recipe.name} has no source {message.source!r}; it has {sources}"
+            violations.append((f"items[{index}].source", problem))
+            continue
+        items.append(item)
+        terms.append(item_terms)
+        for verifier in dict.fromkeys(term.verifier for term in item_terms or ()):
+            positions[verifier].append(index)
+    if violations:
+        raise invalid(violations)
+    return ReadRequest(recipe, items, terms, {name: found for name, found in positions.items() if found})

@@ -1,0 +1,151 @@
+"""The contract's RewardService: reads a request once, asks all verifiers at the same time, composes the rewards.
+
+The caller's deadline is passed on: a tenth of it, half a second at most, is kept for composing and answering, and
+whatever has not come by then is `Failed` and reported as such, so that a slow verifier never costs more than the
+deadline. The service is ready when it listens: a verifier that is away is a matter of the single reward and seen in
+ListVerifiers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import grpc
+
+from bioverify import recipes
+from bioverify.aggregator import metrics
+from bioverify.aggregator.cache import OutcomeCache
+from bioverify.aggregator.config import AggregatorConfig
+from bioverify.aggregator.fanout import Told, ask_verifier
+from bioverify.aggregator.replies import reply_to
+from bioverify.aggregator.requests import read_recipe, read_request
+from bioverify.aggregator.upstream import DESCRIBE_TIMEOUT_S, Upstream, UpstreamError
+from bioverify.core.verifier import Item
+from bioverify.runtime.hosting import host
+from bioverify.runtime.metrics import ITEMS_IN_FLIGHT
+from bioverify.runtime.validation import check_items
+from bioverify.runtime.work import Admission, WorkThread
+from bioverify.v1 import reward_pb2, reward_pb2_grpc
+from bioverify.wire.rewards import recipe_to_wire
+
+SERVICE = reward_pb2.DESCRIPTOR.services_by_name["RewardService"].full_name
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class RewardService(reward_pb2_grpc.RewardServiceServicer):
+    """To be made inside the running event loop."""
+
+    def __init__(self, config: AggregatorConfig) -> None:
+        self._config = config
+        self._admission = Admission(config.max_items_in_flight, ITEMS_IN_FLIGHT)
+        self._thread = WorkThread()
+        self._upstreams = {
+            name: Upstream(name, target, describe_ttl_s=config.describe_ttl_s)
+            for name, target in config.verifiers.items()
+        }
+        self._cache: OutcomeCache | None = None
+        if config.redis_url is not None:
+            self._cache = OutcomeCache(
+                config.redis_url,
+                ttl_s=config.cache_ttl_s,
+                timeout_s=config.cache_timeout_s,
+                pause_s=config.cache_pause_s,
+            )
+
+    async def prepare(self) -> bool:
+        """Read the shipped recipes once, so that a broken one is seen at the start."""
+        for name in recipes.names():
+            recipes.load(name)
+        return True
+
+    async def close(self) -> None:
+        self._thread.close()
+        if self._cache is not None:
+            await self._cache.close()
+        await asyncio.gather(*(upstream.close() for upstream in self._upstreams.values()))
+
+    async def ScoreBatch(  # noqa: N802 - the contract's name
+        self, request: reward_pb2.RewardServiceScoreBatchRequest, context: Context
+    ) -> reward_pb2.RewardServiceScoreBatchResponse:
+        arrived = time.monotonic()
+        remaining_s: float | None = context.time_remaining()
+        budget_s = self._config.default_deadline_s if remaining_s is None else remaining_s
+        deadline = arrived + budget_s - min(self._config.deadline_margin_s, 0.1 * budget_s)
+
+        check_items(request, request.items, self._config.max_items)
+        recipe = read_recipe(request, self._upstreams)
+        with self._admission.hold(len(request.items)):
+            reading = await self._thread.run(lambda: read_request(request, recipe), deadline=deadline)
+            read = reading.result
+            asked = time.monotonic()
+            told = await asyncio.gather(
+                *(
+                    self._ask(verifier, [read.items[position] for position in positions], request, deadline)
+                    for verifier, positions in read.positions.items()
+                )
+            )
+            asking_s = time.monotonic() - asked
+            composing = await self._thread.run(
+                lambda: reply_to(request, read, dict(zip(read.positions, told, strict=True)))
+            )
+        response = composing.result
+        response.wall_seconds = time.monotonic() - arrived
+        metrics.STAGE_SECONDS.labels("read").observe(reading.work_s)
+        metrics.STAGE_SECONDS.labels("ask").observe(asking_s)
+        metrics.STAGE_SECONDS.labels("compose").observe(composing.work_s)
+        return response
+
+    async def ListVerifiers(  # noqa: N802
+        self, request: reward_pb2.ListVerifiersRequest, context: Context
+    ) -> reward_pb2.ListVerifiersResponse:
+        return reward_pb2.ListVerifiersResponse(verifiers=await asyncio.gather(*map(_status, self._upstreams.values())))
+
+    async def ListRecipes(  # noqa: N802
+        self, request: reward_pb2.ListRecipesRequest, context: Context
+    ) -> reward_pb2.ListRecipesResponse:
+        return reward_pb2.ListRecipesResponse(recipes=[recipe_to_wire(recipes.load(name)) for name in recipes.names()])
+
+    async def _ask(
+        self, verifier: str, items: list[Item], request: reward_pb2.RewardServiceScoreBatchRequest, deadline: float
+    ) -> Told:
+        return await ask_verifier(
+            self._upstreams[verifier],
+            self._cache,
+            items,
+            items[0].parse_mode,
+            deadline,
+            with_evidence=not request.omit_evidence,
+        )
+
+
+async def _status(upstream: Upstream) -> reward_pb2.VerifierStatus:
+    status = reward_pb2.VerifierStatus(name=upstream.name, target=upstream.target)
+    try:
+        account = await upstream.account(time.monotonic() + DESCRIBE_TIMEOUT_S, refresh=True)
+    except UpstreamError as error:
+        status.failure.CopyFrom(error.failed.message.failure)
+        return status
+    status.is_ready = True
+    status.description.CopyFrom(account.message)
+    return status
+
+
+def serve_process(config: AggregatorConfig) -> int:
+    """Serve in this process until SIGTERM; the exit code."""
+
+    async def run() -> int:
+        service = RewardService(config)
+        try:
+            return await host(
+                config.server,
+                SERVICE,
+                lambda server: reward_pb2_grpc.add_RewardServiceServicer_to_server(service, server),
+                service.prepare,
+            )
+        finally:
+            await service.close()
+
+    return asyncio.run(run())
