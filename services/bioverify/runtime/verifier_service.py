@@ -8,7 +8,9 @@ again are failed.
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
+import os
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -75,6 +77,7 @@ class VerifierService(verifier_pb2_grpc.VerifierServiceServicer):
     async def ScoreBatch(  # noqa: N802
         self, request: verifier_pb2.VerifierServiceScoreBatchRequest, context: Context
     ) -> verifier_pb2.VerifierServiceScoreBatchResponse:
+        check_items(request, request.items, self._config.max_items)
         return await self._score(request, context)
 
     async def ScoreStream(  # noqa: N802
@@ -82,10 +85,12 @@ class VerifierService(verifier_pb2_grpc.VerifierServiceServicer):
     ) -> AsyncIterator[verifier_pb2.ScoreStreamResponse]:
         # One batch at a time: the next one is read when this one is answered, and gRPC's flow control does the rest.
         async for request in request_iterator:
+            check_items(request, request.batch.items, self._config.max_items, path="batch.items")
             yield verifier_pb2.ScoreStreamResponse(batch=await self._score(request.batch, context))
 
-    def close(self) -> None:
-        self._thread.close()
+    def close(self) -> bool:
+        """False where the verifier is still at work."""
+        return self._thread.close()
 
     def _ready_verifier(self) -> Verifier:
         if self._verifier is None:
@@ -97,7 +102,6 @@ class VerifierService(verifier_pb2_grpc.VerifierServiceServicer):
     ) -> verifier_pb2.VerifierServiceScoreBatchResponse:
         verifier = self._ready_verifier()
         description = verifier.description
-        check_items(request, request.items, self._config.max_items)
         remaining_s = context.time_remaining()
         deadline = None if remaining_s is None else time.monotonic() + remaining_s
         items = len(request.items)
@@ -192,14 +196,16 @@ def serve_process(open_verifier: Callable[[], Verifier], config: ServerConfig) -
 
     async def run() -> int:
         service = VerifierService(open_verifier, config)
-        try:
-            return await host(
-                config,
-                SERVICE,
-                lambda server: verifier_pb2_grpc.add_VerifierServiceServicer_to_server(service, server),
-                service.load,
-            )
-        finally:
-            service.close()
+        code = await host(
+            config,
+            SERVICE,
+            lambda server: verifier_pb2_grpc.add_VerifierServiceServicer_to_server(service, server),
+            service.load,
+        )
+        if not service.close():
+            # Work that outlasted its grace period cannot be stopped, and nobody waits for it any more.
+            logging.shutdown()
+            os._exit(code)
+        return code
 
     return asyncio.run(run())

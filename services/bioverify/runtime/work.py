@@ -70,6 +70,7 @@ class WorkThread:
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="work")
+        self._at_work = False
 
     async def run(
         self, work: Callable[[], T], *, deadline: float | None = None, on_end: Callable[[], None] | None = None
@@ -86,7 +87,11 @@ class WorkThread:
             started = time.monotonic()
             if deadline is not None and started >= deadline:
                 raise expired(started - arrived)
-            result = work()
+            self._at_work = True
+            try:
+                result = work()
+            finally:
+                self._at_work = False
             return Finished(result, started - arrived, time.monotonic() - started)
 
         future = self._thread.submit(timed)
@@ -95,6 +100,8 @@ class WorkThread:
         # Cancelling the wrapped future cancels the work as well, unless the thread has taken it up.
         return await asyncio.wrap_future(future)
 
-    def close(self) -> None:
-        """Let the work at hand finish and drop what waits."""
+    def close(self) -> bool:
+        """Drop what waits. False where the thread is still at work, for which Python would wait at its exit."""
+        at_work = self._at_work
         self._thread.shutdown(wait=False, cancel_futures=True)
+        return not at_work
