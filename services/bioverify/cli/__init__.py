@@ -1,0 +1,31 @@
+"""`bioverify …`: the composition root, the only package that knows all the others.
+
+What a command needs is imported inside it: `bioverify --help` answers at once, and torch is loaded only by the service
+that computes with it.
+"""
+
+from __future__ import annotations
+
+import typer
+
+from bioverify.cli import artifacts, local_stack, scoring, serving, showing, training
+
+app = typer.Typer(
+    name="bioverify",
+    help="Verifiers as a service for reasoning in biology.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(artifacts.app, name="data")
+app.command()(local_stack.up)
+app.command()(local_stack.down)
+app.command()(local_stack.status)
+app.command()(scoring.score)
+app.command()(showing.verifiers)
+app.command()(showing.recipes)
+app.command()(serving.serve)
+app.command()(serving.aggregate)
+app.command()(serving.healthcheck)
+app.command(context_settings=training.PASS_THROUGH, add_help_option=False)(training.train)
+app.command(context_settings=training.PASS_THROUGH, add_help_option=False)(training.report)

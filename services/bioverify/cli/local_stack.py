@@ -1,0 +1,88 @@
+"""`bioverify up`, `down` and `status`: the whole service line on this machine, without root or Docker."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bioverify.cli.services import ARTIFACTS, VERIFIERS
+from bioverify.cli.terminal import fail, plain_errors
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from bioverify.stack import ProcessStatus
+
+
+def up(
+    port_base: Annotated[
+        int, typer.Option(min=1024, max=64_000, help="The aggregator's port; verifiers on the next, metrics 1000 up.")
+    ] = 50050,
+    redis_url: Annotated[
+        str | None, typer.Option(help="A Redis or Valkey of your own, in place of the embedded one.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes of each service.")] = 1,
+) -> None:
+    """Start five verifiers, the aggregator and Valkey as supervised processes, and wait until they are ready."""
+    from rich.console import Console
+    from rich.live import Live
+
+    from bioverify.artifacts.store import ArtifactStore
+    from bioverify.stack import Plan, StackError, state_folder
+    from bioverify.stack import up as start
+
+    root = ArtifactStore.default().root
+    missing = [name for name in ARTIFACTS if name in VERIFIERS and not (root / name / "current").exists()]
+    if missing:
+        raise fail(f"not built yet in {root}: {', '.join(missing)}. Run: bioverify data build --all")
+    plan = Plan(state_folder(), VERIFIERS, port_base, redis_url, workers)
+    console = Console(highlight=False)
+    with plain_errors(StackError), Live(console=console, transient=True) as live:
+        processes = start(plan, lambda statuses: live.update(_table(statuses)))
+    console.print(_table(processes))
+    console.print(
+        f"Ready at {plan.aggregator}. Logs in {plan.folder / 'logs'}. Stop it: bioverify down", soft_wrap=True
+    )
+
+
+def down() -> None:
+    """Stop everything that `bioverify up` started."""
+    from bioverify.stack import StackError, state_folder
+    from bioverify.stack import down as stop
+
+    with plain_errors(StackError):
+        stopped = stop(state_folder())
+    typer.echo(f"Stopped: {', '.join(stopped)}" if stopped else "Nothing was up.")
+
+
+def status() -> None:
+    """Every process as it is now; exit status 1 where one is not ready."""
+    from rich.console import Console
+
+    from bioverify.stack import StackError, state_folder
+    from bioverify.stack import status as look
+
+    with plain_errors(StackError):
+        processes = look(state_folder())
+    Console(highlight=False).print(_table(processes))
+    if not all(process.is_ready for process in processes):
+        raise typer.Exit(1)
+
+
+def _table(processes: Sequence[ProcessStatus]) -> Table:
+    from rich.table import Table
+
+    table = Table("process", "pid", "state", "ready", "address", "uptime", "simulated")
+    for process in processes:
+        table.add_row(
+            process.name,
+            str(process.pid or ""),
+            process.state,
+            "[green]ready[/]" if process.is_ready else "[yellow]not yet[/]",
+            process.address,
+            "" if process.uptime_s is None else f"{process.uptime_s:,.0f} s",
+            {None: "", True: "[yellow]simulated[/]", False: "no"}[process.simulated],
+        )
+    return table

@@ -1,0 +1,75 @@
+"""The verifiers and artifacts by name: the one place where a new verifier is entered.
+
+Each is imported where it is opened or built, because only one of them needs torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bioverify.artifacts.sources import Sources
+    from bioverify.artifacts.store import ArtifactStore, Manifest
+    from bioverify.core.verifier import Verifier
+
+# In the order of the local stack's ports.
+VERIFIERS = ("experimental", "go_rouge", "transcriptformer_pmi", "esm_mlp", "format")
+# In the order in which they are built: later ones are made with earlier ones.
+ARTIFACTS = ("genes", "experimental", "prompts", "go_rouge", "transcriptformer_pmi", "esm_mlp")
+
+
+def open_verifier(name: str, store: ArtifactStore) -> Verifier:
+    """The verifier over its artifact. Raises ArtifactError with the command that mends it, KeyError for no verifier."""
+    match name:
+        case "experimental":
+            from bioverify.verifiers.experimental import verifier as experimental
+
+            return experimental.open_verifier(store)
+        case "go_rouge":
+            from bioverify.verifiers.go_rouge import verifier as go_rouge
+
+            return go_rouge.open_verifier(store)
+        case "transcriptformer_pmi":
+            from bioverify.verifiers.transcriptformer_pmi import verifier as transcriptformer_pmi
+
+            return transcriptformer_pmi.open_verifier(store)
+        case "esm_mlp":
+            from bioverify.verifiers.esm_mlp import verifier as esm_mlp
+
+            return esm_mlp.open_verifier(store)
+        case "format":
+            from bioverify.verifiers.format import verifier as format_verifier
+
+            return format_verifier.open_verifier()
+    raise KeyError(name)
+
+
+def build_artifact(name: str, store: ArtifactStore, sources: Sources, progress: Callable[[str], None]) -> Manifest:
+    """Make the artifact and put it in the store. Raises ArtifactError, KeyError for no artifact."""
+    match name:
+        case "genes":
+            from bioverify.artifacts import genes
+
+            return genes.build(store, sources, progress=progress)
+        case "prompts":
+            from bioverify.artifacts import prompts
+
+            return prompts.build(store, sources, progress=progress)
+        case "experimental":
+            from bioverify.verifiers.experimental import build as experimental
+
+            return experimental.build(store, sources, progress=progress)
+        case "go_rouge":
+            from bioverify.verifiers.go_rouge import build as go_rouge
+
+            return go_rouge.build(store, sources, progress=progress)
+        case "transcriptformer_pmi":
+            from bioverify.verifiers.transcriptformer_pmi import build as transcriptformer_pmi
+
+            return transcriptformer_pmi.build(store, sources, progress=progress)
+        case "esm_mlp":
+            from bioverify.verifiers.esm_mlp import build as esm_mlp
+
+            return esm_mlp.build(store, sources, progress=progress)
+    raise KeyError(name)

@@ -1,0 +1,74 @@
+"""`bioverify serve`, `aggregate` and `healthcheck`: one process each, for supervisors, containers and clusters."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bioverify.cli.services import VERIFIERS, open_verifier
+from bioverify.cli.terminal import fail
+
+if TYPE_CHECKING:
+    from bioverify.core.verifier import Verifier
+
+Listen = Annotated[str, typer.Option(help="host:port or unix:/path.")]
+MetricsPort = Annotated[int | None, typer.Option(help="Port for Prometheus metrics over HTTP; none: no metrics.")]
+Workers = Annotated[int, typer.Option(min=1, help="Processes that share the port.")]
+
+
+def serve(
+    verifier: Annotated[str, typer.Argument(help=f"One of: {', '.join(VERIFIERS)}.")],
+    listen: Listen = "127.0.0.1:50051",
+    metrics_port: MetricsPort = None,
+    workers: Workers = 1,
+) -> None:
+    """Serve one verifier until SIGTERM."""
+    from bioverify.artifacts.store import ArtifactStore
+    from bioverify.runtime import server
+    from bioverify.runtime.config import ServerConfig
+
+    if verifier not in VERIFIERS:
+        raise fail(f"no verifier is called {verifier}; there are: {', '.join(VERIFIERS)}")
+
+    def opener() -> Verifier:
+        return open_verifier(verifier, ArtifactStore.default())
+
+    server.serve(opener, ServerConfig(listen=listen, metrics_port=metrics_port, workers=workers))
+
+
+def aggregate(
+    verifier: Annotated[list[str], typer.Option(help="NAME=TARGET, for instance format=127.0.0.1:50055. Repeat it.")],
+    listen: Listen = "127.0.0.1:50050",
+    redis_url: Annotated[
+        str | None, typer.Option(help="redis://host:port/0 or unix:///path; none: nothing is remembered.")
+    ] = None,
+    metrics_port: MetricsPort = None,
+    workers: Workers = 1,
+) -> None:
+    """Serve rewards until SIGTERM: asks the verifiers in parallel, remembers in Redis, composes by recipe."""
+    from bioverify.aggregator import server
+    from bioverify.aggregator.config import AggregatorConfig
+
+    targets = {}
+    for assignment in verifier:
+        name, equals, target = assignment.partition("=")
+        if not (name and equals and target):
+            raise fail(f"--verifier {assignment}: write NAME=TARGET, for instance format=127.0.0.1:50055")
+        if name in targets:
+            raise fail(f"--verifier {name} is given twice")
+        targets[name] = target
+    server.serve(AggregatorConfig(listen, targets, redis_url, metrics_port, workers))
+
+
+def healthcheck(
+    target: Annotated[str, typer.Argument(help="host:port or unix:/path.")],
+    service: Annotated[
+        str, typer.Option(help="Health service: empty is alive; bioverify.v1.VerifierService is ready.")
+    ] = "",
+) -> None:
+    """Exit with 0 where a service answers SERVING, else with 1."""
+    from bioverify.stack.health import serves
+
+    if not serves(target, service):
+        raise fail(f"{target} is not serving {service or '(alive)'}")

