@@ -26,6 +26,8 @@ from bioverify.core.genes import GeneResolver
 _CURRENT_FILE = "current.parquet"
 _OTHER_NAMES_FILE = "other_names.parquet"
 _NO_GENE = "biological-region"
+_MITOCHONDRIAL_NAMES = {"COX1": "MT-CO1", "COX2": "MT-CO2", "COX3": "MT-CO3", "CYTB": "MT-CYB"}
+"""Where HGNC's name is more than "MT-" and NCBI's symbol. Tables without the authority's symbol lack them."""
 _ENSEMBL = re.compile(r"(?:^|\|)Ensembl:(ENSG\d+)")
 
 
@@ -96,7 +98,8 @@ def make_resolver(genes: list[Gene]) -> GeneResolver:
     other_names: dict[str, tuple[str, ...]] = {}
     for gene in genes:
         alone = (gene.symbol,)  # one tuple for all names of the gene: 200,000 names would make as many
-        for name in (*gene.aliases, *gene.ensembl, *gene.uniprot):
+        authority = _MITOCHONDRIAL_NAMES.get(gene.symbol)
+        for name in (*gene.aliases, *gene.ensembl, *gene.uniprot, *([authority] if authority else [])):
             key = name.upper()
             known = other_names.get(key)
             if known is None:

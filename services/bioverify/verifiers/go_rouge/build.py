@@ -1,0 +1,49 @@
+"""Makes the ``go_rouge`` artifact: names of Gene Ontology terms, and the terms directly annotated to each gene."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pyarrow as pa
+
+from bioverify.artifacts.genes import open_genes
+from bioverify.artifacts.go import read_annotations
+from bioverify.artifacts.sources import CC_BY, Sources
+from bioverify.artifacts.store import ArtifactStore, Manifest
+from bioverify.artifacts.tables import write_table
+
+NAME = "go_rouge"
+TERMS_FILE = "terms.parquet"
+GENES_FILE = "genes.parquet"
+
+
+def build(store: ArtifactStore, sources: Sources, *, progress: Callable[[str], None]) -> Manifest:
+    """Make the artifact. Terms are ordered by name, and so are each gene's."""
+    resolver, genes = open_genes(store)
+    annotations = read_annotations(sources, resolver, progress=progress)
+    terms = pa.table(
+        {
+            "id": [term.id for term in annotations.terms],
+            "name": [term.name for term in annotations.terms],
+            "aspect": [term.aspect for term in annotations.terms],
+        }
+    )
+    of_genes = pa.table(
+        {
+            "symbol": list(annotations.genes),
+            "terms": pa.array(list(annotations.genes.values()), pa.list_(pa.int32())),
+        }
+    )
+    with store.building(NAME) as folder:
+        write_table(terms, folder.path / TERMS_FILE)
+        write_table(of_genes, folder.path / GENES_FILE)
+        manifest = folder.commit(
+            description="Gene Ontology terms directly annotated to human genes.",
+            license=CC_BY,
+            sources=annotations.records,
+            inputs=[genes],
+            parameters={"dropped": ["qualifier NOT", "evidence code ND"], "terms": "direct, names"},
+            counts=annotations.counts,
+        )
+    progress(f"go_rouge: {len(annotations.genes):,} genes, {len(annotations.terms):,} terms")
+    return manifest

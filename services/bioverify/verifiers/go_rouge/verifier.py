@@ -1,0 +1,237 @@
+"""Gene Ontology ROUGE: does the text say what is known of the question's genes?
+
+The reference of a gene is the text of its directly annotated terms' names, each once, in alphabetical order. The
+candidate is what the completion says of the gene: the ``<gene_info>`` blocks that name it, else all of them, else the
+thoughts. A gene's score is the mean of ROUGE-1, ROUGE-2 and ROUGE-L F-measure, an item's the mean over its genes.
+References are encoded once at first use, candidates once per distinct text.
+
+Source: rbio's public history for the reward, the Gene Ontology (CC BY 4.0) for the terms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from bioverify.artifacts.genes import open_genes
+from bioverify.artifacts.store import ArtifactStore
+from bioverify.artifacts.tables import read_table
+from bioverify.core.completions import gene_info_blocks, mentions, think_text
+from bioverify.core.genes import GeneResolver
+from bioverify.core.outcomes import Evidence, NotApplicable, Outcome, Scored
+from bioverify.core.tasks import GeneAnnotation, TaskKind
+from bioverify.core.verifier import ArtifactIdentity, Description, Item, Reads, unsupported_task
+from bioverify.verifiers.go_rouge.build import GENES_FILE, NAME, TERMS_FILE
+from bioverify.verifiers.go_rouge.rouge import EncodedText, Rouge, Vocabulary, encoded_text, rouge, tokenize
+
+ALL_ASPECTS = "all"
+ASPECTS = ("C", "F", "P")
+MAX_MATCHED_TERMS = 5
+MAX_CACHED_GENES = 30_000
+
+_KINDS = tuple(TaskKind)
+_SOURCE = "Gene Ontology"
+_NO_ROUGE = Rouge(0.0, 0.0, 0.0)
+_ABSENT = "no_text"
+
+
+@dataclass(frozen=True, slots=True)
+class _Term:
+    name: str
+    aspect: str
+    encoded: str
+
+
+@dataclass(frozen=True)
+class _Reference:
+    """A gene's terms, and their joined names per aspect (only aspects in which it is annotated)."""
+
+    terms: tuple[_Term, ...]
+
+    @cached_property
+    def texts(self) -> dict[str, EncodedText]:
+        by_aspect = {ALL_ASPECTS: encoded_text("".join(term.encoded for term in self.terms))}
+        for aspect in ASPECTS:
+            of_aspect = [term.encoded for term in self.terms if term.aspect == aspect]
+            if of_aspect:
+                by_aspect[aspect] = encoded_text("".join(of_aspect))
+        return by_aspect
+
+
+@dataclass(frozen=True, slots=True)
+class _GeneScore:
+    symbol: str
+    by_aspect: dict[str, Rouge]
+    reference: _Reference
+    text: str
+
+
+class GoRouge:
+    """Soft score of what a completion says about its genes; holds no belief about yes or no."""
+
+    reads: ClassVar[Reads] = Reads.TASK | Reads.COMPLETION
+
+    def __init__(
+        self,
+        resolver: GeneResolver,
+        *,
+        terms: Sequence[tuple[str, str]],
+        symbols: Sequence[str],
+        term_offsets: npt.NDArray[np.int32],
+        term_indices: npt.NDArray[np.int32],
+        artifacts: tuple[ArtifactIdentity, ...] = (),
+    ) -> None:
+        """``terms``: (name, aspect), by name. Gene i has ``term_indices[term_offsets[i]:term_offsets[i + 1]]``."""
+        self._resolver = resolver
+        self._row = {symbol: row for row, symbol in enumerate(symbols)}
+        self._term_offsets, self._term_indices = term_offsets, term_indices
+        tokens = [tokenize(name) for name, _ in terms]
+        self._vocabulary = Vocabulary(token for own in tokens for token in own)
+        self._terms = [
+            _Term(name, aspect, self._vocabulary.encode(own).tokens)
+            for (name, aspect), own in zip(terms, tokens, strict=True)
+        ]
+        self._references: dict[str, _Reference] = {}
+        self.description = Description(
+            name=NAME,
+            version="1",
+            summary="Agreement of what the text says about the genes with their Gene Ontology annotations (ROUGE).",
+            task_kinds=_KINDS,
+            reads=self.reads,
+            holds_belief=False,
+            components={
+                "C": "Mean of the three ROUGE scores against cellular components; absent without annotation there.",
+                "F": "The same against molecular functions.",
+                "P": "The same against biological processes.",
+                "rouge1": "ROUGE-1 F-measure against all annotated terms, mean over the genes.",
+                "rouge2": "ROUGE-2 F-measure, likewise.",
+                "rougeL": "ROUGE-L F-measure, likewise.",
+                _ABSENT: "1 where the completion has neither a gene_info block nor thoughts; the scores are then 0.",
+            },
+            artifacts=artifacts,
+        )
+
+    def score(self, items: Sequence[Item], *, with_evidence: bool = True) -> list[Outcome]:
+        """One outcome per item, in order. Value: mean over the genes of the mean of ROUGE-1, -2, -L F-measure.
+
+        Not applicable: ``unknown_gene``, ``ambiguous_gene``, ``unannotated_gene`` (of any of the item's genes).
+        """
+        encoded: dict[str, EncodedText] = {}
+        return [self._score_one(item, encoded, with_evidence) for item in items]
+
+    def canary(self) -> tuple[Item, Outcome]:
+        """The first gene with a term of several words, described by the names of its own terms: scores of 1."""
+        symbol = next(symbol for symbol in self._row if len(self._reference(symbol).texts[ALL_ASPECTS].tokens) > 1)
+        reference = self._reference(symbol)
+        text = " ".join(term.name for term in reference.terms)
+        item = Item(GeneAnnotation((symbol,)), completion=f"<gene_info>{text}</gene_info>")
+        perfect = dict.fromkeys(reference.texts, Rouge(1.0, 1.0, 1.0))
+        return item, self._outcome([_GeneScore(symbol, perfect, reference, text)], has_text=True, with_evidence=True)
+
+    def _reference(self, symbol: str) -> _Reference:
+        """The gene's reference; the gene must be annotated."""
+        known = self._references.get(symbol)
+        if known is None:
+            row = self._row[symbol]
+            own = self._term_indices[self._term_offsets[row] : self._term_offsets[row + 1]]
+            known = self._references[symbol] = _Reference(tuple(self._terms[index] for index in own.tolist()))
+        return known
+
+    def _score_one(self, item: Item, encoded: dict[str, EncodedText], with_evidence: bool) -> Outcome:
+        task = item.task
+        refusal = unsupported_task(task, _KINDS)
+        if refusal is not None or task is None:
+            assert refusal is not None
+            return refusal
+        symbols: list[str] = []
+        for asked in task.genes:
+            symbol = self._resolver.resolve(asked)
+            if isinstance(symbol, NotApplicable):
+                return symbol
+            if symbol not in self._row:
+                return NotApplicable("unannotated_gene", f"{symbol} has no Gene Ontology annotation.")
+            symbols.append(symbol)
+        if not symbols:
+            return NotApplicable("no_gene", "The question names no gene.")
+        texts = _texts_of(item.completion, list(zip(task.genes, symbols, strict=True)))
+        scores = [self._score_gene(symbol, text, encoded) for symbol, text in zip(symbols, texts, strict=True)]
+        return self._outcome(scores, has_text=any(text.strip() for text in texts), with_evidence=with_evidence)
+
+    def _score_gene(self, symbol: str, text: str, encoded: dict[str, EncodedText]) -> _GeneScore:
+        reference = self._reference(symbol)
+        candidate = encoded.get(text)
+        if candidate is None:
+            candidate = encoded[text] = self._vocabulary.encode(tokenize(text))
+        by_aspect = {aspect: rouge(own, candidate) for aspect, own in reference.texts.items()}
+        return _GeneScore(symbol, by_aspect, reference, text)
+
+    def _outcome(self, scores: Sequence[_GeneScore], *, has_text: bool, with_evidence: bool) -> Scored:
+        n_genes = len(scores)
+        over_all = [score.by_aspect[ALL_ASPECTS] for score in scores]
+        components = {
+            "rouge1": sum(one.rouge1 for one in over_all) / n_genes,
+            "rouge2": sum(one.rouge2 for one in over_all) / n_genes,
+            "rougeL": sum(one.rouge_l for one in over_all) / n_genes,
+        }
+        for aspect in ASPECTS:
+            annotated = [score.by_aspect[aspect].mean for score in scores if aspect in score.by_aspect]
+            if annotated:
+                components[aspect] = sum(annotated) / len(annotated)
+        if not has_text:
+            components[_ABSENT] = 1.0
+        evidence = tuple(self._explain(score, has_text) for score in scores) if with_evidence else ()
+        return Scored(sum(one.mean for one in over_all) / n_genes, components, evidence)
+
+    def _explain(self, score: _GeneScore, has_text: bool) -> Evidence:
+        n_terms = len(score.reference.terms)
+        against = f"{n_terms} annotated term{'s' if n_terms > 1 else ''}"
+        if not has_text:
+            text = f"{score.symbol}: neither gene_info nor thoughts to compare with {against}"
+        else:
+            matched = self._matched(score)
+            found = f"; matched: {', '.join(matched)}" if matched else "; no term matched"
+            text = f"{score.symbol}: ROUGE-L {score.by_aspect[ALL_ASPECTS].rouge_l:.2f} against {against}{found}"
+        return Evidence(text, source=_SOURCE)
+
+    def _matched(self, score: _GeneScore) -> list[str]:
+        """Names of terms found in the text: word for word first, then those whose tokens all occur; longest first."""
+        lowered = score.text.lower()
+        occurring = set(self._vocabulary.encode(tokenize(score.text)).tokens)
+        matched = [term for term in score.reference.terms if term.encoded and occurring.issuperset(term.encoded)]
+        matched.sort(key=lambda term: (term.name.lower() not in lowered, -len(term.encoded), term.name))
+        return [term.name for term in matched[:MAX_MATCHED_TERMS]]
+
+
+def _texts_of(completion: str, genes: Sequence[tuple[str, str]]) -> list[str]:
+    """What the completion says of each gene, given as (symbol of the question, current symbol)."""
+    blocks = [block for block in gene_info_blocks(completion) if block]
+    if not blocks:
+        return [think_text(completion)] * len(genes)
+    joined = " ".join(blocks)
+    texts = []
+    for asked, current in genes:
+        naming = [block for block in blocks if mentions(block, asked) or mentions(block, current)]
+        texts.append(" ".join(naming) or joined)
+    return texts
+
+
+def open_verifier(store: ArtifactStore) -> GoRouge:
+    """Open the artifacts ``genes`` and ``go_rouge``. Raises ArtifactError with the command that mends it."""
+    resolver, genes = open_genes(store)
+    artifact = store.open(NAME)
+    terms = read_table(artifact.path / TERMS_FILE)
+    annotated = read_table(artifact.path / GENES_FILE)
+    of_genes = annotated["terms"].combine_chunks()
+    return GoRouge(
+        resolver,
+        terms=list(zip(terms["name"].to_pylist(), terms["aspect"].to_pylist(), strict=True)),
+        symbols=annotated["symbol"].to_pylist(),
+        term_offsets=of_genes.offsets.to_numpy(),
+        term_indices=of_genes.values.to_numpy(),
+        artifacts=(artifact.identity, genes.identity),
+    )

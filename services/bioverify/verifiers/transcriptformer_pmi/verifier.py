@@ -1,0 +1,151 @@
+"""Single-cell PMI: do the two genes go together more often than by chance?
+
+A memory-mapped gene × gene matrix of pointwise mutual information, in half precision: a batch is one gather, worker
+processes share its pages. The two-piece scaling turns a value into a belief. rbio fills the matrix from
+TranscriptFormer's gene logits; the artifact says what it was filled from, and so does every sentence of evidence.
+
+Source: rbio's public development history for the scaling, and for asking it about knockdowns as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from bioverify.artifacts.genes import open_genes
+from bioverify.artifacts.store import ArtifactStore
+from bioverify.artifacts.tables import read_table
+from bioverify.core.genes import GeneResolver
+from bioverify.core.outcomes import Evidence, NotApplicable, Outcome
+from bioverify.core.tasks import CoExpression, DifferentialExpression, TaskKind
+from bioverify.core.verifier import ArtifactIdentity, Description, Item, Reads, score_by_belief, unsupported_task
+from bioverify.verifiers.transcriptformer_pmi.build import MATRIX_FILE, NAME, SCALING_FILE, SYMBOLS_FILE
+from bioverify.verifiers.transcriptformer_pmi.scaling import Scaling
+
+_KINDS = (TaskKind.CO_EXPRESSION, TaskKind.DIFFERENTIAL_EXPRESSION)
+
+
+class TranscriptFormerPmi:
+    """Belief from the scaled PMI of the two genes; symmetric in them."""
+
+    reads: ClassVar[Reads] = Reads.TASK | Reads.ANSWER
+
+    def __init__(
+        self,
+        resolver: GeneResolver,
+        symbols: Sequence[str],
+        matrix: npt.NDArray[np.float16],
+        scaling: Scaling,
+        *,
+        origin: str,
+        artifacts: tuple[ArtifactIdentity, ...] = (),
+    ) -> None:
+        """``matrix``: len(symbols) × len(symbols), symmetric, nats. ``origin``: what it was computed from."""
+        self._resolver = resolver
+        self._symbols = symbols
+        self._row = {symbol: row for row, symbol in enumerate(symbols)}
+        self._matrix = matrix
+        self._scaling = scaling
+        self._origin = origin
+        self.description = Description(
+            name=NAME,
+            version="1",
+            summary=f"Pointwise mutual information of the two genes in single cells ({origin}).",
+            task_kinds=_KINDS,
+            reads=self.reads,
+            holds_belief=True,
+            components={
+                "pmi": "Pointwise mutual information in nats.",
+                "percentile": "Share of gene pairs with a lower PMI, in percent.",
+                "no_answer.*": "1 where the completion holds no answer, with the reason in the name.",
+            },
+            artifacts=artifacts,
+        )
+
+    def score(self, items: Sequence[Item], *, with_evidence: bool = True) -> list[Outcome]:
+        """One outcome per item, in order. Value: the belief in "yes" for the answer yes, its complement for no.
+
+        Not applicable: ``unknown_gene``, ``ambiguous_gene``, ``gene_not_in_matrix``, ``same_gene``.
+        """
+        found = [self._find(item) for item in items]
+        pairs = np.array([pair for pair in found if not isinstance(pair, NotApplicable)], np.int64).reshape(-1, 2)
+        pmi = self._matrix[pairs[:, 0], pairs[:, 1]].astype(np.float64)
+        rows = zip(
+            pmi.tolist(),
+            self._scaling.beliefs(pmi).tolist(),
+            self._scaling.percentiles(pmi).tolist(),
+            strict=True,
+        )
+        outcomes: list[Outcome] = []
+        for item, pair in zip(items, found, strict=True):
+            if isinstance(pair, NotApplicable):
+                outcomes.append(pair)
+                continue
+            value, belief, percentile = next(rows)
+            text = f"PMI {value:.1f}, {_ordinal(percentile)} percentile of pairs ({self._origin})"
+            evidence = (Evidence(text, source=self._origin),) if with_evidence else ()
+            components = {"pmi": value, "percentile": percentile}
+            outcomes.append(score_by_belief(belief, item.answer, evidence, components))
+        return outcomes
+
+    def canary(self) -> tuple[Item, Outcome]:
+        """The first two genes of the matrix, answered with "yes"; the value computed by hand."""
+        value = float(self._matrix[0, 1])
+        scaling = self._scaling
+        clamped = min(max(value, 0.0), scaling.maximum)
+        if clamped < scaling.cutoff:
+            belief = 0.5 * clamped / scaling.cutoff
+        else:
+            belief = 0.5 + 0.5 * (clamped - scaling.cutoff) / (scaling.maximum - scaling.cutoff)
+        percentile = float(scaling.percentiles(np.array([value]))[0])
+        text = f"PMI {value:.1f}, {_ordinal(percentile)} percentile of pairs ({self._origin})"
+        item = Item(CoExpression(self._symbols[0], self._symbols[1]), answer=True)
+        evidence = (Evidence(text, source=self._origin),)
+        return item, score_by_belief(belief, True, evidence, {"pmi": value, "percentile": percentile})
+
+    def _find(self, item: Item) -> tuple[int, int] | NotApplicable:
+        task = item.task
+        if not isinstance(task, CoExpression | DifferentialExpression):
+            refusal = unsupported_task(task, _KINDS)
+            assert refusal is not None
+            return refusal
+        rows: list[int] = []
+        for asked in task.genes:
+            symbol = self._resolver.resolve(asked)
+            if isinstance(symbol, NotApplicable):
+                return symbol
+            row = self._row.get(symbol)
+            if row is None:
+                return NotApplicable("gene_not_in_matrix", f"{symbol} is not among the genes of the {self._origin}.")
+            rows.append(row)
+        if rows[0] == rows[1]:
+            return NotApplicable("same_gene", f"{task.genes[0]} and {task.genes[1]} are one gene.")
+        return rows[0], rows[1]
+
+
+def _ordinal(percentile: float) -> str:
+    shown = f"{percentile:.1f}"
+    suffix = {"1": "st", "2": "nd", "3": "rd"}.get(shown[-1], "th")
+    return shown + suffix
+
+
+def open_verifier(store: ArtifactStore) -> TranscriptFormerPmi:
+    """Open the artifacts ``genes`` and ``transcriptformer_pmi``; ArtifactError says what mends them."""
+    resolver, genes = open_genes(store)
+    artifact = store.open(NAME)
+    parameters = artifact.manifest.parameters
+    cutoff, maximum, origin = parameters["cutoff"], parameters["maximum"], parameters["origin"]
+    assert isinstance(cutoff, float)
+    assert isinstance(maximum, float)
+    assert isinstance(origin, str)
+    return TranscriptFormerPmi(
+        resolver,
+        read_table(artifact.path / SYMBOLS_FILE)["symbol"].to_pylist(),
+        np.load(artifact.path / MATRIX_FILE, mmap_mode="r", allow_pickle=False),
+        Scaling(cutoff, maximum, np.load(artifact.path / SCALING_FILE, allow_pickle=False)),
+        origin=origin,
+        artifacts=(artifact.identity, genes.identity),
+    )
