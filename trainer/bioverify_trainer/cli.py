@@ -171,3 +171,7 @@ def _quieten() -> None:
     datasets_without_bars()
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
+    # A row without a reward is counted and explained by ours; TRL prints the whole prompt of it at every step.
+    logging.getLogger("trl.trainer.grpo_trainer").addFilter(
+        lambda record: "All reward functions returned None" not in record.getMessage()
+    )

@@ -32,19 +32,19 @@ Turn = dict[str, str]
 """One message of a conversation as chat templates read it: ``role`` and ``content``."""
 
 
-# One example says yes and one says no; their genes are textbook cases whose answers every screen would give.
+# Textbook cases, one of each answer. The thoughts are short, because a small model copies their length as well.
 _EXAMPLES: dict[TaskKind, tuple[tuple[Task, str, str, str], ...]] = {
     TaskKind.DIFFERENTIAL_EXPRESSION: (
         (
             DifferentialExpression("GATA1", "HBG1", "k562"),
             "GATA1 is an erythroid transcription factor. HBG1 is a globin gene.",
-            "GATA1 activates globin genes, so losing GATA1 changes HBG1.",
+            "GATA1 switches on HBG1.",
             "yes",
         ),
         (
             DifferentialExpression("OR2T8", "ACTB", "k562"),
             "OR2T8 is an olfactory receptor. ACTB is cytoskeletal actin.",
-            "OR2T8 is silent here, so losing OR2T8 leaves ACTB alone.",
+            "OR2T8 has no part in making ACTB.",
             "no",
         ),
     ),
@@ -52,13 +52,13 @@ _EXAMPLES: dict[TaskKind, tuple[tuple[Task, str, str, str], ...]] = {
         (
             DirectionOfChange("GATA1", "HBG1", "k562"),
             "GATA1 is an erythroid transcription factor. HBG1 is a globin gene.",
-            "GATA1 activates globin genes, so losing GATA1 lowers HBG1.",
+            "GATA1 switches on HBG1.",
             "decrease",
         ),
         (
             DirectionOfChange("KEAP1", "NQO1", "k562"),
             "KEAP1 holds back NRF2. NQO1 is a target of NRF2.",
-            "KEAP1 holds back NRF2, so losing KEAP1 raises NQO1.",
+            "KEAP1 holds back NQO1.",
             "increase",
         ),
     ),

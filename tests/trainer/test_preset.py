@@ -1,0 +1,107 @@
+"""Presets: strict, and every message names the key."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import yaml
+from bioverify_trainer.cli import app
+from bioverify_trainer.preset import ALIASES, PresetError, load_preset, preset_names
+from typer.testing import CliRunner
+
+
+def test_the_two_shipped_presets_load_by_name_and_alias():
+    assert preset_names() == ["cpu-smollm2-135m", "h100x8-qwen2.5-3b"]
+    for alias, name in ALIASES.items():
+        assert load_preset(alias) == load_preset(name)
+
+
+def test_the_h100_preset_is_the_published_run():
+    preset = load_preset("h100x8")
+    grpo = preset.grpo
+    assert preset.policy.model == "Qwen/Qwen2.5-3B-Instruct"
+    assert preset.policy.lora is None
+    assert (grpo.per_device_train_batch_size, grpo.num_generations) == (4, 4)
+    assert (grpo.max_steps, grpo.save_steps, grpo.learning_rate) == (100_000, 10_000, 5e-6)
+    assert preset.launcher.processes == 8
+    assert preset.launcher.deepspeed["zero_optimization"]["stage"] == 3
+    assert grpo.bf16
+    assert grpo.gradient_checkpointing
+    assert (grpo.use_vllm, grpo.vllm_mode) == (True, "colocate")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("grpo.learnig_rate=1", r"grpo\.learnig_rate: there is no such key; did you mean learning_rate\?"),
+        ("polcy.model=x", r"polcy: there is no such key; did you mean policy\?"),
+        ("policy.lora.ranks=4", r"policy\.lora\.ranks: there is no such key; did you mean rank\?"),
+        ("grpo.max_steps=0", r"grpo\.max_steps: .*greater than 0, not 0"),
+        ("grpo.learning_rate=fast", r"grpo\.learning_rate: .*valid number.*, not 'fast'"),
+        ("grpo.num_generations=3", r"grpo\.num_generations: 3 does not divide the 8 completions"),
+        ("grpo.use_vllm=true", r"grpo\.use_cpu: vLLM and DeepSpeed need GPUs"),
+        ("grpo.max_steps", r"--set grpo\.max_steps: expected key=value"),
+        ("name.first=x", r"--set name\.first=x: name has no keys of its own"),
+    ],
+)
+def test_a_wrong_key_or_value_is_refused_by_its_name(change, message):
+    with pytest.raises(PresetError, match=message):
+        load_preset("cpu", [change])
+
+
+def test_a_number_in_scientific_notation_is_a_number():
+    assert load_preset("cpu", ["grpo.learning_rate=1e-4"]).grpo.learning_rate == 1e-4
+
+
+def test_an_unknown_preset_lists_the_known_ones():
+    with pytest.raises(PresetError, match="cpu-smollm2-135m, h100x8"):
+        load_preset("tpu")
+
+
+def test_a_preset_of_ones_own_is_read_from_its_file(tmp_path):
+    own = tmp_path / "own.yaml"
+    own.write_text(yaml.safe_dump(load_preset("cpu").model_dump(mode="json") | {"name": "own"}))
+    assert load_preset(str(own), ["grpo.max_steps=3"]).grpo.max_steps == 3
+
+
+def test_the_h100_preset_makes_a_training_configuration():
+    # What this machine cannot check is left out: DeepSpeed is not installed, and without a GPU the configuration
+    # refuses bf16. The values themselves are TRL's to accept: batch, generations, vLLM mode, schedule.
+    from bioverify_trainer.train import grpo_config
+
+    preset = load_preset("h100x8", ["launcher.deepspeed=null", "grpo.bf16=false"])
+    config = grpo_config(preset, "runs/h100")
+    assert config.use_vllm
+    assert config.vllm_mode == "colocate"
+    assert config.gradient_checkpointing
+    assert config.num_generations == 4
+    assert config.save_steps == 10_000
+    assert config.steps_per_generation == 1
+    assert config.generation_batch_size == 4
+
+
+def test_a_dry_run_prints_the_resolved_run_and_the_launch_of_all_processes(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["bioverify_trainer", "train", "rbio1-exp"])
+    arguments = ["train", "rbio1-exp", "--preset", "h100x8", "--output", "runs/x", "--dry-run"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    plan = json.loads(result.stdout)
+    assert plan["recipe"]["name"] == "rbio1-exp"
+    assert plan["completions_per_step"] == 32
+    assert "--nproc-per-node=8" in plan["command"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["rbio1-expp"], "rbio1-expp"),
+        (["rbio1-exp", "--set", "grpo.max_stepz=1"], "grpo.max_stepz: there is no such key; did you mean max_steps?"),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_one_line_and_status_2(arguments, message, tmp_path):
+    command = [sys.executable, "-m", "bioverify_trainer", "train", *arguments, "--output", str(tmp_path), "--dry-run"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 2
+    assert message in " ".join(result.stderr.split())
+    assert "Traceback" not in result.stderr

@@ -1,0 +1,102 @@
+"""The reward function as TRL calls it: one call per batch, None where there is no score, never an exception."""
+
+import inspect
+import json
+import math
+from collections import defaultdict
+from types import SimpleNamespace
+
+import pytest
+from bioverify_trainer.dataset import PromptSource, make_dataset
+from bioverify_trainer.reward import make_reward
+
+from tests.fixtures import servers
+from tests.trainer.conftest import question_table
+
+COMPLETION = "<think> P1 and G1 </think> <answer> yes </answer>"
+
+
+class Call:
+    """What TRL hands to a reward function for two groups of two, and what is logged in return."""
+
+    def __init__(self, recipe, *, tasks=None):
+        dataset = make_dataset(PromptSource(question_table(), recipe, seed=0), 2)
+        rows = [dataset[0], dataset[0], dataset[1], dataset[1]]
+        self.metrics = defaultdict(list)
+        self.arguments = {
+            "prompts": [row["prompt"] for row in rows],
+            "completions": [[{"role": "assistant", "content": COMPLETION + "!" * index}] for index in range(4)],
+            "completion_ids": [[1], [1], [1], [1]],
+            **{name: [row[name] for row in rows] for name in rows[0] if name != "prompt"},
+            "trainer_state": SimpleNamespace(global_step=4),
+            "log_metric": lambda name, value: self.metrics[name].append(value),
+            "log_extra": lambda name, values: None,
+        }
+        if tasks is not None:
+            self.arguments["task"] = [json.dumps(task) for task in tasks]
+
+
+def test_trl_takes_the_reward_for_an_async_function(recipe):
+    assert inspect.iscoroutinefunction(make_reward("127.0.0.1:1", recipe, deadline_s=1))
+
+
+async def test_a_batch_is_scored_and_what_the_verifiers_said_is_logged(lasting_target, recipe):
+    call, samples = Call(recipe), []
+    reward = make_reward(lasting_target, recipe, deadline_s=10, samples_per_step=2, record_sample=samples.append)
+    rewards = await reward(**call.arguments)
+    # A longer text is worth more to the text verifier, and all else is alike within a group.
+    assert rewards[0] < rewards[1]
+    assert rewards[2] < rewards[3]
+    metrics = {name: value for name, (value,) in call.metrics.items()}
+    assert metrics["reward_call/failed"] == metrics["reward_call/unscorable"] == 0
+    assert metrics["reward_call/seconds"] > 0
+    assert metrics["verifier/lookup/not_applicable"] == metrics["verifier/lookup/failed"] == 0
+    assert metrics["verifier/lookup/cache_hits"] == 0
+    parts = [metrics[f"contribution/{label}"] for label in ("text", "text.vowels", "lookup")]
+    assert math.isclose(sum(parts), sum(rewards) / 4, rel_tol=1e-6)
+    assert math.isclose(metrics["contribution/lookup"], 2 * metrics["value/lookup"], rel_tol=1e-6)
+    # One sample of each group, with evidence.
+    assert len({sample["group_id"] for sample in samples}) == 2
+    assert samples[0]["step"] == 5
+    assert samples[0]["parts"][-1]["evidence"][0]["simulated"]
+    json.dumps(samples)
+
+
+async def test_the_members_of_a_group_share_the_fate_of_an_optional_term(lasting_target, recipe):
+    known = {"perturbation": "P1", "measured_gene": "G1", "cell_line": "k562"}
+    unknown = known | {"perturbation": "UNKNOWN"}
+    call = Call(recipe, tasks=[known, unknown, known, known])
+    rewards = await make_reward(lasting_target, recipe, deadline_s=10)(**call.arguments)
+    text = [1 * len(c[0]["content"]) / 100 for c in call.arguments["completions"]]
+    vowels = [sum(x in "aeiou" for x in c[0]["content"]) / len(c[0]["content"]) for c in call.arguments["completions"]]
+    # The first group is without the lookup, both members of it; the second group is not.
+    assert rewards[:2] == pytest.approx([t + v for t, v in zip(text[:2], vowels[:2], strict=True)], rel=1e-6)
+    assert rewards[2] - text[2] - vowels[2] == pytest.approx(rewards[3] - text[3] - vowels[3], rel=1e-6)
+    assert call.metrics["verifier/lookup/not_applicable"] == [0.25]
+
+
+async def test_where_nothing_listens_every_row_is_none_and_counted(recipe, caplog):
+    call = Call(recipe)
+    target = f"127.0.0.1:{servers.free_port()}"
+    rewards = await make_reward(target, recipe, deadline_s=2)(**call.arguments)
+    assert rewards == [None] * 4
+    assert call.metrics == {"reward_call/failed": [1.0], "reward_call/unscorable": [1.0]}
+    assert "4 completions have no reward" in caplog.text
+
+
+async def test_a_service_that_never_answers_costs_one_deadline_and_gives_none(recipe):
+    with servers.black_hole() as target:
+        rewards = await make_reward(target, recipe, deadline_s=0.5)(**Call(recipe).arguments)
+    assert rewards == [None] * 4
+
+
+async def test_a_required_verifier_that_is_gone_gives_none_and_is_reported_failed(verifier_targets, recipe):
+    targets = {**verifier_targets, "text": f"127.0.0.1:{servers.free_port()}"}
+    with servers.started("aggregator", "", {"config": {"verifiers": targets}}) as aggregator:
+        call = Call(recipe)
+        rewards = await make_reward(aggregator.target, recipe, deadline_s=5)(**call.arguments)
+    assert rewards == [None] * 4
+    assert call.metrics["reward_call/failed"] == [0.0]
+    assert call.metrics["reward_call/unscorable"] == [1.0]
+    assert call.metrics["verifier/text/failed"] == [1.0]
+    assert "value/text" not in call.metrics

@@ -1,0 +1,205 @@
+"""Training a tiny policy against live services, and against services that die."""
+
+import json
+import time
+
+import pytest
+import torch
+from bioverify import recipes
+from bioverify_trainer.dataset import open_prompts
+from bioverify_trainer.generate import generate_file
+from bioverify_trainer.policy import PolicyError, open_policy
+from bioverify_trainer.run import RunError, RunFolder, read_lines
+from bioverify_trainer.train import make_trainer, train
+from transformers import TrainerCallback
+
+from tests.fixtures import servers
+
+
+def with_settings(preset, **grpo):
+    return preset.model_copy(update={"grpo": preset.grpo.model_copy(update=grpo)})
+
+
+def trainer_of(recipe, preset, store, target, folder):
+    folder.path.mkdir()
+    policy = open_policy(preset.policy.model, dtype=torch.float32)
+    prompts = open_prompts(store, recipe, seed=0)
+    return make_trainer(recipe, preset, policy, prompts, target=target, folder=folder)
+
+
+def weights_of(trainer):
+    return torch.cat([parameter.detach().flatten().clone() for parameter in trainer.model.parameters()])
+
+
+class AfterStep(TrainerCallback):
+    """Does something once, when a step is over."""
+
+    def __init__(self, step, act):
+        self.step, self.act = step, act
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            self.act()
+
+
+def test_a_run_keeps_its_configuration_its_metrics_and_scored_samples(
+    recipe, tiny_preset, store, lasting_target, tmp_path
+):
+    trained = train(recipe, tiny_preset, target=lasting_target, output=tmp_path / "run", store=store)
+    assert trained.steps == 2
+    folder = trained.folder
+    config = json.loads(folder.config_file.read_text())
+    assert config["simulated"] is True
+    assert {verifier["name"] for verifier in config["verifiers"]} == {"text", "lookup"}
+    assert all(len(verifier["fingerprint"]) == 32 for verifier in config["verifiers"])
+    assert config["preset"]["grpo"]["max_steps"] == 2
+    metrics = list(read_lines(folder.metrics_file))
+    assert [record["step"] for record in metrics] == [1, 2]
+    for record in metrics:
+        assert record["reward"] > 0
+        assert record["reward_call/unscorable"] == 0
+        assert record["verifier/text/seconds"] > 0
+    samples = list(read_lines(folder.samples_file))
+    assert [sample["step"] for sample in samples] == [1, 2]
+    assert samples[0]["parts"][0]["evidence"]
+    assert (folder.model / "model.safetensors").is_file()
+    before = open_policy(tiny_preset.policy.model, dtype=torch.float32).model.state_dict()
+    after = open_policy(str(folder.model), dtype=torch.float32).model.state_dict()
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+    with pytest.raises(RunError, match="already holds a run"):
+        train(recipe, tiny_preset, target=lasting_target, output=tmp_path / "run", store=store)
+
+
+def test_a_resumed_run_counts_on_and_asks_the_questions_that_were_next(
+    recipe, tiny_preset, store, lasting_target, tmp_path
+):
+    whole = train(
+        recipe, with_settings(tiny_preset, max_steps=4), target=lasting_target, output=tmp_path / "whole", store=store
+    )
+    output = tmp_path / "parts"
+    train(recipe, tiny_preset, target=lasting_target, output=output, store=store)
+    # As if the third step had been under way when the run was killed.
+    with (output / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 3, "reward": 0.0}\n{"step": 3, "rew')
+    resumed = train(
+        recipe, with_settings(tiny_preset, max_steps=4), target=lasting_target, output=output, store=store, resume=True
+    )
+    assert resumed.steps == 4
+    assert [record["step"] for record in read_lines(resumed.folder.metrics_file)] == [1, 2, 3, 4]
+    questions = [
+        [sample["question"] for sample in read_lines(trained.folder.samples_file)] for trained in (whole, resumed)
+    ]
+    assert len(questions[0]) == 4
+    assert questions[0] == questions[1]
+
+
+def test_resuming_without_a_checkpoint_says_so(recipe, tiny_preset, store, lasting_target, tmp_path):
+    with pytest.raises(RunError, match="no checkpoint in"):
+        train(recipe, tiny_preset, target=lasting_target, output=tmp_path, store=store, resume=True)
+
+
+def test_an_aggregator_killed_mid_run_neither_ends_the_run_nor_moves_the_weights(
+    recipe, tiny_preset, store, verifier_targets, tmp_path
+):
+    folder = RunFolder(tmp_path / "run")
+    weights = {}
+    with servers.aggregator(verifier_targets) as aggregator:
+        preset = with_settings(tiny_preset, max_steps=4, save_steps=10)
+        trainer = trainer_of(recipe, preset, store, aggregator.target, folder)
+
+        def die():
+            weights[2] = weights_of(trainer)
+            aggregator.kill()
+
+        weights[0] = weights_of(trainer)
+        trainer.add_callback(AfterStep(2, die))
+        trainer.train()
+        weights[4] = weights_of(trainer)
+    assert not torch.equal(weights[0], weights[2])
+    # Not even by the momentum of the first two steps.
+    assert torch.equal(weights[2], weights[4])
+    assert weights[4].isfinite().all()
+    metrics = list(read_lines(folder.metrics_file))
+    assert [record["reward_call/unscorable"] for record in metrics] == [0, 0, 1, 1]
+    assert [record["reward_call/failed"] for record in metrics] == [0, 0, 1, 1]
+    assert metrics[3]["reward"] is None
+    assert metrics[3]["loss"] == 0
+
+
+def test_an_aggregator_that_comes_back_is_used_again(recipe, tiny_preset, store, verifier_targets, tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    listen = f"127.0.0.1:{servers.free_port()}"
+    preset = with_settings(tiny_preset, max_steps=3, save_steps=10)
+    running = [servers.aggregator(verifier_targets, listen=listen)]
+    first = running[0].__enter__()
+    trainer = trainer_of(recipe, preset, store, listen, folder)
+
+    def restart():
+        running.append(servers.aggregator(verifier_targets, listen=listen))
+        running[1].__enter__()
+        # The client looks for a lost aggregator every two seconds; these steps take milliseconds.
+        time.sleep(2.2)
+
+    try:
+        trainer.add_callback(AfterStep(1, first.kill))
+        trainer.add_callback(AfterStep(2, restart))
+        trainer.train()
+    finally:
+        for context in running:
+            context.__exit__(None, None, None)
+    unscorable = [record["reward_call/unscorable"] for record in read_lines(folder.metrics_file)]
+    assert unscorable == [0, 1, 0]
+
+
+def test_a_verifier_killed_mid_run_leaves_rows_without_reward_and_the_run_goes_on(
+    recipe, tiny_preset, store, verifier_targets, tmp_path
+):
+    folder = RunFolder(tmp_path / "run")
+    with (
+        servers.verifier("Text") as text,
+        servers.verifier("Lookup") as lookup,
+        servers.aggregator({"text": text.target, "lookup": lookup.target}) as aggregator,
+    ):
+        preset = with_settings(tiny_preset, max_steps=3, save_steps=10)
+        trainer = trainer_of(recipe, preset, store, aggregator.target, folder)
+        trainer.add_callback(AfterStep(1, lookup.kill))
+        trainer.add_callback(AfterStep(2, text.kill))
+        trainer.train()
+    metrics = list(read_lines(folder.metrics_file))
+    # Without the optional one the rest is still a reward, without the required one there is none.
+    assert [record["reward_call/unscorable"] for record in metrics] == [0, 0, 1]
+    assert [record.get("verifier/lookup/failed") for record in metrics][:2] == [0, 1]
+    assert "contribution/lookup" not in metrics[1]
+    assert metrics[1]["reward"] > 0
+    assert metrics[2]["reward"] is None
+
+
+def test_without_an_aggregator_a_run_does_not_start(recipe, tiny_preset, store, tmp_path):
+    target = f"127.0.0.1:{servers.free_port()}"
+    with pytest.raises(RunError, match=rf"--target {target}: no aggregator .* Start one: bioverify up"):
+        train(recipe, tiny_preset, target=target, output=tmp_path / "run", store=store)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_recipe_whose_required_verifier_is_not_there_does_not_start(tiny_preset, store, lasting_target, tmp_path):
+    with pytest.raises(RunError, match=r"requires experimental, format, which .*ready: lookup, text"):
+        train(recipes.load("rbio1-exp"), tiny_preset, target=lasting_target, output=tmp_path / "run", store=store)
+
+
+def test_a_model_that_cannot_be_found_is_named(tmp_path):
+    with pytest.raises(PolicyError, match=r"policy\.model: .*neither 'smollm2', nor a folder"):
+        open_policy(str(tmp_path / "nowhere"), dtype=torch.float32)
+
+
+def test_generated_completions_say_what_was_asked(store, tiny_preset, tmp_path):
+    output = tmp_path / "completions.jsonl"
+    done = []
+    generate_file(
+        output, recipes.load("rbio1-exp"), tiny_preset, store, n=3, per_prompt=2, seed=1, progress=done.append
+    )
+    assert sum(done) == 3
+    lines = list(read_lines(output))
+    assert [line["id"] for line in lines] == ["c0000", "c0001", "c0002"]
+    assert lines[0]["group_id"] == lines[1]["group_id"] != lines[2]["group_id"]
+    assert lines[0]["prompt"][-1]["role"] == "user"
+    assert set(lines[0]["task"]["differential_expression"]) == {"perturbation", "measured_gene", "cell_line"}
