@@ -1,0 +1,279 @@
+"""What is remembered in a real Valkey, what is not, and what happens when it is gone or lies."""
+
+from __future__ import annotations
+
+import time
+import urllib.request
+from collections.abc import Iterator
+
+import pytest
+import redis
+from bioverify.aggregator.answers import answered
+from bioverify.aggregator.cache import pack, unpack
+from bioverify.aggregator.keys import cache_key, question_of
+from bioverify.client import Client
+from bioverify.core.answers import AnswerProblem, ParseMode
+from bioverify.core.completions import PromptForm
+from bioverify.core.outcomes import Scored
+from bioverify.core.tasks import CoExpression, DifferentialExpression, DirectionOfChange, GeneAnnotation
+from bioverify.core.verifier import Item, Reads
+from bioverify.v1 import types_pb2
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.fixtures import servers
+from tests.fixtures.rewards import item, many_items, numbers, optional, outcome_of, recipe, required
+from tests.fixtures.verifiers import belief_of
+
+BY = recipe(optional("lookup", 2.0), required("text"))
+GENES = st.sampled_from(["A", "B", "C", "UNKNOWN", "RAISES"])
+ROWS = st.lists(st.tuples(GENES, GENES, st.sampled_from(["yes", "no", ""])), max_size=12)
+
+
+@pytest.fixture(scope="module")
+def verifiers() -> Iterator[dict[str, str]]:
+    with servers.verifier("Lookup") as lookup, servers.verifier("Text") as text:
+        yield {"lookup": lookup.target, "text": text.target}
+
+
+@pytest.fixture(scope="module")
+def redis_url() -> Iterator[str]:
+    with servers.valkey() as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def cached(verifiers, redis_url) -> Iterator[servers.Service]:
+    with servers.aggregator(verifiers, redis_url=redis_url, metrics_port=servers.free_port()) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def client(cached) -> Iterator[Client]:
+    with Client(cached.target) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def uncached_client(verifiers) -> Iterator[Client]:
+    with servers.aggregator(verifiers) as running, Client(running.target) as opened:
+        yield opened
+
+
+@pytest.fixture
+def store(redis_url) -> Iterator[redis.Redis]:
+    opened = redis.Redis.from_url(redis_url)
+    opened.flushdb()
+    yield opened
+    opened.close()
+
+
+def metric(service: servers.Service, line_start: str) -> float:
+    text = urllib.request.urlopen(f"http://127.0.0.1:{service.metrics_port}/metrics").read().decode()
+    return sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(line_start))
+
+
+def test_a_second_identical_call_is_answered_by_the_cache_and_is_the_same(client, store) -> None:
+    items = many_items(256)
+    first, second = client.score(items, BY), client.score(items, BY)
+    assert sum(report.cache_hits for report in first.verifiers) == 0
+    assert all(report.cache_hits == report.distinct and report.calls == 0 for report in second.verifiers)
+    assert all(part.from_cache for reward in second.rewards for part in reward.parts)
+    assert numbers(first.rewards) == numbers(second.rewards)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(ROWS, st.booleans())
+def test_rewards_with_a_cache_equal_those_without(client, uncached_client, rows, with_evidence) -> None:
+    items = [item(str(n), a, b, answer, group_id=f"g{n // 3}") for n, (a, b, answer) in enumerate(rows)]
+    with_cache = client.score(items, BY, with_evidence=with_evidence)
+    without = uncached_client.score(items, BY, with_evidence=with_evidence)
+    assert numbers(with_cache.rewards) == numbers(without.rewards)
+
+
+def test_one_answer_serves_every_completion_that_says_the_same(client, store) -> None:
+    client.score([item("a")], BY)
+    lookup, text = client.score([item("b"), item("c")], BY).verifiers
+    assert (lookup.distinct, lookup.cache_hits) == (1, 1)
+    assert (text.distinct, text.cache_hits) == (2, 0)
+
+
+def test_failures_are_never_remembered(client, store) -> None:
+    for _ in range(2):
+        batch = client.score([item("a", "RAISES")], BY)
+        assert (batch.verifiers[0].cache_hits, batch.verifiers[0].failed) == (0, 1)
+    assert not [key for key in store.scan_iter() if b"lookup" in key]
+
+
+def test_evidence_that_is_remembered_serves_those_who_want_none_and_not_the_other_way_round(client, store) -> None:
+    assert client.score([item("a")], BY, with_evidence=False).verifiers[0].cache_hits == 0
+    batch = client.score([item("a")], BY, with_evidence=True)
+    assert batch.verifiers[0].cache_hits == 0
+    assert outcome_of(batch.rewards[0], "lookup").evidence
+    batch = client.score([item("a")], BY, with_evidence=False)
+    assert batch.verifiers[0].cache_hits == 1
+    assert not outcome_of(batch.rewards[0], "lookup").evidence
+    assert client.score([item("a")], BY, with_evidence=True).verifiers[0].cache_hits == 1
+
+
+def test_a_changed_artifact_gives_no_stale_hit(redis_url, store) -> None:
+    listen = f"127.0.0.1:{servers.free_port()}"
+    with servers.aggregator({"lookup": listen}, redis_url=redis_url) as running, Client(running.target) as client:
+        by = recipe(required("lookup"))
+        for version in ("1", "2"):
+            with servers.verifier("Lookup", parameters={"version": version}, listen=listen):
+                [reward] = client.score([item("a", "AARS1", "ASNS")], by).rewards
+                assert reward.reward == pytest.approx(belief_of("AARS1", "ASNS", version))
+
+
+def test_what_is_known_stays_known_while_its_verifier_is_away(redis_url, store) -> None:
+    by = recipe(required("lookup"))
+    with (
+        servers.verifier("Lookup") as lookup,
+        servers.aggregator({"lookup": lookup.target}, redis_url=redis_url) as running,
+        Client(running.target) as client,
+    ):
+        [before] = client.score([item("a")], by).rewards
+        lookup.kill()
+        known, unknown = client.score([item("a"), item("b", "C")], by).rewards
+    assert known.reward == before.reward
+    assert (unknown.reward, outcome_of(unknown, "lookup").reason) == (None, "unavailable")
+
+
+@pytest.mark.parametrize("spoil", [lambda v: v[:-1], lambda v: b"", lambda v: v[:1] + b"x" + v[2:], lambda v: b"junk"])
+def test_damaged_values_are_misses(client, cached, store, spoil) -> None:
+    items = many_items(20)
+    before = client.score(items, BY)
+    keys = store.keys()
+    for key in keys:
+        store.set(key, spoil(store.get(key)))
+    invalid = metric(cached, 'bioverify_cache_lookups_total{result="invalid"')
+    after = client.score(items, BY)
+    assert sum(report.cache_hits for report in after.verifiers) == 0
+    assert numbers(after.rewards) == numbers(before.rewards)
+    assert metric(cached, 'bioverify_cache_lookups_total{result="invalid"') == invalid + len(keys)
+
+
+def test_a_value_that_belongs_to_another_key_is_a_miss(client, store) -> None:
+    client.score([item("a", "A", "B"), item("b", "A", "C")], recipe(required("lookup")))
+    one, other = store.keys()
+    value_of_one, value_of_other = store.get(one), store.get(other)
+    store.set(one, value_of_other)
+    store.set(other, value_of_one)
+    batch = client.score([item("a", "A", "B"), item("b", "A", "C")], recipe(required("lookup")))
+    assert batch.verifiers[0].cache_hits == 0
+    assert [r.reward for r in batch.rewards] == pytest.approx([belief_of("A", "B", "1"), belief_of("A", "C", "1")])
+
+
+def test_values_expire(client, store) -> None:
+    client.score([item("a")], BY)
+    assert all(0 < store.ttl(key) <= 7 * 24 * 3600 for key in store.scan_iter())
+
+
+def test_without_redis_the_rewards_are_the_same_and_it_is_not_asked_all_the_time(verifiers, uncached_client) -> None:
+    config = {"redis_url": "unix:///nowhere/valkey.sock", "metrics_port": servers.free_port()}
+    with servers.aggregator(verifiers, **config) as running, Client(running.target) as client:
+        items = many_items(50)
+        for _ in range(5):
+            assert numbers(client.score(items, BY).rewards) == numbers(uncached_client.score(items, BY).rewards)
+        assert metric(running, 'bioverify_cache_errors_total{kind="ConnectionError"') <= 4
+        assert metric(running, 'bioverify_cache_errors_total{kind="paused"') >= 4
+
+
+def test_a_redis_that_never_answers_costs_its_own_time_limit_and_no_more(verifiers) -> None:
+    durations = []
+    with (
+        servers.black_hole() as hole,
+        servers.aggregator(verifiers, redis_url=f"redis://{hole}") as running,
+        Client(running.target) as client,
+    ):
+        client.list_verifiers()
+        for _ in range(5):
+            started = time.monotonic()
+            assert client.score([item("a")], BY).rewards[0].reward is not None
+            durations.append(time.monotonic() - started)
+    assert max(durations) < 0.6
+    assert sum(durations) < 0.9
+
+
+def test_a_redis_that_wants_a_password_is_a_miss(verifiers) -> None:
+    with (
+        servers.valkey() as url,
+        redis.Redis.from_url(url) as admin,
+        servers.aggregator(verifiers, redis_url=url) as running,
+        Client(running.target) as client,
+    ):
+        admin.config_set("requirepass", "secret")
+        batch = client.score([item("a")], BY)
+        assert batch.rewards[0].reward is not None
+        assert "AuthenticationError" in running.log_lines("the cache is not available")[0]["error"]
+
+
+def test_a_redis_that_comes_back_is_used_again(verifiers) -> None:
+    port = servers.free_port()
+    config = {"redis_url": f"redis://127.0.0.1:{port}", "cache_pause_s": 0.2}
+    with servers.aggregator(verifiers, **config) as running, Client(running.target) as client:
+        client.score([item("a")], BY)
+        with servers.valkey_on_port(port):
+            time.sleep(0.3)
+            client.score([item("a")], BY)
+            assert all(report.cache_hits for report in client.score([item("a")], BY).verifiers)
+
+
+def test_an_aggregator_without_its_verifier_says_so_even_with_a_cache(redis_url, store) -> None:
+    nowhere = {"lookup": "127.0.0.1:9"}
+    with servers.aggregator(nowhere, redis_url=redis_url) as running, Client(running.target) as client:
+        [reward] = client.score([item("a")], recipe(required("lookup"))).rewards
+    assert outcome_of(reward, "lookup").reason == "unavailable"
+
+
+SYMBOLS = st.text("AB1:|", min_size=1, max_size=3)
+TASKS = st.one_of(
+    st.none(),
+    st.builds(DifferentialExpression, SYMBOLS, SYMBOLS, SYMBOLS),
+    st.builds(DirectionOfChange, SYMBOLS, SYMBOLS, SYMBOLS),
+    st.builds(CoExpression, SYMBOLS, SYMBOLS),
+    st.builds(GeneAnnotation, st.lists(SYMBOLS, min_size=1, max_size=3).map(tuple)),
+)
+ITEMS = st.builds(
+    Item,
+    TASKS,
+    st.one_of(st.none(), st.booleans(), st.sampled_from(AnswerProblem)),
+    st.text("ab:1", max_size=3),
+    st.sampled_from(ParseMode),
+    st.sampled_from(PromptForm),
+)
+
+
+def read_fields(one: Item, reads: Reads) -> tuple[object, ...]:
+    return (
+        one.task if Reads.TASK in reads else None,
+        # True == 1 in Python, and an answer is not a number.
+        repr(one.answer) if Reads.ANSWER in reads else None,
+        (one.completion, one.parse_mode, one.prompt_form) if Reads.COMPLETION in reads else None,
+    )
+
+
+READS = st.sampled_from([Reads.TASK, Reads.ANSWER, Reads.COMPLETION, Reads.TASK | Reads.ANSWER, ~Reads(0)])
+
+
+@given(ITEMS, ITEMS, READS)
+def test_two_items_are_one_question_exactly_where_what_is_read_is_the_same(one, other, reads) -> None:
+    same = read_fields(one, reads) == read_fields(other, reads)
+    assert (question_of(one, reads) == question_of(other, reads)) == same
+
+
+def test_keys_differ_by_verifier_and_fingerprint() -> None:
+    keys = {cache_key(name, fingerprint, b"q") for name in ("a", "b") for fingerprint in ("1", "2")}
+    assert len(keys) == 4
+
+
+@given(st.binary(max_size=60), st.binary(min_size=1, max_size=40))
+def test_nothing_but_what_was_packed_under_a_key_is_unpacked(value, key) -> None:
+    with pytest.raises(ValueError, match="checksum"):
+        unpack(key, value, with_evidence=False)
+    answer = answered(types_pb2.Outcome(scored=types_pb2.Scored(value=0.25)))
+    packed = pack(key, answer, with_evidence=True)
+    assert unpack(key, packed, with_evidence=True).outcome == Scored(0.25)
+    with pytest.raises(ValueError, match="checksum"):
+        unpack(key + b"x", packed, with_evidence=True)
