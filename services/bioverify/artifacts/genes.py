@@ -98,14 +98,16 @@ def make_resolver(genes: list[Gene]) -> GeneResolver:
     other_names: dict[str, tuple[str, ...]] = {}
     for gene in genes:
         alone = (gene.symbol,)  # one tuple for all names of the gene: 200,000 names would make as many
-        authority = _MITOCHONDRIAL_NAMES.get(gene.symbol)
-        for name in (*gene.aliases, *gene.ensembl, *gene.uniprot, *([authority] if authority else [])):
+        for name in (*gene.aliases, *gene.ensembl, *gene.uniprot):
             key = name.upper()
             known = other_names.get(key)
             if known is None:
                 other_names[key] = alone
             elif gene.symbol not in known:
                 other_names[key] = (*known, gene.symbol)
+        if gene.symbol in _MITOCHONDRIAL_NAMES:
+            # Wins over the nuclear pseudogenes that carry the name as an alias.
+            other_names[_MITOCHONDRIAL_NAMES[gene.symbol]] = alone
     return GeneResolver(current, other_names)
 
 

@@ -7,6 +7,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+# Arrow's own allocator keeps what was freed; the tables here become Python objects and are then let go.
+pa.set_memory_pool(pa.system_memory_pool())
+
 
 def read_table(path: Path) -> pa.Table:
     with pq.ParquetFile(path) as file:

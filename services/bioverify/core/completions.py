@@ -117,10 +117,12 @@ def form_checks(
     has_think = float(n_thinks > 0)
     has_tag = float(tags.opening.search(text) is not None)
 
-    n_words = _count_words(tags.tag_exact_case.sub("", text))
+    # Words on both sides of a tag are two words; the published code counts them as one ("</think><answer>").
+    between = "" if as_published else " "
+    n_words = _count_words(tags.tag_exact_case.sub(between, text))
     blocks = [inner for _, inner in tags.block_exact_case.findall(text)]
     if not as_published:
-        blocks = [tags.tag_exact_case.sub("", inner) for inner in blocks]
+        blocks = [tags.tag_exact_case.sub(between, inner) for inner in blocks]
     n_tagged_words = sum(map(_count_words, blocks))
 
     gap = 1 if as_published else 0

@@ -3,8 +3,8 @@
 A line's net is trained on the training rows of the *other* lines (leave one line out), in the strict form: without the
 perturbations that the line itself tests, which other lines' training rows would otherwise give away. Quality is
 PerturbQA's per-gene AUC on a quarter of the training perturbations: a second net is trained without these
-perturbations in any line and asked about the left-out line's rows of them; a third is trained on shuffled vectors, whose
-figure must stay near one half. No test row is read, beyond the names of the tested perturbations.
+perturbations in any line and asked about the left-out line's rows of them; a third is trained on shuffled vectors, and
+its figure must stay near one half. No test row is read, beyond the names of the tested perturbations.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from bioverify.artifacts.store import ArtifactStore, Manifest
 from bioverify.artifacts.tables import write_table
 from bioverify.core.genes import GeneResolver
 from bioverify.core.tasks import TaskKind
-from bioverify.verifiers.esm_mlp.train import PARAMETERS, SEED, Rows, auc_per_gene, logits, train
+from bioverify.verifiers.esm_mlp.train import PARAMETERS, SEED, STEPS, Rows, auc_per_gene, logits, train
 from bioverify.verifiers.esm_mlp.vectors import DIMENSIONS, Vectors, go_svd
 
 NAME = "esm_mlp"
@@ -51,7 +51,7 @@ class _Table:
     split: Texts
 
 
-def build(store: ArtifactStore, sources: Sources, *, progress: Callable[[str], None]) -> Manifest:
+def build(store: ArtifactStore, sources: Sources, *, progress: Callable[[str], None], steps: int = STEPS) -> Manifest:
     """Make the artifact. Takes about a minute on one core with the real screens."""
     resolver, genes = open_genes(store)
     annotations = read_annotations(sources, resolver, progress=progress)
@@ -68,9 +68,9 @@ def build(store: ArtifactStore, sources: Sources, *, progress: Callable[[str], N
         for line in CELL_LINES:
             training, own = _leave_out(table, line, kind)
             counts[f"{line}.{kind}.training_rows"] = len(training)
-            for name, tensor in train(training, vectors).state_dict().items():
+            for name, tensor in train(training, vectors, steps=steps).state_dict().items():
                 weights[f"{line}.{kind}.{name}"] = tensor
-            real, shuffled = _held_out_aucs(training, own, vectors)
+            real, shuffled = _held_out_aucs(training, own, vectors, steps)
             quality |= {
                 f"{line}.{kind}.{name}": round(auc, 4)
                 for name, auc in (("auc_per_gene", real), ("auc_per_gene_shuffled_vectors", shuffled))
@@ -91,7 +91,7 @@ def build(store: ArtifactStore, sources: Sources, *, progress: Callable[[str], N
             sources=[*screens.records, *annotations.records],
             simulated=screens.simulated,
             inputs=[genes],
-            parameters={**PARAMETERS, "vectors": VECTOR_NAME, "transfer": "leave one line out, strict"},
+            parameters={**PARAMETERS, "steps": steps, "vectors": VECTOR_NAME, "transfer": "leave one line out, strict"},
             counts=counts,
             coverage={"rows_with_vectors": covered},
             quality=quality,
@@ -128,13 +128,14 @@ def _leave_out(table: _Table, line: str, kind: TaskKind) -> tuple[Rows, Rows]:
     return table.rows.where(is_training & (table.line != line) & ~is_given_away), own
 
 
-def _held_out_aucs(training: Rows, own: Rows, vectors: Vectors) -> tuple[float, float]:
+def _held_out_aucs(training: Rows, own: Rows, vectors: Vectors, steps: int) -> tuple[float, float]:
     """Per-gene AUC on a quarter of the line's training perturbations: with the vectors, and with shuffled ones."""
     held_out = np.unique(own.perturbation)[::HELD_OUT_EVERY]
     remaining = training.where(~np.isin(training.perturbation, held_out))
     asked = own.where(np.isin(own.perturbation, held_out))
     shuffled = np.random.default_rng(SEED).permutation(vectors)
     real_auc, control_auc = (
-        auc_per_gene(asked, logits(train(remaining, table), asked, table))[0] for table in (vectors, shuffled)
+        auc_per_gene(asked, logits(train(remaining, table, steps=steps), asked, table))[0]
+        for table in (vectors, shuffled)
     )
     return real_auc, control_auc

@@ -20,6 +20,7 @@ BATCH_ROWS = 512
 STEPS = 800
 LEARNING_RATE = 2e-3
 SEED = 20250818
+_LOGIT_ROWS = 8192
 
 Int64s = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -40,7 +41,7 @@ class Rows:
         return Rows(self.perturbation[chosen], self.measured_gene[chosen], self.label[chosen])
 
 
-def train(rows: Rows, vectors: npt.NDArray[np.float32], *, seed: int = SEED) -> torch.nn.Sequential:
+def train(rows: Rows, vectors: npt.NDArray[np.float32], *, steps: int = STEPS, seed: int = SEED) -> torch.nn.Sequential:
     """A trained net in single precision. ``rows`` must hold both labels."""
     with _one_thread():
         torch.manual_seed(seed)
@@ -51,9 +52,9 @@ def train(rows: Rows, vectors: npt.NDArray[np.float32], *, seed: int = SEED) -> 
         loss_of = torch.nn.BCEWithLogitsLoss()
         by_label = [np.flatnonzero(rows.label == label) for label in (0, 1)]
         labels = torch.cat([torch.zeros(BATCH_ROWS // 2), torch.ones(BATCH_ROWS // 2)])
-        for step in range(STEPS):
+        for step in range(steps):
             for group in optimizer.param_groups:
-                group["lr"] = LEARNING_RATE * (1.0 - step / STEPS)
+                group["lr"] = LEARNING_RATE * (1.0 - step / steps)
             chosen = np.concatenate([random.choice(indices, BATCH_ROWS // 2) for indices in by_label])
             pairs = torch.cat([table[rows.perturbation[chosen]], table[rows.measured_gene[chosen]]], dim=1)
             loss = loss_of(net(pairs).squeeze(1), labels)
@@ -66,15 +67,13 @@ def train(rows: Rows, vectors: npt.NDArray[np.float32], *, seed: int = SEED) -> 
 def logits(net: torch.nn.Sequential, rows: Rows, vectors: npt.NDArray[np.float32]) -> Floats:
     with _one_thread(), torch.inference_mode():
         table = torch.from_numpy(vectors)
-        parts = [
-            net(torch.cat([table[perturbation], table[measured]], dim=1)).squeeze(1)
-            for perturbation, measured in zip(
-                torch.from_numpy(rows.perturbation).split(8192),
-                torch.from_numpy(rows.measured_gene).split(8192),
-                strict=True,
-            )
-        ]
-        return torch.cat(parts).double().numpy()
+        parts = []
+        for start in range(0, len(rows), _LOGIT_ROWS):
+            chunk = slice(start, start + _LOGIT_ROWS)
+            pairs = torch.cat([table[rows.perturbation[chunk]], table[rows.measured_gene[chunk]]], dim=1)
+            parts.append(net(pairs).squeeze(1))
+        scores: Floats = torch.cat(parts).double().numpy()
+        return scores
 
 
 def auc_per_gene(rows: Rows, scores: Floats) -> tuple[float, int]:
@@ -114,7 +113,6 @@ def _one_thread() -> Iterator[None]:
 PARAMETERS: dict[str, str | int | float | bool | list[str] | dict[str, str]] = {
     "hidden_units": HIDDEN_UNITS,
     "batch_rows": BATCH_ROWS,
-    "steps": STEPS,
     "learning_rate": LEARNING_RATE,
     "learning_rate_schedule": "linear to 0",
     "optimizer": "Adam",

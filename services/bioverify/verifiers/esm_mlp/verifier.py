@@ -93,11 +93,11 @@ class EsmMlp:
         """The first two genes of the table in the first line, by the net's weights written out."""
         line = self._lines[0]
         net = line, TaskKind.DIFFERENTIAL_EXPRESSION
-        first, _, last = self._nets[net]
+        weights = self._nets[net].state_dict()
         pair = torch.cat([self._vectors[0], self._vectors[1]]).double()
-        hidden = torch.clamp(first.weight @ pair + first.bias, min=0.0)
-        logit = float(last.weight @ hidden + last.bias)
-        belief = round(float(torch.sigmoid(torch.tensor(logit, dtype=torch.float64))), BELIEF_DIGITS)
+        hidden = torch.clamp(weights["0.weight"] @ pair + weights["0.bias"], min=0.0)
+        logit = weights["2.weight"] @ hidden + weights["2.bias"]
+        belief = round(float(torch.sigmoid(logit)), BELIEF_DIGITS)
         item = Item(DifferentialExpression(self._symbols[0], self._symbols[1], line), answer=True)
         return item, score_by_belief(belief, True, self._explain(net, belief), {})
 

@@ -79,7 +79,8 @@ def _score_one(item: Item, with_evidence: bool) -> Scored:
         checks = form_checks(item.completion, item.prompt_form)
         mention = mention_share(item.completion, symbols)
     components = {**checks, "mention": mention}
-    value = format_score(checks)
+    # The published share of tagged words can exceed 1; a value cannot.
+    value = min(1.0, format_score(checks))
     if not item.completion.strip():
         components[_EMPTY] = 1.0
         # The published demo gives an empty completion its point for being short; its own mode keeps that.

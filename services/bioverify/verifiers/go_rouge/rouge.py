@@ -71,9 +71,9 @@ class Vocabulary:
     def __len__(self) -> int:
         return len(self._character)
 
-    def encode(self, tokens: Iterable[str]) -> EncodedText:
-        encoded = "".join([self._character.get(token, _UNKNOWN) for token in tokens])
-        return encoded_text(encoded)
+    def encode(self, tokens: Iterable[str]) -> str:
+        """One character per token."""
+        return "".join([self._character.get(token, _UNKNOWN) for token in tokens])
 
 
 def encoded_text(characters: str) -> EncodedText:

@@ -32,7 +32,6 @@ from bioverify.verifiers.go_rouge.rouge import EncodedText, Rouge, Vocabulary, e
 ALL_ASPECTS = "all"
 ASPECTS = ("C", "F", "P")
 MAX_MATCHED_TERMS = 5
-MAX_CACHED_GENES = 30_000
 
 _KINDS = tuple(TaskKind)
 _SOURCE = "Gene Ontology"
@@ -93,8 +92,7 @@ class GoRouge:
         tokens = [tokenize(name) for name, _ in terms]
         self._vocabulary = Vocabulary(token for own in tokens for token in own)
         self._terms = [
-            _Term(name, aspect, self._vocabulary.encode(own).tokens)
-            for (name, aspect), own in zip(terms, tokens, strict=True)
+            _Term(name, aspect, self._vocabulary.encode(own)) for (name, aspect), own in zip(terms, tokens, strict=True)
         ]
         self._references: dict[str, _Reference] = {}
         self.description = Description(
@@ -166,7 +164,7 @@ class GoRouge:
         reference = self._reference(symbol)
         candidate = encoded.get(text)
         if candidate is None:
-            candidate = encoded[text] = self._vocabulary.encode(tokenize(text))
+            candidate = encoded[text] = encoded_text(self._vocabulary.encode(tokenize(text)))
         by_aspect = {aspect: rouge(own, candidate) for aspect, own in reference.texts.items()}
         return _GeneScore(symbol, by_aspect, reference, text)
 
@@ -201,7 +199,7 @@ class GoRouge:
     def _matched(self, score: _GeneScore) -> list[str]:
         """Names of terms found in the text: word for word first, then those whose tokens all occur; longest first."""
         lowered = score.text.lower()
-        occurring = set(self._vocabulary.encode(tokenize(score.text)).tokens)
+        occurring = set(self._vocabulary.encode(tokenize(score.text)))
         matched = [term for term in score.reference.terms if term.encoded and occurring.issuperset(term.encoded)]
         matched.sort(key=lambda term: (term.name.lower() not in lowered, -len(term.encoded), term.name))
         return [term.name for term in matched[:MAX_MATCHED_TERMS]]
