@@ -149,7 +149,7 @@ def in_chunks(items: Iterable[FileItem], size: int) -> Iterator[list[FileItem]]:
 def _read_line(raw: bytes, number: int, sources: Sequence[str]) -> _Line:
     try:
         # Some editors begin a file with a byte order mark.
-        line = _Line.model_validate(orjson.loads(raw.removeprefix(b"\xef\xbb\xbf")))
+        line = _Line.model_validate(orjson.loads(raw.removeprefix(b"\xef\xbb\xbf").rstrip()))
     except orjson.JSONDecodeError as error:
         raise LineError(f"line {number}: not JSON ({error.msg}, column {error.colno})") from error
     except ValidationError as error:
@@ -169,7 +169,7 @@ def output_line(line: FileItem, reward: ItemReward) -> bytes:
         "reward": reward.reward,
         "unscorable_because": reward.unscorable_because,
         "answer": answer_word(reward.answer, reward.task),
-        "task": {reward.task.kind: asdict(reward.task)} if reward.task else None,
+        "task": {reward.task.kind.value: asdict(reward.task)} if reward.task else None,
         "parts": [_part(part) for part in reward.parts],
     }
     return orjson.dumps(result, option=orjson.OPT_APPEND_NEWLINE)

@@ -74,14 +74,14 @@ def status() -> None:
 def _table(processes: Sequence[ProcessStatus]) -> Table:
     from rich.table import Table
 
-    table = Table("process", "pid", "state", "ready", "address", "uptime", "simulated")
+    table = Table("process", "pid", "state", "ready", "address", "uptime", "simulated", box=None, padding=(0, 2, 0, 0))
     for process in processes:
         table.add_row(
             process.name,
             str(process.pid or ""),
             process.state,
             "[green]ready[/]" if process.is_ready else "[yellow]not yet[/]",
-            process.address,
+            process.address if "/" not in process.address else f"…/{process.address.rpartition('/')[2]}",
             "" if process.uptime_s is None else f"{process.uptime_s:,.0f} s",
             {None: "", True: "[yellow]simulated[/]", False: "no"}[process.simulated],
         )

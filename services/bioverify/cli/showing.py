@@ -27,18 +27,27 @@ def verifiers(target: Target = None) -> None:
 
     with plain_errors(ClientError), Client(running_aggregator(target)) as client:
         listed = client.list_verifiers()
-    table = Table("verifier", "ready", "what it says", "task kinds", "artifact", "fingerprint", show_lines=True)
+    table = Table("verifier", "what it is", show_lines=True)
     for verifier in listed:
-        artifacts = [f"{a.name} {a.digest[7:19]}{' SIMULATED' if a.simulated else ''}" for a in verifier.artifacts]
+        artifacts = [
+            f"{a.name} {a.digest[:19]}, {a.license}{' [yellow]SIMULATED[/]' if a.simulated else ''}"
+            for a in verifier.artifacts
+        ]
         table.add_row(
-            f"{verifier.name} {verifier.version}\n{verifier.target}",
-            "[green]ready[/]" if verifier.is_ready else "[red]no answer[/]",
-            verifier.summary or (verifier.failure.detail if verifier.failure else ""),
-            "\n".join(verifier.task_kinds),
-            "\n".join(artifacts),
-            verifier.fingerprint[:12],
+            f"[bold]{verifier.name}[/] {verifier.version}\n{verifier.target}\n"
+            + ("[green]ready[/]" if verifier.is_ready else "[red]does not answer[/]"),
+            "\n".join(
+                [
+                    verifier.summary,
+                    f"answers: {', '.join(verifier.task_kinds)}",
+                    *artifacts,
+                    f"fingerprint {verifier.fingerprint}",
+                ]
+                if verifier.is_ready
+                else [verifier.failure.detail if verifier.failure else ""]
+            ),
         )
-    Console().print(table)
+    Console(highlight=False).print(table)
 
 
 def recipes(target: Target = None) -> None:
@@ -50,11 +59,17 @@ def recipes(target: Target = None) -> None:
 
     with plain_errors(ClientError), Client(running_aggregator(target)) as client:
         listed = client.list_recipes()
-    table = Table("recipe", "common terms", "sources", "description", show_lines=True)
+    table = Table("recipe", "what it rewards", show_lines=True)
+    table.columns[0].no_wrap = True
     for recipe in listed:
-        sources = [f"{s.share:.0%} {s.name}: {_terms(s.terms)}" for s in recipe.sources]
-        table.add_row(recipe.name, _terms(recipe.terms), "\n".join(sources), recipe.description)
-    Console().print(table)
+        sources = [f"{source.share:.0%} {source.name}: {_terms(source.terms)}" for source in recipe.sources]
+        rows = [
+            f"every item: {_terms(recipe.terms)}" if recipe.terms else "",
+            *sources,
+            f"[dim]{recipe.description}[/]",
+        ]
+        table.add_row(recipe.name, "\n".join(row for row in rows if row))
+    Console(highlight=False).print(table)
 
 
 def _terms(terms: Sequence[Term]) -> str:

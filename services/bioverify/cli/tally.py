@@ -82,9 +82,9 @@ class Tally:
                 tally.first_failure = tally.first_failure or f"{part.outcome.reason}: {part.outcome.detail}"
 
     def verifier_table(self) -> Table:
-        table = Table(
-            "term", "mean value", "mean share of reward", "scored", "not applicable", "failed", "dropped for group"
-        )
+        table = Table("term", "mean", "weighted", "scored", "n/a", "failed", "dropped", box=None, padding=(0, 2, 0, 0))
+        table.caption = "weighted: weight × value, as it entered the reward. dropped: missing for another of its group."
+        table.caption_justify = "left"
         for column in table.columns[1:]:
             column.justify = "right"
         for label, tally in self.terms.items():
@@ -96,15 +96,16 @@ class Tally:
         table = Table("id", "reward", "answer", "evidence", title=f"The first {len(self.first_rows)}", show_lines=True)
         for line, reward in self.first_rows:
             shown = "–" if reward.reward is None else f"{reward.reward:.3f}"
-            answer = answer_word(reward.answer, reward.task) or ""
-            said = [f"[bold]{part.term.label}[/] {_said(part.outcome)}" for part in reward.parts]
-            table.add_row(line.id, shown, answer, "\n".join([reward.unscorable_because, *said]).strip())
+            answer = (answer_word(reward.answer, reward.task) or "").replace("_", " ")
+            # A verifier of several terms says the same to each.
+            said = {part.term.verifier: f"[bold]{part.term.verifier}[/] {_said(part.outcome)}" for part in reward.parts}
+            table.add_row(line.id, shown, answer, "\n".join([*said.values(), reward.unscorable_because]).strip())
         return table
 
 
 def _said(outcome: Scored | NotApplicable | Failed) -> str:
     if isinstance(outcome, Scored):
-        text = outcome.evidence[0].text if outcome.evidence else f"{outcome.value:.3f}"
+        text = f"{outcome.value:.2f}" + "".join(f": {evidence.text}" for evidence in outcome.evidence[:1])
     else:
         text = outcome.detail or outcome.reason
     # Square brackets are rich's markup.
