@@ -10,7 +10,7 @@ from concurrent import futures
 import grpc
 import pytest
 from bioverify import recipes
-from bioverify.client import Client, ClientError, ItemReward, Message, ScoreItem
+from bioverify.client import Client, ClientError, ItemReward, Message, ScoreItem, messages
 from bioverify.core.answers import AnswerProblem
 from bioverify.core.outcomes import Failed, NotApplicable, Scored
 from bioverify.core.rewards import MISSING_IN_GROUP
@@ -104,6 +104,16 @@ def test_an_optional_term_that_is_missing_for_one_member_is_dropped_for_its_grou
     assert b.reward == b.parts[0].contribution
     assert c.parts[1].contribution is not None
     assert d.parts[1].contribution is not None
+
+
+def test_the_callers_request_id_reaches_the_logs_of_both_services() -> None:
+    with servers.verifier("Lookup") as lookup, servers.aggregator({"lookup": lookup.target}) as running:
+        request = messages.score_request(
+            [messages.item_to_wire(item("a", "RAISES"))], recipe(required("lookup")), with_evidence=True
+        )
+        with grpc.insecure_channel(running.target) as channel:
+            reward_pb2_grpc.RewardServiceStub(channel).ScoreBatch(request, metadata=[("x-request-id", "step-7")])
+        assert {line["request_id"] for line in lookup.log_lines("scoring an item raised")} == {"step-7"}
 
 
 def test_an_item_that_raises_is_unscorable_and_the_rest_is_scored(client) -> None:

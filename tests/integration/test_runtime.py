@@ -141,6 +141,13 @@ def test_a_worker_that_is_killed_is_replaced_and_all_end_at_sigterm() -> None:
         assert not any(worker.is_running() for worker in workers[1:])
 
 
+def test_a_parent_that_is_killed_leaves_no_workers_behind() -> None:
+    with servers.verifier("Lookup", listen=f"127.0.0.1:{servers.free_port()}", workers=2) as service:
+        workers = psutil.Process(service.process.pid).children()
+        service.kill()
+        wait_for(lambda: not any(worker.is_running() for worker in workers))
+
+
 def test_workers_that_cannot_open_their_artifact_end_the_parent() -> None:
     listen = f"127.0.0.1:{servers.free_port()}"
     with servers.verifier("open_missing", listen=listen, workers=2, wait=False) as service:

@@ -27,7 +27,7 @@ from bioverify.core.outcomes import Failed
 from bioverify.core.verifier import Reads
 from bioverify.v1 import types_pb2, verifier_pb2, verifier_pb2_grpc
 from bioverify.wire.tasks import PARSE_MODES, reads_from_wire
-from bioverify.wire.transport import CHANNEL_OPTIONS, refusal_from_error
+from bioverify.wire.transport import CHANNEL_OPTIONS, REQUEST_ID, refusal_from_error
 
 ATTEMPTS = 2
 DESCRIBE_TIMEOUT_S = 2.0
@@ -200,7 +200,7 @@ class Upstream:
         if timeout_s <= 0:
             raise UpstreamError(failure("deadline_exceeded", f"no time was left to ask {self.name}"))
         try:
-            response = await method(request, timeout=timeout_s)
+            response = await method(request, timeout=timeout_s, metadata=_request_id())
         except grpc.aio.AioRpcError as error:
             refusal = refusal_from_error(error)
             metrics.VERIFIER_CALLS.labels(self.name, refusal.code.name).inc()
@@ -209,6 +209,12 @@ class Upstream:
             raise UpstreamError(failure(reason, detail, retryable=reason in _RETRYABLE)) from error
         metrics.VERIFIER_CALLS.labels(self.name, "OK").inc()
         return response
+
+
+def _request_id() -> tuple[tuple[str, str], ...]:
+    """The id of the request that this call is made for, so that both logs can be brought together."""
+    request_id = structlog.contextvars.get_contextvars().get("request_id")
+    return ((REQUEST_ID, request_id),) if request_id else ()
 
 
 def _batches(items: Sequence[types_pb2.Item], limits: verifier_pb2.Limits) -> list[list[int]]:

@@ -19,9 +19,8 @@ from structlog.contextvars import bound_contextvars
 
 from bioverify.runtime import metrics
 from bioverify.runtime.errors import Refused
-from bioverify.wire.transport import Refusal, refusal_metadata
+from bioverify.wire.transport import REQUEST_ID, Refusal, refusal_metadata
 
-REQUEST_ID = "x-request-id"
 _OURS = "/bioverify."
 
 Context = grpc.aio.ServicerContext[Any, Any]

@@ -8,6 +8,7 @@ a trainer. A call that is cancelled or expires before its turn is dropped withou
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -94,7 +95,8 @@ class WorkThread:
                 self._at_work = False
             return Finished(result, started - arrived, time.monotonic() - started)
 
-        future = self._thread.submit(timed)
+        # With the caller's context, so that the log lines of the work carry its request id.
+        future = self._thread.submit(contextvars.copy_context().run, timed)
         if on_end is not None:
             future.add_done_callback(lambda _: loop.call_soon_threadsafe(on_end))
         # Cancelling the wrapped future cancels the work as well, unless the thread has taken it up.

@@ -9,6 +9,7 @@ because the others would fare no better.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
 import socket
@@ -82,6 +83,7 @@ class _Parent:
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_SETMASK, held)
+            _end_with_parent()
             code = serve()
         finally:
             sys.stdout.flush()
@@ -111,6 +113,13 @@ class _Parent:
         self._stopping = True
         for pid in self._children:
             os.kill(pid, signal.SIGTERM)
+
+
+def _end_with_parent() -> None:
+    """Ask the kernel for SIGTERM when the parent is gone, so that a killed parent leaves no workers behind."""
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
 
 
 def _forget_gauges(pid: int) -> None:

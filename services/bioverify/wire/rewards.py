@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from bioverify.core.recipes import Recipe, Requirement, Source, Term
 from bioverify.core.rewards import Part, Reward
 from bioverify.v1 import reward_pb2
@@ -32,12 +34,13 @@ def term_to_wire(term: Term) -> reward_pb2.Term:
 
 
 def term_from_wire(message: reward_pb2.Term) -> Term:
-    return Term(
-        verifier=message.verifier,
-        component=message.component,
-        weight=message.weight,
-        requirement=_REQUIREMENT_OF[message.requirement],
-    )
+    return _term(message.verifier, message.component, message.weight, message.requirement)
+
+
+# A reply repeats its recipe's few terms on every item, and building a Term validates it.
+@lru_cache(maxsize=1024)
+def _term(verifier: str, component: str, weight: float, requirement: reward_pb2.Requirement.ValueType) -> Term:
+    return Term(verifier=verifier, component=component, weight=weight, requirement=_REQUIREMENT_OF[requirement])
 
 
 def recipe_to_wire(recipe: Recipe) -> reward_pb2.Recipe:

@@ -23,6 +23,8 @@ CHANNEL_OPTIONS = (
     ("grpc.max_reconnect_backoff_ms", 2000),
 )
 ERROR_DOMAIN = "bioverify"
+REQUEST_ID = "x-request-id"
+"""Metadata key; the caller's own is kept, passed on and given back."""
 _DETAILS_KEY = "grpc-status-details-bin"
 
 
