@@ -136,7 +136,7 @@ def test_work_beyond_what_may_be_in_flight_is_refused_at_once_with_a_time_to_wai
     started = time.monotonic()
     with pytest.raises(grpc.RpcError) as caught:
         stub.ScoreBatch(batch(*(item(str(index)) for index in range(60))))
-    assert time.monotonic() - started < 0.2
+    assert time.monotonic() - started < 0.5
     refusal = refusal_from_error(caught.value)
     assert refusal.code is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert refusal.retry_after_s

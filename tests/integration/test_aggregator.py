@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent import futures
 
@@ -285,6 +286,23 @@ def test_the_verifiers_and_recipes_are_listed(verifiers) -> None:
     assert listed["text"].components == {"vowels": "Share of vowels, in [0, 1]."}
     assert (listed["gone"].is_ready, listed["gone"].failure.reason) == (False, "unavailable")
     assert (listed["wrong"].is_ready, listed["wrong"].failure.reason) == (False, "misconfigured")
+
+
+def test_several_workers_share_one_port_and_one_cache(verifiers) -> None:
+    listen, metrics_port = f"127.0.0.1:{servers.free_port()}", servers.free_port()
+    with (
+        servers.valkey() as url,
+        servers.aggregator(verifiers, listen=listen, metrics_port=metrics_port, workers=2, redis_url=url) as running,
+    ):
+        hits = []
+        for _ in range(6):
+            with Client(listen) as client:
+                hits.append(client.score([item("a")], LOOKUP_AND_TEXT).verifiers[0].cache_hits)
+        assert hits == [0, 1, 1, 1, 1, 1]
+        text = urllib.request.urlopen(f"http://127.0.0.1:{metrics_port}/metrics").read().decode()
+        assert 'bioverify_rewards_total{result="rewarded"} 6.0' in text
+        running.terminate()
+        assert running.process.wait(5) == 0
 
 
 def test_sigterm_answers_the_accepted_call_and_ends_the_process() -> None:

@@ -192,8 +192,9 @@ def test_a_redis_that_never_answers_costs_its_own_time_limit_and_no_more(verifie
             started = time.monotonic()
             assert client.score([item("a")], BY).rewards[0].reward is not None
             durations.append(time.monotonic() - started)
-    assert max(durations) < 0.6
-    assert sum(durations) < 0.9
+    # Without the pause after the first failure, five calls would wait twice a quarter of a second each.
+    assert max(durations) < 1.0
+    assert sum(durations) < 1.5
 
 
 def test_a_redis_that_wants_a_password_is_a_miss(verifiers) -> None:
