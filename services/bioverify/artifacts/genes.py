@@ -105,9 +105,10 @@ def make_resolver(genes: list[Gene]) -> GeneResolver:
                 other_names[key] = alone
             elif gene.symbol not in known:
                 other_names[key] = (*known, gene.symbol)
-        if gene.symbol in _MITOCHONDRIAL_NAMES:
-            # Wins over the nuclear pseudogenes that carry the name as an alias.
-            other_names[_MITOCHONDRIAL_NAMES[gene.symbol]] = alone
+    for symbol, name in _MITOCHONDRIAL_NAMES.items():
+        # Wins over nuclear pseudogenes that carry the name as an alias.
+        if symbol in current:
+            other_names[name] = (symbol,)
     return GeneResolver(current, other_names)
 
 

@@ -35,7 +35,6 @@ SYMBOLS_FILE = "symbols.parquet"
 VECTORS_FILE = "vectors.safetensors"
 NETS_FILE = "nets.safetensors"
 KINDS = (TaskKind.DIFFERENTIAL_EXPRESSION, TaskKind.DIRECTION_OF_CHANGE)
-VECTOR_NAME = f"GO-SVD {DIMENSIONS}-d, not ESM2"
 HELD_OUT_EVERY = 4
 
 Texts = npt.NDArray[np.str_]
@@ -51,12 +50,20 @@ class _Table:
     split: Texts
 
 
-def build(store: ArtifactStore, sources: Sources, *, progress: Callable[[str], None], steps: int = STEPS) -> Manifest:
+def build(
+    store: ArtifactStore,
+    sources: Sources,
+    *,
+    progress: Callable[[str], None],
+    dimensions: int = DIMENSIONS,
+    steps: int = STEPS,
+) -> Manifest:
     """Make the artifact. Takes about a minute on one core with the real screens."""
     resolver, genes = open_genes(store)
     annotations = read_annotations(sources, resolver, progress=progress)
-    progress(f"esm_mlp: {DIMENSIONS} dimensions from {len(annotations.genes):,} annotated genes")
-    vectors = go_svd(annotations.genes, len(annotations.terms))
+    progress(f"esm_mlp: {dimensions} dimensions from {len(annotations.genes):,} annotated genes")
+    vectors = go_svd(annotations.genes, len(annotations.terms), dimensions)
+    vector_name = f"GO-SVD {dimensions}-d, not ESM2"
     symbols = list(annotations.genes)
     screens = read_tables(sources, progress=progress)
     table, covered = _with_vectors(screens.rows, resolver, symbols)
@@ -85,13 +92,13 @@ def build(store: ArtifactStore, sources: Sources, *, progress: Callable[[str], N
         save_tensors(weights, folder.path / NETS_FILE)
         write_table(pa.table({"symbol": symbols}), folder.path / SYMBOLS_FILE)
         return folder.commit(
-            description=f"Classifiers over gene vectors ({VECTOR_NAME}), one per cell line, leave one line out (strict)"
+            description=f"Classifiers over gene vectors ({vector_name}), one per cell line, leave one line out (strict)"
             + (", trained on a simulated screen, not on experiments." if screens.simulated else "."),
             license=f"{screens.license}; {CC_BY}",
             sources=[*screens.records, *annotations.records],
             simulated=screens.simulated,
             inputs=[genes],
-            parameters={**PARAMETERS, "steps": steps, "vectors": VECTOR_NAME, "transfer": "leave one line out, strict"},
+            parameters={**PARAMETERS, "steps": steps, "vectors": vector_name, "transfer": "leave one line out, strict"},
             counts=counts,
             coverage={"rows_with_vectors": covered},
             quality=quality,

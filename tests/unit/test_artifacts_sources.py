@@ -1,0 +1,296 @@
+"""Where source files are found, and how public files are read."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import http.server
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from bioverify.artifacts import prompts
+from bioverify.artifacts.errors import ArtifactError
+from bioverify.artifacts.genes import make_resolver, open_genes, read_genes
+from bioverify.artifacts.go import read_annotations
+from bioverify.artifacts.perturbqa import read_tables
+from bioverify.artifacts.sources import GENES, PERTURBQA, LocatedSource, Source, Sources
+from bioverify.artifacts.store import ArtifactStore
+from bioverify.core.genes import GeneResolver
+from bioverify.core.outcomes import NotApplicable
+
+from tests.fixtures.artifacts import bundled_sources, silent
+
+BODY = b"symbol\nAARS1\n"
+
+
+def make_source(url: str = "", sha256: str = "", notice: str = "") -> Source:
+    return Source(
+        "set/file.txt",
+        ("set/file.txt", "set/file.txt.gz"),
+        url,
+        "CC0",
+        sha256=sha256,
+        bundled="file.txt",
+        notice=notice,
+    )
+
+
+def put(folder: Path, name: str = "set/file.txt", body: bytes = BODY) -> Path:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(body)
+    return path
+
+
+def closed_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.fixture(autouse=True)
+def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def web() -> Iterator[str]:
+    """A real HTTP server that serves BODY at /file.txt and nothing else."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            found = self.path == "/file.txt"
+            self.send_response(200 if found else 404)
+            self.send_header("Content-Length", str(len(BODY) if found else 0))
+            self.end_headers()
+            self.wfile.write(BODY if found else b"")
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+def test_the_order_is_explicit_cache_mirror_address_bundled(tmp_path: Path, web: str) -> None:
+    source = make_source(f"{web}/file.txt")
+    explicit = put(tmp_path / "own")
+    cached = put(tmp_path / "cache")
+    put(tmp_path / "mirror")
+    put(tmp_path / "bundled", "file.txt")
+
+    def find(**named: Path) -> LocatedSource | None:
+        return Sources(tmp_path / "mirror", tmp_path / "cache", named, bundled=tmp_path / "bundled").find(source)
+
+    found = find(set=explicit.parent)
+    assert found is not None
+    assert (found.kind, found.path) == ("explicit", explicit)
+    found = find()
+    assert found is not None
+    assert (found.kind, found.sha256) == ("cache", hashlib.sha256(BODY).hexdigest())
+    cached.unlink()
+    found = find()
+    assert found is not None
+    assert found.kind == "mirror"
+    (tmp_path / "mirror" / "set" / "file.txt").rename(tmp_path / "mirror" / "set" / "file.txt.gz")
+    found = find()
+    assert found is not None
+    assert found.path.name == "file.txt.gz"
+    found.path.unlink()
+    found = find()
+    assert found is not None
+    assert (found.kind, found.path.read_bytes()) == ("url", BODY)
+    assert found.path == cached
+    assert not list(cached.parent.glob("*.part"))
+    cached.unlink()
+    source = make_source(f"{web}/gone.txt")
+    found = find()
+    assert found is not None
+    assert found.kind == "bundled"
+    assert found.record.location == "bundled/file.txt"
+
+
+def test_without_a_network_the_bundled_file_is_found_at_once_and_the_network_asked_only_once(tmp_path: Path) -> None:
+    put(tmp_path / "bundled", "file.txt")
+    told: list[str] = []
+    sources = Sources(None, tmp_path / "cache", tell=told.append, bundled=tmp_path / "bundled")
+    source = make_source(f"http://127.0.0.1:{closed_port()}/file.txt")
+    started = time.monotonic()
+    kinds = [located.kind for located in (sources.find(source), sources.find(source)) if located]
+    assert kinds == ["bundled", "bundled"]
+    assert time.monotonic() - started < 4.0
+    assert len(told) == 1
+    assert "cannot be reached" in told[0]
+
+
+def test_a_download_with_a_wrong_checksum_is_not_kept(tmp_path: Path, web: str) -> None:
+    sources = Sources(None, tmp_path / "cache")
+    with pytest.raises(ArtifactError, match="expected 0000…"):
+        sources.find(make_source(f"{web}/file.txt", sha256="0" * 64))
+    assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+
+
+def test_a_licence_notice_is_shown_before_the_download(tmp_path: Path, web: str) -> None:
+    told: list[str] = []
+    Sources(None, tmp_path / "cache", tell=told.append).find(make_source(f"{web}/file.txt", notice="Mind the licence."))
+    assert told == ["Mind the licence."]
+
+
+def test_perturbqa_is_shown_with_its_licence_and_never_bundled() -> None:
+    for source in PERTURBQA.values():
+        assert "Non-Commercial" in source.notice
+        assert not source.bundled
+
+
+def test_a_changed_file_in_the_mirror_is_refused(tmp_path: Path) -> None:
+    put(tmp_path / "mirror")
+    with pytest.raises(ArtifactError, match=r"source set/file\.txt: sha256 of .* expected 0000…"):
+        Sources(tmp_path / "mirror", tmp_path / "cache", offline=True).find(make_source(sha256="0" * 64))
+
+
+def test_a_source_that_is_nowhere_says_where_it_was_sought(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"source set/file\.txt: not found in cache .*, mirror \(none\)"):
+        Sources(None, tmp_path / "cache", offline=True, bundled=tmp_path).locate(make_source())
+
+
+def test_a_screen_of_which_a_table_is_missing_is_an_error_and_not_simulated(tmp_path: Path) -> None:
+    put(tmp_path / "own", "k562-de.csv", b"pert,gene,label,split\nAARS1,ASNS,1,train\n")
+    sources = Sources(
+        None, tmp_path / "cache", {"perturbqa/k562-de.csv": tmp_path / "own" / "k562-de.csv"}, offline=True
+    )
+    with pytest.raises(ArtifactError, match=r"not found, but perturbqa/k562-de\.csv is"):
+        read_tables(sources, progress=silent)
+
+
+def write_screen(folder: Path, rows: list[str]) -> Sources:
+    for name in PERTURBQA:
+        kind = "dir" if name.endswith("-dir.csv") else "de"
+        text = "\n".join(["pert,gene,label,split", *(rows if kind == "de" else [])])
+        put(folder, name, f"{text}\n".encode())
+    return Sources(None, folder / "cache", {"perturbqa": folder}, offline=True)
+
+
+def test_a_gene_may_be_called_na_and_none_is_read_as_missing(tmp_path: Path) -> None:
+    screens = read_tables(write_screen(tmp_path, ["NA,null,1,train", "NaN,NULL,0,test"]), progress=silent)
+    assert set(screens.rows["perturbation"].to_pylist()) == {"NA", "NaN"}
+    assert set(screens.rows["measured_gene"].to_pylist()) == {"null", "NULL"}
+    assert not screens.simulated
+
+
+def test_a_screen_with_other_columns_is_refused_with_its_path(tmp_path: Path) -> None:
+    sources = write_screen(tmp_path, [])
+    (tmp_path / "k562-de.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(ArtifactError, match=r"k562-de\.csv is no table with the columns pert, gene, label, split"):
+        read_tables(sources, progress=silent)
+
+
+def test_ncbi_gene_info_is_read_with_its_own_columns(tmp_path: Path) -> None:
+    header = (
+        "#tax_id\tGeneID\tSymbol\tLocusTag\tSynonyms\tdbXrefs\tchromosome\tmap_location\tdescription\ttype_of_gene\t"
+        "Symbol_from_nomenclature_authority\tFull_name\tNomenclature_status\tOther\tModification_date\tFeature_type\n"
+    )
+    lines = [
+        "9606\t16\tAARS1\t-\tAARS|CMT2N\tHGNC:HGNC:20|Ensembl:ENSG00000090861\t16\t-\t-\tprotein-coding\tAARS1\t-\tO\t-\t-\t-\n",
+        "9606\t4508\tATP6\t-\tMTATP6\tEnsembl:ENSG00000198899\tMT\t-\t-\tprotein-coding\tMT-ATP6\t-\tO\t-\t-\t-\n",
+        "9606\t1\tTEC\t-\t-\t-\t1\t-\t-\tbiological-region\t-\t-\t-\t-\t-\t-\n",
+    ]
+    path = tmp_path / "Homo_sapiens.gene_info.gz"
+    path.write_bytes(gzip.compress((header + "".join(lines)).encode()))
+    resolver = make_resolver(read_genes(LocatedSource(GENES, path, "url", "")))
+    assert resolver.resolve("aars") == "AARS1"
+    assert resolver.resolve("ENSG00000090861") == "AARS1"
+    assert resolver.resolve("MT-ATP6") == "ATP6"
+    assert isinstance(resolver.resolve("TEC"), NotApplicable)
+
+
+def test_annotations_that_deny_or_know_nothing_are_dropped(tmp_path: Path) -> None:
+    def row(symbol: str, qualifier: str, term: str, code: str) -> str:
+        before = ["UniProtKB", "P1", symbol, qualifier, term, "PMID:1", code]
+        return "\t".join([*before, "", "P", "name", "", "protein", "taxon:9606", "20240101", "UniProt", "", ""]) + "\n"
+
+    ontology = (
+        "format-version: 1.2\nontology: go\n\n"
+        "[Term]\nid: GO:0000001\nname: budding\nnamespace: biological_process\nalt_id: GO:0000009\n\n"
+        "[Term]\nid: GO:0000002\nname: binding\nnamespace: molecular_function\n\n"
+    )
+    gaf = "!gaf-version: 2.2\n! a second header line\n" + "".join(
+        [
+            row("AARS1", "involved_in", "GO:0000009", "IDA"),
+            row("AARS1", "NOT|enables", "GO:0000002", "IDA"),
+            row("ASNS", "enables", "GO:0000002", "ND"),
+        ]
+    )
+    obo_path, gaf_path = (
+        put(tmp_path, "go.obo", ontology.encode()),
+        put(tmp_path, "goa.gaf.gz", gzip.compress(gaf.encode())),
+    )
+    sources = Sources(None, tmp_path, {"go-basic.obo": obo_path, "goa_human.gaf": gaf_path}, offline=True)
+    resolver = GeneResolver({"AARS1": "AARS1", "ASNS": "ASNS"}, {})
+    annotations = read_annotations(sources, resolver, progress=silent)
+    assert [term.name for term in annotations.terms] == ["budding"]
+    assert annotations.genes == {"AARS1": [0]}
+    assert annotations.counts["annotations_not"] == annotations.counts["annotations_nd"] == 1
+
+
+def test_the_simulated_screen_looks_like_a_screen_and_is_always_the_same(tmp_path: Path) -> None:
+    rows = read_tables(bundled_sources(tmp_path), progress=silent).rows
+    assert rows.equals(read_tables(bundled_sources(tmp_path), progress=silent).rows)
+    table = rows.to_pydict()
+    de = [
+        (line, perturbation, gene, label, split)
+        for line, kind, perturbation, gene, label, split in zip(*table.values(), strict=True)
+        if kind == "differential_expression"
+    ]
+    assert 0.12 < sum(label for *_, label, _ in de) / len(de) < 0.16
+    by_pair: dict[tuple[str, str], list[int]] = {}
+    for _, perturbation, gene, label, _ in de:
+        by_pair.setdefault((perturbation, gene), []).append(label)
+    shared = [labels for labels in by_pair.values() if len(labels) >= 2]
+    assert 0.92 < sum(labels[0] == labels[1] for labels in shared) / len(shared) < 0.98
+    for line in ("k562", "rpe1", "hepg2", "jurkat"):
+        of_split = {
+            split: {perturbation for own, perturbation, _, _, its in de if own == line and its == split}
+            for split in ("train", "test")
+        }
+        assert of_split["train"]
+        assert of_split["test"]
+        assert not of_split["train"] & of_split["test"]
+
+
+def test_prompts_hold_both_kinds_and_splits_and_say_that_they_are_simulated(bundled_store: ArtifactStore) -> None:
+    table, artifact = prompts.open_prompts(bundled_store)
+    assert artifact.identity.simulated
+    assert table["simulated"].unique().to_pylist() == [True]
+    assert set(table["task_kind"].unique().to_pylist()) == {"differential_expression", "direction_of_change"}
+    assert set(table["split"].unique().to_pylist()) == {"train", "test"}
+    assert str(table["label"].type) == "int8"
+
+
+def test_at_least_10615_of_perturbqas_symbols_resolve(real_store: ArtifactStore, real_sources: Sources) -> None:
+    resolver, _ = open_genes(real_store)
+    rows = read_tables(real_sources, progress=silent).rows
+    symbols = set(rows["perturbation"].unique().to_pylist()) | set(rows["measured_gene"].unique().to_pylist())
+    assert len(symbols) == 10_632
+    answers = {symbol: resolver.resolve(symbol) for symbol in symbols}
+    assert sum(isinstance(answer, str) for answer in answers.values()) >= 10_615
+    assert sum(answer == symbol for symbol, answer in answers.items()) == 10_472
+    reasons = [answer.reason for answer in answers.values() if isinstance(answer, NotApplicable)]
+    assert reasons.count("ambiguous_gene") == 10
+    assert resolver.resolve("MT-CO2") == "COX2"
+    assert resolver.resolve("H2AFZ") == "H2AZ1"
+
+
+def test_the_real_tables_have_the_published_sizes(real_sources: Sources) -> None:
+    rows = read_tables(real_sources, progress=silent).rows.select(["line", "task_kind", "split", "label"])
+    counted = rows.group_by(["line", "task_kind", "split"]).aggregate([("label", "count")]).to_pylist()
+    sizes = {(entry["line"], entry["split"]): entry["label_count"] for entry in counted if "diff" in entry["task_kind"]}
+    assert (sizes["k562", "train"], sizes["k562", "test"]) == (134_467, 23_212)
+    assert sum(sizes.values()) == 614_479

@@ -1,0 +1,129 @@
+"""The store: content-addressed, atomic, and loud about damage."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from bioverify.artifacts.errors import ArtifactError
+from bioverify.artifacts.store import ArtifactStore, Manifest
+
+
+def build_text(store: ArtifactStore, text: str) -> Manifest:
+    with store.building("poem") as folder:
+        (folder.path / "poem.txt").write_text(text)
+        return folder.commit(description="A poem.", license="none", sources=[])
+
+
+def test_an_artifact_opens_with_what_was_built(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path)
+    manifest = build_text(store, "roses")
+    opened = store.open("poem")
+    assert (opened.path / "poem.txt").read_text() == "roses"
+    assert opened.manifest == manifest
+    assert opened.path.name == manifest.digest.removeprefix("sha256:")[:16]
+    assert [entry.name for entry in store.list()] == ["poem"]
+
+
+def test_the_same_content_is_the_same_artifact_and_other_content_another(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path)
+    first = build_text(store, "roses")
+    inode = (tmp_path / "poem" / first.folder_name).stat().st_ino
+    assert build_text(store, "roses").digest == first.digest
+    assert (tmp_path / "poem" / first.folder_name).stat().st_ino == inode
+    second = build_text(store, "violets")
+    assert second.digest != first.digest
+    assert store.open("poem").identity.digest == second.digest
+
+
+def test_a_missing_artifact_names_the_command_that_makes_it(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"artifact poem: not built yet .* Run: bioverify data build poem"):
+        ArtifactStore(tmp_path).open("poem")
+
+
+@pytest.mark.parametrize("damage", [b"", b"rosez", b"roses and more"])
+def test_a_damaged_file_is_refused_with_both_checksums_and_mended_by_building(tmp_path: Path, damage: bytes) -> None:
+    store = ArtifactStore(tmp_path)
+    build_text(store, "roses")
+    file = store.open("poem").path / "poem.txt"
+    file.write_bytes(damage)
+    message = (
+        r"artifact poem: sha256 of poem\.txt is [0-9a-f]{4}…, manifest says [0-9a-f]{4}…\. "
+        r"The file was changed or cut short\. Run: bioverify data build poem"
+    )
+    with pytest.raises(ArtifactError, match=message):
+        store.open("poem")
+    build_text(store, "roses")
+    assert (store.open("poem").path / "poem.txt").read_text() == "roses"
+
+
+def test_a_removed_file_is_named(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path)
+    build_text(store, "roses")
+    (store.open("poem").path / "poem.txt").unlink()
+    with pytest.raises(ArtifactError, match=r"poem\.txt is missing .* Run: bioverify data build poem"):
+        store.open("poem")
+
+
+def test_a_manifest_that_was_edited_is_refused(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path)
+    build_text(store, "roses")
+    manifest = store.open("poem").path / "manifest.json"
+    manifest.write_text(manifest.read_text().replace("A poem.", "A song."))
+    with pytest.raises(ArtifactError, match="The manifest was changed"):
+        store.open("poem")
+    manifest.write_text("{")
+    with pytest.raises(ArtifactError, match="unreadable"):
+        store.open("poem")
+
+
+def test_a_build_that_raises_leaves_the_old_artifact_and_nothing_else(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path)
+    build_text(store, "roses")
+
+    def fail_half_way() -> None:
+        with store.building("poem") as folder:
+            (folder.path / "poem.txt").write_text("vio")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        fail_half_way()
+    assert (store.open("poem").path / "poem.txt").read_text() == "roses"
+    assert not list(tmp_path.glob(".building-*"))
+    assert len(list((tmp_path / "poem").iterdir())) == 2
+
+
+def test_a_build_that_is_killed_is_never_opened_and_its_remains_go_with_the_next(tmp_path: Path) -> None:
+    script = (
+        "import sys, time, pathlib\n"
+        "from bioverify.artifacts.store import ArtifactStore\n"
+        "with ArtifactStore(pathlib.Path(sys.argv[1])).building('poem') as folder:\n"
+        "    (folder.path / 'poem.txt').write_text('vio')\n"
+        "    print('half way', flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    builder = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert builder.stdout is not None
+    assert builder.stdout.readline() == "half way\n"
+    os.kill(builder.pid, signal.SIGKILL)
+    builder.wait()
+    builder.stdout.close()
+    store = ArtifactStore(tmp_path)
+    with pytest.raises(ArtifactError, match="not built yet"):
+        store.open("poem")
+    assert list(tmp_path.glob(".building-poem-*"))
+    build_text(store, "roses")
+    assert not list(tmp_path.glob(".building-*"))
+
+
+def test_the_digest_does_not_depend_on_time_or_place(tmp_path: Path) -> None:
+    first = build_text(ArtifactStore(tmp_path / "a"), "roses")
+    time.sleep(1.1)
+    second = build_text(ArtifactStore(tmp_path / "b"), "roses")
+    assert first.built_at != second.built_at
+    assert first.digest == second.digest

@@ -1,0 +1,157 @@
+"""ROUGE equals rouge-score, and the reference is what the Gene Ontology says of the gene."""
+
+from __future__ import annotations
+
+import random
+import string
+
+import numpy as np
+import pytest
+from bioverify.artifacts.store import ArtifactStore
+from bioverify.core.genes import GeneResolver
+from bioverify.core.outcomes import NotApplicable, Scored
+from bioverify.core.tasks import CoExpression, DifferentialExpression, GeneAnnotation
+from bioverify.core.verifier import Item
+from bioverify.verifiers.go_rouge.rouge import Vocabulary, encoded_text, rouge, tokenize
+from bioverify.verifiers.go_rouge.verifier import GoRouge, open_verifier
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rouge_score.rouge_scorer import RougeScorer
+
+SCORER = RougeScorer(["rouge1", "rouge2", "rougeL"], use_stemmer=True)
+TERMS = [
+    ("ATP binding", "F"),
+    ("alanine-tRNA ligase activity", "F"),
+    ("cytosol", "C"),
+    ("tRNA aminoacylation", "P"),
+]
+
+
+@pytest.fixture
+def verifier() -> GoRouge:
+    """AARS1 has all four terms, ASNS two, GAPDH none."""
+    symbols = {symbol: symbol for symbol in ("AARS1", "ASNS", "GAPDH")}
+    return GoRouge(
+        GeneResolver(symbols, {"AARS": ("AARS1",)}),
+        terms=TERMS,
+        symbols=["AARS1", "ASNS"],
+        term_offsets=np.array([0, 4, 6], np.int32),
+        term_indices=np.array([0, 1, 2, 3, 0, 2], np.int32),
+    )
+
+
+def ours(reference: str, candidate: str) -> tuple[float, float, float]:
+    tokens = tokenize(reference)
+    vocabulary = Vocabulary(tokens)
+    scores = rouge(encoded_text(vocabulary.encode(tokens)), encoded_text(vocabulary.encode(tokenize(candidate))))
+    return scores.rouge1, scores.rouge2, scores.rouge_l
+
+
+def theirs(reference: str, candidate: str) -> tuple[float, float, float]:
+    scores = SCORER.score(reference, candidate)
+    return scores["rouge1"].fmeasure, scores["rouge2"].fmeasure, scores["rougeL"].fmeasure
+
+
+WORDS = ["binding", "bound", "regulation", "regulates", "ATP", "tRNA", "5'-3'", "ζ-kinase", "naïve", "happily", "skies",
+         "dying", "generalizations", "oscillators", "GO:0005524", "a", "II", "İstanbul", "K", "ſ"]  # fmt: skip
+TEXTS = st.one_of(
+    st.text(alphabet=string.ascii_letters + string.digits + " -.,'\n\t", max_size=200),
+    st.text(max_size=60),
+    st.lists(st.sampled_from(WORDS), max_size=40).map(" ".join),
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(TEXTS, TEXTS)
+def test_scores_equal_rouge_score(reference: str, candidate: str) -> None:
+    assert ours(reference, candidate) == pytest.approx(theirs(reference, candidate), abs=1e-9)
+
+
+def test_scores_equal_rouge_score_on_texts_made_of_gene_ontology_terms(bundled_store: ArtifactStore) -> None:
+    go = open_verifier(bundled_store)
+    choose = random.Random(3)
+    names = [term.name for term in go._terms]
+    for _ in range(60):
+        reference = " ".join(choose.sample(names, choose.randint(1, 25)))
+        mixed = [*choose.sample(names, 5), *choose.sample(reference.split(), 1), "with", "unseen", "w0rds!"]
+        choose.shuffle(mixed)
+        candidate = " ".join(mixed)
+        assert ours(reference, candidate) == pytest.approx(theirs(reference, candidate), abs=1e-9)
+
+
+def test_the_verifiers_numbers_are_those_of_rouge_score(bundled_store: ArtifactStore) -> None:
+    go = open_verifier(bundled_store)
+    text = "ASNS makes asparagine from aspartate, an ATP binding ligase of the cytosol that responds to starvation"
+    outcome = go.score([Item(GeneAnnotation(("ASNS",)), completion=f"<think>{text}</think>")])[0]
+    assert isinstance(outcome, Scored)
+    row = go._row["ASNS"]
+    indices = go._term_indices[go._term_offsets[row] : go._term_offsets[row + 1]]
+    terms = [go._terms[index] for index in indices]
+    assert sorted(term.name for term in terms) == [term.name for term in terms]
+    expected = theirs(" ".join(term.name for term in terms), text)
+    shown = tuple(outcome.components[name] for name in ("rouge1", "rouge2", "rougeL"))
+    assert shown == pytest.approx(expected, abs=1e-9)
+    assert outcome.value == pytest.approx(sum(expected) / 3, abs=1e-9)
+    for aspect in "CFP":
+        of_aspect = [term.name for term in terms if term.aspect == aspect]
+        assert outcome.components[aspect] == pytest.approx(sum(theirs(" ".join(of_aspect), text)) / 3, abs=1e-9)
+
+
+def test_the_value_is_the_mean_over_the_questions_genes(verifier: GoRouge) -> None:
+    completion = "<gene_info>AARS1: tRNA aminoacylation</gene_info><gene_info>ASNS: ATP binding, cytosol</gene_info>"
+    task = DifferentialExpression("AARS1", "ASNS", "k562")
+    both, first, second = (
+        verifier.score([Item(asked, completion=completion)])[0]
+        for asked in (task, GeneAnnotation(("AARS1",)), GeneAnnotation(("ASNS",)))
+    )
+    assert isinstance(both, Scored)
+    assert isinstance(first, Scored)
+    assert isinstance(second, Scored)
+    assert both.value == pytest.approx((first.value + second.value) / 2)
+    assert "P" not in second.components
+    assert both.components["P"] == first.components["P"]
+    assert [evidence.text.split(":")[0] for evidence in both.evidence] == ["AARS1", "ASNS"]
+
+
+def test_each_gene_is_compared_with_the_blocks_that_name_it_else_with_all_else_with_the_thoughts(
+    verifier: GoRouge,
+) -> None:
+    def value(completion: str) -> float:
+        outcome = verifier.score([Item(GeneAnnotation(("AARS",)), completion=completion)])[0]
+        assert isinstance(outcome, Scored)
+        return outcome.value
+
+    own, other = "<gene_info>AARS1 is cytosol</gene_info>", "<gene_info>ASNS is ATP binding</gene_info>"
+    assert value(own + other) == value(own)
+    assert value(own.replace("AARS1", "It") + other) != value(own)
+    assert value(own + "<think>ATP binding</think>") == value(own)
+    assert value("<think>AARS1 is cytosol</think>") == value(own)
+
+
+def test_without_text_the_score_is_zero_and_says_so(verifier: GoRouge) -> None:
+    for completion in ("", "<answer>yes</answer>", "<think> </think>"):
+        outcome = verifier.score([Item(GeneAnnotation(("AARS1",)), completion=completion)])[0]
+        assert isinstance(outcome, Scored)
+        assert outcome.value == 0.0
+        assert outcome.components["no_text"] == 1.0
+        assert outcome.components["C"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("genes", "reason"),
+    [(("AARS1", "GAPDH"), "unannotated_gene"), (("NOSUCHGENE",), "unknown_gene"), ((), "no_gene")],
+)
+def test_a_gene_without_annotation_is_not_applicable(verifier: GoRouge, genes: tuple[str, ...], reason: str) -> None:
+    outcome = verifier.score([Item(GeneAnnotation(genes), completion="<think>x</think>")])[0]
+    assert isinstance(outcome, NotApplicable)
+    assert outcome.reason == reason
+
+
+def test_evidence_names_matched_terms_word_for_word_first(verifier: GoRouge) -> None:
+    completion = "<think>AARS1 binds ATP as a ligase: activity of alanine tRNA, in the cytosol</think>"
+    outcome = verifier.score([Item(CoExpression("AARS1", "ASNS"), completion=completion)])[0]
+    assert isinstance(outcome, Scored)
+    assert outcome.evidence[0].text.startswith("AARS1: ROUGE-L 0.")
+    assert outcome.evidence[0].text.endswith(
+        "against 4 annotated terms; matched: cytosol, alanine-tRNA ligase activity, ATP binding"
+    )

@@ -1,0 +1,107 @@
+"""The PMI's scaling is a law, its matrix symmetric, and its evidence says what it was computed from."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from bioverify.artifacts.store import ArtifactStore
+from bioverify.core.genes import GeneResolver
+from bioverify.core.outcomes import NotApplicable, Scored
+from bioverify.core.tasks import CoExpression, DifferentialExpression, DirectionOfChange
+from bioverify.core.verifier import Item
+from bioverify.verifiers.transcriptformer_pmi.build import PSEUDO_CELLS, informative_genes, pmi_matrix
+from bioverify.verifiers.transcriptformer_pmi.scaling import fit_scaling
+from bioverify.verifiers.transcriptformer_pmi.verifier import TranscriptFormerPmi, open_verifier
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+VALUES = np.random.default_rng(5).normal(0.0, 0.5, 5000).astype(np.float16)
+SCALING = fit_scaling(VALUES)
+
+
+@pytest.fixture(scope="module")
+def verifier(bundled_store: ArtifactStore) -> TranscriptFormerPmi:
+    return open_verifier(bundled_store)
+
+
+@settings(deadline=None)
+@given(st.floats(-5, 5), st.floats(-5, 5))
+def test_beliefs_are_in_range_and_grow_with_pmi(a: float, b: float) -> None:
+    low, high = SCALING.beliefs(np.array(sorted((a, b))))
+    assert 0.0 <= low <= high <= 1.0
+    assert np.diff(SCALING.percentiles(np.array(sorted((a, b))))) >= 0.0
+
+
+def test_the_two_pieces_meet_at_one_half_at_the_99th_percentile() -> None:
+    assert SCALING.cutoff == pytest.approx(np.quantile(VALUES.astype(float), 0.99), abs=1e-3)
+    expected = [0.0, 0.0, 0.25, 0.5, 0.75, 1.0, 1.0]
+    middle = (SCALING.cutoff + SCALING.maximum) / 2
+    values = [-1.0, 0.0, SCALING.cutoff / 2, SCALING.cutoff, middle, SCALING.maximum, 9.0]
+    assert SCALING.beliefs(np.array(values)).tolist() == pytest.approx(expected)
+    assert (SCALING.beliefs(VALUES.astype(float)) > 0.5).mean() == pytest.approx(0.01, abs=0.001)
+
+
+def test_values_without_a_top_percent_above_zero_are_refused() -> None:
+    with pytest.raises(ValueError, match="no top 1 %"):
+        fit_scaling(np.zeros(100, np.float16))
+
+
+def test_the_matrix_is_the_formula_and_symmetric() -> None:
+    detected = np.random.default_rng(1).random((60, 7)) < 0.5
+    matrix = pmi_matrix(detected)
+    assert (matrix == matrix.T).all()
+    n_cells = len(detected)
+    together = (detected[:, 2] & detected[:, 5]).sum()
+    expected = detected[:, 2].sum() * detected[:, 5].sum() / n_cells
+    smoothed = (together + PSEUDO_CELLS * expected / n_cells) / (expected * (1 + PSEUDO_CELLS / n_cells))
+    assert float(matrix[2, 5]) == pytest.approx(math.log(smoothed), abs=2e-3)
+
+
+def test_of_two_columns_of_one_gene_the_more_detected_stays_and_rare_genes_go() -> None:
+    detected = np.zeros((20, 4), bool)
+    detected[:5, 0] = detected[:9, 1] = detected[:1, 2] = detected[:10, 3] = True
+    resolver = GeneResolver({"AARS1": "AARS1", "CD4": "CD4", "CD8A": "CD8A"}, {"AARS": ("AARS1",)})
+    symbols, kept = informative_genes(["AARS", "AARS1", "CD4", "CD8A"], detected, resolver)
+    assert symbols == ["AARS1", "CD8A"]
+    assert kept.sum(axis=0).tolist() == [9, 10]
+
+
+def test_scores_are_symmetric_in_the_genes(verifier: TranscriptFormerPmi) -> None:
+    symbols = np.random.default_rng(2).permutation(verifier._symbols)[:200].tolist()
+    pairs = list(zip(symbols[:100], symbols[100:], strict=True))
+    one_way = verifier.score([Item(CoExpression(a, b), answer=True) for a, b in pairs])
+    other_way = verifier.score([Item(CoExpression(b, a), answer=True) for a, b in pairs])
+    assert one_way == other_way
+
+
+def test_markers_of_one_cell_type_go_together_and_evidence_says_of_which_cells(verifier: TranscriptFormerPmi) -> None:
+    together, apart = verifier.score(
+        [Item(CoExpression("CD79A", "CD79B"), answer=True), Item(CoExpression("CD79A", "S100A8"), answer=False)]
+    )
+    assert isinstance(together, Scored)
+    assert isinstance(apart, Scored)
+    assert together.value > 0.5
+    assert apart.value > 0.9
+    assert apart.belief == pytest.approx(1.0 - apart.value)
+    text = together.evidence[0].text
+    assert text.startswith("PMI ")
+    assert "percentile of pairs (empirical PMI of 700 peripheral blood cells (PBMC), not TranscriptFormer)" in text
+
+
+@pytest.mark.parametrize(
+    ("task", "reason"),
+    [
+        (CoExpression("CD79A", "CD79A"), "same_gene"),
+        (CoExpression("CD79A", "AARS1"), "gene_not_in_matrix"),
+        (DifferentialExpression("NOSUCHGENE", "CD79A", "k562"), "unknown_gene"),
+        (DirectionOfChange("CD79A", "CD79B", "k562"), "other_task_kind"),
+    ],
+)
+def test_what_the_matrix_does_not_hold_is_not_applicable(
+    verifier: TranscriptFormerPmi, task: CoExpression, reason: str
+) -> None:
+    outcome = verifier.score([Item(task, answer=True)])[0]
+    assert isinstance(outcome, NotApplicable)
+    assert outcome.reason == reason
