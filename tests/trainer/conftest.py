@@ -5,6 +5,9 @@ import os
 # Before torch is imported: two spinning threads on a busy machine cost ten times what they bring.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import contextlib
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,6 +69,21 @@ def lasting_target(verifier_targets: dict[str, str]) -> Iterator[str]:
     """An aggregator that nobody stops."""
     with servers.aggregator(verifier_targets) as aggregator:
         yield aggregator.target
+
+
+@contextlib.contextmanager
+def format_verifier() -> Iterator[servers.Service]:
+    """The real format verifier, as the command line serves it."""
+    with servers.scratch_folder() as folder, (folder / "log").open("wb") as log:
+        target = f"unix:{folder}/s"
+        command = [sys.executable, "-m", "bioverify.cli", "serve", "format", "--listen", target]
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+        service = servers.Service(target, servers.VERIFIER_SERVICE, process, folder / "log")
+        try:
+            service.wait_until_ready()
+            yield service
+        finally:
+            service.kill()
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,8 @@ import time
 import pytest
 import torch
 from bioverify import recipes
+from bioverify.core.recipes import Recipe, Source
+from bioverify.core.tasks import TaskKind
 from bioverify_trainer.dataset import open_prompts
 from bioverify_trainer.generate import generate_file
 from bioverify_trainer.policy import PolicyError, open_policy
@@ -14,6 +16,7 @@ from bioverify_trainer.train import make_trainer, train
 from transformers import TrainerCallback
 
 from tests.fixtures import servers
+from tests.trainer.conftest import format_verifier
 
 
 def with_settings(preset, **grpo):
@@ -68,6 +71,21 @@ def test_a_run_keeps_its_configuration_its_metrics_and_scored_samples(
     assert any(not torch.equal(before[name], after[name]) for name in before)
     with pytest.raises(RunError, match="already holds a run"):
         train(recipe, tiny_preset, target=lasting_target, output=tmp_path / "run", store=store)
+
+
+def test_a_run_against_the_real_format_verifier_is_rewarded_for_form_and_mention(tiny_preset, store, tmp_path):
+    form, mention = recipes.load("rbio1-exp").terms
+    source = Source(name="questions", share=1, task_kind=TaskKind.DIFFERENTIAL_EXPRESSION, terms=())
+    recipe = Recipe(name="form-only", terms=(form, mention), sources=(source,))
+    with format_verifier() as verifier, servers.aggregator({"format": verifier.target}) as aggregator:
+        trained = train(recipe, tiny_preset, target=aggregator.target, output=tmp_path / "run", store=store)
+    for record in read_lines(trained.folder.metrics_file):
+        assert record["reward_call/unscorable"] == 0
+        assert 0 <= record["value/format"] <= 1
+        assert 0 <= record["value/format.mention"] <= 1
+        assert record["reward"] == pytest.approx(record["value/format"] + record["value/format.mention"])
+    sample = next(iter(read_lines(trained.folder.samples_file)))
+    assert sample["parts"][0]["evidence"][0]["text"]
 
 
 def test_a_resumed_run_counts_on_and_asks_the_questions_that_were_next(

@@ -169,8 +169,8 @@ def _quieten() -> None:
     from transformers.utils import logging as transformers_logging
 
     datasets_without_bars()
-    transformers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     # A row without a reward is counted and explained by ours; TRL prints the whole prompt of it at every step.
     logging.getLogger("trl.trainer.grpo_trainer").addFilter(
         lambda record: "All reward functions returned None" not in record.getMessage()

@@ -147,6 +147,8 @@ def grpo_config(preset: Preset, output: Path) -> GRPOConfig:
         shuffle_dataset=False,
         logging_steps=1,
         report_to="none",
+        # Otherwise, where transformers is told to be quiet, it prints forty figures per step in place of the bar.
+        disable_tqdm=False,
         dataloader_pin_memory=not preset.grpo.use_cpu,
     )
 
@@ -247,7 +249,9 @@ class _Record(TrainerCallback):
 
 
 def _last_checkpoint(folder: RunFolder) -> str:
-    checkpoint = get_last_checkpoint(str(folder.checkpoints)) if folder.checkpoints.is_dir() else None
+    checkpoint = None
+    if folder.checkpoints.is_dir():
+        checkpoint = get_last_checkpoint(str(folder.checkpoints))  # type: ignore[no-untyped-call]
     if checkpoint is None:
         raise RunError(f"--resume: there is no checkpoint in {folder.checkpoints}")
     return str(checkpoint)
