@@ -15,7 +15,7 @@ from bioverify.artifacts.store import ArtifactStore
 from bioverify.core.recipes import Recipe
 
 from bioverify_trainer.dataset import Draw, open_prompts
-from bioverify_trainer.policy import Policy, open_policy
+from bioverify_trainer.policy import Policy, open_policy, use_threads
 from bioverify_trainer.preset import Preset
 from bioverify_trainer.prompts import Turn, make_prompt
 
@@ -35,8 +35,7 @@ def generate_file(
     progress: Callable[[int], None],
 ) -> None:
     """Write ``n`` completions, ``per_prompt`` to each question, to ``path``; ``progress`` hears how many are done."""
-    if preset.launcher.threads is not None:
-        torch.set_num_threads(preset.launcher.threads)
+    use_threads(preset.launcher.threads)
     prompts = open_prompts(store, recipe, seed=seed)
     policy = open_policy(preset.policy.model, dtype=getattr(torch, preset.policy.dtype))
     draws = [prompts.draw(index // per_prompt) for index in range(n)]

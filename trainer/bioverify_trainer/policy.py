@@ -13,6 +13,7 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import platformdirs
 import torch
@@ -39,6 +40,12 @@ def models_folder() -> Path:
     """Where converted models are kept: ``$BIOVERIFY_HOME/models``, else the user's cache folder."""
     home = os.environ.get("BIOVERIFY_HOME")
     return Path(home) / "models" if home else Path(platformdirs.user_cache_dir("bioverify")) / "models"
+
+
+def use_threads(threads: int | Literal["all"] | None) -> None:
+    """How many threads torch computes with; None leaves what the environment said."""
+    if threads is not None:
+        torch.set_num_threads(len(os.sched_getaffinity(0)) if threads == "all" else threads)
 
 
 def open_policy(name: str, *, dtype: torch.dtype) -> Policy:

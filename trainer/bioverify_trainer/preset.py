@@ -92,11 +92,11 @@ class Rewards(_Strict):
 class Launcher(_Strict):
     """Processes on one machine, one per GPU; ``deepspeed`` is DeepSpeed's configuration.
 
-    ``threads``: of the CPU, per process; none: as the environment says.
+    ``threads``: of the CPU, per process; "all" cores that the process may use; none: as the environment says.
     """
 
     processes: PositiveInt = 1
-    threads: PositiveInt | None = None
+    threads: PositiveInt | Literal["all"] | None = None
     deepspeed: dict[str, Any] | None = None
 
 

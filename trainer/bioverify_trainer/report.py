@@ -123,7 +123,8 @@ def make_plots(metrics: Sequence[Mapping[str, Any]]) -> list[Plot]:
         ),
         Plot(
             "Answered from the cache",
-            "Share of the distinct questions of a step that the cache answered, per verifier.",
+            "Share of the distinct questions of a step that the cache answered, per verifier. In training nearly every "
+            "question is new; hits come from answers that recur and from earlier runs.",
             _draw(steps, series("verifier/", "/cache_hits"), "share", top=1.0),
         ),
         Plot(

@@ -34,7 +34,7 @@ from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
 
 from bioverify_trainer.dataset import PromptSource, make_dataset, open_prompts
-from bioverify_trainer.policy import Policy, open_policy
+from bioverify_trainer.policy import Policy, open_policy, use_threads
 from bioverify_trainer.preset import Preset
 from bioverify_trainer.reward import make_reward
 from bioverify_trainer.run import RunError, RunFolder, finite, run_config
@@ -54,8 +54,7 @@ def train(
     recipe: Recipe, preset: Preset, *, target: str, output: Path, store: ArtifactStore, resume: bool = False
 ) -> Trained:
     """Train, or go on training with ``resume``. Raises RunError, PolicyError, ArtifactError before anything is run."""
-    if preset.launcher.threads is not None:
-        torch.set_num_threads(preset.launcher.threads)
+    use_threads(preset.launcher.threads)
     folder = RunFolder(output)
     if not resume and is_main_process():
         folder.check_unused()
