@@ -12,7 +12,7 @@ from bioverify.core.genes import GeneResolver
 from bioverify.core.outcomes import NotApplicable, Scored
 from bioverify.core.tasks import CoExpression, DifferentialExpression, GeneAnnotation
 from bioverify.core.verifier import Item
-from bioverify.verifiers.go_rouge.rouge import Vocabulary, encoded_text, rouge, tokenize
+from bioverify.verifiers.go_rouge.rouge import Vocabulary, encoded_text, rouge
 from bioverify.verifiers.go_rouge.verifier import GoRouge, open_verifier
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -41,9 +41,8 @@ def verifier() -> GoRouge:
 
 
 def ours(reference: str, candidate: str) -> tuple[float, float, float]:
-    tokens = tokenize(reference)
-    vocabulary = Vocabulary(tokens)
-    scores = rouge(encoded_text(vocabulary.encode(tokens)), encoded_text(vocabulary.encode(tokenize(candidate))))
+    vocabulary = Vocabulary([reference])
+    scores = rouge(encoded_text(vocabulary.encode(reference)), encoded_text(vocabulary.encode(candidate)))
     return scores.rouge1, scores.rouge2, scores.rouge_l
 
 

@@ -15,15 +15,16 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 
 from nltk.stem.porter import PorterStemmer
 from rapidfuzz.distance import LCSseq
 
-_TOKEN = re.compile(r"[a-z0-9]+")
+_WORD = re.compile(r"[a-z0-9]+")
 _UNKNOWN = "\x00"
 _SURROGATES = range(0xD800, 0xE000)
 _stemmer = PorterStemmer()
+
+MAX_CACHED_WORDS = 200_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,32 +49,42 @@ class EncodedText:
     bigrams: Mapping[str, int]
 
 
-@lru_cache(maxsize=200_000)
-def _stem(word: str) -> str:
-    if len(word) <= 3:
-        return word
-    stemmed: str = _stemmer.stem(word)
-    return stemmed
+def stem(word: str) -> str:
+    """Porter stem of a word of more than three characters; may be empty."""
+    return word if len(word) <= 3 else str(_stemmer.stem(word))
 
 
-def tokenize(text: str) -> list[str]:
-    """Stemmed tokens of a text."""
-    return [stem for stem in map(_stem, _TOKEN.findall(text.lower())) if stem]
+def words_of(text: str) -> list[str]:
+    return _WORD.findall(text.lower())
+
+
+class _WordCharacters(dict[str, str]):
+    """Word → its stem's character, found once per word. Forgets everything when texts have brought too many words."""
+
+    def __init__(self, of_stem: Mapping[str, str]) -> None:
+        super().__init__()
+        self._of_stem = of_stem
+
+    def __missing__(self, word: str) -> str:
+        if len(self) >= MAX_CACHED_WORDS:
+            self.clear()
+        stemmed = stem(word)
+        character = self[word] = self._of_stem.get(stemmed, _UNKNOWN) if stemmed else ""
+        return character
 
 
 class Vocabulary:
-    """Characters for the tokens of all references."""
+    """Characters for the tokens of all reference texts."""
 
-    def __init__(self, tokens: Iterable[str]) -> None:
+    def __init__(self, references: Iterable[str]) -> None:
         characters = (chr(code) for code in range(1, 0x110000) if code not in _SURROGATES)
-        self._character = dict(zip(dict.fromkeys(tokens), characters, strict=False))
+        words = dict.fromkeys(word for text in references for word in words_of(text))
+        stems = dict.fromkeys(filter(None, map(stem, words)))
+        self._characters = _WordCharacters(dict(zip(stems, characters, strict=False)))
 
-    def __len__(self) -> int:
-        return len(self._character)
-
-    def encode(self, tokens: Iterable[str]) -> str:
-        """One character per token."""
-        return "".join([self._character.get(token, _UNKNOWN) for token in tokens])
+    def encode(self, text: str) -> str:
+        """One character per token of the text."""
+        return "".join(map(self._characters.__getitem__, words_of(text)))
 
 
 def encoded_text(characters: str) -> EncodedText:
@@ -93,8 +104,7 @@ def rouge(reference: EncodedText, candidate: EncodedText) -> Rouge:
 
 
 def _overlap(reference: Mapping[str, int], candidate: Mapping[str, int]) -> int:
-    small, large = (reference, candidate) if len(reference) < len(candidate) else (candidate, reference)
-    return sum(min(count, large[gram]) for gram, count in small.items() if gram in large)
+    return sum([min(reference[gram], candidate[gram]) for gram in reference.keys() & candidate.keys()])
 
 
 def _f_measure(n_common: int, n_reference: int, n_candidate: int) -> float:

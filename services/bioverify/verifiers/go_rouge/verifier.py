@@ -27,7 +27,7 @@ from bioverify.core.outcomes import Evidence, NotApplicable, Outcome, Scored
 from bioverify.core.tasks import GeneAnnotation, TaskKind
 from bioverify.core.verifier import ArtifactIdentity, Description, Item, Reads, unsupported_task
 from bioverify.verifiers.go_rouge.build import GENES_FILE, NAME, TERMS_FILE
-from bioverify.verifiers.go_rouge.rouge import EncodedText, Rouge, Vocabulary, encoded_text, rouge, tokenize
+from bioverify.verifiers.go_rouge.rouge import EncodedText, Rouge, Vocabulary, encoded_text, rouge
 
 ALL_ASPECTS = "all"
 ASPECTS = ("C", "F", "P")
@@ -35,7 +35,6 @@ MAX_MATCHED_TERMS = 5
 
 _KINDS = tuple(TaskKind)
 _SOURCE = "Gene Ontology"
-_NO_ROUGE = Rouge(0.0, 0.0, 0.0)
 _ABSENT = "no_text"
 
 
@@ -68,6 +67,7 @@ class _GeneScore:
     by_aspect: dict[str, Rouge]
     reference: _Reference
     text: str
+    encoded_text: str
 
 
 class GoRouge:
@@ -89,11 +89,8 @@ class GoRouge:
         self._resolver = resolver
         self._row = {symbol: row for row, symbol in enumerate(symbols)}
         self._term_offsets, self._term_indices = term_offsets, term_indices
-        tokens = [tokenize(name) for name, _ in terms]
-        self._vocabulary = Vocabulary(token for own in tokens for token in own)
-        self._terms = [
-            _Term(name, aspect, self._vocabulary.encode(own)) for (name, aspect), own in zip(terms, tokens, strict=True)
-        ]
+        self._vocabulary = Vocabulary(name for name, _ in terms)
+        self._terms = [_Term(name, aspect, self._vocabulary.encode(name)) for name, aspect in terms]
         self._references: dict[str, _Reference] = {}
         self.description = Description(
             name=NAME,
@@ -129,7 +126,8 @@ class GoRouge:
         text = " ".join(term.name for term in reference.terms)
         item = Item(GeneAnnotation((symbol,)), completion=f"<gene_info>{text}</gene_info>")
         perfect = dict.fromkeys(reference.texts, Rouge(1.0, 1.0, 1.0))
-        return item, self._outcome([_GeneScore(symbol, perfect, reference, text)], has_text=True, with_evidence=True)
+        score = _GeneScore(symbol, perfect, reference, text, self._vocabulary.encode(text))
+        return item, self._outcome([score], has_text=True, with_evidence=True)
 
     def _reference(self, symbol: str) -> _Reference:
         """The gene's reference; the gene must be annotated."""
@@ -164,9 +162,9 @@ class GoRouge:
         reference = self._reference(symbol)
         candidate = encoded.get(text)
         if candidate is None:
-            candidate = encoded[text] = encoded_text(self._vocabulary.encode(tokenize(text)))
+            candidate = encoded[text] = encoded_text(self._vocabulary.encode(text))
         by_aspect = {aspect: rouge(own, candidate) for aspect, own in reference.texts.items()}
-        return _GeneScore(symbol, by_aspect, reference, text)
+        return _GeneScore(symbol, by_aspect, reference, text, candidate.tokens)
 
     def _outcome(self, scores: Sequence[_GeneScore], *, has_text: bool, with_evidence: bool) -> Scored:
         n_genes = len(scores)
@@ -191,18 +189,19 @@ class GoRouge:
         if not has_text:
             text = f"{score.symbol}: neither gene_info nor thoughts to compare with {against}"
         else:
-            matched = self._matched(score)
+            matched = _matched(score)
             found = f"; matched: {', '.join(matched)}" if matched else "; no term matched"
             text = f"{score.symbol}: ROUGE-L {score.by_aspect[ALL_ASPECTS].rouge_l:.2f} against {against}{found}"
         return Evidence(text, source=_SOURCE)
 
-    def _matched(self, score: _GeneScore) -> list[str]:
-        """Names of terms found in the text: word for word first, then those whose tokens all occur; longest first."""
-        lowered = score.text.lower()
-        occurring = set(self._vocabulary.encode(tokenize(score.text)))
-        matched = [term for term in score.reference.terms if term.encoded and occurring.issuperset(term.encoded)]
-        matched.sort(key=lambda term: (term.name.lower() not in lowered, -len(term.encoded), term.name))
-        return [term.name for term in matched[:MAX_MATCHED_TERMS]]
+
+def _matched(score: _GeneScore) -> list[str]:
+    """Names of terms found in the text: word for word first, then those whose tokens all occur; longest first."""
+    lowered = score.text.lower()
+    occurring = set(score.encoded_text)
+    matched = [term for term in score.reference.terms if term.encoded and occurring.issuperset(term.encoded)]
+    matched.sort(key=lambda term: (term.name.lower() not in lowered, -len(term.encoded), term.name))
+    return [term.name for term in matched[:MAX_MATCHED_TERMS]]
 
 
 def _texts_of(completion: str, genes: Sequence[tuple[str, str]]) -> list[str]:
