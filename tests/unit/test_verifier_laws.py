@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import random
 import shutil
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -135,3 +137,23 @@ def test_a_missing_or_damaged_artifact_keeps_the_verifier_shut_and_names_the_com
     largest.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ArtifactError, match="changed or cut short"):
         open_named(name, store)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_service_needs_no_builders_packages_and_only_the_classifier_needs_torch(
+    name: str, bundled_store: ArtifactStore
+) -> None:
+    absent = ["scipy", "pronto", "anndata", "pandas", *(["torch", "safetensors"] if name != "esm_mlp" else [])]
+    script = (
+        "import importlib, pathlib, sys\n"
+        "from bioverify.artifacts.store import ArtifactStore\n"
+        "absent, name, root = sys.argv[1].split(','), sys.argv[2], pathlib.Path(sys.argv[3])\n"
+        "sys.modules.update(dict.fromkeys(absent))\n"
+        "module = importlib.import_module(f'bioverify.verifiers.{name}.verifier')\n"
+        "verifier = module.open_verifier() if name == 'format' else module.open_verifier(ArtifactStore(root))\n"
+        "item, expected = verifier.canary()\n"
+        "assert verifier.score([item]) == [expected]\n"
+    )
+    command = [sys.executable, "-c", script, ",".join(absent), name, str(bundled_store.root)]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr

@@ -11,8 +11,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
-from scipy.sparse.linalg import svds
 
 DIMENSIONS = 128
 
@@ -21,6 +19,10 @@ Vectors = npt.NDArray[np.float32]
 
 def go_svd(genes: Mapping[str, Sequence[int]], n_terms: int, dimensions: int = DIMENSIONS) -> Vectors:
     """One row per gene, in order. ``genes``: symbol → indices of its terms, below ``n_terms``, at least one each."""
+    # Only builders have scipy; the service reads finished vectors.
+    from scipy import sparse
+    from scipy.sparse.linalg import svds
+
     lengths = [len(terms) for terms in genes.values()]
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     indices = np.concatenate([np.asarray(terms, np.int64) for terms in genes.values()])
