@@ -1,0 +1,206 @@
+"""The command line: files in, tables and files out, and what it says when something is wrong."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import count, groupby, islice, pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bioverify.cli.jsonl import FileItem, LineError, in_chunks, read_items
+from bioverify.cli.services import ARTIFACTS, VERIFIERS
+from bioverify.client import ScoreItem
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.fixtures.stack import LocalStack
+
+QUESTION = (
+    "Is a knockdown of {} in k562 cells likely to result in differential expression of {}? "
+    "The answer is either yes or no."
+)
+GOOD = {
+    "id": "first",
+    "group_id": "g",
+    "prompt": QUESTION.format("AARS1", "ASNS"),
+    "completion": "<think>AARS1 charges tRNA with alanine; ASNS answers.</think> <answer>yes</answer>",
+}
+
+
+def write_lines(path: Path, *lines: dict[str, Any] | str) -> Path:
+    path.write_text("".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines))
+    return path
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_broken_line_is_reported_by_number_and_the_rest_is_scored(stack: LocalStack, tmp_path: Path) -> None:
+    as_messages = {**GOOD, "id": 7, "prompt": [{"role": "user", "content": GOOD["prompt"]}], "completion": "no idea"}
+    genes = {"perturbation": "AARS1", "measured_gene": "ASNS", "cell_line": "K-562"}
+    with_task = {"completion": GOOD["completion"], "task": {"differential_expression": genes}, "model": "ignored"}
+    file = write_lines(
+        tmp_path / "completions.jsonl", GOOD, as_messages, '{"completion": "cut', "", with_task, {"prompt": "no answer"}
+    )
+
+    done = stack.run("score", file, "--recipe", "all", "--output", tmp_path / "out.jsonl", status=1)
+
+    assert "line 3: not JSON" in done.stderr
+    assert "line 6: completion: Field required" in done.stderr
+    assert "2 lines could not be read; the other 3 were scored" in done.stderr
+    first, second, third = read_lines(tmp_path / "out.jsonl")
+    assert [first["id"], second["id"], third["id"]] == ["first", "7", "5"]
+    assert [first["answer"], second["answer"], third["answer"]] == ["yes", "no_answer_block", "yes"]
+    assert first["task"] == {"differential_expression": {**genes, "cell_line": "k562"}}
+    assert first["reward"] == sum(part["contribution"] or 0 for part in first["parts"])
+    assert {part["verifier"] for part in first["parts"]} == set(VERIFIERS)
+    said = {part["verifier"]: part for part in first["parts"]}
+    assert all(part["evidence"][0]["text"] for part in said.values() if part["outcome"] == "scored")
+    assert all(part["reason"] and part["value"] is None for part in said.values() if part["outcome"] != "scored")
+    assert "mean reward" in done.stdout
+
+
+def test_every_sentence_about_the_made_up_screen_says_simulated(stack: LocalStack, tmp_path: Path) -> None:
+    prompts = read_simulated_questions(stack)
+    file = write_lines(tmp_path / "in.jsonl", *({**GOOD, "prompt": prompt, "group_id": prompt} for prompt in prompts))
+
+    stack.run("score", file, "--recipe", "rbio1-exp", "--output", tmp_path / "out.jsonl")
+
+    parts = [p for line in read_lines(tmp_path / "out.jsonl") for p in line["parts"] if p["verifier"] == "experimental"]
+    scored = [part for part in parts if part["outcome"] == "scored"]
+    assert len(scored) == len(prompts)
+    for part in scored:
+        assert all(evidence["simulated"] and "imulated" in evidence["text"] for evidence in part["evidence"])
+
+
+def read_simulated_questions(stack: LocalStack) -> list[str]:
+    import pyarrow.parquet as pq
+
+    folder = stack.home / "artifacts" / "prompts"
+    table = pq.read_table(folder / (folder / "current").read_text().strip() / "prompts.parquet").slice(0, 2000)
+    rows = [
+        row
+        for row in table.to_pylist()
+        if row["task_kind"] == "differential_expression" and row["split"] == "train" and row["line"] == "k562"
+    ]
+    return [QUESTION.format(row["perturbation"], row["measured_gene"]) for row in rows[:5]]
+
+
+def test_an_unscorable_line_is_a_result_and_no_error(stack: LocalStack, tmp_path: Path) -> None:
+    unknown = {**GOOD, "prompt": QUESTION.format("NOSUCHGENE", "ASNS"), "group_id": "other"}
+    file = write_lines(tmp_path / "in.jsonl", unknown, {**GOOD, "prompt": "Tell me a joke.", "group_id": "third"})
+
+    done = stack.run("score", file, "--recipe", "rbio1-exp", "--no-evidence")
+
+    lines = read_lines(tmp_path / "in.scored.jsonl")
+    assert [line["reward"] for line in lines] == [None, None]
+    assert "not applicable" in lines[0]["unscorable_because"]
+    assert not any(part["evidence"] for line in lines for part in line["parts"])
+    assert "2 unscorable" in done.stdout
+
+
+def test_a_second_scoring_is_answered_by_the_cache(stack: LocalStack, tmp_path: Path) -> None:
+    thoughts = (f"<think>thought {n} of AARS1, cold</think><answer>yes</answer>" for n in range(300))
+    file = write_lines(tmp_path / "in.jsonl", *({**GOOD, "completion": thought} for thought in thoughts))
+    cold, warm = tmp_path / "cold.jsonl", tmp_path / "warm.jsonl"
+
+    stack.run("score", file, "--output", cold)
+    stack.run("score", file, "--output", warm)
+
+    parts = [part for line in read_lines(warm) for part in line["parts"]]
+    assert sum(part["from_cache"] for part in parts) >= 0.99 * len(parts)
+    for line_cold, line_warm in zip(read_lines(cold), read_lines(warm), strict=True):
+        assert line_cold["reward"] == line_warm["reward"]
+
+
+def test_mistakes_are_answered_with_what_mends_them(stack: LocalStack, tmp_path: Path) -> None:
+    file = write_lines(tmp_path / "in.jsonl", GOOD)
+
+    assert "bioverify up" in stack.run("score", file, "--target", "127.0.0.1:1", status=1).stderr
+    assert "there are: all, rbio" in stack.run("score", file, "--recipe", "nonsense", status=1).stderr
+    assert "is the input file" in stack.run("score", file, "--output", file, status=1).stderr
+    assert "go_rouge" in stack.run("serve", "nonsense", status=1).stderr
+    assert "there are: genes" in stack.run("data", "build", "nonsense", status=1).stderr
+    write_lines(file, {**GOOD, "source": "nowhere"}, {**GOOD, "task": {"co_expression": {"gene_a": "A"}}})
+    refused = stack.run("score", file, status=1).stderr
+    assert "line 1: source: the recipe has no source 'nowhere'" in refused
+    assert "line 2: task.co_expression.gene_b: Field required" in refused
+
+
+def test_verifiers_recipes_and_artifacts_are_shown(stack: LocalStack) -> None:
+    verifiers = stack.run("verifiers").stdout
+    assert all(name in verifiers for name in VERIFIERS)
+    assert "SIMULATED" in verifiers
+    assert "rbio1-tf+go+mlp+exp" in stack.run("recipes").stdout
+    listed = stack.run("data", "list").stdout
+    assert all(name in listed for name in ARTIFACTS)
+    shown = stack.run("data", "show", "genes")
+    assert json.loads(shown.stdout)["name"] == "genes"
+    assert "have their checksums" in shown.stderr
+
+
+def test_an_artifact_is_built_and_a_service_without_one_refuses(tmp_path: Path) -> None:
+    fresh = LocalStack(tmp_path / "home", tmp_path / "state", 0)
+
+    refused = fresh.run_alone("serve", "go_rouge", "--listen", "127.0.0.1:0", status=1)
+    built = fresh.run("data", "build", "genes", "--offline", "--mirror", tmp_path)
+
+    assert "artifact genes: not built yet" in refused.stderr
+    assert "bioverify data build genes" in refused.stderr
+    assert "sha256:" in built.stdout
+    assert "bundled" in built.stdout
+    assert "genes" in fresh.run("data", "list").stdout
+
+
+def test_help_needs_nothing_heavy() -> None:
+    heavy = ("torch", "grpc", "numpy", "pyarrow", "pydantic", "redis")
+    code = f"import sys, bioverify.cli; print([name for name in {heavy} if name in sys.modules])"
+
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert loaded.stdout == "[]\n"
+
+
+def test_train_is_passed_on_with_all_its_options(stack: LocalStack) -> None:
+    shown = json.loads(stack.run_alone("train", "rbio1-exp", "--output", "run", "--dry-run").stdout)
+
+    assert shown["recipe"]["name"] == "rbio1-exp"
+
+
+def grouped_items(groups: list[str]) -> Iterator[FileItem]:
+    return (FileItem(ScoreItem(str(n), "", group_id=group), str(n)) for n, group in enumerate(groups))
+
+
+@given(st.lists(st.sampled_from(["", "a", "b", "c"]), max_size=60), st.integers(1, 7))
+def test_chunks_keep_every_line_in_order_and_cut_no_group(groups: list[str], size: int) -> None:
+    chunks = [[item.item for item in chunk] for chunk in in_chunks(grouped_items(groups), size)]
+
+    assert [item.id for chunk in chunks for item in chunk] == [str(n) for n in range(len(groups))]
+    for earlier, later in pairwise(chunks):
+        assert len(earlier) >= size
+        assert not earlier[-1].group_id or earlier[-1].group_id != later[0].group_id
+    longest_group = max((len(list(run)) for group, run in groupby(groups) if group), default=1)
+    assert all(len(chunk) < size + longest_group for chunk in chunks)
+
+
+def test_a_file_without_end_is_read_as_it_comes() -> None:
+    endless = (json.dumps({"completion": str(n)}).encode() for n in count())
+
+    chunks = list(islice(in_chunks(read_items(endless, [], lambda error: pytest.fail(str(error))), 256), 3))
+
+    assert [len(chunk) for chunk in chunks] == [256, 256, 256]
+
+
+@given(st.lists(st.one_of(st.binary(max_size=40), st.just(json.dumps(GOOD).encode())), max_size=20))
+def test_whatever_a_line_holds_it_is_an_item_or_an_error(lines: list[bytes]) -> None:
+    errors: list[LineError] = []
+
+    items = list(read_items(lines, [], errors.append))
+
+    assert len(items) + len(errors) == sum(bool(line.strip()) for line in lines)
+    assert all(str(error).startswith("line ") for error in errors)

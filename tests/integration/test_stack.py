@@ -1,0 +1,149 @@
+"""`bioverify up`, `status`, `down`: real processes, real signals."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import socket
+from pathlib import Path
+
+import psutil
+import pytest
+from bioverify.artifacts.store import ArtifactStore
+from bioverify.cli.services import VERIFIERS
+from bioverify.client import Client, Message, ScoreItem
+from bioverify.stack import Plan, StackError, status
+from bioverify.stack.health import serves
+from bioverify.stack.plan import VERIFIER_HEALTH
+
+from tests.fixtures.stack import LocalStack, make_stack, wait_until
+
+QUESTION = "Is a knockdown of AARS1 in k562 cells likely to result in differential expression of ASNS?"
+ITEM = ScoreItem("1", "<think>AARS1, ASNS</think><answer>yes</answer>", [Message("user", QUESTION)])
+
+
+def test_every_service_is_a_process_of_its_own_and_ready(stack: LocalStack) -> None:
+    processes = stack.processes()
+
+    assert list(processes) == ["valkey", *VERIFIERS, "aggregator"]
+    assert all(process.is_ready and process.state == "running" for process in processes.values())
+    commands = {name: psutil.Process(process.pid).cmdline() for name, process in processes.items()}
+    assert len({process.pid for process in processes.values()}) == 7
+    assert all("serve" in commands[name] and name in commands[name] for name in VERIFIERS)
+    assert "aggregate" in commands["aggregator"]
+    assert commands["valkey"][0].endswith("valkey-server")
+
+
+def test_status_prints_what_is_there_and_what_is_simulated(stack: LocalStack) -> None:
+    printed = stack.run("status").stdout
+
+    rows = {line.split()[0]: line.split() for line in printed.splitlines() if line.strip()}
+    assert rows["experimental"][1:5] == [
+        str(stack.processes()["experimental"].pid),
+        "running",
+        "ready",
+        f"127.0.0.1:{stack.port_base + 1}",
+    ]
+    # The bundled set has no screen that may be shipped, so its experimental part is made up, and says so.
+    assert rows["experimental"][-1] == "simulated"
+    assert rows["go_rouge"][-1] == "no"
+
+
+def test_a_killed_verifier_is_brought_back_and_nothing_else_is_touched(stack: LocalStack) -> None:
+    before = stack.processes()
+    psutil.Process(before["format"].pid).send_signal(signal.SIGKILL)
+
+    wait_until(
+        lambda: (now := stack.processes()["format"]).is_ready and now.pid != before["format"].pid,
+        "another process of format is ready",
+    )
+
+    after = stack.processes()
+    assert {name: p.pid for name, p in after.items() if name != "format"} == {
+        name: p.pid for name, p in before.items() if name != "format"
+    }
+    with Client(stack.target) as client:
+        [reward] = client.score([ITEM], "all").rewards
+    assert reward.reward is not None
+
+
+def test_up_twice_says_that_it_is_up(stack: LocalStack) -> None:
+    before = stack.processes()
+
+    refused = stack.up(status=1)
+
+    assert "up already" in refused.stderr
+    assert "bioverify down" in refused.stderr
+    assert {p.pid for p in stack.processes().values()} == {p.pid for p in before.values()}
+
+
+def test_a_taken_port_is_named_and_nothing_starts(stack: LocalStack, tmp_path: Path) -> None:
+    other = make_stack(stack.home, tmp_path / "state")
+    with socket.create_server(("127.0.0.1", other.port_base + 2)):
+        refused = other.up(status=1)
+
+    assert f"port {other.port_base + 2} (go_rouge) is taken" in refused.stderr
+    assert "--port-base" in refused.stderr
+    assert other.running() == []
+
+
+def test_without_artifacts_up_says_how_to_make_them(tmp_path: Path) -> None:
+    empty = make_stack(tmp_path, tmp_path / "state")
+
+    refused = empty.up(status=1)
+
+    assert "bioverify data build --all" in refused.stderr
+    assert empty.running() == []
+    assert "nothing is up" in empty.run("status", status=1).stderr
+    assert empty.run("down").stdout == "Nothing was up.\n"
+
+
+def test_a_service_that_refuses_to_start_is_named_with_its_reason_and_all_is_stopped(
+    bundled_store: ArtifactStore, tmp_path: Path
+) -> None:
+    shutil.copytree(bundled_store.root, tmp_path / "artifacts")
+    artifact = ArtifactStore(tmp_path / "artifacts").open("go_rouge")
+    victim = artifact.path / next(iter(artifact.manifest.files))
+    victim.write_bytes(victim.read_bytes()[:-1])
+    damaged = make_stack(tmp_path, tmp_path / "state")
+
+    refused = damaged.up(status=1)
+
+    assert "go_rouge ended before it was ready" in refused.stderr
+    assert f"sha256 of {victim.name}" in refused.stderr
+    assert "bioverify data build go_rouge" in refused.stderr
+    assert damaged.running() == []
+
+
+def test_two_stacks_side_by_side_and_one_outlives_its_supervisor(stack: LocalStack, tmp_path: Path) -> None:
+    # A path that no unix socket can have: the sockets go to the system's temporary folder.
+    second = make_stack(stack.home, tmp_path / ("long" * 30) / "state")
+    first_pids = {process.pid for process in stack.processes().values()}
+    second.up()
+    try:
+        assert len(second.running()) == 8
+        supervisor = int((second.state / "supervisord.pid").read_text())
+        psutil.Process(supervisor).send_signal(signal.SIGKILL)
+        wait_until(lambda: len(second.running()) == 7, "the supervisor is gone")
+        with pytest.raises(StackError, match="the supervisor is gone, but 7 of its processes still run"):
+            status(second.state)
+
+        second.up()
+
+        assert len(second.running()) == 8
+        assert all(process.is_ready for process in second.processes().values())
+    finally:
+        second.run_alone("down")
+    assert second.running() == []
+    assert second.run("down").stdout == "Nothing was up.\n"
+    assert not serves(f"127.0.0.1:{second.port_base + 1}", VERIFIER_HEALTH)
+    assert {process.pid for process in stack.processes().values()} == first_pids
+
+
+def test_with_a_redis_of_ones_own_no_valkey_is_started(tmp_path: Path) -> None:
+    plan = Plan(tmp_path, VERIFIERS, redis_url="redis://cache.example:6379/0")
+
+    programs = {program.name: program for program in plan.programs()}
+
+    assert "valkey" not in programs
+    assert "redis://cache.example:6379/0" in programs["aggregator"].command
