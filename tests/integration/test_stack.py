@@ -63,8 +63,8 @@ def test_a_killed_verifier_is_brought_back_and_nothing_else_is_touched(stack: Lo
         name: p.pid for name, p in before.items() if name != "format"
     }
     with Client(stack.target) as client:
-        [reward] = client.score([ITEM], "all").rewards
-    assert reward.reward is not None
+        # The aggregator's connection may wait a moment before it tries again; until then the item is unscorable.
+        wait_until(lambda: client.score([ITEM], "all").rewards[0].reward is not None, "rewards again")
 
 
 def test_up_twice_says_that_it_is_up(stack: LocalStack) -> None:
