@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow.compute as pc
 import pytest
 from bioverify.artifacts import prompts
 from bioverify.artifacts.errors import ArtifactError
@@ -20,7 +21,10 @@ from bioverify.artifacts.perturbqa import read_tables
 from bioverify.artifacts.sources import GENES, PERTURBQA, LocatedSource, Source, Sources
 from bioverify.artifacts.store import ArtifactStore
 from bioverify.core.genes import GeneResolver
-from bioverify.core.outcomes import NotApplicable
+from bioverify.core.outcomes import NotApplicable, Scored
+from bioverify.core.tasks import CoExpression
+from bioverify.core.verifier import Item
+from bioverify.verifiers.transcriptformer_pmi.verifier import open_verifier as open_pmi
 
 from tests.fixtures.artifacts import bundled_sources, silent
 
@@ -265,13 +269,27 @@ def test_the_simulated_screen_looks_like_a_screen_and_is_always_the_same(tmp_pat
         assert not of_split["train"] & of_split["test"]
 
 
-def test_prompts_hold_both_kinds_and_splits_and_say_that_they_are_simulated(bundled_store: ArtifactStore) -> None:
+def test_prompts_hold_all_kinds_and_splits_and_say_what_is_simulated(bundled_store: ArtifactStore) -> None:
     table, artifact = prompts.open_prompts(bundled_store)
     assert artifact.identity.simulated
-    assert table["simulated"].unique().to_pylist() == [True]
-    assert set(table["task_kind"].unique().to_pylist()) == {"differential_expression", "direction_of_change"}
-    assert set(table["split"].unique().to_pylist()) == {"train", "test"}
+    is_co_expression = pc.equal(table["task_kind"], "co_expression")
+    responses, co_expression = table.filter(pc.invert(is_co_expression)), table.filter(is_co_expression)
+    assert responses["simulated"].unique().to_pylist() == [True]
+    assert set(responses["task_kind"].unique().to_pylist()) == {"differential_expression", "direction_of_change"}
+    assert set(responses["split"].unique().to_pylist()) == {"train", "test"}
+    assert co_expression["simulated"].unique().to_pylist() == [False]
     assert str(table["label"].type) == "int8"
+
+
+def test_co_expression_is_asked_of_the_top_and_the_bottom_of_the_matrix(bundled_store: ArtifactStore) -> None:
+    table, _ = prompts.open_prompts(bundled_store)
+    rows = table.filter(pc.equal(table["task_kind"], "co_expression")).to_pylist()
+    verifier = open_pmi(bundled_store)
+    items = [Item(CoExpression(row["perturbation"], row["measured_gene"]), answer=row["label"] == 1) for row in rows]
+    values = [outcome.value for outcome in verifier.score(items) if isinstance(outcome, Scored)]
+    assert len(values) == len(rows) > 100
+    assert all(value >= 0.5 for value in values)
+    assert sum(row["label"] for row in rows) * 2 == len(rows)
 
 
 def test_at_least_10615_of_perturbqas_symbols_resolve(real_store: ArtifactStore, real_sources: Sources) -> None:

@@ -43,7 +43,7 @@ def read_detection(sources: Sources) -> Detection:
 
 def read_h5ad(path: Path) -> tuple[list[str], npt.NDArray[np.bool_]]:
     """Symbols, and cells × genes: whether a count (or its logarithm) is above 0. Raw counts win over scaled ones."""
-    import anndata
+    import anndata  # only builders have it
 
     with warnings.catch_warnings():
         # Old files keep the neighbour graph where anndata no longer wants it; it is not read here.

@@ -133,7 +133,7 @@ def _read_compact_pairs(path: Path) -> tuple[list[tuple[str, str]], dict[str, in
 @lru_cache(maxsize=1)  # two verifiers build from it in one run, and parsing takes ten seconds
 def _read_ontology(path: Path) -> dict[str, Term]:
     """Live terms by id and by alternative id."""
-    import pronto
+    import pronto  # only builders have it
 
     with warnings.catch_warnings():
         # pronto warns of OBO clauses that it does not know; names and namespaces are not among them.

@@ -20,17 +20,19 @@ import pyarrow as pa
 
 from bioverify.artifacts.cells import read_detection
 from bioverify.artifacts.genes import open_genes
+from bioverify.artifacts.prompts import CO_EXPRESSION_FILE
 from bioverify.artifacts.sources import Sources
 from bioverify.artifacts.store import ArtifactStore, Manifest
 from bioverify.artifacts.tables import write_table
 from bioverify.core.genes import GeneResolver
-from bioverify.verifiers.transcriptformer_pmi.scaling import fit_scaling
+from bioverify.verifiers.transcriptformer_pmi.scaling import N_QUANTILES, YES_PERCENTILE, Scaling, fit_scaling
 
 NAME = "transcriptformer_pmi"
 MATRIX_FILE = "pmi.npy"
 SYMBOLS_FILE = "symbols.parquet"
 SCALING_FILE = "scaling.npy"
 """Quantiles of all pairs; the cutoff and the maximum are parameters in the manifest."""
+MAX_PAIRS_PER_LABEL = 20_000
 
 MIN_DETECTED_SHARE = 0.1
 MAX_GENES = 5_400  # 58 MB
@@ -51,6 +53,7 @@ def build(store: ArtifactStore, sources: Sources, *, progress: Callable[[str], N
         np.save(folder.path / MATRIX_FILE, matrix, allow_pickle=False)
         np.save(folder.path / SCALING_FILE, scaling.quantiles, allow_pickle=False)
         write_table(pa.table({"symbol": symbols}), folder.path / SYMBOLS_FILE)
+        write_table(training_pairs(symbols, matrix, scaling), folder.path / CO_EXPRESSION_FILE)
         return folder.commit(
             description=f"Empirical PMI of {n_cells} {data.cells}, not TranscriptFormer.",
             license=data.record.license,
@@ -66,6 +69,28 @@ def build(store: ArtifactStore, sources: Sources, *, progress: Callable[[str], N
             },
             counts={"cells": n_cells, "genes_of_data_set": len(data.symbols), "genes": len(symbols)},
         )
+
+
+def training_pairs(symbols: list[str], matrix: npt.NDArray[np.float16], scaling: Scaling) -> pa.Table:
+    """Pairs to ask about: of the top 1 % as "yes" (label 1), as many of the bottom 1 % as "no" (label 0).
+
+    Source of the shares: rbio's public development history, whose script took the top for both by mistake.
+    """
+    first, second = np.triu_indices(len(symbols), k=1)
+    values = matrix[first, second]
+    bottom = scaling.quantiles[round((N_QUANTILES - 1) * (1 - YES_PERCENTILE / 100))]
+    chosen = [np.flatnonzero(values <= bottom), np.flatnonzero(values >= scaling.cutoff)]
+    n_pairs = min(MAX_PAIRS_PER_LABEL, *map(len, chosen))
+    rng = np.random.default_rng(0)
+    rows = np.concatenate([np.sort(rng.choice(indices, n_pairs, replace=False)) for indices in chosen])
+    names = pa.array(symbols)
+    return pa.table(
+        {
+            "gene_a": names.take(pa.array(first[rows])),
+            "gene_b": names.take(pa.array(second[rows])),
+            "label": pa.array(np.repeat([0, 1], n_pairs), pa.int8()),
+        }
+    )
 
 
 def informative_genes(
