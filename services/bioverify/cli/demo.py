@@ -40,7 +40,7 @@ def main(
     home.mkdir(parents=True, exist_ok=True)
     report.parent.mkdir(parents=True, exist_ok=True)
     os.environ["BIOVERIFY_HOME"] = str(home)
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ["OMP_NUM_THREADS"] = "1"
     # What stops this program must first stop what it started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     port_base = free_port_base(VERIFIERS)
@@ -84,7 +84,9 @@ def _step(title: str, *command: str) -> None:
     shown = ("bioverify " if command[:3] == BIOVERIFY else "python -m bioverify_trainer ") + shlex.join(command[3:])
     console.print(f"\n[bold]{title}[/]  [dim]{shown}[/]", soft_wrap=True)
     started = time.monotonic()
-    status = subprocess.call(command)
+    # The services are idle most of the time, so the model may have all cores; the services keep to one each.
+    threads = {"OMP_NUM_THREADS": str(os.cpu_count() or 1)} if command[:3] == TRAINER else {}
+    status = subprocess.call(command, env=os.environ | threads)
     console.print(f"[dim]{time.monotonic() - started:.1f} s[/]")
     if status:
         console.print(f"[red]{title}: exit status {status}[/]")
