@@ -5,8 +5,7 @@ Every prompt is one draw: first the recipe's source by its share, then the label
 of all cell lines. A draw depends on the seed and its own index alone, so a resumed run sees the same prompts in the
 same order, and nothing is kept but the index: a row of the dataset is made when it is asked for.
 
-Pairs for co-expression questions are two different genes of the table, drawn uniformly: no label is known for them, so
-there is nothing to balance. Only rows of the ``train`` split are ever drawn.
+Only rows of the ``train`` split are ever drawn.
 """
 
 from __future__ import annotations
@@ -35,11 +34,8 @@ from datasets import Dataset  # type: ignore[import-untyped]
 
 from bioverify_trainer.prompts import Turn, make_prompt
 
-_MEASURED_KINDS = {
-    TaskKind.DIFFERENTIAL_EXPRESSION: TaskKind.DIFFERENTIAL_EXPRESSION,
-    TaskKind.DIRECTION_OF_CHANGE: TaskKind.DIRECTION_OF_CHANGE,
-    TaskKind.GENE_ANNOTATION: TaskKind.DIFFERENTIAL_EXPRESSION,
-}
+# Genes to write about are those of measured pairs; any other question has rows of its own kind.
+_ROWS_OF = {kind: kind for kind in TaskKind} | {TaskKind.GENE_ANNOTATION: TaskKind.DIFFERENTIAL_EXPRESSION}
 
 
 class DatasetError(Exception):
@@ -72,19 +68,18 @@ class PromptSource:
         self._lines = _Dictionary(train["line"])
         self._perturbations = _Dictionary(train["perturbation"])
         self._measured_genes = _Dictionary(train["measured_gene"])
-        self._genes = sorted({*self._perturbations.values, *self._measured_genes.values})
         self._rows: dict[tuple[TaskKind, int], np.ndarray[Any, np.dtype[np.int64]]] = {}
         kinds, labels = train["task_kind"], train["label"]
         for source in recipe.sources or (_DEFAULT_SOURCE,):
-            kind = _MEASURED_KINDS.get(source.task_kind)
-            for label in (0, 1) if kind is not None else ():
+            kind = _ROWS_OF[source.task_kind]
+            for label in (0, 1):
                 rows = np.flatnonzero(pc.and_(pc.equal(kinds, str(kind)), pc.equal(labels, label)).to_numpy())
                 if not len(rows):
                     raise DatasetError(
                         f"recipe {recipe.name}, source {source.name}: the prompts artifact has no {kind} row with "
                         f"label {label} in the train split"
                     )
-                self._rows[kind, label] = rows  # type: ignore[index]  # mypy loses the narrowing in the conditional
+                self._rows[kind, label] = rows
 
     def draw(self, index: int) -> Draw:
         """The draw number ``index``; always the same for the same seed."""
@@ -93,12 +88,7 @@ class PromptSource:
         source = sources[int(rng.choice(len(sources), p=[source.share for source in sources]))]
         prompt_id = f"{self._seed}-{index}"
         name = source.name if self._recipe.sources else ""
-        kind = _MEASURED_KINDS.get(source.task_kind)
-        if kind is None:
-            first, second = rng.choice(len(self._genes), size=2, replace=False)
-            return Draw(
-                prompt_id, name, CoExpression(self._genes[first], self._genes[second]), None, source.prompt_form
-            )
+        kind = _ROWS_OF[source.task_kind]
         label = int(rng.integers(2))
         row = int(rng.choice(self._rows[kind, label]))
         line, perturbation, measured_gene = (
@@ -109,6 +99,8 @@ class PromptSource:
             task = DifferentialExpression(perturbation, measured_gene, line)
         elif source.task_kind is TaskKind.DIRECTION_OF_CHANGE:
             task = DirectionOfChange(perturbation, measured_gene, line)
+        elif source.task_kind is TaskKind.CO_EXPRESSION:
+            task = CoExpression(perturbation, measured_gene)
         else:
             # What is known of a gene is no yes or no, so the label of the row does not carry over.
             return Draw(prompt_id, name, GeneAnnotation((perturbation, measured_gene)), None, source.prompt_form)
