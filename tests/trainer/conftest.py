@@ -30,7 +30,7 @@ LINES = ("k562", "rpe1")
 
 
 def question_table() -> pa.Table:
-    """80 questions: one in eight positive, every fourth perturbation in the test split."""
+    """80 questions of either kind of response: one in eight positive, every fourth perturbation in the test split."""
     rows = [
         {
             "line": LINES[index % 2],
@@ -43,6 +43,18 @@ def question_table() -> pa.Table:
         }
         for kind in ("differential_expression", "direction_of_change")
         for index in range(80)
+    ]
+    rows += [
+        {
+            "line": "",
+            "task_kind": "co_expression",
+            "perturbation": f"A{index}",
+            "measured_gene": f"B{index}",
+            "label": index % 2,
+            "split": "train",
+            "simulated": False,
+        }
+        for index in range(8)
     ]
     table = pa.Table.from_pylist(rows)
     return table.set_column(4, "label", table["label"].cast(pa.int8()))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 # In the order of the local stack's ports.
 VERIFIERS = ("experimental", "go_rouge", "transcriptformer_pmi", "esm_mlp", "format")
 # In the order in which they are built: later ones are made with earlier ones.
-ARTIFACTS = ("genes", "experimental", "prompts", "go_rouge", "transcriptformer_pmi", "esm_mlp")
+ARTIFACTS = ("genes", "experimental", "go_rouge", "transcriptformer_pmi", "prompts", "esm_mlp")
 
 
 def open_verifier(name: str, store: ArtifactStore) -> Verifier:
