@@ -9,12 +9,12 @@ from collections.abc import Iterator
 
 import grpc
 import pytest
-from bioverify.v1 import types_pb2, verifier_pb2, verifier_pb2_grpc
-from bioverify.wire.transport import CHANNEL_OPTIONS, refusal_from_error
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bioverify.v1 import types_pb2, verifier_pb2, verifier_pb2_grpc
+from bioverify.wire.transport import CHANNEL_OPTIONS, refusal_from_error
 from tests.fixtures import servers
 from tests.fixtures.verifiers import belief_of
 

@@ -10,6 +10,9 @@ from concurrent import futures
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+
 from bioverify import recipes
 from bioverify.client import Client, ClientError, ItemReward, Message, ScoreItem, messages
 from bioverify.core.answers import AnswerProblem
@@ -18,9 +21,6 @@ from bioverify.core.rewards import MISSING_IN_GROUP
 from bioverify.core.tasks import DifferentialExpression
 from bioverify.v1 import reward_pb2, reward_pb2_grpc, types_pb2, verifier_pb2, verifier_pb2_grpc
 from bioverify.wire.transport import refusal_from_error
-from grpc_health.v1 import health_pb2
-from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
-
 from tests.fixtures import servers
 from tests.fixtures.rewards import item, many_items, optional, outcome_of, recipe, required
 from tests.fixtures.verifiers import belief_of

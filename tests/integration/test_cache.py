@@ -8,6 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 import redis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 from bioverify.aggregator.answers import answered
 from bioverify.aggregator.cache import pack, unpack
 from bioverify.aggregator.keys import cache_key, question_of
@@ -18,9 +21,6 @@ from bioverify.core.outcomes import Scored
 from bioverify.core.tasks import CoExpression, DifferentialExpression, DirectionOfChange, GeneAnnotation
 from bioverify.core.verifier import Item, Reads
 from bioverify.v1 import types_pb2
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-
 from tests.fixtures import servers
 from tests.fixtures.rewards import item, many_items, numbers, optional, outcome_of, recipe, required
 from tests.fixtures.verifiers import belief_of

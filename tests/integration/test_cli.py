@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bioverify.cli.jsonl import FileItem, LineError, in_chunks, read_items
-from bioverify.cli.services import ARTIFACTS, VERIFIERS
-from bioverify.client import ScoreItem
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bioverify.cli.jsonl import FileItem, LineError, in_chunks, read_items
+from bioverify.cli.services import ARTIFACTS, VERIFIERS
+from bioverify.client import ScoreItem
 from tests.fixtures.stack import LocalStack
 
 QUESTION = (

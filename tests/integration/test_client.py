@@ -11,13 +11,13 @@ from concurrent import futures
 
 import grpc
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from bioverify.client import AsyncClient, Client, ClientError, ScoreItem, messages
 from bioverify.runtime.errors import over_limit
 from bioverify.v1 import reward_pb2, reward_pb2_grpc
 from bioverify.wire.transport import refusal_metadata
-from hypothesis import given
-from hypothesis import strategies as st
-
 from tests.fixtures import servers
 from tests.fixtures.rewards import item, many_items, numbers, optional, recipe, required
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from bioverify.cli.services import VERIFIERS
 
+from bioverify.cli.services import VERIFIERS
 from tests.fixtures.stack import LocalStack, grpcurl
 
 TASK = {"differentialExpression": {"perturbation": "AARS1", "measuredGene": "ASNS", "cellLine": "k562"}}

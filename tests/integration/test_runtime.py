@@ -11,10 +11,10 @@ import urllib.request
 import grpc
 import psutil
 import pytest
-from bioverify.runtime.config import ServerConfig
-from bioverify.v1 import types_pb2, verifier_pb2, verifier_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from bioverify.runtime.config import ServerConfig
+from bioverify.v1 import types_pb2, verifier_pb2, verifier_pb2_grpc
 from tests.fixtures import servers
 
 SERVING = health_pb2.HealthCheckResponse.SERVING

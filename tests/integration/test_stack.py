@@ -9,13 +9,13 @@ from pathlib import Path
 
 import psutil
 import pytest
+
 from bioverify.artifacts.store import ArtifactStore
 from bioverify.cli.services import VERIFIERS
 from bioverify.client import Client, Message, ScoreItem
 from bioverify.stack import Plan, StackError, status
 from bioverify.stack.health import serves
 from bioverify.stack.plan import VERIFIER_HEALTH
-
 from tests.fixtures.stack import LocalStack, make_stack, wait_until
 
 QUESTION = "Is a knockdown of AARS1 in k562 cells likely to result in differential expression of ASNS?"

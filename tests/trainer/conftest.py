@@ -14,12 +14,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from bioverify.artifacts.store import ArtifactStore
 from bioverify.core.recipes import Recipe, Requirement, Source, Term
 from bioverify.core.tasks import DifferentialExpression, TaskKind
 from bioverify_trainer.preset import Preset
 from bioverify_trainer.prompts import RBIO_SYSTEM
-
 from tests.fixtures import servers
 
 CHAT_TEMPLATE = (

@@ -4,13 +4,13 @@ from collections import Counter
 
 import pyarrow as pa
 import pytest
+
 from bioverify import recipes
 from bioverify.core.completions import PromptForm
 from bioverify.core.recipes import Recipe, Requirement, Source, Term
 from bioverify.core.tasks import CoExpression, TaskKind
 from bioverify_trainer.dataset import DatasetError, PromptSource, make_dataset, open_prompts, read_task
 from bioverify_trainer.prompts import CHAIN_OF_THOUGHT_SUFFIX, GENE_INFO_SYSTEM, RBIO_SYSTEM
-
 from tests.trainer.conftest import question_table
 
 EXP = recipes.load("rbio1-exp")

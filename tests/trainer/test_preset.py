@@ -6,9 +6,10 @@ import sys
 
 import pytest
 import yaml
+from typer.testing import CliRunner
+
 from bioverify_trainer.cli import app
 from bioverify_trainer.preset import ALIASES, PresetError, load_preset, preset_names
-from typer.testing import CliRunner
 
 
 def test_the_two_shipped_presets_load_by_name_and_alias():

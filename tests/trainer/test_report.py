@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+
 from bioverify import recipes
 from bioverify.client import ListedVerifier
 from bioverify.core.verifier import ArtifactIdentity, Reads

@@ -7,9 +7,9 @@ from collections import defaultdict
 from types import SimpleNamespace
 
 import pytest
+
 from bioverify_trainer.dataset import PromptSource, make_dataset
 from bioverify_trainer.reward import make_reward
-
 from tests.fixtures import servers
 from tests.trainer.conftest import question_table
 

@@ -5,6 +5,8 @@ import time
 
 import pytest
 import torch
+from transformers import TrainerCallback
+
 from bioverify import recipes
 from bioverify.core.recipes import Recipe, Source
 from bioverify.core.tasks import TaskKind
@@ -13,8 +15,6 @@ from bioverify_trainer.generate import generate_file
 from bioverify_trainer.policy import PolicyError, open_policy
 from bioverify_trainer.run import RunError, RunFolder, read_lines
 from bioverify_trainer.train import make_trainer, train
-from transformers import TrainerCallback
-
 from tests.fixtures import servers
 from tests.trainer.conftest import format_verifier
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pyarrow.compute as pc
 import pytest
+
 from bioverify.artifacts import prompts
 from bioverify.artifacts.errors import ArtifactError
 from bioverify.artifacts.genes import make_resolver, open_genes, read_genes
@@ -25,7 +26,6 @@ from bioverify.core.outcomes import NotApplicable, Scored
 from bioverify.core.tasks import CoExpression
 from bioverify.core.verifier import Item
 from bioverify.verifiers.transcriptformer_pmi.verifier import open_verifier as open_pmi
-
 from tests.fixtures.artifacts import bundled_sources, silent
 
 BODY = b"symbol\nAARS1\n"

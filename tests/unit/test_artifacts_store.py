@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from bioverify.artifacts.errors import ArtifactError
 from bioverify.artifacts.store import ArtifactStore, Manifest
 

@@ -1,7 +1,8 @@
 import pytest
-from bioverify.core.completions import PromptForm, form_checks, format_score, gene_info_blocks, mention_share, mentions
 from hypothesis import given
 from hypothesis import strategies as st
+
+from bioverify.core.completions import PromptForm, form_checks, format_score, gene_info_blocks, mention_share, mentions
 
 GOOD = "<think>AARS1 charges tRNA, so ASNS follows.</think><answer>yes</answer>"
 FRAGMENTS = st.lists(

@@ -1,6 +1,7 @@
 """Parity with the published demo. The expected values were computed by running the published code on these texts."""
 
 import pytest
+
 from bioverify.core import rbio_demo
 
 # completion, keywords, p_yes, go → answer, format, mention, answer reward

@@ -4,14 +4,15 @@ import statistics
 from collections import defaultdict
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
 from bioverify import recipes
 from bioverify.core.outcomes import Failed, NotApplicable, Outcome, Scored
 from bioverify.core.recipes import Recipe, Requirement, Source, Term
 from bioverify.core.rewards import Row, compose
 from bioverify.core.tasks import TaskKind
-from hypothesis import given
-from hypothesis import strategies as st
-from pydantic import ValidationError
 
 FAILED = Failed("unavailable", "connection refused", retryable=True)
 UNKNOWN = NotApplicable("unknown_gene", "FOO1 is no known gene.")

@@ -1,4 +1,7 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from bioverify.core.answers import AnswerProblem, ParseMode, parse_answer
 from bioverify.core.tasks import (
     CoExpression,
@@ -8,8 +11,6 @@ from bioverify.core.tasks import (
     TaskKind,
     parse_task,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 SYMBOLS = st.from_regex(r"[A-Z][A-Z0-9]{1,8}(-[A-Z0-9]{1,3})?", fullmatch=True)
 CELL_LINES = st.sampled_from(["k562", "rpe1", "hepg2", "jurkat"])

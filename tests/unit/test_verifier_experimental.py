@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from bioverify.artifacts.sources import PERTURBQA, Sources
 from bioverify.artifacts.store import ArtifactStore
 from bioverify.core.answers import AnswerProblem
@@ -17,7 +18,6 @@ from bioverify.core.tasks import CoExpression, DifferentialExpression, Direction
 from bioverify.core.verifier import Item
 from bioverify.verifiers.experimental import build
 from bioverify.verifiers.experimental.verifier import ExperimentalLookup, open_verifier
-
 from tests.fixtures.artifacts import data_folder, silent
 
 SYMBOLS = ["AARS1", "ASNS", "H2AZ1"]

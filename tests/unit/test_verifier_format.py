@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bioverify import recipes
 from bioverify.core import rbio_demo
 from bioverify.core.answers import ParseMode
 from bioverify.core.completions import PromptForm, form_checks, format_score
 from bioverify.core.outcomes import Scored
+from bioverify.core.rewards import Row, compose
 from bioverify.core.tasks import DifferentialExpression
 from bioverify.core.verifier import Item
 from bioverify.verifiers.format.verifier import open_verifier
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 TASK = DifferentialExpression("AARS1", "ASNS", "k562")
 PIECES = st.lists(
@@ -63,4 +67,13 @@ def test_the_published_mode_is_the_published_demo(completion: str, go: bool) -> 
     outcome = score(Item(TASK, completion=completion, parse_mode=ParseMode.RBIO_DEMO, prompt_form=form))
     published = rbio_demo.reward(completion, TASK.genes, 1.0, go=go)
     assert outcome.value == min(1.0, published["format"])
+    assert outcome.components["published_format"] == published["format"]
     assert outcome.components["mention"] == published["mention"]
+
+
+def test_the_demo_recipe_gives_the_demos_total_even_where_nested_tags_lift_it_above_one():
+    completion = "<think><think><think><think><think> AARS1</think> <answer>yes</answer>"
+    item = Item(TASK, answer=True, completion=completion, parse_mode=ParseMode.RBIO_DEMO)
+    outcomes = {"format": score(item), "esm_mlp": Scored(0.83)}
+    (reward,) = compose(recipes.load("rbio-demo"), [Row("", "", TASK.kind, outcomes)])
+    assert reward.reward == pytest.approx(rbio_demo.reward(completion, TASK.genes, 0.83)["total"])

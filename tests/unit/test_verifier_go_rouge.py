@@ -7,6 +7,10 @@ import string
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rouge_score.rouge_scorer import RougeScorer
+
 from bioverify.artifacts.store import ArtifactStore
 from bioverify.core.genes import GeneResolver
 from bioverify.core.outcomes import NotApplicable, Scored
@@ -14,9 +18,6 @@ from bioverify.core.tasks import CoExpression, DifferentialExpression, GeneAnnot
 from bioverify.core.verifier import Item
 from bioverify.verifiers.go_rouge.rouge import Vocabulary, encoded_text, rouge
 from bioverify.verifiers.go_rouge.verifier import GoRouge, open_verifier
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from rouge_score.rouge_scorer import RougeScorer
 
 SCORER = RougeScorer(["rouge1", "rouge2", "rougeL"], use_stemmer=True)
 TERMS = [

@@ -6,6 +6,9 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from bioverify.artifacts.store import ArtifactStore
 from bioverify.core.genes import GeneResolver
 from bioverify.core.outcomes import NotApplicable, Scored
@@ -14,8 +17,6 @@ from bioverify.core.verifier import Item
 from bioverify.verifiers.transcriptformer_pmi.build import PSEUDO_CELLS, informative_genes, pmi_matrix
 from bioverify.verifiers.transcriptformer_pmi.scaling import fit_scaling
 from bioverify.verifiers.transcriptformer_pmi.verifier import TranscriptFormerPmi, open_verifier
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 VALUES = np.random.default_rng(5).normal(0.0, 0.5, 5000).astype(np.float16)
 SCALING = fit_scaling(VALUES)

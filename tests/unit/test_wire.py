@@ -1,4 +1,7 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from bioverify import recipes
 from bioverify.core.answers import AnswerProblem, ParseMode
 from bioverify.core.completions import PromptForm
@@ -17,9 +20,6 @@ from bioverify.wire.tasks import (
     task_from_wire,
     task_to_wire,
 )
-from hypothesis import given
-from hypothesis import strategies as st
-
 from tests.unit.test_tasks_and_answers import TASKS
 
 SHARES = st.floats(0, 1)

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
+from rich.console import Console
+from rich.progress import Progress
+
 from bioverify import recipes
 from bioverify.artifacts.errors import ArtifactError
 from bioverify.artifacts.store import ArtifactStore
 from bioverify.core.recipes import Recipe
-from rich.console import Console
-from rich.progress import Progress
-
 from bioverify_trainer.preset import Preset, PresetError, load_preset
 
 app = typer.Typer(help="GRPO training against live verifiers.", no_args_is_help=True, add_completion=False)

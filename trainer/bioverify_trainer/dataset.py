@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from datasets import Dataset  # type: ignore[import-untyped]
+
 from bioverify.artifacts import prompts
 from bioverify.artifacts.store import ArtifactStore
 from bioverify.core.completions import PromptForm
@@ -30,8 +32,6 @@ from bioverify.core.tasks import (
     Task,
     TaskKind,
 )
-from datasets import Dataset  # type: ignore[import-untyped]
-
 from bioverify_trainer.prompts import Turn, make_prompt
 
 # Genes to write about are those of measured pairs; any other question has rows of its own kind.

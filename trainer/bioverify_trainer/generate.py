@@ -11,9 +11,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
+
 from bioverify.artifacts.store import ArtifactStore
 from bioverify.core.recipes import Recipe
-
 from bioverify_trainer.dataset import Draw, open_prompts
 from bioverify_trainer.policy import Policy, open_policy, use_threads
 from bioverify_trainer.preset import Preset

@@ -20,7 +20,6 @@ from bioverify.core.completions import PromptForm
 from bioverify.core.outcomes import Evidence, Failed, NotApplicable, Scored
 from bioverify.core.recipes import Recipe
 from bioverify.core.rewards import term_value
-
 from bioverify_trainer.dataset import read_task
 from bioverify_trainer.prompts import Turn
 

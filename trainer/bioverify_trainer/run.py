@@ -20,7 +20,6 @@ from typing import Any
 
 from bioverify.client import ListedVerifier
 from bioverify.core.recipes import Recipe
-
 from bioverify_trainer.preset import Preset
 
 

@@ -17,9 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from bioverify.artifacts.store import ArtifactStore
-from bioverify.client import AsyncClient, ClientError, ListedVerifier
-from bioverify.core.recipes import Recipe, Requirement
 from peft import LoraConfig
 from transformers import (
     PreTrainedModel,
@@ -33,6 +30,9 @@ from transformers.trainer_utils import get_last_checkpoint
 from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
 
+from bioverify.artifacts.store import ArtifactStore
+from bioverify.client import AsyncClient, ClientError, ListedVerifier
+from bioverify.core.recipes import Recipe, Requirement
 from bioverify_trainer.dataset import PromptSource, make_dataset, open_prompts
 from bioverify_trainer.policy import Policy, open_policy, use_threads
 from bioverify_trainer.preset import Preset

@@ -28,6 +28,7 @@ from bioverify.core.verifier import Description, Item, Reads
 
 NAME = "format"
 _EMPTY = "empty_completion"
+_PUBLISHED = "published_format"
 
 _DESCRIPTION = Description(
     name=NAME,
@@ -39,6 +40,7 @@ _DESCRIPTION = Description(
     components={
         "mention": "Share of the question's genes that the thoughts name; 1 where it has none.",
         **{check: "Form check in [0, 1]." for form in PromptForm for check in form_checks("", form)},
+        _PUBLISHED: "In rbio-demo mode, the demo's format term: the mean of its checks, above 1 with nested tags.",
         _EMPTY: "1 where the completion is empty; the value is then 0 (rbio-demo: the demo's).",
     },
 )
@@ -79,8 +81,11 @@ def _score_one(item: Item, with_evidence: bool) -> Scored:
         checks = form_checks(item.completion, item.prompt_form)
         mention = mention_share(item.completion, symbols)
     components = {**checks, "mention": mention}
-    # The published share of tagged words can exceed 1; a value cannot.
-    value = min(1.0, format_score(checks))
+    value = format_score(checks)
+    if as_published:
+        # Its share of tagged words can exceed 1; a value cannot, a component can.
+        components[_PUBLISHED] = value
+        value = min(1.0, value)
     if not item.completion.strip():
         components[_EMPTY] = 1.0
         # The published demo gives an empty completion its point for being short; its own mode keeps that.

@@ -1,0 +1,68 @@
+"""What the benchmarks score: real questions, generated chains of thought of 40 to 400 words.
+
+Questions are rows of the prompts artifact. Thoughts are sentences about the question's genes in the words of Gene
+Ontology term names, so that symbols repeat, stems match and texts differ, as they do in training. Each group of eight
+shares its question, like the members of a GRPO group. The seed decides everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from bioverify.artifacts.store import ArtifactStore
+from bioverify.client import Message, ScoreItem
+from bioverify.core.tasks import DifferentialExpression
+
+GROUP_SIZE = 8
+WORDS = (40, 400)
+SYSTEM_PROMPT = "Think inside <think> </think>, then answer inside <answer> </answer>."
+OPENINGS = ("Because", "Although", "Since", "It is known that", "In these cells", "Loss of function suggests that")
+
+
+class Questions:
+    """Rows to ask about and words to think in, read once."""
+
+    def __init__(self, store: ArtifactStore) -> None:
+        prompts = pq.read_table(store.open("prompts").path / "prompts.parquet")
+        self.rows = prompts.filter(pc.equal(prompts["task_kind"], "differential_expression"))
+        terms = pq.read_table(store.open("go_rouge").path / "terms.parquet", columns=["name"])
+        self.phrases: Sequence[str] = terms["name"].to_pylist()
+        self.is_simulated = bool(pc.any(prompts["simulated"]).as_py())
+
+    def draw(self, n_items: int, seed: int) -> list[ScoreItem]:
+        """``n_items`` items in groups of eight over distinct random questions."""
+        rng = np.random.default_rng(seed)
+        n_groups = -(-n_items // GROUP_SIZE)
+        rows = self.rows.take(pa.array(rng.choice(len(self.rows), n_groups, replace=False))).to_pylist()
+        items = []
+        for index in range(n_items):
+            row = rows[index // GROUP_SIZE]
+            task = DifferentialExpression(row["perturbation"], row["measured_gene"], row["line"])
+            items.append(
+                ScoreItem(
+                    id=f"{seed}-{index}",
+                    group_id=f"{seed}-{index // GROUP_SIZE}",
+                    prompt=(Message("system", SYSTEM_PROMPT), Message("user", task.question)),
+                    completion=self._completion(task, rng),
+                )
+            )
+        return items
+
+    def _completion(self, task: DifferentialExpression, rng: np.random.Generator) -> str:
+        wanted = int(rng.integers(*WORDS))
+        thoughts: list[str] = []
+        n_words = 0
+        while n_words < wanted:
+            opening = OPENINGS[rng.integers(len(OPENINGS))]
+            phrase = self.phrases[rng.integers(len(self.phrases))]
+            gene = task.genes[rng.integers(2)]
+            sentence = f"{opening} {gene} takes part in {phrase}, its knockdown may be felt downstream."
+            thoughts.append(sentence)
+            n_words += len(sentence.split())
+        answer = "yes" if rng.random() < 0.5 else "no"
+        return f"<think>{' '.join(thoughts)}</think> <answer>{answer}</answer>"
