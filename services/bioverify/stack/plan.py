@@ -147,7 +147,9 @@ class Plan:
 
     def save(self) -> None:
         fields = dataclasses.asdict(self) | {"folder": str(self.folder)}
-        (self.folder / "stack.json").write_text(json.dumps(fields, indent=2) + "\n")
+        written = self.folder / "stack.json.new"
+        written.write_text(json.dumps(fields, indent=2) + "\n")
+        written.replace(self.folder / "stack.json")
 
     @staticmethod
     def load(folder: Path) -> Plan | None:
