@@ -137,15 +137,34 @@ def test_without_a_network_the_bundled_file_is_found_at_once_and_the_network_ask
 
 def test_a_download_with_a_wrong_checksum_is_not_kept(tmp_path: Path, web: str) -> None:
     sources = Sources(None, tmp_path / "cache")
-    with pytest.raises(ArtifactError, match="expected 0000…"):
+    with pytest.raises(ArtifactError, match="expected 000000000000…"):
         sources.find(make_source(f"{web}/file.txt", sha256="0" * 64))
     assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
 
 
-def test_a_licence_notice_is_shown_before_the_download(tmp_path: Path, web: str) -> None:
+def test_a_licence_is_shown_and_the_file_downloaded_only_when_it_is_accepted(tmp_path: Path, web: str) -> None:
+    source = make_source(f"{web}/file.txt", notice="Mind the licence.")
     told: list[str] = []
-    Sources(None, tmp_path / "cache", tell=told.append).find(make_source(f"{web}/file.txt", notice="Mind the licence."))
+    refusing = Sources(None, tmp_path / "cache", tell=told.append, bundled=tmp_path)
+    assert refusing.find(source) is None
+    assert refusing.find(source) is None
+    assert told == ["Mind the licence.", "Not downloaded: accept the licence with --accept-license"]
+    told.clear()
+    accepting = Sources(None, tmp_path / "cache", accept_license=True, tell=told.append)
+    assert accepting.find(source) is not None
     assert told == ["Mind the licence."]
+
+
+def test_a_file_in_the_mirror_is_fetched_into_the_cache_and_needs_no_acceptance(tmp_path: Path) -> None:
+    put(tmp_path / "mirror")
+    sources = Sources(tmp_path / "mirror", tmp_path / "cache")
+    fetched = sources.fetch(make_source(notice="Mind the licence."))
+    assert fetched is not None
+    assert (fetched.kind, fetched.path) == ("mirror", tmp_path / "cache" / "set" / "file.txt")
+    assert fetched.path.read_bytes() == BODY
+    again = sources.fetch(make_source())
+    assert again is not None
+    assert again.kind == "cache"
 
 
 def test_perturbqa_is_shown_with_its_licence_and_never_bundled() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from bioverify.artifacts import checksums
 from bioverify.artifacts.errors import ArtifactError
 from bioverify.artifacts.store import ArtifactStore, Manifest
 
@@ -54,7 +56,7 @@ def test_a_damaged_file_is_refused_with_both_checksums_and_mended_by_building(tm
     file = store.open("poem").path / "poem.txt"
     file.write_bytes(damage)
     message = (
-        r"artifact poem: sha256 of poem\.txt is [0-9a-f]{4}…, manifest says [0-9a-f]{4}…\. "
+        r"artifact poem: sha256 of poem\.txt is [0-9a-f]{12}…, manifest says [0-9a-f]{12}…\. "
         r"The file was changed or cut short\. Run: bioverify data build poem"
     )
     with pytest.raises(ArtifactError, match=message):
@@ -128,3 +130,81 @@ def test_the_digest_does_not_depend_on_time_or_place(tmp_path: Path) -> None:
     second = build_text(ArtifactStore(tmp_path / "b"), "roses")
     assert first.built_at != second.built_at
     assert first.digest == second.digest
+
+
+def build_two_files(store: ArtifactStore) -> Manifest:
+    with store.building("poem") as folder:
+        (folder.path / "poem.txt").write_text("roses")
+        (folder.path / "more").mkdir()
+        (folder.path / "more" / "verse.txt").write_text("violets")
+        return folder.commit(description="A poem.", license="CC0", sources=[])
+
+
+def test_verify_catches_one_flipped_byte_in_any_file_of_the_artifact(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path)
+    build_two_files(store)
+    assert list(store.verify("poem")) == []
+    folder = store.open("poem").path
+    files = [*(path for path in folder.rglob("*") if path.is_file()), folder.parent / "current"]
+    assert len(files) == 5
+    for path in files:
+        whole = path.read_bytes()
+        for position in range(
+            0, len(whole) - (path.name == "current"), 5
+        ):  # the final line break of "current" says nothing
+            path.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
+            found = list(store.verify("poem"))
+            assert found, f"byte {position} of {path}"
+            assert all("Run: bioverify data build poem" in problem for problem in found)
+        path.write_bytes(whole)
+    assert list(store.verify("poem")) == []
+
+
+def test_verify_names_file_expected_and_found_for_every_damaged_file(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path)
+    manifest = build_two_files(store)
+    folder = store.open("poem").path
+    (folder / "poem.txt").write_text("rosez")
+    (folder / "more" / "verse.txt").unlink()
+    (folder / "stray.txt").write_text("")
+    damaged, missing, stray = sorted(
+        store.verify("poem"), key=lambda problem: ("belong" in problem, "missing" in problem)
+    )
+    assert f"sha256 of poem.txt is {hashlib.sha256(b'rosez').hexdigest()[:12]}…" in damaged
+    assert f"manifest says {manifest.files['poem.txt'].sha256[:12]}…" in damaged
+    assert "more/verse.txt is missing" in missing
+    assert "stray.txt does not belong to it" in stray
+
+
+def test_a_verified_file_is_not_read_again_until_it_is_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+
+    def counting(path: Path) -> str:
+        read.append(path.name)
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+
+    store = ArtifactStore(tmp_path)
+    build_text(store, "roses")
+    monkeypatch.setattr(checksums, "sha256_of", counting)
+    store.open("poem")
+    assert read == ["poem.txt", "manifest.json"], "written a moment ago: the clock might not show another change"
+    time.sleep(checksums._SETTLED_S)
+    store.open("poem")
+    read.clear()
+    opened = store.open("poem")
+    assert read == []
+    assert list(store.verify("poem")) == []
+    assert read == ["poem.txt", "manifest.json"]
+    status = (opened.path / "poem.txt").stat()
+    (opened.path / "poem.txt").write_text("rosez")
+    os.utime(opened.path / "poem.txt", ns=(status.st_atime_ns, status.st_mtime_ns))
+    with pytest.raises(ArtifactError, match=r"sha256 of poem\.txt is"):
+        store.open("poem")
+
+
+@pytest.mark.parametrize("memory", [b"", b"[]", b'{"0224a6fbe2e8a8f9": 7}', b"\xff"])
+def test_a_damaged_memory_of_checksums_only_costs_reading(tmp_path: Path, memory: bytes) -> None:
+    store = ArtifactStore(tmp_path)
+    build_text(store, "roses")
+    (tmp_path / "poem" / "verified.json").write_bytes(memory)
+    assert (store.open("poem").path / "poem.txt").read_text() == "roses"

@@ -6,17 +6,27 @@ import csv
 import random
 from pathlib import Path
 
+import anndata
 import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
 
+from bioverify.artifacts.errors import ArtifactError
 from bioverify.artifacts.sources import PERTURBQA, Sources
 from bioverify.artifacts.store import ArtifactStore
 from bioverify.core.answers import AnswerProblem
 from bioverify.core.genes import GeneResolver
 from bioverify.core.outcomes import NotApplicable, Scored
-from bioverify.core.tasks import CoExpression, DifferentialExpression, DirectionOfChange
+from bioverify.core.tasks import CoExpression, DifferentialExpression, DirectionOfChange, TaskKind
 from bioverify.core.verifier import Item
 from bioverify.verifiers.experimental import build
+from bioverify.verifiers.experimental.screen import Screen
 from bioverify.verifiers.experimental.verifier import ExperimentalLookup, open_verifier
 from tests.fixtures.artifacts import data_folder, silent
 
@@ -32,7 +42,7 @@ def lookup() -> ExperimentalLookup:
     """K562: AARS1→ASNS increased, AARS1→H2AZ1 unchanged, ASNS→AARS1 decreased, ASNS→H2AZ1 changed."""
     pairs = np.array([1, 2, 3, 5], np.int64)
     responses = np.array([1, 0, -1, 2], np.int8)
-    return ExperimentalLookup(RESOLVER, SYMBOLS, {"k562": (pairs, responses)}, provenance="PerturbQA train")
+    return ExperimentalLookup(RESOLVER, SYMBOLS, [Screen("k562", "PerturbQA train", pairs, responses)])
 
 
 def de(perturbation: str, gene: str, line: str = "k562") -> DifferentialExpression:
@@ -138,7 +148,7 @@ def test_two_old_symbols_of_one_gene_are_merged_and_contradictions_dropped(
         ["AARS,ASNS,1,train"],
     )
     manifest = build.build(store, sources, progress=silent)
-    assert manifest.counts["k562.pairs"] == 1
+    assert manifest.counts["perturbqa.k562.pairs"] == 1
     assert manifest.counts["contradicting_pairs"] == 1
     assert manifest.counts["unresolved_symbols"] == 1
     verifier = open_verifier(store)
@@ -161,7 +171,7 @@ def test_test_rows_stay_out_of_the_lookup_and_a_changed_artifact_changes_the_fin
     trained = open_verifier(store)
     tested = Item(de("ASNS", "AARS1"), answer=True)
     assert isinstance(trained.score([tested])[0], NotApplicable)
-    build.build(store, sources, progress=silent, splits=("train", "test"))
+    build.build(store, sources, progress=silent, settings=build.Settings(splits="all"))
     everything = open_verifier(store)
     assert isinstance(everything.score([tested])[0], Scored)
     assert everything.description.fingerprint != trained.description.fingerprint
@@ -188,3 +198,251 @@ def test_lookup_equals_the_tables_on_2000_random_rows(real_store: ArtifactStore)
     assert all(value == label for value, label in scored)
     reasons = {outcome.reason for outcome in outcomes if isinstance(outcome, NotApplicable)}
     assert reasons <= {"unknown_gene", "ambiguous_gene"}
+
+
+def screen(line: str, name: str, responses: dict[int, int]) -> Screen:
+    return Screen(
+        line, name, np.array(sorted(responses), np.int64), np.array([responses[p] for p in sorted(responses)], np.int8)
+    )
+
+
+TWO_SCREENS = [
+    screen("k562", "first", {1: 1, 2: 0, 3: -1, 5: 2}),
+    screen("k562", "second", {1: 1, 2: 1, 3: 1, 5: -1}),
+    screen("rpe1", "third", {1: 0, 6: 1, 7: -1}),
+]
+
+
+def test_two_screens_that_agree_are_both_named() -> None:
+    lookup = ExperimentalLookup(RESOLVER, SYMBOLS, TWO_SCREENS)
+    outcome = lookup.score([Item(de("AARS1", "ASNS"), answer=True)])[0]
+    assert isinstance(outcome, Scored)
+    assert outcome.value == 1.0
+    assert [one.source for one in outcome.evidence] == ["first", "second"]
+
+
+def test_screens_that_contradict_each_other_have_no_label_and_both_are_told() -> None:
+    lookup = ExperimentalLookup(RESOLVER, SYMBOLS, TWO_SCREENS)
+    responds, rises, either_way, known_by_one = lookup.score(
+        [
+            Item(de("AARS1", "H2AZ1"), answer=True),
+            Item(direction("ASNS", "AARS1"), answer=True),
+            Item(de("ASNS", "AARS1"), answer=True),
+            Item(direction("ASNS", "H2AZ1"), answer=True),
+        ]
+    )
+    assert isinstance(responds, NotApplicable)
+    assert responds.reason == "screens_contradict"
+    assert "not differentially expressed (first); differentially expressed (second)" in responds.detail
+    assert isinstance(rises, NotApplicable)
+    assert rises.reason == "screens_contradict"
+    assert "decreased (first); increased (second)" in rises.detail
+    assert isinstance(either_way, Scored)
+    assert either_way.value == 1.0
+    assert isinstance(known_by_one, Scored)
+    assert known_by_one.belief == 0.0
+
+
+def test_what_other_lines_saw_is_told_and_is_no_label() -> None:
+    lookup = ExperimentalLookup(RESOLVER, SYMBOLS, TWO_SCREENS)
+    outcome = lookup.score([Item(de("H2AZ1", "AARS1"), answer=True)])[0]
+    assert isinstance(outcome, NotApplicable)
+    assert outcome.reason == "pair_not_measured"
+    assert "In other lines, which is no label here: RPE1: differentially expressed (third)." in outcome.detail
+
+
+def test_a_belief_from_other_lines_is_marked_and_only_fills_gaps() -> None:
+    agreement = {TaskKind.DIFFERENTIAL_EXPRESSION: (0.8, 0.1), TaskKind.DIRECTION_OF_CHANGE: (0.9, 0.2)}
+    screens = [*TWO_SCREENS, screen("jurkat", "fourth", {6: 0})]
+    lookup = ExperimentalLookup(RESOLVER, SYMBOLS, screens, agreement=agreement)
+    gap, falling, measured, contradicted = lookup.score(
+        [
+            Item(de("H2AZ1", "AARS1"), answer=False),
+            Item(direction("H2AZ1", "ASNS"), answer=False),
+            Item(de("AARS1", "ASNS", "rpe1"), answer=True),
+            Item(de("AARS1", "H2AZ1"), answer=True),
+        ]
+    )
+    assert isinstance(gap, Scored)
+    assert gap.belief == pytest.approx(0.45)
+    assert gap.value == pytest.approx(0.55)
+    assert gap.components == {"other_lines": 2.0}
+    assert [one.text.split(":")[0] for one in gap.evidence] == ["Not measured in K562, from another line"] * 2
+    assert isinstance(falling, Scored)
+    assert falling.belief == pytest.approx(0.2)
+    assert isinstance(measured, Scored)
+    assert (measured.belief, measured.components) == (0.0, {})
+    assert isinstance(contradicted, NotApplicable)
+
+
+@given(
+    st.lists(st.dictionaries(st.integers(0, 8), st.sampled_from([-1, 0, 1, 2])), min_size=1, max_size=4), st.randoms()
+)
+def test_the_bulk_lookup_says_what_the_items_are_told_whatever_the_order_of_screens(
+    stored: list[dict[int, int]], random: random.Random
+) -> None:
+    screens = [screen("k562", f"screen {number}", responses) for number, responses in enumerate(stored)]
+    pairs = random.choices(range(9), k=20)
+    perturbations, genes = np.divmod(np.array(pairs, np.int64), 3)
+    found = ExperimentalLookup(RESOLVER, SYMBOLS, screens).responses("k562", perturbations, genes)
+    random.shuffle(screens)
+    lookup = ExperimentalLookup(RESOLVER, SYMBOLS, screens)
+    assert lookup.responses("k562", perturbations, genes).tolist() == found.tolist()
+    outcomes = lookup.score([Item(de(SYMBOLS[pair // 3], SYMBOLS[pair % 3]), answer=True) for pair in pairs])
+    for code, outcome in zip(found.tolist(), outcomes, strict=True):
+        if isinstance(outcome, Scored):
+            assert outcome.value == float(code != 0)
+            assert code in {-1, 0, 1, 2, 4}
+        else:
+            assert isinstance(outcome, NotApplicable)
+            assert {3: "screens_contradict", 5: "pair_not_measured"}[code] == outcome.reason
+
+
+def with_genes(bundled_store: ArtifactStore, folder: Path) -> ArtifactStore:
+    (folder / "artifacts").mkdir()
+    (folder / "artifacts" / "genes").symlink_to(bundled_store.root / "genes")
+    return ArtifactStore(folder / "artifacts")
+
+
+ROWS = [  # perturbation, gene, line, log fold change, adjusted p
+    ("AARS", "ASNS", "K-562", 1.2, 0.001),
+    ("AARS", "H2AFZ", "K-562", 0.1, 0.001),
+    ("AARS", "GAPDH", "K-562", -2.0, 0.2),
+    ("NA", "ASNS", "THP-1", -0.8, 0.05),
+    ("CD4", "ASNS", "THP-1", None, None),
+]
+
+
+def write_own(folder: Path, form: str) -> Path:
+    path = folder / f"own.{form}"
+    names = ["target", "gene", "line", "lfc", "padj"]
+    columns = dict(zip(names, map(list, zip(*ROWS, strict=True)), strict=True))
+    table = pa.table(
+        {**columns, "lfc": pa.array(columns["lfc"], pa.float64()), "padj": pa.array(columns["padj"], pa.float64())}
+    )
+    if form == "parquet":
+        pq.write_table(table, path)
+    elif form in {"csv", "tsv"}:
+        pacsv.write_csv(table, path, pacsv.WriteOptions(delimiter="," if form == "csv" else "\t"))
+    else:
+        targets, genes = ["AARS", "NA", "CD4"], ["ASNS", "H2AFZ", "GAPDH"]
+        layers = {name: np.full((3, 3), np.nan) for name in ("lfc", "padj")}
+        for target, gene, _, lfc, padj in ROWS:
+            at = targets.index(target), genes.index(gene)
+            layers["lfc"][at], layers["padj"][at] = lfc or np.nan, padj or np.nan
+        obs = pd.DataFrame({"target": targets, "line": ["K-562", "THP-1", "THP-1"]}, index=list("abc"))
+        anndata.AnnData(
+            np.zeros((3, 3)), obs, pd.DataFrame({"gene": genes}, index=list("xyz")), layers=layers
+        ).write_h5ad(path)
+    return path
+
+
+@pytest.mark.parametrize("form", ["csv", "tsv", "parquet", "h5ad"])
+def test_your_own_screen_is_read_by_named_columns(bundled_store: ArtifactStore, tmp_path: Path, form: str) -> None:
+    store = with_genes(bundled_store, tmp_path)
+    own = {
+        "name": "my-screen",
+        "file": write_own(tmp_path, form),
+        "columns": {
+            "perturbation": "target",
+            "measured_gene": "gene",
+            "cell_line": "line",
+            "log_fold_change": "lfc",
+            "adjusted_p": "padj",
+        },
+        "min_abs_log_fold_change": 0.5,
+        "license": "ours",
+    }
+    settings = build.Settings.model_validate({"perturbqa": False, "screens": [own]})
+    manifest = build.build(store, Sources(None, tmp_path, offline=True), progress=silent, settings=settings)
+    assert manifest.counts["my-screen.k562.pairs"] == 3
+    assert manifest.counts["my-screen.k562.responding"] == 1
+    assert manifest.license == "ours"
+    assert manifest.sources[0].sha256
+    lookup = open_verifier(store)
+    outcomes = lookup.score(
+        [
+            Item(direction("AARS1", "ASNS"), answer=True),
+            Item(de("AARS1", "H2AZ1"), answer=False),
+            Item(de("AARS1", "GAPDH"), answer=False),
+            Item(de("CD4", "ASNS", "thp1"), answer=True),
+        ]
+    )
+    assert [outcome.value for outcome in outcomes if isinstance(outcome, Scored)] == [1.0, 1.0, 1.0]
+    assert isinstance(outcomes[3], NotApplicable), "a row without numbers was not measured"
+    assert "(my-screen)" in outcomes[0].evidence[0].text  # type: ignore[union-attr]
+
+
+TARGET_GENE = {"perturbation": "target", "measured_gene": "gene"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"columns": {"perturbation": "target", "measured_gene": "gene", "label": "seen"}},
+            r"own\.csv is no table with the columns target, gene, seen",
+        ),
+        (
+            {"columns": {"perturbation": "target", "measured_gene": "gene", "label": "lfc"}},
+            "lfc of .* holds 1.2; expected 0 or 1",
+        ),
+        ({"file": "nowhere.csv"}, "nowhere.csv is no file"),
+    ],
+)
+def test_a_screen_that_cannot_be_read_says_why(
+    bundled_store: ArtifactStore, tmp_path: Path, changes: dict[str, object], message: str
+) -> None:
+    own = {
+        "name": "my-screen",
+        "file": write_own(tmp_path, "csv"),
+        "cell_line": "k562",
+        "columns": TARGET_GENE | {"label": "padj"},
+        "license": "ours",
+    }
+    settings = build.Settings.model_validate({"perturbqa": False, "screens": [own | changes]})
+    with pytest.raises(ArtifactError, match=message):
+        build.build(
+            with_genes(bundled_store, tmp_path),
+            Sources(None, tmp_path, offline=True),
+            progress=silent,
+            settings=settings,
+        )
+
+
+def test_settings_that_make_no_sense_are_refused() -> None:
+    columns = {"perturbation": "a", "measured_gene": "b", "label": "c"}
+    good = {"name": "mine", "file": "x.csv", "cell_line": "k562", "columns": columns, "license": "ours"}
+    build.Settings.model_validate({"screens": [good]})
+    for wrong in (
+        {"columns": {**columns, "log_fold_change": "d"}},
+        {"columns": {"perturbation": "a", "measured_gene": "b", "adjusted_p": "d"}},
+        {"cell_line": ""},
+        {"columns": {**columns, "cell_line": "d"}},
+        {"name": "perturbqa"},
+        {"name": "../x"},
+        {"max_adjusted_p": 0},
+        {"unknown": 1},
+    ):
+        with pytest.raises(ValidationError):
+            build.Settings.model_validate({"screens": [good | wrong]})
+
+
+def test_gene_sets_are_asked_under_perturbqas_names(real_store: ArtifactStore) -> None:
+    with (data_folder() / "perturbqa" / "k562_set-de.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["split"] == "train"]
+    chosen = random.Random(5).sample(rows, 200)
+    outcomes = open_verifier(real_store).score([Item(de(row["pert"], row["gene"]), answer=True) for row in chosen])
+    scored = [
+        (outcome.value, float(row["label"]))
+        for outcome, row in zip(outcomes, chosen, strict=True)
+        if isinstance(outcome, Scored)
+    ]
+    assert len(scored) >= 195
+    assert all(value == label for value, label in scored)
+
+
+def test_lines_agree_on_shared_pairs_as_published(real_store: ArtifactStore) -> None:
+    quality = real_store.manifest("experimental").quality
+    assert quality["differential_expression.yes_if_yes"] > 0.7
+    assert quality["differential_expression.yes_if_no"] < 0.1

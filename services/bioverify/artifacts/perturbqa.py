@@ -16,7 +16,7 @@ import pyarrow.csv as pacsv
 from bioverify.artifacts import simulated
 from bioverify.artifacts.errors import ArtifactError
 from bioverify.artifacts.screens import screen_rows
-from bioverify.artifacts.sources import GENENTECH, PERTURBQA, LocatedSource, Sources
+from bioverify.artifacts.sources import GENENTECH, PERTURBQA, PERTURBQA_GENE_SETS, LocatedSource, Sources
 from bioverify.artifacts.store import SourceRecord
 from bioverify.core.tasks import TaskKind
 
@@ -52,8 +52,23 @@ def read_tables(sources: Sources, *, progress: Callable[[str], None]) -> Screens
     return Screens(rows, simulated=False, license=GENENTECH, records=[source.record for source in located])
 
 
+def read_gene_sets(sources: Sources, *, progress: Callable[[str], None]) -> Screens | None:
+    """Responses of gene sets in K562, in the form of `read_tables`; None where the tables are not to be had.
+
+    A set stands where the measured gene stands elsewhere, under PerturbQA's name for it: a number, a hyphen, and what
+    its genes have in common.
+    """
+    tables = [source for file_name, source in PERTURBQA_GENE_SETS.items() if file_name.endswith(".csv")]
+    located = sources.find_all(tables)
+    if located is None:
+        return None
+    progress(f"PerturbQA: reading {len(located)} tables of gene sets ({located[0].kind})")
+    rows = pa.concat_tables([_read_table(source) for source in located]).unify_dictionaries()
+    return Screens(rows, simulated=False, license=GENENTECH, records=[source.record for source in located])
+
+
 def _read_table(located: LocatedSource) -> pa.Table:
-    line, _, kind = located.source.name.removeprefix("perturbqa/").removesuffix(".csv").partition("-")
+    line, _, kind = located.source.name.rpartition("/")[2].removesuffix(".csv").partition("-")
     wanted = {"pert": pa.string(), "gene": pa.string(), "label": pa.int8(), "split": pa.string()}
     try:
         table = pacsv.read_csv(
@@ -68,7 +83,7 @@ def _read_table(located: LocatedSource) -> pa.Table:
             f"pert, gene, label, split: {error}"
         ) from error
     return screen_rows(
-        line,
+        line.removesuffix("_set"),
         _KIND_OF_FILE[kind],
         perturbation=table["pert"],
         measured_gene=table["gene"],

@@ -8,25 +8,20 @@ short timeout is paid.
 
 from __future__ import annotations
 
-import hashlib
 import os
-import socket
-import threading
-import urllib.request
+import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
 import httpx
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
+from bioverify.artifacts.checksums import sha256_of
+from bioverify.artifacts.downloads import download
 from bioverify.artifacts.errors import ArtifactError
-from bioverify.artifacts.store import SourceKind, SourceRecord, home_folder, sha256_of
+from bioverify.artifacts.store import SourceKind, SourceRecord, home_folder
 
-CONNECT_TIMEOUT_S = 3.0
-READ_TIMEOUT_S = 30.0
 BUNDLED_FOLDER = Path(__file__).parent / "bundled"
 
 CC_BY = "CC BY 4.0"
@@ -47,7 +42,7 @@ class Source:
     sha256: str = ""
     bundled: str = ""
     notice: str = ""
-    """Shown when the file is downloaded."""
+    """The licence in a sentence; where there is one, it has to be accepted before the file is downloaded."""
 
 
 @dataclass(frozen=True)
@@ -87,17 +82,29 @@ _PERTURBQA_SHA256 = {
     "rpe1-dir.csv": "25fa0b37c7e86cd73e8135b83513ea9d96c55e5a6c3f222ffbb531b91ab0fb0c",
 }
 
-PERTURBQA = {
-    file_name: Source(
-        name=f"perturbqa/{file_name}",
-        file_names=(f"perturbqa/{file_name}",),
-        url=f"{_PERTURBQA_URL}/{file_name}",
-        license=GENENTECH,
-        sha256=sha256,
-        notice=_PERTURBQA_NOTICE,
-    )
-    for file_name, sha256 in _PERTURBQA_SHA256.items()
+_GENE_SETS_SHA256 = {
+    "k562_set-de.csv": "d51faff9a337d111ff2f0858890bbf3207669925f26c0ba75164bc7217872c54",
+    "k562_set-dir.csv": "3298d18708d82bd0852e9f6a91b9c5b56a000a2183375457143ccab7f218cb7f",
+    "k562_set-mapping.json": "dd6368b07d81fa134cd0e9558f81f44b809015193bc2350c1367c4d9b925e066",
 }
+
+
+def _perturbqa(folder: str, sha256_by_file: Mapping[str, str]) -> dict[str, Source]:
+    return {
+        file_name: Source(
+            name=f"{folder}/{file_name}",
+            file_names=(f"perturbqa/{file_name}",),
+            url=f"{_PERTURBQA_URL}/{file_name}",
+            license=GENENTECH,
+            sha256=sha256,
+            notice=_PERTURBQA_NOTICE,
+        )
+        for file_name, sha256 in sha256_by_file.items()
+    }
+
+
+PERTURBQA = _perturbqa("perturbqa", _PERTURBQA_SHA256)
+PERTURBQA_GENE_SETS = _perturbqa("perturbqa-sets", _GENE_SETS_SHA256)
 GENES = Source(
     name="genes",
     file_names=("go/Homo_sapiens.gene_info.gz", "go/genes.tsv.gz"),
@@ -132,6 +139,16 @@ BLOOD_CELLS = Source(
     license=SCANPY,
     bundled="pbmc_detection.parquet",
 )
+PUBLIC = (
+    *PERTURBQA.values(),
+    *PERTURBQA_GENE_SETS.values(),
+    GENES,
+    GO_TERMS,
+    GO_ANNOTATIONS,
+    GLIOMA_CELLS,
+    BLOOD_CELLS,
+)
+"""What ``bioverify data fetch`` brings."""
 
 
 def _silent(_message: str) -> None:
@@ -155,8 +172,12 @@ class Sources:
     cache: Path
     explicit: Mapping[str, Path] = field(default_factory=dict)
     offline: bool = False
+    accept_license: bool = False
+    """Whether files that come under a licence to be accepted may be downloaded. Files at hand need no acceptance."""
     tell: Callable[[str], None] = _silent
     bundled: Path = BUNDLED_FOLDER
+    consulted: dict[str, str] = field(default_factory=dict, init=False)
+    """Every source that was looked for → sha256 of what was found, empty where nothing was."""
     _unreachable: str = field(default="", init=False)
     _notices_shown: set[str] = field(default_factory=set, init=False)
 
@@ -166,10 +187,16 @@ class Sources:
         *,
         explicit: Mapping[str, Path] | None = None,
         offline: bool = False,
+        accept_license: bool = False,
         tell: Callable[[str], None] = _silent,
     ) -> Self:
         return cls(
-            mirror=default_mirror(), cache=home_folder("sources"), explicit=explicit or {}, offline=offline, tell=tell
+            mirror=default_mirror(),
+            cache=home_folder("sources"),
+            explicit=explicit or {},
+            offline=offline,
+            accept_license=accept_license,
+            tell=tell,
         )
 
     def locate(self, source: Source) -> LocatedSource:
@@ -181,8 +208,8 @@ class Sources:
             )
             reason = f" ({self._unreachable})" if self._unreachable else ""
             raise ArtifactError(
-                f"source {source.name}: not found in {looked}{reason}. Put the file there, or name a mirror folder "
-                f"with BIOVERIFY_DATA_MIRROR, and run: bioverify data build"
+                f"source {source.name}: not found in {looked}{reason}. Put the file there, or run: "
+                f"bioverify data fetch --mirror FOLDER"
             )
         return located
 
@@ -191,7 +218,23 @@ class Sources:
         located = self._explicit(source) or self._in_folder(source, self.cache, "cache")
         if located is None and self.mirror is not None:
             located = self._in_folder(source, self.mirror, "mirror")
-        return located or self._download(source) or self._bundled(source)
+        located = located or self._download(source) or self._bundled(source)
+        self.consulted[source.name] = located.sha256 if located else ""
+        return located
+
+    def fetch(self, source: Source) -> LocatedSource | None:
+        """The public file, in the cache afterwards: there already, copied from the mirror, or downloaded; else None."""
+        located = self._in_folder(source, self.cache, "cache")
+        if located is None and self.mirror is not None:
+            located = self._in_folder(source, self.mirror, "mirror")
+            if located is not None:
+                target = self.cache / located.path.relative_to(self.mirror)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                partial = target.with_name(target.name + ".part")
+                shutil.copyfile(located.path, partial)
+                partial.replace(target)
+                located = replace(located, path=target)
+        return located or self._download(source)
 
     def find_all(self, sources: Sequence[Source]) -> list[LocatedSource] | None:
         """All the files, or None where none of them is found. Raises ArtifactError where some are missing."""
@@ -243,69 +286,18 @@ class Sources:
         if source.notice and source.notice not in self._notices_shown:
             self._notices_shown.add(source.notice)
             self.tell(source.notice)
-        host = httpx.URL(source.url).host
+            if not self.accept_license:
+                self.tell("Not downloaded: accept the licence with --accept-license")
+        if source.notice and not self.accept_license:
+            return None
         target = self.cache / source.file_names[0]
-        partial = target.with_name(target.name + ".part")
-        target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            if not _name_resolves(host):
-                raise httpx.ConnectTimeout(f"the name {host} does not resolve")
-            found = _fetch(source, target, partial)
+            found = download(source.name, source.url, target, sha256=source.sha256)
         except httpx.TransportError as error:
-            self._unreachable = f"{host} cannot be reached: {error}"
+            self._unreachable = f"{httpx.URL(source.url).host} cannot be reached: {error}"
             self.tell(f"{self._unreachable}; downloads are not tried again in this run")
             return None
         except httpx.HTTPStatusError as error:
             self.tell(f"{source.url} answers {error.response.status_code}; not downloaded")
             return None
-        finally:
-            partial.unlink(missing_ok=True)
         return LocatedSource(source, target, "url", found)
-
-
-def _fetch(source: Source, target: Path, partial: Path) -> str:
-    """Download into ``partial``, compare the checksum, move into place. Returns the sha256."""
-    timeout = httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with (
-        Progress(*columns, console=console, disable=not console.is_terminal) as bar,
-        httpx.stream("GET", source.url, timeout=timeout, follow_redirects=True) as response,
-        partial.open("wb") as file,
-    ):
-        response.raise_for_status()
-        length = response.headers.get("content-length")
-        task = bar.add_task(source.name, total=int(length) if length else None)
-        digest = hashlib.sha256()
-        for chunk in response.iter_bytes():
-            file.write(chunk)
-            digest.update(chunk)
-            bar.advance(task, len(chunk))
-        file.flush()
-        os.fsync(file.fileno())
-    found = digest.hexdigest()
-    if source.sha256 and found != source.sha256:
-        raise ArtifactError(
-            f"source {source.name}: sha256 of {source.url} is {found[:4]}…, expected {source.sha256[:4]}…. "
-            f"The official file has changed, or the download was tampered with; nothing was kept"
-        )
-    partial.replace(target)
-    return found
-
-
-def _name_resolves(host: str) -> bool:
-    """Whether the name has an address, within the connect timeout (a resolver alone may take half a minute)."""
-    if urllib.request.getproxies():
-        return True
-    answers: list[object] = []
-
-    def ask() -> None:
-        try:
-            answers.extend(socket.getaddrinfo(host, None))
-        except OSError:
-            return
-
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(CONNECT_TIMEOUT_S)
-    return bool(answers)

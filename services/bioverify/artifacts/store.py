@@ -1,11 +1,12 @@
 """Content-addressed folders of built artifacts.
 
-An artifact lives in ``<root>/<name>/<digest[:16]>/`` beside a ``manifest.json`` with the sha256 of every file; the file
-``<root>/<name>/current`` names the folder in use. A build writes into a temporary folder of the same root, which is
-synced to disk and renamed into place, and only then is ``current`` replaced: whoever opens the artifact sees the old
-one or the new one, and an interrupted build leaves nothing behind that could be opened. The digest covers what was made
-and from which bytes, but not when, nor from where those bytes were fetched, so the same content is the same artifact on
-every machine, and other content gets another digest and with it another verifier fingerprint.
+An artifact lives in ``<root>/<name>/<digest[:16]>/`` beside a ``manifest.json`` with the sha256 of every file, and
+``SHA256SUMS``, which covers the manifest as well; the file ``<root>/<name>/current`` names the folder in use. A build
+writes into a temporary folder of the same root, which is synced to disk and renamed into place, and only then is
+``current`` replaced: whoever opens the artifact sees the old one or the new one, and an interrupted build leaves
+nothing behind that could be opened. The digest covers what was made and from which bytes, but not when, nor from where
+those bytes were fetched, so the same content is the same artifact on every machine, and other content gets another
+digest and with it another verifier fingerprint.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal, Self
@@ -27,8 +28,11 @@ from typing import Literal, Self
 import platformdirs
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from bioverify.artifacts.checksums import SUMS_FILE, problems, sha256_of, sums_text
 from bioverify.artifacts.errors import ArtifactError
 from bioverify.core.verifier import ArtifactIdentity
+
+MANIFEST_FILE = "manifest.json"
 
 SourceKind = Literal["explicit", "cache", "mirror", "url", "bundled", "generated"]
 Parameter = str | int | float | bool | list[str] | dict[str, str]
@@ -114,7 +118,6 @@ class Build:
     name: str
     path: Path
     root: Path
-    committed: Manifest | None = field(default=None, init=False)
 
     def commit(
         self,
@@ -150,12 +153,18 @@ class Build:
             files=files,
             built_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         )
-        _write_synced(self.path / "manifest.json", manifest.model_dump_json(indent=2) + "\n")
+        _write_synced(self.path / MANIFEST_FILE, manifest.model_dump_json(indent=2) + "\n")
+        _write_synced(self.path / SUMS_FILE, sums_text(_expected(self.path, manifest)))
+        self.install(manifest)
+        return manifest
+
+    def install(self, manifest: Manifest) -> None:
+        """Move the complete folder into place and point ``current`` at it. An intact one of that digest is kept."""
         _sync_folder(self.path)
         home = self.root / self.name
         home.mkdir(parents=True, exist_ok=True)
         target = home / manifest.folder_name
-        if not _is_intact(target, manifest):
+        if not _is_intact(self.root, self.name, manifest.folder_name):
             if target.exists():
                 # A damaged folder of the same digest: put aside, and removed with the rest of the temporary folder.
                 target.rename(self.path.with_name(self.path.name + ".damaged"))
@@ -164,8 +173,6 @@ class Build:
         _write_synced(pointer, manifest.folder_name + "\n")
         pointer.replace(home / "current")
         _sync_folder(home)
-        self.committed = manifest
-        return manifest
 
 
 @dataclass(frozen=True)
@@ -180,37 +187,51 @@ class ArtifactStore:
         return cls(home_folder("artifacts"))
 
     def open(self, name: str) -> OpenArtifact:
-        """Verify every file of the current artifact and open it; ArtifactError says what mends it."""
-        mend = f"Run: bioverify data build {name}"
+        """Verify the current artifact and open it; ArtifactError says what mends it.
+
+        Files that were verified before and have not been touched since are not read again (`checksums`).
+        """
+        path, manifest = self._current(name)
+        for problem in problems(path, _expected(path, manifest), remembered=True):
+            raise ArtifactError(f"artifact {name}: {problem}. {_mend(name)}")
+        return OpenArtifact(path, manifest)
+
+    def verify(self, name: str) -> Iterator[str]:
+        """Read every byte of the current artifact; what is wrong: file, expected, found, and what mends it."""
+        try:
+            path, manifest = self._current(name)
+        except ArtifactError as error:
+            yield str(error)
+            return
+        expected = _expected(path, manifest)
+        for problem in problems(path, expected, remembered=False):
+            yield f"artifact {name}: {problem}. {_mend(name)}"
+        unknown = sorted(
+            {file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()} - {*expected, SUMS_FILE}
+        )
+        for file_name in unknown:
+            yield f"artifact {name}: {path / file_name} does not belong to it: remove the file"
+
+    def names(self) -> list[str]:
+        """Artifacts that were built, intact or not."""
+        return sorted(pointer.parent.name for pointer in self.root.glob("*/current"))
+
+    def manifest(self, name: str) -> Manifest:
+        """Of the current artifact, whose files are not verified. Raises ArtifactError like `open`."""
+        return self._current(name)[1]
+
+    def list(self) -> list[Manifest]:
+        """Manifests of all current artifacts by name; their files are not verified."""
+        return [self.manifest(name) for name in self.names()]
+
+    def _current(self, name: str) -> tuple[Path, Manifest]:
+        """Folder and manifest of the current artifact; the manifest is verified, the files are not."""
         pointer = self.root / name / "current"
         try:
             folder_name = pointer.read_text().strip()
         except FileNotFoundError:
-            raise ArtifactError(f"artifact {name}: not built yet ({pointer} is missing). {mend}") from None
-        path = self.root / name / folder_name
-        try:
-            manifest = Manifest.model_validate_json((path / "manifest.json").read_text())
-        except FileNotFoundError:
-            raise ArtifactError(f"artifact {name}: {path / 'manifest.json'} is missing. {mend}") from None
-        except (ValidationError, UnicodeDecodeError) as error:
-            reason = str(error).splitlines()[0]
-            raise ArtifactError(f"artifact {name}: {path / 'manifest.json'} is unreadable ({reason}). {mend}") from None
-        if manifest.name != name or manifest.folder_name != folder_name:
-            raise ArtifactError(
-                f"artifact {name}: manifest.json has the digest {manifest.folder_name}…, its folder is {folder_name}. "
-                f"The manifest was changed. {mend}"
-            )
-        for file_name, record in manifest.files.items():
-            _verify(name, path / file_name, file_name, record, mend)
-        return OpenArtifact(path, manifest)
-
-    def list(self) -> list[Manifest]:
-        """Manifests of all current artifacts by name; their files are not verified."""
-        pointers = sorted(self.root.glob("*/current"))
-        return [
-            Manifest.model_validate_json((pointer.parent / pointer.read_text().strip() / "manifest.json").read_text())
-            for pointer in pointers
-        ]
+            raise ArtifactError(f"artifact {name}: not built yet ({pointer} is missing). {_mend(name)}") from None
+        return self.root / name / folder_name, _read_manifest(self.root, name, folder_name)
 
     @contextmanager
     def building(self, name: str) -> Iterator[Build]:
@@ -234,26 +255,46 @@ def home_folder(part: str) -> Path:
     return Path(home) / part if home else Path(platformdirs.user_data_dir("bioverify", appauthor=False)) / part
 
 
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _mend(name: str) -> str:
+    return f"Run: bioverify data build {name}"
 
 
-def _verify(name: str, path: Path, file_name: str, record: FileRecord, mend: str) -> None:
-    if not path.is_file():
-        raise ArtifactError(f"artifact {name}: {file_name} is missing from {path.parent}. {mend}")
-    found = sha256_of(path)
-    if found != record.sha256:
+def _expected(path: Path, manifest: Manifest) -> dict[str, str]:
+    """sha256 of all files of the folder but the sums themselves. The manifest's is taken as it is on disk."""
+    sha256_by_name = {file_name: record.sha256 for file_name, record in manifest.files.items()}
+    return {**sha256_by_name, MANIFEST_FILE: sha256_of(path / MANIFEST_FILE)}
+
+
+def _read_manifest(root: Path, name: str, folder_name: str) -> Manifest:
+    path = root / name / folder_name / MANIFEST_FILE
+    try:
+        manifest = Manifest.model_validate_json(path.read_bytes())
+        sums = path.with_name(SUMS_FILE).read_bytes()
+    except FileNotFoundError as error:
+        raise ArtifactError(f"artifact {name}: {error.filename} is missing. {_mend(name)}") from None
+    except ValidationError as error:
+        reason = str(error).splitlines()[0]
+        raise ArtifactError(f"artifact {name}: {path} is unreadable ({reason}). {_mend(name)}") from None
+    if manifest.name != name or manifest.folder_name != folder_name:
         raise ArtifactError(
-            f"artifact {name}: sha256 of {file_name} is {found[:4]}…, manifest says {record.sha256[:4]}…. "
-            f"The file was changed or cut short. {mend}"
+            f"artifact {name}: {path} has the digest {manifest.folder_name}…, its folder is {folder_name}. "
+            f"The manifest was changed. {_mend(name)}"
         )
+    if sums != sums_text(_expected(path.parent, manifest)).encode():
+        raise ArtifactError(
+            f"artifact {name}: {path} (sha256 {sha256_of(path)[:12]}…) and {SUMS_FILE} beside it contradict each "
+            f"other. One of them was changed. {_mend(name)}"
+        )
+    return manifest
 
 
-def _is_intact(path: Path, manifest: Manifest) -> bool:
-    return (path / "manifest.json").is_file() and all(
-        (path / name).is_file() and sha256_of(path / name) == record.sha256 for name, record in manifest.files.items()
-    )
+def _is_intact(root: Path, name: str, folder_name: str) -> bool:
+    try:
+        manifest = _read_manifest(root, name, folder_name)
+    except ArtifactError:
+        return False
+    path = root / name / folder_name
+    return not any(problems(path, _expected(path, manifest), remembered=False))
 
 
 def _record_and_sync(path: Path) -> FileRecord:

@@ -1,4 +1,4 @@
-"""`bioverify data`: make the verifiers' artifacts from public sources, and look at them."""
+"""`bioverify data`: fetch public sources, make the verifiers' artifacts from them, look at them, and check them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,62 @@ from bioverify.cli.services import ARTIFACTS, build_artifact
 from bioverify.cli.terminal import fail, plain_errors
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
+    from bioverify.artifacts.sources import Sources
     from bioverify.artifacts.store import Manifest
 
-app = typer.Typer(help="Make the verifiers' artifacts and look at them.", no_args_is_help=True)
+app = typer.Typer(
+    help="Fetch public sources, make the verifiers' artifacts, look at and check them.", no_args_is_help=True
+)
+
+MirrorOption = Annotated[Path | None, typer.Option(help="Folder with the public files, laid out as a mirror.")]
+LicenseOption = Annotated[
+    bool, typer.Option("--accept-license", help="Accept the non-commercial licence of files to be downloaded.")
+]
+
+
+@app.command()
+def fetch(
+    names: Annotated[list[str] | None, typer.Argument(help="Sources or their folders. None: all.")] = None,
+    mirror: MirrorOption = None,
+    accept_license: LicenseOption = False,
+) -> None:
+    """Bring the public source files into the cache: from the mirror, else from their official address.
+
+    A download that was cut off goes on where it stopped. Proxies are taken from HTTP_PROXY, HTTPS_PROXY and NO_PROXY.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from bioverify.artifacts.errors import ArtifactError
+    from bioverify.artifacts.sources import PUBLIC
+
+    console = Console(highlight=False)
+    sources = _sources(console, mirror=mirror, accept_license=accept_license)
+    chosen = [one for one in PUBLIC if not names or one.name in names or one.name.partition("/")[0] in names]
+    unknown = set(names or []) - {part for one in chosen for part in (one.name, one.name.partition("/")[0])}
+    if unknown:
+        known = ", ".join(dict.fromkeys(one.name.partition("/")[0] for one in PUBLIC))
+        raise fail(f"no source is called {', '.join(sorted(unknown))}; there are: {known}")
+    table = Table("source", "from", "size", "sha256", "licence")
+    missing = []
+    for source in chosen:
+        with plain_errors(ArtifactError):
+            located = sources.fetch(source)
+        if located is not None:
+            size = f"{located.path.stat().st_size / 1e6:,.1f} MB"
+            table.add_row(source.name, located.kind, size, located.sha256[:12], source.license)
+        elif source.url:
+            missing.append(source.name)
+        else:
+            remark = "a compact form ships" if source.bundled else "builds do without it"
+            table.add_row(source.name, f"mirror only; {remark}", "", "", source.license)
+    console.print(table)
+    console.print(f"In {sources.cache}", soft_wrap=True)
+    if missing:
+        raise fail(f"not fetched: {', '.join(missing)}. The lines above say why; run the command again to go on")
 
 
 @app.command()
@@ -24,34 +75,42 @@ def build(
     every: Annotated[
         bool, typer.Option("--all", help="All of them, in the order in which they need each other.")
     ] = False,
-    mirror: Annotated[Path | None, typer.Option(help="Folder with the public files, laid out as a mirror.")] = None,
+    mirror: MirrorOption = None,
     source: Annotated[list[str] | None, typer.Option(help="A file of your own: NAME=PATH. May be repeated.")] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Download nothing.")] = False,
+    accept_license: LicenseOption = False,
+    again: Annotated[bool, typer.Option("--again", help="Build also what would come out the same.")] = False,
 ) -> None:
-    """Make artifacts: from your files, the cache, the mirror, the official address, or the small set that ships."""
+    """Make artifacts: from your files, the cache, the mirror, the official address, or the small set that ships.
+
+    What was built from the same sources with the same settings is not built again, so a build that was interrupted
+    goes on where it was.
+    """
     from rich.console import Console
 
+    from bioverify.artifacts.builds import build_unless_unchanged
     from bioverify.artifacts.errors import ArtifactError
-    from bioverify.artifacts.sources import Sources
     from bioverify.artifacts.store import ArtifactStore
 
     unknown = [name for name in names or [] if name not in ARTIFACTS]
     if unknown:
         raise fail(f"no artifact is called {', '.join(unknown)}; there are: {', '.join(ARTIFACTS)}")
-    if mirror is not None and not mirror.is_dir():
-        raise fail(f"--mirror {mirror}: no such folder")
     console = Console(highlight=False)
     store = ArtifactStore.default()
-    sources = Sources.default(
-        explicit=_named_paths(source or []), offline=offline, tell=lambda said: console.print(said, style="yellow")
+    sources = _sources(
+        console, mirror=mirror, accept_license=accept_license, offline=offline, explicit=_named_paths(source or [])
     )
-    if mirror is not None:
-        sources.mirror = mirror
     chosen = [name for name in ARTIFACTS if every or not names or name in names]
     for number, name in enumerate(chosen, 1):
+
+        def build_this(name: str = name) -> Manifest:
+            return build_artifact(name, store, sources, lambda said: console.print(said, style="dim"))
+
         with plain_errors(ArtifactError), console.status(f"{number} of {len(chosen)}: {name}"):
-            manifest = build_artifact(name, store, sources, lambda said: console.print(said, style="dim"))
-        console.print(_summary(manifest))
+            if again:
+                (store.root / name / "built_from.json").unlink(missing_ok=True)
+            manifest, is_new = build_unless_unchanged(name, store, sources, build_this)
+        console.print(_summary(manifest, is_new))
     console.print(f"In {store.root}", soft_wrap=True)
 
 
@@ -61,18 +120,48 @@ def list_artifacts() -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from bioverify.artifacts.errors import ArtifactError
     from bioverify.artifacts.store import ArtifactStore
 
     store = ArtifactStore.default()
-    table = Table("artifact", "digest", "size", "built", "simulated", "description")
-    for manifest in store.list():
+    table = Table("artifact", "digest", "version", "size", "built", "licence", "simulated")
+    for name in store.names():
+        try:
+            manifest = store.manifest(name)
+        except ArtifactError:
+            table.add_row(name, "damaged", "", "", "", f"bioverify data verify {name}", "")
+            continue
         size = f"{manifest.size_bytes / 1e6:,.1f} MB"
-        simulated = "simulated" if manifest.simulated else ""
-        digest = manifest.folder_name
-        table.add_row(manifest.name, digest, size, manifest.built_at, simulated, manifest.description)
+        simulated = "simulated" if manifest.simulated else "no"
+        built = manifest.built_at[:16].replace("T", " ")
+        table.add_row(name, manifest.folder_name, manifest.code_version, size, built, manifest.license, simulated)
     if not table.row_count:
         raise fail(f"no artifact is built in {store.root}. Run: bioverify data build --all")
     Console().print(table)
+
+
+@app.command()
+def verify(
+    names: Annotated[list[str] | None, typer.Argument(help="Names of artifacts. None: all that are built.")] = None,
+) -> None:
+    """Read every file of every artifact and compare its sha256 with the manifest. Exit status 1 where one differs."""
+    from bioverify.artifacts.store import ArtifactStore
+
+    store = ArtifactStore.default()
+    chosen = names or store.names()
+    if not chosen:
+        raise fail(f"no artifact is built in {store.root}. Run: bioverify data build --all")
+    n_problems = 0
+    for name in chosen:
+        found = list(store.verify(name))
+        n_problems += len(found)
+        for problem in found:
+            typer.echo(problem, err=True)
+        if not found:
+            manifest = store.manifest(name)
+            typer.echo(f"{name}: {len(manifest.files)} files, {manifest.size_bytes / 1e6:,.1f} MB, all as built")
+    if n_problems:
+        raise fail(f"{n_problems} of the artifacts' files are not as they were built")
 
 
 @app.command()
@@ -87,6 +176,29 @@ def show(name: Annotated[str, typer.Argument(help="Name of an artifact.")]) -> N
     typer.echo(f"{artifact.path}: all {len(artifact.manifest.files)} files have their checksums", err=True)
 
 
+def _sources(
+    console: Console,
+    *,
+    mirror: Path | None,
+    accept_license: bool,
+    offline: bool = False,
+    explicit: dict[str, Path] | None = None,
+) -> Sources:
+    from bioverify.artifacts.sources import Sources
+
+    if mirror is not None and not mirror.is_dir():
+        raise fail(f"--mirror {mirror}: no such folder")
+    sources = Sources.default(
+        explicit=explicit,
+        offline=offline,
+        accept_license=accept_license,
+        tell=lambda said: console.print(said, style="yellow"),
+    )
+    if mirror is not None:
+        sources.mirror = mirror
+    return sources
+
+
 def _named_paths(assignments: list[str]) -> dict[str, Path]:
     paths = {}
     for assignment in assignments:
@@ -97,15 +209,23 @@ def _named_paths(assignments: list[str]) -> dict[str, Path]:
     return paths
 
 
-def _summary(manifest: Manifest) -> Table:
+def _summary(manifest: Manifest, is_new: bool) -> Table:
     from rich.table import Table
 
-    table = Table(show_header=False, title=manifest.name, title_justify="left", title_style="bold")
+    title = manifest.name if is_new else f"{manifest.name}: unchanged"
+    table = Table(show_header=False, title=title, title_justify="left", title_style="bold")
     table.add_row("what", manifest.description + (" SIMULATED" if manifest.simulated else ""))
     table.add_row("digest", manifest.digest)
     table.add_row("licence", manifest.license)
     for source in manifest.sources:
-        table.add_row("source", f"{source.name} ({source.kind})")
+        table.add_row("source", f"{source.name} ({source.kind}), sha256 {source.sha256[:12]}…")
+    for key, value in manifest.parameters.items():
+        shown = ", ".join(value) if isinstance(value, list) else str(value)
+        table.add_row("parameter", f"{key}: {shown}")
+    for used, digest in manifest.inputs.items():
+        table.add_row("made with", f"{used} {digest}")
+    for file_name, record in manifest.files.items():
+        table.add_row("file", f"{file_name} {record.size_bytes:,} B, sha256 {record.sha256[:12]}…")
     rows = {
         "counts": {key: f"{value:,}" for key, value in manifest.counts.items()},
         "coverage": {key: f"{value:.1%}" for key, value in manifest.coverage.items()},

@@ -1,43 +1,75 @@
-"""Makes the ``experimental`` artifact: per cell line one sorted array of measured pairs and one of their responses.
+"""Makes the ``experimental`` artifact: per screen and cell line one sorted array of measured pairs and their responses.
 
-A pair is one number, index of the perturbation × number of genes + index of the measured gene, so that a batch is
-looked up by binary search in a memory-mapped array. Symbols become current ones first. Two old symbols may then name
-one gene: pairs that agree are merged, pairs that contradict each other are dropped and counted.
+Screens are PerturbQA's (genes, and gene sets in K562) and any of your own (`bioverify.artifacts.own_screens`). Symbols
+become current ones first. Two old symbols may then name one gene: rows of one screen that agree are merged, those that
+contradict each other are dropped and counted. What two screens say of one pair is kept apart, so that evidence can name
+both. For beliefs from other lines, the share of pairs that respond here is counted among those that respond in another
+line, and among those that do not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Iterator
+from itertools import permutations
+from typing import Literal, Self
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import BaseModel, ConfigDict, model_validator
 
+from bioverify.artifacts.errors import ArtifactError
 from bioverify.artifacts.genes import open_genes
-from bioverify.artifacts.perturbqa import CELL_LINES, read_tables
+from bioverify.artifacts.own_screens import OwnScreen, read_own_screen
+from bioverify.artifacts.perturbqa import SIMULATED_REMARK, Screens, read_gene_sets, read_tables
 from bioverify.artifacts.sources import Sources
 from bioverify.artifacts.store import ArtifactStore, Manifest
 from bioverify.artifacts.tables import write_table
 from bioverify.core.genes import GeneResolver
 from bioverify.core.tasks import TaskKind
+from bioverify.verifiers.experimental.screen import (
+    CHANGED,
+    DECREASED,
+    INCREASED,
+    UNCHANGED,
+    Int8s,
+    Int64s,
+    Screen,
+)
 
 NAME = "experimental"
+GENE_SETS = "perturbqa-sets"
 SYMBOLS_FILE = "symbols.parquet"
-
-DECREASED, UNCHANGED, INCREASED, CHANGED = -1, 0, 1, 2
-"""Responses as stored (int8); CHANGED where a pair responds and its direction is not known."""
-
-Int64s = npt.NDArray[np.int64]
-Int8s = npt.NDArray[np.int8]
+SCREENS_FILE = "screens.json"
+KINDS = (TaskKind.DIFFERENTIAL_EXPRESSION, TaskKind.DIRECTION_OF_CHANGE)
 
 
-def pairs_file(line: str) -> str:
-    return f"{line}.pairs.npy"
+class Settings(BaseModel):
+    """How the artifact is made. The default never reads a test label, so that no reward leaks one."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    splits: Literal["train", "all"] = "train"
+    other_lines: Literal["detail", "belief"] = "detail"
+    """What a pair measured in other lines alone gives: not applicable with a remark, or a belief marked as such."""
+    perturbqa: bool = True
+    screens: tuple[OwnScreen, ...] = ()
+
+    @model_validator(mode="after")
+    def _screens_are_told_apart(self) -> Self:
+        names = ["perturbqa", GENE_SETS, "simulated", *(screen.name for screen in self.screens)]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two screens share a name: {', '.join(names)}")
+        return self
 
 
-def responses_file(line: str) -> str:
-    return f"{line}.responses.npy"
+def pairs_file(screen: str, line: str) -> str:
+    return f"{screen}.{line}.pairs.npy"
+
+
+def responses_file(screen: str, line: str) -> str:
+    return f"{screen}.{line}.responses.npy"
 
 
 def build(
@@ -45,47 +77,98 @@ def build(
     sources: Sources,
     *,
     progress: Callable[[str], None],
-    splits: Sequence[str] = ("train",),
+    settings: Settings = Settings(),  # noqa: B008  frozen
 ) -> Manifest:
-    """Make the artifact of the rows of ``splits``; by default test labels never enter it, so no reward leaks them."""
+    """Make the artifact. Raises ArtifactError for a screen that cannot be read, or settings that name none."""
     resolver, genes = open_genes(store)
-    screens = read_tables(sources, progress=progress)
-    rows = screens.rows.filter(pc.is_in(screens.rows["split"], value_set=pa.array(list(splits))))
-    current, unresolved = _current_symbols(rows, resolver)
-    symbols = sorted(set(current.values()))
+    read = {name: (one, provenance) for name, one, provenance in _read(sources, settings, progress)}
+    if not read:
+        raise ArtifactError("artifact experimental: no screen. Name one in the settings, or leave perturbqa true")
+    rows = {name: one.rows for name, (one, _) in read.items()}
+    if settings.splits == "train":
+        rows = {name: table.filter(pc.equal(table["split"], "train")) for name, table in rows.items()}
+    gene_sets = (
+        set(pc.unique(rows["perturbqa-sets"]["measured_gene"]).to_pylist()) if "perturbqa-sets" in rows else set()
+    )
+    current, unresolved = _current_symbols(list(rows.values()), resolver, gene_sets)
+    symbols = sorted(set(current.values()) - gene_sets) + sorted(gene_sets)
     index = {symbol: position for position, symbol in enumerate(symbols)}
     counts = {"symbols": len(symbols), "unresolved_symbols": len(unresolved), "contradicting_pairs": 0}
+    is_simulated = any(one.simulated for one, _ in read.values())
 
     with store.building(NAME) as folder:
-        write_table(pa.table({"symbol": symbols}), folder.path / SYMBOLS_FILE)
-        for line in CELL_LINES:
-            pairs, responses, n_contradicting = _one_line(rows, line, current, index)
-            np.save(folder.path / pairs_file(line), pairs, allow_pickle=False)
-            np.save(folder.path / responses_file(line), responses, allow_pickle=False)
-            counts[f"{line}.pairs"] = len(pairs)
-            counts[f"{line}.responding"] = int(np.count_nonzero(responses))
-            counts["contradicting_pairs"] += n_contradicting
-            progress(f"experimental: {line}, {len(pairs):,} measured pairs")
-        all_symbols = len(current) + len(unresolved)
+        is_set = pa.array([symbol in gene_sets for symbol in symbols], pa.bool_())
+        write_table(pa.table({"symbol": symbols, "is_gene_set": is_set}), folder.path / SYMBOLS_FILE)
+        screens = []
+        entries = []
+        for name, (one, provenance) in read.items():
+            for line in pc.unique(rows[name]["line"]).to_pylist():
+                pairs, responses, n_contradicting = _one_line(rows[name], line, current, index)
+                np.save(folder.path / pairs_file(name, line), pairs, allow_pickle=False)
+                np.save(folder.path / responses_file(name, line), responses, allow_pickle=False)
+                screens.append(Screen(line, provenance, pairs, responses, one.simulated))
+                entries.append({"screen": name, "line": line, "provenance": provenance, "simulated": one.simulated})
+                counts[f"{name}.{line}.pairs"] = len(pairs)
+                counts[f"{name}.{line}.responding"] = int(np.count_nonzero(responses))
+                counts["contradicting_pairs"] += n_contradicting
+                progress(f"experimental: {name} {line}, {len(pairs):,} measured pairs")
+        (folder.path / SCREENS_FILE).write_text(json.dumps(entries, indent=1) + "\n")
+        quality = _agreement_of_lines(screens)
+        if settings.other_lines == "belief" and len(quality) < 2 * len(KINDS):
+            raise ArtifactError(
+                "artifact experimental: other_lines: belief needs pairs that two lines measured, for both kinds of "
+                "question, to learn how far lines agree. Write other_lines: detail"
+            )
         return folder.commit(
-            description="Measured responses to knockdowns in four cell lines"
-            + (" (simulated screen, not an experiment)." if screens.simulated else " (PerturbQA)."),
-            license=screens.license,
-            sources=screens.records,
-            simulated=screens.simulated,
+            description="Measured responses to knockdowns: "
+            + ("simulated screen, not an experiment." if is_simulated else f"{', '.join(read)}."),
+            license="; ".join(dict.fromkeys(one.license for one, _ in read.values())),
+            sources=[record for one, _ in read.values() for record in one.records],
+            simulated=is_simulated,
             inputs=[genes],
-            parameters={"splits": list(splits)},
+            parameters={
+                "splits": settings.splits,
+                "other_lines": settings.other_lines,
+                "thresholds": {
+                    own.name: f"adjusted p ≤ {own.max_adjusted_p:g}, |change| ≥ {own.min_abs_log_fold_change:g}"
+                    for own in settings.screens
+                    if not own.columns.label
+                },
+            },
             counts=counts,
-            coverage={"resolved_symbols": len(current) / all_symbols if all_symbols else 0.0},
+            coverage={"resolved_symbols": len(current) / (len(current) + len(unresolved)) if current else 0.0},
+            quality=quality,
         )
 
 
-def _current_symbols(rows: pa.Table, resolver: GeneResolver) -> tuple[dict[str, str], set[str]]:
-    """Symbol of the source → current symbol, and those that have none."""
-    names = set(pc.unique(rows["perturbation"]).to_pylist()) | set(pc.unique(rows["measured_gene"]).to_pylist())
-    resolved = {name: resolver.resolve(name) for name in names}
+def _read(sources: Sources, settings: Settings, progress: Callable[[str], None]) -> Iterator[tuple[str, Screens, str]]:
+    """Name, rows and provenance of each screen."""
+    if settings.perturbqa:
+        screens = read_tables(sources, progress=progress)
+        if screens.simulated:
+            yield "simulated", screens, SIMULATED_REMARK
+        else:
+            splits = "train" if settings.splits == "train" else "train and test"
+            yield "perturbqa", screens, f"PerturbQA {splits}"
+            gene_sets = read_gene_sets(sources, progress=progress)
+            if gene_sets is not None:
+                yield GENE_SETS, gene_sets, f"PerturbQA gene sets {splits}"
+    for own in settings.screens:
+        progress(f"experimental: reading {own.file} ({own.name})")
+        rows = read_own_screen(own)
+        yield own.name, Screens(rows, simulated=False, license=own.license, records=[own.record]), own.name
+
+
+def _current_symbols(
+    tables: list[pa.Table], resolver: GeneResolver, gene_sets: set[str]
+) -> tuple[dict[str, str], set[str]]:
+    """Symbol of the source → current symbol (a gene set's name is its own), and those that have none."""
+    names: set[str] = set()
+    for rows in tables:
+        names |= set(pc.unique(rows["perturbation"]).to_pylist()) | set(pc.unique(rows["measured_gene"]).to_pylist())
+    resolved = {name: resolver.resolve(name) for name in names - gene_sets}
     current = {name: symbol for name, symbol in resolved.items() if isinstance(symbol, str)}
-    return current, names - current.keys()
+    return {**current, **{name: name for name in gene_sets}}, resolved.keys() - current.keys()
 
 
 def _one_line(rows: pa.Table, line: str, current: dict[str, str], index: dict[str, int]) -> tuple[Int64s, Int8s, int]:
@@ -130,3 +213,27 @@ def _range_by_pair(pairs: Int64s, labels: Int8s) -> tuple[Int64s, Int8s, Int8s]:
     distinct, first, n_rows = np.unique(pairs[order], return_index=True, return_counts=True)
     ordered = labels[order]
     return distinct, ordered[first], ordered[first + n_rows - 1]
+
+
+def _agreement_of_lines(screens: list[Screen]) -> dict[str, float]:
+    """``<kind>.yes_if_yes`` and ``<kind>.yes_if_no``: shares of "yes" here, given the label in one other line."""
+    asked: dict[TaskKind, tuple[list[Int8s], list[Int8s]]] = {kind: ([], []) for kind in KINDS}
+    for here, there in permutations(screens, 2):
+        if here.line == there.line:
+            continue
+        _, at_here, at_there = np.intersect1d(here.pairs, there.pairs, assume_unique=True, return_indices=True)
+        own, other = here.responses[at_here], there.responses[at_there]
+        asked[TaskKind.DIFFERENTIAL_EXPRESSION][0].append((own != UNCHANGED).astype(np.int8))
+        asked[TaskKind.DIFFERENTIAL_EXPRESSION][1].append((other != UNCHANGED).astype(np.int8))
+        both_directed = np.isin(own, (INCREASED, DECREASED)) & np.isin(other, (INCREASED, DECREASED))
+        asked[TaskKind.DIRECTION_OF_CHANGE][0].append((own[both_directed] == INCREASED).astype(np.int8))
+        asked[TaskKind.DIRECTION_OF_CHANGE][1].append((other[both_directed] == INCREASED).astype(np.int8))
+    shares = {}
+    for kind, (own_labels, other_labels) in asked.items():
+        if not own_labels:
+            continue
+        own, other = np.concatenate(own_labels), np.concatenate(other_labels)
+        for word, label in (("yes", 1), ("no", 0)):
+            if np.any(other == label):
+                shares[f"{kind}.yes_if_{word}"] = round(float(own[other == label].mean()), 4)
+    return shares

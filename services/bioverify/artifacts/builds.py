@@ -1,0 +1,73 @@
+"""Builds that are not repeated: an artifact stays where everything that went into it is the same.
+
+After a build, ``built_from.json`` beside the artifact's folders keeps what it consulted: the checksum of every source
+that was looked for (also of those that were not to be had, because one that turns up later would be preferred), the
+settings, and the version of the code. The manifest adds the digests of the artifacts that it was made with. Before the
+next build all of these are compared with what would be found now. So a run of all builds that was killed goes on with
+the artifact that it was killed in. The file is only ever a shortcut: damaged or absent, the artifact is built.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from bioverify.artifacts.errors import ArtifactError
+from bioverify.artifacts.sources import PUBLIC, Sources
+from bioverify.artifacts.store import ArtifactStore, Manifest
+
+_FILE = "built_from.json"
+
+
+class _BuiltFrom(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    digest: str
+    code_version: str
+    settings: str
+    consulted: dict[str, str]
+
+
+def build_unless_unchanged(
+    name: str, store: ArtifactStore, sources: Sources, build: Callable[[], Manifest], *, settings: str = ""
+) -> tuple[Manifest, bool]:
+    """The artifact, and whether it was built now. ``settings``: whatever else the result of ``build`` depends on."""
+    if _is_unchanged(name, store, sources, settings):
+        return store.manifest(name), False
+    sources.consulted.clear()
+    manifest = build()
+    made = _BuiltFrom(
+        digest=manifest.digest,
+        code_version=manifest.code_version,
+        settings=settings,
+        consulted=dict(sources.consulted),
+    )
+    home = store.root / name
+    with tempfile.NamedTemporaryFile("w", dir=home, prefix=f".{_FILE}-", delete=False) as file:
+        file.write(made.model_dump_json(indent=2) + "\n")
+    Path(file.name).replace(home / _FILE)
+    return manifest, True
+
+
+def _is_unchanged(name: str, store: ArtifactStore, sources: Sources, settings: str) -> bool:
+    try:
+        before = _BuiltFrom.model_validate_json((store.root / name / _FILE).read_bytes())
+        manifest = store.open(name).manifest
+        inputs = {used: store.open(used).manifest.digest for used in manifest.inputs}
+    except (FileNotFoundError, ValidationError, ArtifactError):
+        return False  # absent or damaged: building mends it
+    by_name = {source.name: source for source in PUBLIC}
+    if not before.consulted.keys() <= by_name.keys():
+        return False
+    now = {used: sources.find(by_name[used]) for used in before.consulted}
+    return (
+        before.digest == manifest.digest
+        and before.code_version == version("bioverify")
+        and before.settings == settings
+        and inputs == manifest.inputs
+        and before.consulted == {used: located.sha256 if located else "" for used, located in now.items()}
+    )
