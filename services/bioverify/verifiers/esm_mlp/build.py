@@ -1,10 +1,17 @@
-"""Makes the ``esm_mlp`` artifact: one vector per gene, and per cell line and kind of question one trained net.
+"""Makes the ``esm_mlp`` artifact: one vector per gene, and per cell line and kind of question a few trained nets.
 
-A line's net is trained on the training rows of the *other* lines (leave one line out), in the strict form: without the
-perturbations that the line itself tests, which other lines' training rows would otherwise give away. Quality is
-PerturbQA's per-gene AUC on a quarter of the training perturbations: a second net is trained without these
-perturbations in any line and asked about the left-out line's rows of them; a third is trained on shuffled vectors, and
-its figure must stay near one half. No test row is read, beyond the names of the tested perturbations.
+Forms of training, for a line's nets:
+
+* ``own``: the line's own training rows.
+* ``strict``: training rows of the *other* lines, as rbio leaves the line out, without the perturbations that the line
+  itself tests, which other lines' rows would otherwise give away.
+* ``loose``: training rows of the other lines, those perturbations included.
+
+Perturbations are dealt into folds (sorted, index mod folds), and one net per fold is trained without it. What they
+say of the line's own training rows, each asked of a net that has not seen the perturbation, gives the calibration (a
+temperature and an offset) and the quality figures. In the loose form other lines' rows of a perturbation are the
+point, so one net sees all. A net on shuffled vectors must stay near one half. No test row is read, beyond the tested
+perturbations' names.
 """
 
 from __future__ import annotations
@@ -12,42 +19,94 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import torch
 from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import save_file as save_tensors
 
 from bioverify.artifacts.genes import open_genes
 from bioverify.artifacts.go import read_annotations
-from bioverify.artifacts.perturbqa import CELL_LINE_NAMES, CELL_LINES, read_tables
+from bioverify.artifacts.perturbqa import CELL_LINE_NAMES, CELL_LINES, Screens, read_tables
 from bioverify.artifacts.sources import CC_BY, Sources
 from bioverify.artifacts.store import ArtifactStore, Manifest
 from bioverify.artifacts.tables import write_table
 from bioverify.core.genes import GeneResolver
+from bioverify.core.metrics import auc_per_gene, brier_score, expected_calibration_error, fit_logistic, reliability
+from bioverify.core.metrics import sigmoid as probability
 from bioverify.core.tasks import TaskKind
-from bioverify.verifiers.esm_mlp.train import PARAMETERS, SEED, STEPS, Rows, auc_per_gene, logits, train
-from bioverify.verifiers.esm_mlp.vectors import DIMENSIONS, Vectors, go_svd
+from bioverify.verifiers.esm_mlp.embeddings import GeneVectors, beside, read_named
+from bioverify.verifiers.esm_mlp.net import LineNets, RbioNet, TwoTowerNet
+from bioverify.verifiers.esm_mlp.train import SEED, NetName, Rows, Vectors, logits, train_rbio, train_two_tower
+from bioverify.verifiers.esm_mlp.vectors import DIMENSIONS, go_svd
 
 NAME = "esm_mlp"
 SYMBOLS_FILE = "symbols.parquet"
 VECTORS_FILE = "vectors.safetensors"
 NETS_FILE = "nets.safetensors"
 KINDS = (TaskKind.DIFFERENTIAL_EXPRESSION, TaskKind.DIRECTION_OF_CHANGE)
-HELD_OUT_EVERY = 4
 
+Form = Literal["own", "strict", "loose"]
 Texts = npt.NDArray[np.str_]
+Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class _Table:
+class Training:
+    """How nets are trained. ``steps`` counts for the two-tower net, ``epochs`` for rbio's (30 as published)."""
+
+    net: NetName = "two_tower"
+    form: Form = "own"
+    folds: int = 3
+    steps: int = 60
+    epochs: float = 1.0
+    seed: int = SEED
+
+    def train(self, rows: Rows, vectors: Vectors) -> RbioNet | TwoTowerNet:
+        if self.net == "rbio":
+            return train_rbio(rows, vectors, epochs=self.epochs, seed=self.seed)
+        return train_two_tower(rows, vectors, steps=self.steps, seed=self.seed)
+
+
+@dataclass(frozen=True)
+class Table:
     """All rows whose genes have vectors."""
 
     rows: Rows
     line: Texts
     kind: Texts
     split: Texts
+
+    def of(self, line: str, kind: TaskKind, split: str) -> Rows:
+        return self.rows.where((self.line == line) & (self.kind == kind.value) & (self.split == split))
+
+    def training_rows(self, line: str, kind: TaskKind, form: Form) -> Rows:
+        """What the line's nets may learn from."""
+        if form == "own":
+            return self.of(line, kind, "train")
+        allowed = (self.line != line) & (self.kind == kind.value) & (self.split == "train")
+        if form == "strict":
+            tested = np.unique(self.rows.perturbation[(self.line == line) & (self.split == "test")])
+            allowed &= ~np.isin(self.rows.perturbation, tested)
+        return self.rows.where(allowed)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Nets of a line and kind; ``fold``: per gene the net that was trained without it, −1 for none."""
+
+    nets: list[RbioNet | TwoTowerNet]
+    fold: npt.NDArray[np.int8]
+
+    def logits(self, rows: Rows, vectors: Vectors) -> Floats:
+        """Each row by the net that has not seen its perturbation, or by the mean of all."""
+        every = np.stack([logits(net, rows, vectors) for net in self.nets])
+        fold = self.fold[rows.perturbation]
+        own = every[np.maximum(fold, 0), np.arange(len(rows))]
+        return np.where(fold >= 0, own, every.mean(axis=0))
 
 
 def build(
@@ -56,56 +115,101 @@ def build(
     *,
     progress: Callable[[str], None],
     dimensions: int = DIMENSIONS,
-    steps: int = STEPS,
+    with_go: bool = True,
+    training: Training | None = None,
 ) -> Manifest:
-    """Make the artifact. Takes about a minute on one core with the real screens."""
+    """Make the artifact. ``dimensions`` and ``with_go``: of the vectors from GO, put beside those that were named."""
+    training = training or Training()
     resolver, genes = open_genes(store)
-    annotations = read_annotations(sources, resolver, progress=progress)
-    progress(f"esm_mlp: {dimensions} dimensions from {len(annotations.genes):,} annotated genes")
-    vectors = go_svd(annotations.genes, len(annotations.terms), dimensions)
-    vector_name = f"GO-SVD {dimensions}-d, not ESM2"
-    symbols = list(annotations.genes)
+    tables, records = read_named(sources, resolver)
+    licenses = [CC_BY] if with_go else []
+    if with_go:
+        annotations = read_annotations(sources, resolver, progress=progress)
+        progress(f"esm_mlp: {dimensions} dimensions from {len(annotations.genes):,} annotated genes")
+        vectors_of_go = go_svd(annotations.genes, len(annotations.terms), dimensions)
+        name = f"GO-SVD {dimensions}-d" if tables else f"GO-SVD {dimensions}-d, not ESM2"
+        tables.append(GeneVectors(name, list(annotations.genes), vectors_of_go))
+        records += annotations.records
+    vectors = beside(tables)
     screens = read_tables(sources, progress=progress)
-    table, covered = _with_vectors(screens.rows, resolver, symbols)
+    table, covered = with_vectors(screens, resolver, vectors.symbols)
 
-    weights = {}
+    weights: dict[str, torch.Tensor] = {}
     quality: dict[str, float] = {}
-    counts = {"vectors": len(symbols), "rows_without_vector": screens.rows.num_rows - len(table.rows)}
+    calibration: dict[str, str] = {}
+    counts = {"vectors": len(vectors.symbols), "rows_without_vector": screens.rows.num_rows - len(table.rows)}
+    canary = ""
     for kind in KINDS:
         for line in CELL_LINES:
-            training, own = _leave_out(table, line, kind)
-            counts[f"{line}.{kind}.training_rows"] = len(training)
-            for name, tensor in train(training, vectors, steps=steps).state_dict().items():
-                weights[f"{line}.{kind}.{name}"] = tensor
-            real, shuffled = _held_out_aucs(training, own, vectors, steps)
-            quality |= {
-                f"{line}.{kind}.{name}": round(auc, 4)
-                for name, auc in (("auc_per_gene", real), ("auc_per_gene_shuffled_vectors", shuffled))
-                if not math.isnan(auc)
-            }
+            key = f"{line}.{kind}"
+            rows = table.training_rows(line, kind, training.form)
+            own = table.of(line, kind, "train")
+            trained = fit(rows, own, vectors.vectors, training)
+            scores = trained.logits(own, vectors.vectors)
+            scale, offset = fit_logistic(scores[:, None], own.label).tolist()
+            counts[f"{key}.training_rows"] = len(rows)
+            calibration[key] = f"{scale!r} {offset!r}"
+            figures = _figures(own, scores, probability(scale * scores + offset))
+            figures["auc_per_gene_shuffled_vectors"] = _shuffled_auc(rows, own, vectors.vectors, training)
+            quality |= {f"{key}.{name}": round(value, 4) for name, value in figures.items() if not math.isnan(value)}
+            for number, net in enumerate(trained.nets):
+                weights |= {f"{key}.{number}.{name}": tensor for name, tensor in net.state_dict().items()}
+            weights[f"{key}.fold"] = torch.from_numpy(trained.fold)
+            if not canary:
+                canary = repr(_first_belief(trained, scale, offset, vectors.vectors))
             progress(
-                f"esm_mlp: {CELL_LINE_NAMES[line]}, {kind}: {len(training):,} rows of other lines, "
-                f"per-gene AUC {real:.3f} (shuffled vectors {shuffled:.3f})"
+                f"esm_mlp: {CELL_LINE_NAMES[line]}, {kind}: {len(rows):,} rows, per-gene AUC out of fold "
+                f"{figures['auc_per_gene']:.3f} (shuffled vectors {figures['auc_per_gene_shuffled_vectors']:.3f}), "
+                f"calibration error {figures['calibration_error']:.3f}"
             )
     with store.building(NAME) as folder:
-        save_arrays({"vectors": vectors}, folder.path / VECTORS_FILE)
+        save_arrays({"vectors": vectors.vectors}, folder.path / VECTORS_FILE)
         save_tensors(weights, folder.path / NETS_FILE)
-        write_table(pa.table({"symbol": symbols}), folder.path / SYMBOLS_FILE)
+        write_table(pa.table({"symbol": vectors.symbols}), folder.path / SYMBOLS_FILE)
         return folder.commit(
-            description=f"Classifiers over gene vectors ({vector_name}), one per cell line, leave one line out (strict)"
+            description=f"Classifiers over gene vectors ({vectors.name}), {_FORMS[training.form]}"
             + (", trained on a simulated screen, not on experiments." if screens.simulated else "."),
-            license=f"{screens.license}; {CC_BY}",
-            sources=[*screens.records, *annotations.records],
+            license="; ".join([screens.license, *licenses]),
+            sources=[*screens.records, *records],
             simulated=screens.simulated,
             inputs=[genes],
-            parameters={**PARAMETERS, "steps": steps, "vectors": vector_name, "transfer": "leave one line out, strict"},
+            parameters={
+                "net": training.net,
+                "form": training.form,
+                "folds": training.folds if training.form != "loose" else 1,
+                **({"epochs": training.epochs} if training.net == "rbio" else {"steps": training.steps}),
+                "seed": training.seed,
+                "vectors": vectors.name,
+                "calibration": calibration,
+                "canary_belief": canary,
+            },
             counts=counts,
             coverage={"rows_with_vectors": covered},
             quality=quality,
         )
 
 
-def _with_vectors(rows: pa.Table, resolver: GeneResolver, symbols: list[str]) -> tuple[_Table, float]:
+_FORMS: dict[Form, str] = {
+    "own": "each cell line's on its own training rows",
+    "strict": "one cell line left out (strict: without its tested perturbations)",
+    "loose": "one cell line left out (loose: other lines' rows of its tested perturbations are used)",
+}
+
+
+def fit(rows: Rows, own: Rows, vectors: Vectors, training: Training) -> Trained:
+    """One net per fold of perturbations, each without its fold; one net for all rows in the loose form."""
+    fold = np.full(len(vectors), -1, np.int8)
+    if training.form == "loose":
+        return Trained([training.train(rows, vectors)], fold)
+    perturbations = np.unique(np.concatenate([rows.perturbation, own.perturbation]))
+    fold[perturbations] = np.arange(len(perturbations)) % training.folds
+    of_row = fold[rows.perturbation]
+    return Trained([training.train(rows.where(of_row != one), vectors) for one in range(training.folds)], fold)
+
+
+def with_vectors(screens: Screens, resolver: GeneResolver, symbols: list[str]) -> tuple[Table, float]:
+    """The rows whose two genes are among ``symbols``, by index, and their share of all."""
+    rows = screens.rows
     row_of = {symbol: row for row, symbol in enumerate(symbols)}
 
     def indices(name: str) -> npt.NDArray[np.int64]:
@@ -123,26 +227,33 @@ def _with_vectors(rows: pa.Table, resolver: GeneResolver, symbols: list[str]) ->
     every = Rows(indices("perturbation"), indices("measured_gene"), rows["label"].to_numpy())
     known = (every.perturbation >= 0) & (every.measured_gene >= 0)
     line, kind, split = texts("line")[known], texts("task_kind")[known], texts("split")[known]
-    return _Table(every.where(known), line, kind, split), float(known.mean())
+    return Table(every.where(known), line, kind, split), float(known.mean())
 
 
-def _leave_out(table: _Table, line: str, kind: TaskKind) -> tuple[Rows, Rows]:
-    """Training rows for the line's net, and the line's own training rows, of one kind of question."""
-    tested = np.unique(table.rows.perturbation[(table.line == line) & (table.split == "test")])
-    is_training = (table.kind == kind.value) & (table.split == "train")
-    is_given_away = np.isin(table.rows.perturbation, tested)
-    own = table.rows.where(is_training & (table.line == line))
-    return table.rows.where(is_training & (table.line != line) & ~is_given_away), own
+def _figures(own: Rows, scores: Floats, beliefs: Floats) -> dict[str, float]:
+    """Out of fold, on the line's own training rows."""
+    return {
+        "auc_per_gene": auc_per_gene(own.measured_gene, own.label, scores)[0],
+        "brier": brier_score(own.label, beliefs),
+        "calibration_error": expected_calibration_error(own.label, beliefs),
+        **{
+            f"frequency_where_belief_is_{point.belief:.2f}": point.frequency
+            for point in reliability(own.label, beliefs)
+        },
+    }
 
 
-def _held_out_aucs(training: Rows, own: Rows, vectors: Vectors, steps: int) -> tuple[float, float]:
-    """Per-gene AUC on a quarter of the line's training perturbations: with the vectors, and with shuffled ones."""
-    held_out = np.unique(own.perturbation)[::HELD_OUT_EVERY]
-    remaining = training.where(~np.isin(training.perturbation, held_out))
+def _shuffled_auc(rows: Rows, own: Rows, vectors: Vectors, training: Training) -> float:
+    """Of a net that was fed with the vectors of other genes, on a fold of perturbations that it did not see."""
+    shuffled = np.random.default_rng(training.seed).permutation(vectors)
+    held_out = np.unique(own.perturbation)[:: max(training.folds, 2)]
+    net = training.train(rows.where(~np.isin(rows.perturbation, held_out)), shuffled)
     asked = own.where(np.isin(own.perturbation, held_out))
-    shuffled = np.random.default_rng(SEED).permutation(vectors)
-    real_auc, control_auc = (
-        auc_per_gene(asked, logits(train(remaining, table, steps=steps), asked, table))[0]
-        for table in (vectors, shuffled)
-    )
-    return real_auc, control_auc
+    return auc_per_gene(asked.measured_gene, asked.label, logits(net, asked, shuffled))[0]
+
+
+def _first_belief(trained: Trained, scale: float, offset: float, vectors: Vectors) -> float:
+    """What the service must answer about the first two genes: it is asked at every start."""
+    nets = [net.double().eval() for net in trained.nets]
+    of_line = LineNets(nets, torch.from_numpy(trained.fold), scale, offset)
+    return of_line.beliefs(torch.from_numpy(vectors).double(), torch.tensor([0]), torch.tensor([1]))[0]

@@ -1,14 +1,106 @@
-"""rbio's net, as a plain torch module, and its weights as safetensors."""
+"""The two nets, as plain torch modules that are stored as safetensors.
+
+Both map (perturbed gene, measured gene) to the logit of "yes". ``RbioNet`` is the published one, a layer over both
+vectors side by side; a perturbation's effect on one gene says little about the next. ``TwoTowerNet`` brings each vector
+into a small space of its own role and takes the inner product, so what was learned of a gene holds for every
+perturbation; what a gene's vector does not tell, its own free vector and bias learn from the training rows.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Protocol
+
 import torch
+from torch import Tensor, nn
 
 HIDDEN_UNITS = 64
+BELIEF_DIGITS = 9
+"""Beliefs are computed in double precision and rounded, so that they do not depend on the company in a batch."""
+TOWER_UNITS, TOWER_DIMENSIONS = 256, 64
+INPUT_DROPOUT, HIDDEN_DROPOUT = 0.3, 0.6
 
 
-def make_net(dimensions: int) -> torch.nn.Sequential:
-    """[perturbed; measured] (batch × 2·dimensions) → logit of "yes" (batch × 1)."""
-    return torch.nn.Sequential(
-        torch.nn.Linear(2 * dimensions, HIDDEN_UNITS), torch.nn.ReLU(), torch.nn.Linear(HIDDEN_UNITS, 1)
+class PairNet(Protocol):
+    """What the verifier asks. Rows of ``vectors`` are genes; ``measured`` also names the genes' own parameters."""
+
+    def __call__(self, vectors: Tensor, perturbation: Tensor, measured: Tensor) -> Tensor: ...
+
+
+class RbioNet(nn.Module):
+    """Linear(2d, 64)–ReLU–Linear(64, 1) on [perturbed; measured]."""
+
+    def __init__(self, dimensions: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(2 * dimensions, HIDDEN_UNITS), nn.ReLU(), nn.Linear(HIDDEN_UNITS, 1))
+
+    def forward(self, vectors: Tensor, perturbation: Tensor, measured: Tensor) -> Tensor:
+        """``vectors``: genes × d; two index arrays of one length → logits of that length."""
+        logits: Tensor = self.layers(torch.cat([vectors[perturbation], vectors[measured]], dim=1)).squeeze(1)
+        return logits
+
+
+class TwoTowerNet(nn.Module):
+    """⟨tower(perturbed), tower(measured) + free vector⟩ / √64 + bias of the measured gene + scalar of the perturbed.
+
+    Genes that no training row measured have a free vector of zero and the mean bias.
+    """
+
+    def __init__(self, dimensions: int, gene_of_parameter: Tensor, bias: Tensor) -> None:
+        """``gene_of_parameter``: sorted rows of ``vectors`` with parameters. ``bias``: their logits, and one more."""
+        super().__init__()
+        self.perturbed = _tower(dimensions)
+        self.measured = _tower(dimensions)
+        self.strength = nn.Linear(TOWER_DIMENSIONS, 1)
+        self.register_buffer("genes", gene_of_parameter)
+        self.free = nn.Parameter(torch.zeros(len(gene_of_parameter) + 1, TOWER_DIMENSIONS))
+        self.bias = nn.Parameter(bias)
+
+    def forward(self, vectors: Tensor, perturbation: Tensor, measured: Tensor) -> Tensor:
+        """``vectors``: genes × d; two index arrays of one length → logits of that length."""
+        own_perturbation, of_perturbation = torch.unique(perturbation, return_inverse=True)
+        own_gene, of_gene = torch.unique(measured, return_inverse=True)
+        perturbed = self.perturbed(vectors[own_perturbation])
+        parameter = self._parameter(own_gene)
+        gene = self.measured(vectors[own_gene]) + self.free[parameter]
+        # One matrix product over all pairs is cheaper than a gather of as many vectors as there are rows.
+        pairs = perturbed @ gene.T / TOWER_DIMENSIONS**0.5 + self.strength(perturbed) + self.bias[parameter]
+        logits: Tensor = pairs[of_perturbation, of_gene]
+        return logits
+
+    def _parameter(self, gene: Tensor) -> Tensor:
+        genes: Tensor = self.get_buffer("genes")
+        position = torch.searchsorted(genes, gene).clamp(max=len(genes) - 1)
+        return torch.where(genes[position] == gene, position, len(genes))
+
+
+def _tower(dimensions: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Dropout(INPUT_DROPOUT),
+        nn.Linear(dimensions, TOWER_UNITS),
+        nn.ReLU(),
+        nn.Dropout(HIDDEN_DROPOUT),
+        nn.Linear(TOWER_UNITS, TOWER_DIMENSIONS),
     )
+
+
+class LineNets:
+    """The nets of one cell line and kind of question, in double precision, and their calibration.
+
+    Each net was trained without one fold of perturbations. A perturbation of a fold is asked of the one net that has
+    not seen it, any other of all nets, whose logits are averaged: no belief is ever a memory of its own label.
+    """
+
+    def __init__(self, nets: Sequence[PairNet], fold: Tensor, scale: float, offset: float) -> None:
+        """``fold``: per gene the net that was trained without it, −1 for all. Belief = σ(scale · logit + offset)."""
+        self._nets, self._fold, self._scale, self._offset = nets, fold, scale, offset
+
+    @torch.inference_mode()
+    def beliefs(self, vectors: Tensor, perturbation: Tensor, measured: Tensor) -> list[float]:
+        """``vectors`` in double precision; two index arrays of one length → beliefs in (0, 1)."""
+        logits = torch.stack([net(vectors, perturbation, measured) for net in self._nets])
+        fold = self._fold[perturbation].long()
+        own = logits.gather(0, fold.clamp(min=0).unsqueeze(0)).squeeze(0)
+        chosen = torch.where(fold >= 0, own, logits.mean(dim=0))
+        beliefs: list[float] = torch.sigmoid(self._scale * chosen + self._offset).tolist()
+        return [round(belief, BELIEF_DIGITS) for belief in beliefs]

@@ -1,17 +1,17 @@
-"""Classifier over gene vectors: what does a net that never saw this cell line expect?
+"""Classifier over gene vectors: what does a net expect that never saw this perturbation?
 
-One small net per cell line and kind of question, fed with the vectors of the perturbed and the measured gene; its
-sigmoid is the belief. Every line's net was trained on the other lines only. The vectors' origin is said in every
-sentence of evidence: rbio's are ESM2's, those built here come from Gene Ontology annotations.
+A few small nets per cell line and kind of question, fed with the vectors of the perturbed and the measured gene; their
+calibrated sigmoid is the belief. Which net, what it was trained on and where the vectors come from are parameters of
+the artifact and said in every sentence of evidence: rbio's vectors are ESM2's, those built by default come from Gene
+Ontology annotations.
 
-Source: the published rbio demo for the net and leaving out the line; its public history for training.
+Source: the published rbio demo for its net and for leaving out the line; its public history for training.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import ClassVar
 
 import torch
@@ -19,17 +19,16 @@ from safetensors.torch import load_file
 
 from bioverify.artifacts.genes import open_genes
 from bioverify.artifacts.perturbqa import CELL_LINE_NAMES, CELL_LINES, SIMULATED_REMARK
-from bioverify.artifacts.store import ArtifactStore
+from bioverify.artifacts.store import ArtifactStore, OpenArtifact
 from bioverify.artifacts.tables import read_table
 from bioverify.core.genes import GeneResolver
 from bioverify.core.outcomes import Evidence, NotApplicable, Outcome
 from bioverify.core.tasks import DifferentialExpression, DirectionOfChange, TaskKind, canonical_cell_line
 from bioverify.core.verifier import ArtifactIdentity, Description, Item, Reads, score_by_belief, unsupported_task
 from bioverify.verifiers.esm_mlp.build import KINDS, NAME, NETS_FILE, SYMBOLS_FILE, VECTORS_FILE
-from bioverify.verifiers.esm_mlp.net import make_net
+from bioverify.verifiers.esm_mlp.net import LineNets, PairNet, RbioNet, TwoTowerNet
 
-BELIEF_DIGITS = 9
-"""Beliefs are computed in double precision and rounded, so that they do not depend on the company in a batch."""
+_NET_NAMES = {"rbio": "MLP", "two_tower": "two-tower MLP"}
 
 
 class EsmMlp:
@@ -42,25 +41,34 @@ class EsmMlp:
         resolver: GeneResolver,
         symbols: Sequence[str],
         vectors: torch.Tensor,
-        nets: Mapping[tuple[str, TaskKind], torch.nn.Sequential],
+        nets: Mapping[tuple[str, TaskKind], LineNets],
         *,
+        net: str,
+        form: str,
         vector_name: str,
+        canary_belief: float,
         artifacts: tuple[ArtifactIdentity, ...] = (),
         simulated: bool = False,
     ) -> None:
-        """``vectors``: one row per symbol. ``nets``: (cell line, kind of question) → net in double precision."""
+        """``vectors``: one row per symbol, in double precision. ``nets``: by cell line and kind of question.
+
+        ``net``, ``form``, ``vector_name``: as the artifact's parameters say them.
+        ``canary_belief``: of "yes" for the first two genes in the first line, from the build.
+        """
         self._resolver = resolver
         self._symbols = symbols
         self._row = {symbol: row for row, symbol in enumerate(symbols)}
         self._vectors = vectors
         self._nets = nets
         self._lines = tuple(dict.fromkeys(line for line, _ in nets))
+        self._net_name, self._form = _NET_NAMES[net], form
         self._vector_name = vector_name
+        self._canary_belief = canary_belief
         self._simulated = simulated
         self.description = Description(
             name=NAME,
-            version="1",
-            summary=f"Expectation of a classifier over gene vectors ({vector_name}) trained on the other cell lines.",
+            version="2",
+            summary=f"Expectation of a {self._net_name} over gene vectors ({vector_name}), form of training: {form}.",
             task_kinds=KINDS,
             reads=self.reads,
             holds_belief=True,
@@ -83,23 +91,18 @@ class EsmMlp:
                 net, perturbation, measured = found
                 asked[net].append((position, perturbation, measured))
         for net, lookups in asked.items():
-            beliefs = self._beliefs(net, [(perturbation, measured) for _, perturbation, measured in lookups])
+            pairs = torch.tensor([(perturbation, measured) for _, perturbation, measured in lookups])
+            beliefs = self._nets[net].beliefs(self._vectors, pairs[:, 0], pairs[:, 1])
             for (position, _, _), belief in zip(lookups, beliefs, strict=True):
                 evidence = self._explain(net, belief) if with_evidence else ()
                 outcomes[position] = score_by_belief(belief, items[position].answer, evidence, {})
         return [outcome for outcome in outcomes if outcome is not None]
 
     def canary(self) -> tuple[Item, Outcome]:
-        """The first two genes of the table in the first line, by the net's weights written out."""
-        line = self._lines[0]
-        net = line, TaskKind.DIFFERENTIAL_EXPRESSION
-        weights = self._nets[net].state_dict()
-        pair = torch.cat([self._vectors[0], self._vectors[1]]).double()
-        hidden = torch.clamp(weights["0.weight"] @ pair + weights["0.bias"], min=0.0)
-        logit = weights["2.weight"] @ hidden + weights["2.bias"]
-        belief = round(float(torch.sigmoid(logit)), BELIEF_DIGITS)
-        item = Item(DifferentialExpression(self._symbols[0], self._symbols[1], line), answer=True)
-        return item, score_by_belief(belief, True, self._explain(net, belief), {})
+        """The first two genes of the table in the first line, with the belief that the build computed."""
+        net = self._lines[0], TaskKind.DIFFERENTIAL_EXPRESSION
+        item = Item(DifferentialExpression(self._symbols[0], self._symbols[1], net[0]), answer=True)
+        return item, score_by_belief(self._canary_belief, True, self._explain(net, self._canary_belief), {})
 
     def _find(self, item: Item) -> tuple[tuple[str, TaskKind], int, int] | NotApplicable:
         task = item.task
@@ -121,18 +124,14 @@ class EsmMlp:
             rows.append(row)
         return (line, task.kind), rows[0], rows[1]
 
-    @torch.inference_mode()
-    def _beliefs(self, net: tuple[str, TaskKind], pairs: list[tuple[int, int]]) -> list[float]:
-        rows = torch.tensor(pairs)
-        inputs = torch.cat([self._vectors[rows[:, 0]], self._vectors[rows[:, 1]]], dim=1).double()
-        beliefs: list[float] = torch.sigmoid(self._nets[net](inputs).squeeze(1)).tolist()
-        return [round(belief, BELIEF_DIGITS) for belief in beliefs]
-
     def _explain(self, net: tuple[str, TaskKind], belief: float) -> tuple[Evidence, ...]:
         line, kind = net
         affirmed = "increase" if kind is TaskKind.DIRECTION_OF_CHANGE else "yes"
+        own = CELL_LINE_NAMES[line]
         others = ", ".join(CELL_LINE_NAMES[other] for other in self._lines if other != line)
-        text = f"p({affirmed}) = {belief:.2f} (MLP trained on {others}; vectors: {self._vector_name})"
+        learned = f"trained on {own} without this perturbation" if self._form == "own" else f"trained on {others}"
+        remark = f"; {self._form} transfer" if self._form != "own" else ""
+        text = f"p({affirmed}) = {belief:.2f} ({self._net_name} {learned}{remark}; vectors: {self._vector_name})"
         if self._simulated:
             text = f"{text} ({SIMULATED_REMARK})"
         return (Evidence(text, source=self._vector_name, simulated=self._simulated),)
@@ -144,26 +143,43 @@ def open_verifier(store: ArtifactStore) -> EsmMlp:
     torch.set_num_threads(1)
     resolver, genes = open_genes(store)
     artifact = store.open(NAME)
+    parameters = artifact.manifest.parameters
     vectors = load_file(artifact.path / VECTORS_FILE)["vectors"]
     return EsmMlp(
         resolver,
         read_table(artifact.path / SYMBOLS_FILE)["symbol"].to_pylist(),
-        vectors,
-        _load_nets(artifact.path / NETS_FILE, vectors.shape[1]),
-        vector_name=str(artifact.manifest.parameters["vectors"]),
+        vectors.double(),
+        _load_nets(artifact, vectors.shape[1]),
+        net=str(parameters["net"]),
+        form=str(parameters["form"]),
+        vector_name=str(parameters["vectors"]),
+        canary_belief=float(str(parameters["canary_belief"])),
         artifacts=(artifact.identity, genes.identity),
         simulated=artifact.manifest.simulated,
     )
 
 
-def _load_nets(path: Path, dimensions: int) -> dict[tuple[str, TaskKind], torch.nn.Sequential]:
-    weights = load_file(path)
-    nets = {}
+def _load_nets(artifact: OpenArtifact, dimensions: int) -> dict[tuple[str, TaskKind], LineNets]:
+    weights = load_file(artifact.path / NETS_FILE)
+    parameters = artifact.manifest.parameters
+    calibration, folds = parameters["calibration"], parameters["folds"]
+    assert isinstance(calibration, dict)
+    assert isinstance(folds, int)
+    of_line = {}
     for line in CELL_LINES:
         for kind in KINDS:
-            net = make_net(dimensions)
-            prefix = f"{line}.{kind}."
-            own = {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
-            net.load_state_dict(own)
-            nets[line, kind] = net.double().eval().requires_grad_(requires_grad=False)
-    return nets
+            key = f"{line}.{kind}"
+            nets: list[PairNet] = []
+            for number in range(folds):
+                prefix = f"{key}.{number}."
+                own = {name.removeprefix(prefix): one for name, one in weights.items() if name.startswith(prefix)}
+                net = RbioNet(dimensions) if parameters["net"] == "rbio" else _empty_two_tower(dimensions, own)
+                net.load_state_dict(own)
+                nets.append(net.double().eval().requires_grad_(requires_grad=False))
+            scale, offset = (float(number) for number in calibration[key].split())
+            of_line[line, kind] = LineNets(nets, weights[f"{key}.fold"], scale, offset)
+    return of_line
+
+
+def _empty_two_tower(dimensions: int, weights: Mapping[str, torch.Tensor]) -> TwoTowerNet:
+    return TwoTowerNet(dimensions, weights["genes"], weights["bias"])

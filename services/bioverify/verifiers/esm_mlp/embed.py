@@ -1,0 +1,130 @@
+"""Makes a file of gene vectors with a language model: ESM2 over proteins, a sentence model over gene descriptions.
+
+``python -m bioverify.verifiers.esm_mlp.embed proteins FASTA MODEL OUT.safetensors`` and ``… texts TABLE MODEL OUT``.
+MODEL is a folder or a hub name of a transformers checkpoint. A vector is the mean over residues or words of one hidden
+layer (``--layer``; the last by default; rbio's and TranscriptFormer's ESM2-3B vectors are layer 33 of 36). Start, end
+and padding tokens are no residues. Sequences are cut at 1,022 residues, texts at 128 tokens. The gene of a FASTA
+entry is its ``gene_symbol:`` or ``GN=``, else the ``gene:`` id without version, else the first word of its header;
+TABLE is tab-separated with the gene in the column ``preferred_name`` and the text in ``annotation``, as STRING writes
+it.
+"""
+
+from __future__ import annotations
+
+import gzip
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, Annotated
+
+import numpy as np
+import torch
+import typer
+from rich.progress import track
+
+from bioverify.artifacts.errors import ArtifactError
+from bioverify.verifiers.esm_mlp.embeddings import Vectors, mean_per_gene, write_vectors
+
+MAX_RESIDUES, MAX_TEXT_TOKENS = 1022, 128
+_GENE_OF_HEADER = (re.compile(r"\bgene_symbol:(\S+)"), re.compile(r"\bGN=(\S+)"), re.compile(r"\bgene:([^\s.]+)"))
+
+app = typer.Typer(help="Vectors per gene, for: bioverify data build esm_mlp --source gene_vectors.NAME=OUT")
+Layer = Annotated[int, typer.Option(help="Hidden layer: 0 is the input, -1 the last.")]
+
+
+@app.command()
+def proteins(fasta: Path, model: str, out: Path, *, layer: Layer = -1, batch: int = 8) -> None:
+    """ESM2 of any size over the proteins of a FASTA file."""
+    entries = list(read_fasta(fasta))
+    cut = [sequence[:MAX_RESIDUES].replace("*", "X") for _, sequence in entries]
+    vectors = embed(cut, model, layer=layer, batch=batch, max_tokens=MAX_RESIDUES + 2)
+    _write(out, [gene for gene, _ in entries], vectors)
+
+
+@app.command()
+def texts(table: Path, model: str, out: Path, *, layer: Layer = -1, batch: int = 32) -> None:
+    """A sentence model over descriptions of genes."""
+    entries = list(read_descriptions(table))
+    vectors = embed([text for _, text in entries], model, layer=layer, batch=batch, max_tokens=MAX_TEXT_TOKENS)
+    _write(out, [gene for gene, _ in entries], vectors)
+
+
+def embed(texts: Sequence[str], model: str, *, layer: int, batch: int, max_tokens: int) -> Vectors:
+    """One vector per text, in order. The longest are read first, so too large a batch fails at once."""
+    from transformers import AutoModel, AutoTokenizer
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    network = AutoModel.from_pretrained(model).eval().to(device)
+    order = sorted(range(len(texts)), key=lambda index: -len(texts[index]))
+    vectors = np.empty((len(texts), network.config.hidden_size), np.float32)
+    with torch.inference_mode():
+        for start in track(range(0, len(order), batch), description="embedding"):
+            chosen = order[start : start + batch]
+            inputs = tokenizer(
+                [texts[index] for index in chosen],
+                padding=True,
+                truncation=True,
+                max_length=max_tokens,
+                return_special_tokens_mask=True,
+                return_tensors="pt",
+            ).to(device)
+            is_residue = (inputs.pop("special_tokens_mask") == 0).unsqueeze(-1)
+            hidden = network(**inputs, output_hidden_states=True).hidden_states[layer]
+            mean = (hidden * is_residue).sum(dim=1) / is_residue.sum(dim=1).clamp(min=1)
+            vectors[chosen] = mean.float().cpu().numpy()
+    return vectors
+
+
+def read_fasta(path: Path) -> Iterator[tuple[str, str]]:
+    """(gene, sequence) of every entry. Raises ArtifactError where the file does not begin with an entry."""
+    gene, parts = "", list[str]()
+    with _open_text(path) as lines:
+        for line in lines:
+            if line.startswith(">"):
+                if gene:
+                    yield gene, "".join(parts)
+                gene, parts = _gene_of(line[1:].strip()), []
+            elif not gene and line.strip():
+                raise ArtifactError(f"{path}: no FASTA file, it begins with {line[:40]!r}")
+            else:
+                parts.append(line.strip())
+    if gene:
+        yield gene, "".join(parts)
+
+
+def read_descriptions(path: Path) -> Iterator[tuple[str, str]]:
+    """(gene, text) of every line with a text. Raises ArtifactError without the two columns."""
+    with _open_text(path) as lines:
+        header = next(lines, "").rstrip("\n").split("\t")
+        if not {"preferred_name", "annotation"} <= set(header):
+            raise ArtifactError(f"{path}: expected the columns preferred_name and annotation, found {header}")
+        gene, text = header.index("preferred_name"), header.index("annotation")
+        for line in lines:
+            fields = line.rstrip("\n").split("\t")
+            if fields[text] not in {"", "annotation not available"}:
+                yield fields[gene], fields[text]
+
+
+def _gene_of(header: str) -> str:
+    for pattern in _GENE_OF_HEADER:
+        if found := pattern.search(header):
+            return found[1]
+    return header.split()[0]
+
+
+def _open_text(path: Path) -> IO[str]:
+    return gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
+
+
+def _write(out: Path, genes: Sequence[str], vectors: Vectors) -> None:
+    rows: dict[str, list[int]] = {}
+    for row, gene in enumerate(genes):
+        rows.setdefault(gene, []).append(row)
+    symbols, means = mean_per_gene(rows, vectors)
+    write_vectors(out, symbols, means)
+    typer.echo(f"{out}: {len(symbols):,} genes, {means.shape[1]} dimensions")
+
+
+if __name__ == "__main__":
+    app()

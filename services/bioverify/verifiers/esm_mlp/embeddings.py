@@ -1,0 +1,143 @@
+"""Vectors per gene from files: protein language models, text models, any table of one's own.
+
+Accepted forms, by ending: ``.h5`` as TranscriptFormer keeps its protein embeddings (a data set ``keys`` of gene ids and
+a group ``arrays`` with one vector per id; TF-Sapiens' ``homo_sapiens_gene.h5`` holds ESM2-3B under Ensembl ids);
+``.npz`` with the arrays ``symbols`` and ``vectors``; ``.safetensors`` with a tensor ``vectors`` and the symbols as a
+JSON list in its metadata; ``.parquet`` with a column ``symbol`` and a list column ``vector``. Any name that the gene
+resolver knows may stand for a gene. Several tables become one: each is centred, brought to length √dimensions per
+gene, and put beside the others; a gene that one of them lacks has zeros there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from bioverify.artifacts.errors import ArtifactError
+from bioverify.artifacts.sources import Sources
+from bioverify.artifacts.store import SourceRecord, sha256_of
+from bioverify.artifacts.tables import read_table
+from bioverify.core.genes import GeneResolver
+
+SOURCE_NAME = "gene_vectors"
+"""`bioverify data build esm_mlp --source gene_vectors.NAME=FILE`; NAME is how evidence calls the vectors."""
+
+Vectors = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class GeneVectors:
+    """``vectors``: one row per symbol, in order. ``name`` as evidence says it."""
+
+    name: str
+    symbols: list[str]
+    vectors: Vectors
+
+
+def read_named(sources: Sources, resolver: GeneResolver) -> tuple[list[GeneVectors], list[SourceRecord]]:
+    """All tables that the person named ``gene_vectors.NAME``, under current symbols. Raises ArtifactError."""
+    tables, records = [], []
+    for source_name, path in sorted(sources.explicit.items()):
+        folder, _, name = source_name.partition(".")
+        if folder != SOURCE_NAME:
+            continue
+        if not name or not path.is_file():
+            raise ArtifactError(f"source {source_name}={path}: write {SOURCE_NAME}.NAME=FILE with an existing file")
+        written, vectors = read_vectors(path)
+        tables.append(_under_current_symbols(name, written, vectors, resolver, path))
+        records.append(
+            SourceRecord(
+                name=source_name, kind="explicit", location=str(path), url="", sha256=sha256_of(path), license="yours"
+            )
+        )
+    return tables, records
+
+
+def read_vectors(path: Path) -> tuple[list[str], Vectors]:
+    """Names as the file writes them, and one vector each. Raises ArtifactError for any other form."""
+    try:
+        match path.suffix:
+            case ".h5":
+                names, vectors = _read_h5(path)
+            case ".npz":
+                with np.load(path, allow_pickle=False) as arrays:
+                    names, vectors = arrays["symbols"].tolist(), arrays["vectors"]
+            case ".safetensors":
+                names, vectors = _read_safetensors(path)
+            case ".parquet":
+                columns = read_table(path)
+                names, vectors = columns["symbol"].to_pylist(), np.array(columns["vector"].to_pylist())
+            case _:
+                raise ArtifactError(f"gene vectors {path}: expected .h5, .npz, .safetensors or .parquet")
+    except (KeyError, ValueError, OSError) as error:
+        raise ArtifactError(f"gene vectors {path}: not in the form that its ending says ({error})") from error
+    single = np.asarray(vectors, dtype=np.float32)
+    if single.ndim != 2 or len(names) != len(single) or not len(names):
+        raise ArtifactError(f"gene vectors {path}: {len(names)} names, vectors of shape {single.shape}")
+    if not np.isfinite(single).all():
+        raise ArtifactError(f"gene vectors {path}: some values are not finite")
+    return list(names), single
+
+
+def write_vectors(path: Path, symbols: Sequence[str], vectors: Vectors) -> None:
+    """The ``.safetensors`` form."""
+    from safetensors.numpy import save_file
+
+    save_file({"vectors": np.ascontiguousarray(vectors)}, path, metadata={"symbols": json.dumps(list(symbols))})
+
+
+def beside(tables: Sequence[GeneVectors]) -> GeneVectors:
+    """One table of all genes of all tables, sorted; see the module's head for scaling and gaps."""
+    symbols = sorted(set().union(*(table.symbols for table in tables)))
+    row = {symbol: index for index, symbol in enumerate(symbols)}
+    parts = []
+    for table in tables:
+        centred = table.vectors.astype(np.float64) - table.vectors.mean(axis=0, dtype=np.float64)
+        lengths = np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-9)
+        part = np.zeros((len(symbols), centred.shape[1]), np.float32)
+        part[[row[symbol] for symbol in table.symbols]] = np.sqrt(centred.shape[1]) * centred / lengths
+        parts.append(part)
+    return GeneVectors(" + ".join(table.name for table in tables), symbols, np.concatenate(parts, axis=1))
+
+
+def _read_h5(path: Path) -> tuple[list[str], Vectors]:
+    import h5py  # only builders have it
+
+    with h5py.File(path) as file:
+        names = [key.decode() if isinstance(key, bytes) else str(key) for key in file["keys"][:]]
+        return names, np.stack([file["arrays"][name][()] for name in names]).astype(np.float32)
+
+
+def _read_safetensors(path: Path) -> tuple[list[str], Vectors]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            names = json.loads((file.metadata() or {})["symbols"])
+            return names, file.get_tensor("vectors")
+    except SafetensorError as error:
+        raise ValueError(str(error)) from error
+
+
+def _under_current_symbols(
+    name: str, written: list[str], vectors: Vectors, resolver: GeneResolver, path: Path
+) -> GeneVectors:
+    """The first vector of each gene; names that are unknown or ambiguous are left out."""
+    first: dict[str, int] = {}
+    for index, one in enumerate(written):
+        symbol = resolver.resolve(one)
+        if isinstance(symbol, str):
+            first.setdefault(symbol, index)
+    if not first:
+        raise ArtifactError(f"gene vectors {path}: no name is that of a human gene; the first is {written[0]!r}")
+    return GeneVectors(name, list(first), vectors[list(first.values())])
+
+
+def mean_per_gene(names: Mapping[str, Sequence[int]], vectors: Vectors) -> tuple[list[str], Vectors]:
+    """Several sequences or texts of a gene become their mean, as TranscriptFormer does with proteins of one gene."""
+    return list(names), np.stack([vectors[list(rows)].mean(axis=0) for rows in names.values()])

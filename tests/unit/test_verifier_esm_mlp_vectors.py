@@ -1,0 +1,128 @@
+"""Where gene vectors come from: files of all accepted forms, and the language models that make them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from transformers import EsmConfig, EsmModel, EsmTokenizer
+from typer.testing import CliRunner
+
+from bioverify.artifacts.errors import ArtifactError
+from bioverify.artifacts.genes import open_genes
+from bioverify.artifacts.sources import Sources
+from bioverify.artifacts.store import ArtifactStore
+from bioverify.verifiers.esm_mlp import embed
+from bioverify.verifiers.esm_mlp.embeddings import GeneVectors, beside, read_named, read_vectors, write_vectors
+
+VECTORS = np.arange(12, dtype=np.float32).reshape(3, 4)
+
+
+def write_h5(path: Path, names: list[str], vectors: np.ndarray) -> None:
+    """As TranscriptFormer writes its protein embeddings."""
+    with h5py.File(path, "w") as file:
+        file.create_dataset("keys", data=np.array(names, dtype="S"))
+        arrays = file.create_group("arrays")
+        for name, vector in zip(names, vectors, strict=True):
+            arrays.create_dataset(name, data=vector)
+
+
+@pytest.mark.parametrize("form", ["h5", "npz", "parquet", "safetensors"])
+def test_every_accepted_form_reads_the_same(form: str, tmp_path: Path) -> None:
+    path, names = tmp_path / f"table.{form}", ["AARS1", "ASNS", "EIF2B4"]
+    match form:
+        case "h5":
+            write_h5(path, names, VECTORS)
+        case "npz":
+            np.savez(path, symbols=np.array(names), vectors=VECTORS)
+        case "parquet":
+            pq.write_table(pa.table({"symbol": names, "vector": VECTORS.tolist()}), path)
+        case _:
+            write_vectors(path, names, VECTORS)
+    found, vectors = read_vectors(path)
+    assert found == names
+    assert (vectors == VECTORS).all()
+
+
+def test_names_are_resolved_and_the_file_enters_the_manifest(bundled_store: ArtifactStore, tmp_path: Path) -> None:
+    path = tmp_path / "homo_sapiens_gene.h5"
+    write_h5(path, ["ENSG00000070669", "AARS", "NOSUCHGENE"], VECTORS)
+    resolver, _ = open_genes(bundled_store)
+    sources = Sources(mirror=None, cache=tmp_path, offline=True, explicit={"gene_vectors.ESM2-3B": path})
+    (table,), (record,) = read_named(sources, resolver)
+    assert (table.name, table.symbols) == ("ESM2-3B", ["ASNS", "AARS1"])
+    assert record.sha256
+    assert record.kind == "explicit"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("table.txt", b"", "expected .h5, .npz"),
+        ("table.npz", b"no zip", "not in the form"),
+        ("table.h5", b"no hdf", "not in the form"),
+        ("table.safetensors", b"no tensors", "not in the form"),
+    ],
+)
+def test_a_file_of_another_form_is_refused(name: str, content: bytes, said: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ArtifactError, match=said):
+        read_vectors(tmp_path / name)
+
+
+def test_tables_are_put_beside_one_another_with_zeros_for_gaps() -> None:
+    random = np.random.default_rng(0)
+    one = GeneVectors("one", ["A", "B", "C"], random.standard_normal((3, 4)).astype(np.float32))
+    other = GeneVectors("other", ["B", "D", "E"], random.standard_normal((3, 9)).astype(np.float32))
+    together = beside([one, other])
+    assert together.name == "one + other"
+    assert together.symbols == ["A", "B", "C", "D", "E"]
+    assert np.linalg.norm(together.vectors[1, :4]) == pytest.approx(2.0)
+    assert np.linalg.norm(together.vectors[1, 4:]) == pytest.approx(3.0)
+    assert not together.vectors[0, 4:].any()
+
+
+def test_esm_vectors_are_the_mean_over_residues_alone(tmp_path: Path) -> None:
+    tokens = ["<cls>", "<pad>", "<eos>", "<unk>", *"LAGVSERTIDPKQNFYMHWCXBUZO.-", "<mask>"]
+    (tmp_path / "vocab.txt").write_text("\n".join(tokens))
+    tokenizer = EsmTokenizer(str(tmp_path / "vocab.txt"))
+    torch.manual_seed(0)
+    config = EsmConfig(
+        vocab_size=len(tokens), mask_token_id=len(tokens) - 1, pad_token_id=1, hidden_size=16, num_hidden_layers=2,
+        num_attention_heads=2, intermediate_size=32, max_position_embeddings=1026, position_embedding_type="rotary",
+    )  # fmt: skip
+    model = EsmModel(config, add_pooling_layer=False).eval()
+    folder, fasta, out = tmp_path / "esm", tmp_path / "proteins.fa", tmp_path / "out.safetensors"
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    asns, other = ">ENSP1 pep gene:ENSG00000070669.17 gene_symbol:ASNS", ">ENSP2 gene_symbol:ASNS"
+    fasta.write_text(f"{asns}\nMKV\nLLA\n>sp|P1|X GN=AARS1\nMMWQ\n{other}\nMK\n")
+    result = CliRunner().invoke(embed.app, ["proteins", str(fasta), str(folder), str(out), "--layer", "1"])
+    assert result.exit_code == 0, result.output
+    names, vectors = read_vectors(out)
+    assert names == ["ASNS", "AARS1"]
+
+    def slow(sequence: str) -> np.ndarray:
+        with torch.inference_mode():
+            hidden = model(**tokenizer(sequence, return_tensors="pt"), output_hidden_states=True).hidden_states[1]
+        mean: np.ndarray = hidden[0, 1 : 1 + len(sequence)].mean(dim=0).numpy()
+        return mean
+
+    assert vectors[1] == pytest.approx(slow("MMWQ"), abs=1e-5)
+    assert vectors[0] == pytest.approx((slow("MKVLLA") + slow("MK")) / 2, abs=1e-5)
+
+
+def test_descriptions_are_read_as_string_writes_them(tmp_path: Path) -> None:
+    table = tmp_path / "info.txt"
+    header, known, unknown = "#id\tpreferred_name\tannotation", "1\tASNS\tMakes it.", "2\tX\tannotation not available"
+    table.write_text(f"{header}\n{known}\n{unknown}\n")
+    assert list(embed.read_descriptions(table)) == [("ASNS", "Makes it.")]
+    table.write_text(json.dumps({}))
+    with pytest.raises(ArtifactError, match="expected the columns"):
+        list(embed.read_descriptions(table))
