@@ -5,63 +5,59 @@ value which was cut, changed or written under another key is a miss and never a 
 is inside: a value with evidence answers callers with and without, one without is a miss for those who want evidence and
 is then overwritten. Failures are never written.
 
-Redis may be gone, slow, full or locked: each read and write has a small time limit, every error is a miss that is
-counted, and after an error Redis is left alone for a moment, so that a dead one does not cost every call.
+Redis may be gone, slow, full, locked or read-only: each read and write has a small time limit, every error is a miss
+that is counted, and after an error Redis is left alone for a pause that doubles while errors go on; then one operation
+tries and the others still do without. Reads and writes pause apart where Redis answered (a full one still reads),
+together where it did not.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from hashlib import blake2b
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 from google.protobuf.message import DecodeError
-from redis.asyncio import Redis
+from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import ReadOnlyError, RedisError, ResponseError
 
 from bioverify.aggregator import metrics
 from bioverify.aggregator.answers import Answered, answered, strip_evidence
+from bioverify.aggregator.policy.pauses import Pauses
 from bioverify.v1 import types_pb2
 
+CLUSTER_SCHEME = "redis+cluster://"
 _WITHOUT_EVIDENCE, _WITH_EVIDENCE = b"\x00", b"\x01"
 _CHECKSUM_BYTES = 8
 _PAYLOAD_AT = 1 + _CHECKSUM_BYTES
+
+T = TypeVar("T")
 
 log = structlog.stdlib.get_logger("bioverify.aggregator.cache")
 
 
 class OutcomeCache:
-    """To be made inside the running event loop. ``timeout_s`` bounds each read and write."""
+    """To be made inside the running event loop. ``timeout_s`` bounds each read and write.
+
+    ``url``: "redis://host:port/0", "unix:///path", or "redis+cluster://host:port", any node of a cluster.
+    """
 
     def __init__(self, url: str, *, ttl_s: int, timeout_s: float, pause_s: float) -> None:
         self._ttl_s = ttl_s
         self._timeout_s = timeout_s
-        self._pause_s = pause_s
-        self._paused_until = 0.0
-        self._redis = Redis.from_url(
-            url,
-            socket_timeout=timeout_s,
-            socket_connect_timeout=timeout_s,
-            # One attempt: the time limit is for the whole of it, and a miss is cheap.
-            retry=Retry(NoBackoff(), 0),
-        )
+        self._pauses = {"read": Pauses(pause_s), "write": Pauses(pause_s)}
+        self._redis = _connect(url, timeout_s)
 
     async def get(
         self, verifier: str, keys: Sequence[bytes], deadline: float, *, with_evidence: bool
     ) -> dict[bytes, Answered]:
         """What is known of ``keys`` by ``deadline`` (time.monotonic). What cannot be read is not known."""
-        values: list[Any] | None = None
-        if self._may_try("read"):
-            try:
-                async with asyncio.timeout(self._time_left(deadline)):
-                    values = await self._redis.mget(keys)
-            except (RedisError, OSError, TimeoutError) as error:
-                self._pause("read", error)
+        values: list[Any] | None = await self._bounded("read", deadline, lambda: self._redis.mget(keys))
         if values is None:
             metrics.CACHE_LOOKUPS.labels(verifier, "unavailable").inc(len(keys))
             return {}
@@ -87,32 +83,61 @@ class OutcomeCache:
     async def put(self, answers: Mapping[bytes, Answered], deadline: float, *, with_evidence: bool) -> None:
         """Remember these but for failures. What cannot be written is asked again another time."""
         values = {key: pack(key, a, with_evidence=with_evidence) for key, a in answers.items() if not a.failed}
-        if not values or not self._may_try("write"):
-            return
-        try:
-            async with asyncio.timeout(self._time_left(deadline)), self._redis.pipeline(transaction=False) as pipeline:
+
+        async def write() -> None:
+            async with self._redis.pipeline(transaction=False) as pipeline:
                 for key, value in values.items():
                     pipeline.set(key, value, ex=self._ttl_s)
                 await pipeline.execute()
-        except (RedisError, OSError, TimeoutError) as error:
-            self._pause("write", error)
+
+        if values:
+            await self._bounded("write", deadline, write)
 
     async def close(self) -> None:
         await self._redis.aclose()
 
-    def _time_left(self, deadline: float) -> float:
-        return max(0.0, min(self._timeout_s, deadline - time.monotonic()))
+    async def _bounded(self, operation: str, deadline: float, work: Callable[[], Awaitable[T]]) -> T | None:
+        """The result of ``work``, or None where Redis is left alone, fails, or takes too long."""
+        pauses = self._pauses[operation]
+        limit_s = min(self._timeout_s, deadline - time.monotonic())
+        if limit_s <= 0:
+            return None
+        if not pauses.enter():
+            metrics.CACHE_ERRORS.labels(operation, "paused").inc()
+            return None
+        try:
+            async with asyncio.timeout(limit_s):
+                result = await work()
+        except (RedisError, OSError, TimeoutError) as error:
+            metrics.CACHE_ERRORS.labels(operation, type(error).__name__).inc()
+            log.warning("the cache is not available", operation=operation, error=f"{type(error).__name__}: {error}")
+            if isinstance(error, ReadOnlyError) and isinstance(self._redis, Redis):
+                # After a failover the name may lead to another node; open connections still lead to the old one.
+                await self._redis.connection_pool.disconnect(inuse_connections=False)
+            if isinstance(error, ResponseError):
+                pauses.failed()
+            # A caller who has hardly any time left says nothing about Redis.
+            elif not isinstance(error, TimeoutError) or limit_s == self._timeout_s:
+                for both in self._pauses.values():
+                    both.failed()
+            return None
+        else:
+            pauses.succeeded()
+            return result
+        finally:
+            pauses.leave()
 
-    def _may_try(self, operation: str) -> bool:
-        if time.monotonic() >= self._paused_until:
-            return True
-        metrics.CACHE_ERRORS.labels(operation, "paused").inc()
-        return False
 
-    def _pause(self, operation: str, error: Exception) -> None:
-        metrics.CACHE_ERRORS.labels(operation, type(error).__name__).inc()
-        log.warning("the cache is not available", operation=operation, error=f"{type(error).__name__}: {error}")
-        self._paused_until = time.monotonic() + self._pause_s
+def _connect(url: str, timeout_s: float) -> Redis | RedisCluster:
+    settings: dict[str, Any] = {
+        "socket_timeout": timeout_s,
+        "socket_connect_timeout": timeout_s,
+        # One attempt: the time limit is for the whole of it, and a miss is cheap.
+        "retry": Retry(NoBackoff(), 0),
+    }
+    if url.startswith(CLUSTER_SCHEME):
+        return RedisCluster.from_url("redis://" + url.removeprefix(CLUSTER_SCHEME), **settings)
+    return Redis.from_url(url, **settings)
 
 
 def pack(key: bytes, answer: Answered, *, with_evidence: bool) -> bytes:

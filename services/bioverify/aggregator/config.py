@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bioverify.runtime.config import LogLevel, ServerConfig
 from bioverify.wire.transport import MAX_MESSAGE_BYTES
@@ -11,13 +11,15 @@ from bioverify.wire.transport import MAX_MESSAGE_BYTES
 
 @dataclass(frozen=True, slots=True)
 class AggregatorConfig:
-    """``verifiers``: name → gRPC target, "host:port" or "unix:/path".
+    """``verifiers``: name → gRPC target, "host:port" or "unix:/path"; several with commas are replicas of one verifier.
 
     ``redis_url``: "redis://host:port/0" or "unix:///path"; None: nothing is remembered. ``default_deadline_s``: for
     callers that set none. ``deadline_margin_s``: at most so much of a call's time is kept for composing and answering.
-    ``describe_ttl_s``: for so long a verifier's account of itself is trusted while its connection stands.
-    ``cache_ttl_s``: seconds that a remembered outcome lives. ``cache_timeout_s``: what Redis may cost a call at most,
-    per read and per write; after a failure it is left alone for ``cache_pause_s``. The rest as for `ServerConfig`.
+    ``verifier_deadlines_s``: name → seconds of a call that this verifier may take, waiting for its turn included;
+    absent: all that the call has. ``describe_ttl_s``: for so long a verifier's account of itself is trusted while its
+    connection stands. ``cache_ttl_s``: seconds that a remembered outcome lives. ``cache_timeout_s``: what Redis may
+    cost a call at most, per read and per write; after a failure it is left alone for ``cache_pause_s``. The rest as for
+    `ServerConfig`.
     """
 
     listen: str
@@ -27,6 +29,7 @@ class AggregatorConfig:
     workers: int = 1
     default_deadline_s: float = 30.0
     deadline_margin_s: float = 0.5
+    verifier_deadlines_s: Mapping[str, float] = field(default_factory=dict)
     describe_ttl_s: float = 1.0
     cache_ttl_s: int = 7 * 24 * 3600
     cache_timeout_s: float = 0.25
@@ -36,6 +39,16 @@ class AggregatorConfig:
     max_items_in_flight: int = 32_768
     grace_s: float = 10.0
     log_level: LogLevel = "info"
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.verifier_deadlines_s if name not in self.verifiers]
+        if unknown:
+            raise ValueError(f"verifier_deadlines_s names {', '.join(unknown)}, which verifiers lacks")
+
+    @property
+    def max_waiting(self) -> int:
+        """Items that may wait for one replica: half of what is taken in, so that one queue never fills the service."""
+        return self.max_items_in_flight // 2
 
     @property
     def server(self) -> ServerConfig:

@@ -1,8 +1,9 @@
 """One request at one verifier: what is asked once, what is remembered, what is asked anew.
 
 Items are reduced to questions (what the verifier reads), equal questions are one, known ones come out of the cache with
-one MGET, and the rest goes to the verifier. While a verifier does not answer, what it last said of itself still names
-the keys of what it said before, so known questions keep their answers and only the others fail.
+one MGET, those that another request is asking just now are awaited with it, and the rest goes to the verifier. While a
+verifier does not answer, what it last said of itself still names the keys of what it said before, so known questions
+keep their answers and only the others fail.
 """
 
 from __future__ import annotations
@@ -10,10 +11,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from bioverify.aggregator.answers import Answered, failure
+from bioverify.aggregator import metrics
+from bioverify.aggregator.answers import Answered
 from bioverify.aggregator.cache import OutcomeCache
+from bioverify.aggregator.faults import DEADLINE_EXCEEDED, VERSION_CHANGED, UpstreamError
 from bioverify.aggregator.keys import cache_key, item_for_verifier, question_of
-from bioverify.aggregator.upstream import Account, Replies, Upstream, UpstreamError, Usage
+from bioverify.aggregator.policy.flights import Flight
+from bioverify.aggregator.replica import Usage
+from bioverify.aggregator.upstream import Account, Landed, Upstream
 from bioverify.core.answers import ParseMode
 from bioverify.core.verifier import Item
 
@@ -27,6 +32,18 @@ class Told:
     cache_hits: int = 0
     fingerprint: str = ""
     usage: Usage = field(default_factory=Usage)
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """Whom to ask and how, the same for all questions of one request to one verifier."""
+
+    upstream: Upstream
+    cache: OutcomeCache | None
+    mode: ParseMode
+    deadline: float
+    with_evidence: bool
+    usage: Usage
 
 
 async def ask_verifier(
@@ -45,32 +62,30 @@ async def ask_verifier(
         account = await upstream.account(deadline)
     except UpstreamError as error:
         if upstream.last_account is None:
+            _count_failures(upstream, error, len(items))
             return Told([error.failed] * len(items), usage=usage)
         account, unreachable = upstream.last_account, error
 
+    asking = Asking(upstream, cache, mode, deadline, with_evidence, usage)
     for _ in range(2):
         questions = [question_of(item, account.reads) for item in items]
-        first_with = {question: position for position, question in reversed(list(enumerate(questions)))}
+        first_with = {question: items[-1 - at] for at, question in enumerate(reversed(questions))}
         keys = {question: cache_key(upstream.name, account.fingerprint, question) for question in first_with}
-        known = await _known(cache, upstream.name, account, list(keys.values()), deadline, with_evidence=with_evidence)
-        open_questions = [question for question, key in keys.items() if key not in known]
-        answers = {question: known[key] for question, key in keys.items() if key in known}
+        known = await _known(asking, account, list(keys.values()))
+        open_items = {key: first_with[question] for question, key in keys.items() if key not in known}
         if unreachable is not None:
-            answers.update(dict.fromkeys(open_questions, unreachable.failed))
-            replies = Replies()
+            _count_failures(upstream, unreachable, len(open_items))
+            landed = Landed(dict.fromkeys(open_items, unreachable.failed), set())
         else:
-            messages = [
-                item_for_verifier(position, items[first_with[question]], account.reads)
-                for position, question in enumerate(open_questions)
-            ]
-            replies = await upstream.ask(messages, account, mode, deadline, usage, with_evidence=with_evidence)
-            answers.update((open_questions[position], answer) for position, answer in replies.answers.items())
-        if replies.fingerprints <= {account.fingerprint}:
-            if cache is not None and account.message.deterministic:
-                fresh = {keys[question]: answers[question] for question in open_questions}
-                await cache.put(fresh, deadline, with_evidence=with_evidence)
+            landed = await _fly(asking, account, open_items)
+        if landed.fingerprints <= {account.fingerprint}:
+            answers = known | landed.answers
             return Told(
-                [answers[question] for question in questions], len(keys), len(known), account.fingerprint, usage
+                [answers[keys[question]] for question in questions],
+                len(keys),
+                len(known),
+                account.fingerprint,
+                usage,
             )
         # Another version has taken over in between: what was known is about the old one.
         try:
@@ -78,19 +93,61 @@ async def ask_verifier(
         except UpstreamError as error:
             return Told([error.failed] * len(items), len(keys), usage=usage)
 
-    changed = failure("version_changed", f"{upstream.name} answers with several versions at once")
-    return Told([changed] * len(items), len(keys), usage=usage)
+    changed = UpstreamError(VERSION_CHANGED, f"{upstream.name} answers with several versions at once")
+    return Told([changed.failed] * len(items), len(keys), usage=usage)
 
 
-async def _known(
-    cache: OutcomeCache | None,
-    verifier: str,
-    account: Account,
-    keys: list[bytes],
-    deadline: float,
-    *,
-    with_evidence: bool,
-) -> dict[bytes, Answered]:
-    if cache is None or not account.message.deterministic:
+async def _known(asking: Asking, account: Account, keys: list[bytes]) -> dict[bytes, Answered]:
+    if asking.cache is None or not account.message.deterministic:
         return {}
-    return await cache.get(verifier, keys, deadline, with_evidence=with_evidence)
+    return await asking.cache.get(asking.upstream.name, keys, asking.deadline, with_evidence=asking.with_evidence)
+
+
+async def _fly(asking: Asking, account: Account, open_items: dict[bytes, Item]) -> Landed:
+    """The answers to ``open_items`` (by key): of flights under way where there are, else of a flight of our own."""
+    flights = asking.upstream.flights
+    boarded: dict[Flight[Landed], list[bytes]] = {}
+    own: dict[bytes, Item] = {}
+    for key, item in open_items.items():
+        flight = None
+        if account.message.deterministic:
+            flight = flights.find(_flight_key(key, asking.with_evidence), asking.deadline)
+        if flight is None:
+            own[key] = item
+        else:
+            boarded.setdefault(flight, []).append(key)
+    asking.usage.shared += len(open_items) - len(own)
+    metrics.SHARED.labels(asking.upstream.name).inc(len(open_items) - len(own))
+    if own:
+        flight_keys = [_flight_key(key, asking.with_evidence) for key in own] if account.message.deterministic else []
+        boarded[flights.start(flight_keys, asking.deadline, _ask(asking, account, own))] = list(own)
+
+    late = UpstreamError(DEADLINE_EXCEEDED, f"{asking.upstream.name} did not answer another request in time")
+    found = Landed(dict.fromkeys(open_items, late.failed), set())
+    for flight in await flights.ride(boarded, asking.deadline):
+        brought = flight.task.result()
+        found.answers.update((key, brought.answers[key]) for key in boarded[flight])
+        found.fingerprints |= brought.fingerprints
+    return found
+
+
+async def _ask(asking: Asking, account: Account, items: dict[bytes, Item]) -> Landed:
+    """Ask the verifier and remember what it says."""
+    keys = list(items)
+    messages = [item_for_verifier(position, item, account.reads) for position, item in enumerate(items.values())]
+    replies = await asking.upstream.ask(
+        messages, account, asking.mode, asking.deadline, asking.usage, with_evidence=asking.with_evidence
+    )
+    answers = {key: replies.answers[position] for position, key in enumerate(keys)}
+    is_current = replies.fingerprints <= {account.fingerprint}
+    if asking.cache is not None and account.message.deterministic and is_current:
+        await asking.cache.put(answers, asking.deadline, with_evidence=asking.with_evidence)
+    return Landed(answers, replies.fingerprints)
+
+
+def _flight_key(key: bytes, with_evidence: bool) -> bytes:
+    return key + (b"+" if with_evidence else b"-")
+
+
+def _count_failures(upstream: Upstream, error: UpstreamError, questions: int) -> None:
+    metrics.FAILURES.labels(upstream.name, error.reason).inc(questions)

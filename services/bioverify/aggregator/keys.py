@@ -42,9 +42,12 @@ def question_of(item: Item, reads: Reads) -> bytes:
 
 
 def cache_key(verifier: str, fingerprint: str, question: bytes) -> bytes:
-    """The Redis key of a question: ``bv1:<verifier>:<128 bits>``."""
+    """The Redis key of a question: ``bv1:{<verifier>}:<128 bits>``.
+
+    The braces are a cluster's hash tag: all keys of a verifier lie in one slot, so that one MGET may name any of them.
+    """
     digest = blake2b(question, digest_size=16, key=_fingerprint_key(fingerprint))
-    return f"bv{SCHEMA}:{verifier}:{digest.hexdigest()}".encode()
+    return f"bv{SCHEMA}:{{{verifier}}}:{digest.hexdigest()}".encode()
 
 
 def item_for_verifier(index: int, item: Item, reads: Reads) -> types_pb2.Item:

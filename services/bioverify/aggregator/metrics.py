@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
@@ -13,6 +13,36 @@ VERIFIER_CALLS = Counter("bioverify_aggregator_verifier_calls", "Calls to verifi
 VERIFIER_SECONDS = Histogram(
     "bioverify_aggregator_verifier_seconds",
     "Seconds from the first call to a verifier to its last reply, per request.",
+    ["verifier"],
+    buckets=_SECONDS,
+)
+RETRIES = Counter("bioverify_aggregator_retries", "Calls repeated because a verifier was unavailable.", ["verifier"])
+HEDGES = Counter(
+    "bioverify_aggregator_hedges", "Second requests to another replica: won, lost.", ["verifier", "result"]
+)
+SHARED = Counter(
+    "bioverify_aggregator_shared", "Questions answered by a call that another request had under way.", ["verifier"]
+)
+EXTRA_DENIED = Counter(
+    "bioverify_aggregator_extra_calls_denied",
+    "Retries and hedges that their budget did not allow.",
+    ["verifier", "kind"],
+)
+BREAKER = Gauge(
+    "bioverify_aggregator_breaker",
+    "0: the replica is asked, 1: one call at a time, 2: not asked.",
+    ["verifier", "target"],
+    multiprocess_mode="livemax",
+)
+LIMIT_ITEMS = Gauge(
+    "bioverify_aggregator_limit_items",
+    "Items that may be in flight at a replica.",
+    ["verifier", "target"],
+    multiprocess_mode="livesum",
+)
+WAIT_SECONDS = Histogram(
+    "bioverify_aggregator_wait_seconds",
+    "Seconds that a call waited in the aggregator for its turn.",
     ["verifier"],
     buckets=_SECONDS,
 )

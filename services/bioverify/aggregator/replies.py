@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from bioverify.aggregator import metrics
 from bioverify.aggregator.answers import Answered
 from bioverify.aggregator.fanout import Told
+from bioverify.aggregator.policy.breaker import State
 from bioverify.aggregator.requests import ReadRequest
 from bioverify.core.outcomes import Failed, NotApplicable
 from bioverify.core.rewards import Reward, Row, compose
@@ -16,9 +17,18 @@ from bioverify.wire.outcomes import failure_to_wire
 from bioverify.wire.rewards import term_to_wire
 from bioverify.wire.tasks import answer_to_wire, task_to_wire
 
+_BREAKER_STATES = {
+    State.CLOSED: reward_pb2.BREAKER_STATE_CLOSED,
+    State.OPEN: reward_pb2.BREAKER_STATE_OPEN,
+    State.HALF_OPEN: reward_pb2.BREAKER_STATE_HALF_OPEN,
+}
+
 
 def reply_to(
-    request: reward_pb2.RewardServiceScoreBatchRequest, read: ReadRequest, told: Mapping[str, Told]
+    request: reward_pb2.RewardServiceScoreBatchRequest,
+    read: ReadRequest,
+    told: Mapping[str, Told],
+    states: Mapping[str, State],
 ) -> reward_pb2.RewardServiceScoreBatchResponse:
     """The rewards, in order, and a report per verifier that was asked."""
     by_item: list[dict[str, Answered]] = [{} for _ in read.items]
@@ -36,10 +46,11 @@ def reply_to(
     ]
     rewards = compose(read.recipe, rows)
 
-    source_terms = [term for source in read.recipe.sources for term in source.terms]
-    terms = {term: term_to_wire(term) for term in (*read.recipe.terms, *source_terms)}
+    terms = {term: term_to_wire(term) for term in read.recipe.all_terms}
     response = reward_pb2.RewardServiceScoreBatchResponse(
-        verifiers=[_report(verifier, read.positions[verifier], told[verifier]) for verifier in read.positions]
+        verifiers=[
+            _report(verifier, read.positions[verifier], told[verifier], states[verifier]) for verifier in read.positions
+        ]
     )
     for message, item, answers, reward in zip(request.items, read.items, by_item, rewards, strict=True):
         written = response.rewards.add(
@@ -63,7 +74,7 @@ def reply_to(
     return response
 
 
-def _report(verifier: str, positions: list[int], told: Told) -> reward_pb2.VerifierReport:
+def _report(verifier: str, positions: list[int], told: Told, state: State) -> reward_pb2.VerifierReport:
     failures = [answer.outcome for answer in told.answers if isinstance(answer.outcome, Failed)]
     return reward_pb2.VerifierReport(
         verifier=verifier,
@@ -77,6 +88,11 @@ def _report(verifier: str, positions: list[int], told: Told) -> reward_pb2.Verif
         wall_seconds=told.usage.wall_s,
         timing=verifier_pb2.Timing(queue_seconds=told.usage.queue_s, work_seconds=told.usage.work_s),
         first_failure=failure_to_wire(failures[0]) if failures else None,
+        retries=told.usage.retries,
+        hedges=told.usage.hedges,
+        shared=told.usage.shared,
+        waited_seconds=told.usage.waited_s,
+        breaker=_BREAKER_STATES[state],
     )
 
 

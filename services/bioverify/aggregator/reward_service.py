@@ -9,6 +9,7 @@ ListVerifiers.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from typing import Any
 
@@ -19,14 +20,18 @@ from bioverify.aggregator import metrics
 from bioverify.aggregator.cache import OutcomeCache
 from bioverify.aggregator.config import AggregatorConfig
 from bioverify.aggregator.fanout import Told, ask_verifier
+from bioverify.aggregator.faults import UpstreamError
+from bioverify.aggregator.replica import DESCRIBE_TIMEOUT_S
 from bioverify.aggregator.replies import reply_to
 from bioverify.aggregator.requests import read_recipe, read_request
-from bioverify.aggregator.upstream import DESCRIBE_TIMEOUT_S, Upstream, UpstreamError
+from bioverify.aggregator.upstream import Upstream
+from bioverify.core.recipes import Recipe, Requirement
 from bioverify.core.verifier import Item
+from bioverify.runtime.errors import over_limit
 from bioverify.runtime.hosting import host
 from bioverify.runtime.metrics import ITEMS_IN_FLIGHT
 from bioverify.runtime.validation import check_items
-from bioverify.runtime.work import Admission, WorkThread
+from bioverify.runtime.work import RETRY_AFTER_S, Admission, WorkThread
 from bioverify.v1 import reward_pb2, reward_pb2_grpc
 from bioverify.wire.rewards import recipe_to_wire
 
@@ -43,7 +48,7 @@ class RewardService(reward_pb2_grpc.RewardServiceServicer):
         self._admission = Admission(config.max_items_in_flight, ITEMS_IN_FLIGHT)
         self._thread = WorkThread()
         self._upstreams = {
-            name: Upstream(name, target, describe_ttl_s=config.describe_ttl_s)
+            name: Upstream(name, target, describe_ttl_s=config.describe_ttl_s, max_waiting=config.max_waiting)
             for name, target in config.verifiers.items()
         }
         self._cache: OutcomeCache | None = None
@@ -77,6 +82,7 @@ class RewardService(reward_pb2_grpc.RewardServiceServicer):
 
         check_items(request, request.items, self._config.max_items)
         recipe = read_recipe(request, self._upstreams)
+        self._refuse_where_a_queue_is_full(recipe, len(request.items))
         with self._admission.hold(len(request.items)):
             reading = await self._thread.run(lambda: read_request(request, recipe), deadline=deadline)
             read = reading.result
@@ -88,8 +94,9 @@ class RewardService(reward_pb2_grpc.RewardServiceServicer):
                 )
             )
             asking_s = time.monotonic() - asked
+            states = {verifier: self._upstreams[verifier].state for verifier in read.positions}
             composing = await self._thread.run(
-                lambda: reply_to(request, read, dict(zip(read.positions, told, strict=True)))
+                lambda: reply_to(request, read, dict(zip(read.positions, told, strict=True)), states)
             )
         response = composing.result
         response.wall_seconds = time.monotonic() - arrived
@@ -108,15 +115,22 @@ class RewardService(reward_pb2_grpc.RewardServiceServicer):
     ) -> reward_pb2.ListRecipesResponse:
         return reward_pb2.ListRecipesResponse(recipes=[recipe_to_wire(recipes.load(name)) for name in recipes.names()])
 
+    def _refuse_where_a_queue_is_full(self, recipe: Recipe, items: int) -> None:
+        """A call that is bound to lose a required score is better refused before any work."""
+        for term in recipe.all_terms:
+            if term.requirement is Requirement.REQUIRED and not self._upstreams[term.verifier].has_room(items):
+                raise over_limit(f"too many items wait for {term.verifier}", retry_after_s=RETRY_AFTER_S)
+
     async def _ask(
         self, verifier: str, items: list[Item], request: reward_pb2.RewardServiceScoreBatchRequest, deadline: float
     ) -> Told:
+        own_budget_s = self._config.verifier_deadlines_s.get(verifier, math.inf)
         return await ask_verifier(
             self._upstreams[verifier],
             self._cache,
             items,
             items[0].parse_mode,
-            deadline,
+            min(deadline, time.monotonic() + own_budget_s),
             with_evidence=not request.omit_evidence,
         )
 

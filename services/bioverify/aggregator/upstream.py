@@ -1,11 +1,14 @@
-"""One verifier as the aggregator sees it: a channel, what the verifier says of itself, and calls that always end.
+"""One verifier as the aggregator sees it: its replicas, what it says of itself, and calls that always end.
 
 What it says of itself decides what it is sent and under which keys its answers are remembered, so a stale account would
 give stale answers. It is trusted for a second at most, and only while the connection over which it came still stands: a
-verifier that was restarted with another artifact is asked anew. A reply that carries another fingerprint than the
-account is not remembered, and everything is asked once more under the new one.
+verifier that was restarted with another artifact is asked anew. In the second half of that second it is refreshed
+beside the calls, so that under load no call waits for it. A reply that carries another fingerprint than the account is
+not remembered, and everything is asked once more under the new one.
 
-Every fault ends as `Failed` for the questions that it concerns, and for no others.
+Calls go to the replica with the least in flight. A call that found its replica unavailable is repeated, one that is
+slow is repeated at a second replica, both within a budget. Every fault ends as `Failed` for the questions that it
+concerns, and for no others.
 """
 
 from __future__ import annotations
@@ -13,74 +16,43 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
 
-import grpc
 import structlog
 
 from bioverify.aggregator import metrics
-from bioverify.aggregator.answers import Answered, answered, failure, strip_evidence
+from bioverify.aggregator.answers import Answered, answered, strip_evidence
+from bioverify.aggregator.faults import INVALID_REPLY, MISCONFIGURED, UNAVAILABLE, UpstreamError
+from bioverify.aggregator.policy.breaker import State
+from bioverify.aggregator.policy.budget import Budget, pause_s
+from bioverify.aggregator.policy.flights import Flights
+from bioverify.aggregator.policy.hedging import hedged
+from bioverify.aggregator.policy.latency import Latency
+from bioverify.aggregator.replica import Replica, Usage
 from bioverify.core.answers import ParseMode
-from bioverify.core.outcomes import Failed
 from bioverify.core.verifier import Reads
-from bioverify.v1 import types_pb2, verifier_pb2, verifier_pb2_grpc
+from bioverify.v1 import types_pb2, verifier_pb2
 from bioverify.wire.tasks import PARSE_MODES, reads_from_wire
-from bioverify.wire.transport import CHANNEL_OPTIONS, REQUEST_ID, refusal_from_error
 
-ATTEMPTS = 2
-DESCRIBE_TIMEOUT_S = 2.0
+ATTEMPTS = 3
+RETRY_SHARE, RETRY_BURST = 0.2, 10.0
+HEDGE_SHARE, HEDGE_BURST = 0.05, 1.0
 UNSTATED_MAX_ITEMS = 256
 UNSTATED_MAX_BYTES = 4 * 2**20
-
-Request = TypeVar("Request")
-Response = TypeVar("Response")
-
-_REASONS = {
-    grpc.StatusCode.UNAVAILABLE: "unavailable",
-    grpc.StatusCode.DEADLINE_EXCEEDED: "deadline_exceeded",
-    grpc.StatusCode.RESOURCE_EXHAUSTED: "resource_exhausted",
-    grpc.StatusCode.INVALID_ARGUMENT: "refused",
-    grpc.StatusCode.CANCELLED: "unavailable",
-    grpc.StatusCode.UNIMPLEMENTED: "not_a_verifier",
-}
-_RETRYABLE = {"unavailable", "deadline_exceeded", "resource_exhausted"}
 
 log = structlog.stdlib.get_logger("bioverify.aggregator.upstream")
 
 
-class UpstreamError(Exception):
-    """The verifier did not answer as agreed. ``failed`` is what that means for the questions."""
-
-    def __init__(self, failed: Answered) -> None:
-        super().__init__(str(failed.outcome))
-        self.failed = failed
-
-
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What a verifier said of itself, and when (time.monotonic)."""
+    """What a verifier said of itself, which replica of it, and when (time.monotonic)."""
 
     message: verifier_pb2.DescribeResponse
     reads: Reads
     fingerprint: str
+    replica: Replica
     learned_at: float
-
-
-@dataclass(slots=True)
-class Usage:
-    """What one request cost at one verifier."""
-
-    calls: int = 0
-    started: float | None = None
-    ended: float = 0.0
-    queue_s: float = 0.0
-    work_s: float = 0.0
-
-    @property
-    def wall_s(self) -> float:
-        return 0.0 if self.started is None else self.ended - self.started
 
 
 @dataclass(slots=True)
@@ -91,39 +63,63 @@ class Replies:
     fingerprints: set[str] = field(default_factory=set)
 
 
-class Upstream:
-    """To be made inside the running event loop."""
+@dataclass(slots=True)
+class Landed:
+    """What a flight brought home: answers by the key of the question, and the fingerprints that they came under."""
 
-    def __init__(self, name: str, target: str, *, describe_ttl_s: float) -> None:
+    answers: dict[bytes, Answered]
+    fingerprints: set[str]
+
+
+class Upstream:
+    """To be made inside the running event loop. ``target``: one gRPC target, or several with commas: its replicas."""
+
+    def __init__(self, name: str, target: str, *, describe_ttl_s: float, max_waiting: int) -> None:
         self.name = name
         self.target = target
         self.last_account: Account | None = None
+        self.flights: Flights[Landed] = Flights()
         self._describe_ttl_s = describe_ttl_s
-        self._channel = grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)
-        self._stub: verifier_pb2_grpc.VerifierServiceAsyncStub = verifier_pb2_grpc.VerifierServiceStub(self._channel)
+        self._latency = Latency()
+        self._retries = Budget(RETRY_SHARE, RETRY_BURST)
+        self._hedges = Budget(HEDGE_SHARE, HEDGE_BURST)
+        self._replicas = [
+            Replica(name, one, self._latency, max_waiting, self._learn) for one in target.split(",") if one
+        ]
 
     async def close(self) -> None:
-        await self._channel.close()
+        await asyncio.gather(*(replica.close() for replica in self._replicas))
+
+    @property
+    def state(self) -> State:
+        """The best state among the replicas."""
+        states = {replica.breaker.state for replica in self._replicas}
+        return next(state for state in (State.CLOSED, State.HALF_OPEN, State.OPEN) if state in states)
+
+    def has_room(self, items: int) -> bool:
+        """Whether ``items`` more could wait for their turn, were they all to be asked."""
+        return any(replica.limit.has_room(items) for replica in self._replicas)
 
     async def account(self, deadline: float, *, refresh: bool = False) -> Account:
-        """What the verifier says of itself. ``deadline``: time.monotonic. Raises UpstreamError."""
+        """What the verifier says of itself. ``deadline``: time.monotonic. Raises UpstreamError.
+
+        ``refresh``: ask now, even one whose breaker is open.
+        """
         known = self.last_account
-        if (
-            known is not None
-            and not refresh
-            and time.monotonic() - known.learned_at < self._describe_ttl_s
-            and self._channel.get_state() is grpc.ChannelConnectivity.READY
-        ):
-            return known
-        message = await self._call(
-            self._stub.Describe, verifier_pb2.DescribeRequest(), min(deadline, time.monotonic() + DESCRIBE_TIMEOUT_S)
-        )
+        if known is not None and not refresh and known.replica.is_connected:
+            age_s = time.monotonic() - known.learned_at
+            if age_s > self._describe_ttl_s / 2 and known.replica.is_allowed:
+                known.replica.probe()
+            if age_s < self._describe_ttl_s:
+                return known
+        replica = self._least_loaded() or self._replicas[0]
+        if not refresh and not replica.is_allowed:
+            raise replica.turned_away()
+        message = await replica.describe(deadline)
         if message.name != self.name:
-            detail = f"{self.target} calls itself {message.name!r}; the configuration calls it {self.name!r}"
-            raise UpstreamError(failure("misconfigured", detail, retryable=False))
-        self.last_account = Account(
-            message, reads_from_wire(list(message.reads)), message.fingerprint, time.monotonic()
-        )
+            detail = f"{replica.target} calls itself {message.name!r}; the configuration calls it {self.name!r}"
+            raise UpstreamError(MISCONFIGURED, detail)
+        assert self.last_account is not None
         return self.last_account
 
     async def ask(
@@ -141,8 +137,6 @@ class Upstream:
         Raises nothing: a call that fails gives `Failed` for its items.
         """
         replies = Replies()
-        limits = account.message.limits
-        at_once = asyncio.Semaphore(max(1, limits.max_items_in_flight // max(1, limits.max_items)))
 
         async def ask_batch(batch: list[int]) -> None:
             request = verifier_pb2.VerifierServiceScoreBatchRequest(
@@ -151,11 +145,10 @@ class Upstream:
                 omit_evidence=not with_evidence,
             )
             try:
-                async with at_once:
-                    response = await self._score(request, account, deadline, usage)
+                response = await self._score(request, account, deadline, usage)
                 found = _checked(request, response)
             except UpstreamError as error:
-                metrics.FAILURES.labels(self.name, _reason(error)).inc(len(batch))
+                metrics.FAILURES.labels(self.name, error.reason).inc(len(batch))
                 log.warning("a verifier failed", verifier=self.name, items=len(batch), failure=str(error))
                 replies.answers.update((position, error.failed) for position in batch)
                 return
@@ -163,9 +156,24 @@ class Upstream:
             replies.answers.update(zip(batch, found, strict=True))
 
         usage.started = usage.started or time.monotonic()
-        await asyncio.gather(*(ask_batch(batch) for batch in _batches(items, limits)))
+        await asyncio.gather(*(ask_batch(batch) for batch in _batches(items, account.message.limits)))
         usage.ended = time.monotonic()
         return replies
+
+    def _learn(self, replica: Replica, said: verifier_pb2.DescribeResponse) -> None:
+        if said.name == self.name:
+            reads = reads_from_wire(list(said.reads))
+            self.last_account = Account(said, reads, said.fingerprint, replica, time.monotonic())
+
+    def _least_loaded(self, but: Replica | None = None) -> Replica | None:
+        """The replica to ask, another than ``but`` where there is one; None where every breaker is open."""
+        allowed = [replica for replica in self._replicas if replica.is_allowed]
+        others = [replica for replica in allowed if replica is not but]
+        return min(
+            others or allowed,
+            key=lambda replica: (replica.limit.in_flight + replica.limit.waiting, random.random()),  # noqa: S311
+            default=None,
+        )
 
     async def _score(
         self,
@@ -175,46 +183,61 @@ class Upstream:
         usage: Usage,
     ) -> verifier_pb2.VerifierServiceScoreBatchResponse:
         # gRPC's own retries would hide the attempts and hold back messages above their buffer; one loop is plainer.
-        attempts = ATTEMPTS if account.message.idempotent else 1
-        for attempt in range(1, attempts + 1):
-            usage.calls += 1
+        self._retries.earn()
+        self._hedges.earn()
+        replica = self._least_loaded()
+        if replica is None:
+            raise self._replicas[0].turned_away()
+        for attempt in range(1, ATTEMPTS + 1):
             try:
-                response = await self._call(self._stub.ScoreBatch, request, deadline)
+                return await self._score_at(replica, request, account, deadline, usage)
             except UpstreamError as error:
-                pause_s = random.uniform(0.02, 0.1)  # noqa: S311 - jitter
-                out_of_time = time.monotonic() + pause_s >= deadline
-                if attempt == attempts or out_of_time or _reason(error) != "unavailable":
+                wait_s = pause_s(attempt)
+                may_retry = account.message.idempotent and attempt < ATTEMPTS and error.reason == UNAVAILABLE
+                if not may_retry or time.monotonic() + wait_s >= deadline:
                     raise
-                await asyncio.sleep(pause_s)
-            else:
-                usage.queue_s += response.timing.queue_seconds
-                usage.work_s += response.timing.work_seconds
-                return response
+                if not self._retries.spend():
+                    metrics.EXTRA_DENIED.labels(self.name, "retry").inc()
+                    raise
+                await asyncio.sleep(wait_s)
+                another = self._least_loaded(but=replica)
+                if another is None:
+                    raise
+                replica = another
+                usage.retries += 1
+                metrics.RETRIES.labels(self.name).inc()
         raise AssertionError("the last attempt returns or raises")
 
-    async def _call(
-        self, method: grpc.aio.UnaryUnaryMultiCallable[Request, Response], request: Request, deadline: float
-    ) -> Response:
-        """One call that ends by ``deadline``. Raises UpstreamError for every fault."""
-        timeout_s = deadline - time.monotonic()
-        if timeout_s <= 0:
-            raise UpstreamError(failure("deadline_exceeded", f"no time was left to ask {self.name}"))
-        try:
-            response = await method(request, timeout=timeout_s, metadata=_request_id())
-        except grpc.aio.AioRpcError as error:
-            refusal = refusal_from_error(error)
-            metrics.VERIFIER_CALLS.labels(self.name, refusal.code.name).inc()
-            reason = _REASONS.get(refusal.code, "internal")
-            detail = f"{self.name} at {self.target}: {refusal.code.name}: {refusal.message}"
-            raise UpstreamError(failure(reason, detail, retryable=reason in _RETRYABLE)) from error
-        metrics.VERIFIER_CALLS.labels(self.name, "OK").inc()
+    async def _score_at(
+        self,
+        replica: Replica,
+        request: verifier_pb2.VerifierServiceScoreBatchRequest,
+        account: Account,
+        deadline: float,
+        usage: Usage,
+    ) -> verifier_pb2.VerifierServiceScoreBatchResponse:
+        """One attempt, hedged where there is a replica for it."""
+        p95_s = self._latency.p95_s()
+        if len(self._replicas) == 1 or not account.message.idempotent or p95_s is None:
+            return await replica.score(request, deadline, usage)
+
+        def second() -> Awaitable[verifier_pb2.VerifierServiceScoreBatchResponse] | None:
+            another = self._least_loaded(but=replica)
+            if another is None or another is replica:
+                return None
+            if not self._hedges.spend():
+                metrics.EXTRA_DENIED.labels(self.name, "hedge").inc()
+                return None
+            usage.hedges += 1
+            return another.score(request, deadline, usage)
+
+        before = usage.hedges
+        response, second_won = await hedged(lambda: replica.score(request, deadline, usage), second, p95_s)
+        if second_won:
+            replica.probe()
+        if usage.hedges > before:
+            metrics.HEDGES.labels(self.name, "won" if second_won else "lost").inc()
         return response
-
-
-def _request_id() -> tuple[tuple[str, str], ...]:
-    """The id of the request that this call is made for, so that both logs can be brought together."""
-    request_id = structlog.contextvars.get_contextvars().get("request_id")
-    return ((REQUEST_ID, request_id),) if request_id else ()
 
 
 def _batches(items: Sequence[types_pb2.Item], limits: verifier_pb2.Limits) -> list[list[int]]:
@@ -254,10 +277,4 @@ def _checked(
 
 
 def _invalid_reply(what: str) -> UpstreamError:
-    return UpstreamError(failure("invalid_reply", f"the reply breaks the contract: {what}", retryable=False))
-
-
-def _reason(error: UpstreamError) -> str:
-    outcome = error.failed.outcome
-    assert isinstance(outcome, Failed)
-    return outcome.reason
+    return UpstreamError(INVALID_REPLY, f"the reply breaks the contract: {what}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Literal
 
 import grpc
 
@@ -39,6 +40,11 @@ from bioverify.wire.tasks import (
 MAX_ITEMS = 1024
 MAX_BYTES = 32 * 2**20
 CALLS_AT_ONCE = 4
+_BREAKER_STATES: dict[int, Literal["closed", "half_open", "open"]] = {
+    reward_pb2.BREAKER_STATE_CLOSED: "closed",
+    reward_pb2.BREAKER_STATE_HALF_OPEN: "half_open",
+    reward_pb2.BREAKER_STATE_OPEN: "open",
+}
 
 
 def check_ids(items: Sequence[ScoreItem]) -> None:
@@ -133,6 +139,11 @@ def verifier_report(message: reward_pb2.VerifierReport) -> VerifierReport:
         queue_s=message.timing.queue_seconds,
         work_s=message.timing.work_seconds,
         first_failure=failure_from_wire(message.first_failure) if message.HasField("first_failure") else None,
+        retries=message.retries,
+        hedges=message.hedges,
+        shared=message.shared,
+        waited_s=message.waited_seconds,
+        breaker=_BREAKER_STATES.get(message.breaker, "closed"),
     )
 
 
@@ -174,6 +185,11 @@ def _sum_of(one: VerifierReport, other: VerifierReport) -> VerifierReport:
         queue_s=one.queue_s + other.queue_s,
         work_s=one.work_s + other.work_s,
         first_failure=one.first_failure or other.first_failure,
+        retries=one.retries + other.retries,
+        hedges=one.hedges + other.hedges,
+        shared=one.shared + other.shared,
+        waited_s=one.waited_s + other.waited_s,
+        breaker=other.breaker,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from bioverify.core.answers import Answer
 from bioverify.core.completions import PromptForm
@@ -69,6 +70,11 @@ class VerifierReport:
     ``items``: items that its terms applied to; ``distinct``: different questions among them; ``cache_hits``: of these,
     answered by the cache; ``failed`` and ``not_applicable``: items. ``wall_s``: seconds from the first call to the
     last reply; ``queue_s`` and ``work_s``: the verifier's own account, summed over its calls.
+
+    ``calls``: attempts, of which ``retries`` followed an unavailable verifier and ``hedges`` a slow one; ``shared``:
+    different questions answered by a call that another request had under way; ``waited_s``: seconds that calls waited
+    in the aggregator, summed. ``breaker``: "open" where the verifier is not asked for now, "half_open" where it is
+    tried, else "closed".
     """
 
     verifier: str
@@ -83,6 +89,11 @@ class VerifierReport:
     queue_s: float
     work_s: float
     first_failure: Failed | None
+    retries: int = 0
+    hedges: int = 0
+    shared: int = 0
+    waited_s: float = 0.0
+    breaker: Literal["closed", "half_open", "open"] = "closed"
 
 
 @dataclass(frozen=True, slots=True)

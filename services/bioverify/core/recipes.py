@@ -78,10 +78,14 @@ class Recipe(_Strict):
         return self
 
     @property
+    def all_terms(self) -> tuple[Term, ...]:
+        """The common terms and those of every source."""
+        return (*self.terms, *(term for source in self.sources for term in source.terms))
+
+    @property
     def verifiers(self) -> tuple[str, ...]:
         """The names of all verifiers it asks, each once, in order."""
-        terms = [*self.terms, *(term for source in self.sources for term in source.terms)]
-        return tuple(dict.fromkeys(term.verifier for term in terms))
+        return tuple(dict.fromkeys(term.verifier for term in self.all_terms))
 
     def terms_for(self, source_name: str, task_kind: TaskKind | None) -> tuple[Term, ...] | None:
         """The terms that score an item; None where no source of the recipe asks this kind of question.

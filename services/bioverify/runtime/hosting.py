@@ -21,7 +21,7 @@ from grpc_reflection.v1alpha import reflection
 from bioverify.runtime import metrics
 from bioverify.runtime.config import ServerConfig
 from bioverify.runtime.interceptor import CallInterceptor
-from bioverify.wire.transport import MAX_MESSAGE_BYTES
+from bioverify.wire.transport import SERVER_OPTIONS
 
 log = structlog.stdlib.get_logger("bioverify.runtime")
 
@@ -96,7 +96,7 @@ async def host(
 def _options(config: ServerConfig) -> list[tuple[str, int]]:
     return [
         ("grpc.max_receive_message_length", config.max_bytes),
-        ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+        *SERVER_OPTIONS,
         # gRPC shares ports by default, so that a second server on the same port would silently take half of the calls.
         ("grpc.so_reuseport", int(config.workers > 1)),
     ]

@@ -45,6 +45,34 @@ REQUIREMENT_OPTIONAL: Requirement.ValueType  # 2
 """The term is dropped for the item's whole group."""
 Global___Requirement: _TypeAlias = Requirement  # noqa: Y015
 
+class _BreakerState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _BreakerStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_BreakerState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    BREAKER_STATE_UNSPECIFIED: _BreakerState.ValueType  # 0
+    """Not set."""
+    BREAKER_STATE_CLOSED: _BreakerState.ValueType  # 1
+    """It is asked."""
+    BREAKER_STATE_OPEN: _BreakerState.ValueType  # 2
+    """It did not answer of late: it is not asked, and what only it knows fails at once with reason "breaker_open"."""
+    BREAKER_STATE_HALF_OPEN: _BreakerState.ValueType  # 3
+    """It says again who it is: one call at a time goes to it, until one has succeeded."""
+
+class BreakerState(_BreakerState, metaclass=_BreakerStateEnumTypeWrapper):
+    """Whether a verifier is asked at all."""
+
+BREAKER_STATE_UNSPECIFIED: BreakerState.ValueType  # 0
+"""Not set."""
+BREAKER_STATE_CLOSED: BreakerState.ValueType  # 1
+"""It is asked."""
+BREAKER_STATE_OPEN: BreakerState.ValueType  # 2
+"""It did not answer of late: it is not asked, and what only it knows fails at once with reason "breaker_open"."""
+BREAKER_STATE_HALF_OPEN: BreakerState.ValueType  # 3
+"""It says again who it is: one call at a time goes to it, until one has succeeded."""
+Global___BreakerState: _TypeAlias = BreakerState  # noqa: Y015
+
 @_typing.final
 class Term(_message.Message):
     """One summand of a reward: weight × what a verifier says."""
@@ -312,6 +340,11 @@ class VerifierReport(_message.Message):
     WALL_SECONDS_FIELD_NUMBER: _builtins.int
     TIMING_FIELD_NUMBER: _builtins.int
     FIRST_FAILURE_FIELD_NUMBER: _builtins.int
+    RETRIES_FIELD_NUMBER: _builtins.int
+    HEDGES_FIELD_NUMBER: _builtins.int
+    SHARED_FIELD_NUMBER: _builtins.int
+    WAITED_SECONDS_FIELD_NUMBER: _builtins.int
+    BREAKER_FIELD_NUMBER: _builtins.int
     verifier: _builtins.str
     """The verifier's name."""
     fingerprint: _builtins.str
@@ -327,9 +360,19 @@ class VerifierReport(_message.Message):
     not_applicable: _builtins.int
     """Items it had nothing to say about."""
     calls: _builtins.int
-    """Calls made to it."""
+    """Attempts: calls made to it for this request, retries and hedges among them."""
     wall_seconds: _builtins.float
     """Seconds from the first call to the last reply, by the aggregator's clock."""
+    retries: _builtins.int
+    """Calls repeated because the verifier was unavailable."""
+    hedges: _builtins.int
+    """Second requests sent to another replica because the first one was slow."""
+    shared: _builtins.int
+    """Distinct questions answered by a call that another request had already under way."""
+    waited_seconds: _builtins.float
+    """Seconds that calls waited in the aggregator for their turn, summed over calls."""
+    breaker: Global___BreakerState.ValueType
+    """Whether it was asked, as of the end of the call."""
     @_builtins.property
     def timing(self) -> _verifier_pb2.Timing:
         """The verifier's own account, summed over its calls."""
@@ -352,10 +395,15 @@ class VerifierReport(_message.Message):
         wall_seconds: _builtins.float = ...,
         timing: _verifier_pb2.Timing | None = ...,
         first_failure: _types_pb2.Failure | None = ...,
+        retries: _builtins.int = ...,
+        hedges: _builtins.int = ...,
+        shared: _builtins.int = ...,
+        waited_seconds: _builtins.float = ...,
+        breaker: Global___BreakerState.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["first_failure", b"first_failure", "timing", b"timing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_hits", b"cache_hits", "calls", b"calls", "distinct", b"distinct", "failed", b"failed", "fingerprint", b"fingerprint", "first_failure", b"first_failure", "items", b"items", "not_applicable", b"not_applicable", "timing", b"timing", "verifier", b"verifier", "wall_seconds", b"wall_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["breaker", b"breaker", "cache_hits", b"cache_hits", "calls", b"calls", "distinct", b"distinct", "failed", b"failed", "fingerprint", b"fingerprint", "first_failure", b"first_failure", "hedges", b"hedges", "items", b"items", "not_applicable", b"not_applicable", "retries", b"retries", "shared", b"shared", "timing", b"timing", "verifier", b"verifier", "waited_seconds", b"waited_seconds", "wall_seconds", b"wall_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
