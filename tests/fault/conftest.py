@@ -40,6 +40,7 @@ class Bench:
     system: System
     items: list[ScoreItem]
     expected: FaultFree
+    writes_report: bool
     rows: list[dict[str, Any]] = field(default_factory=list)
 
     def run(self, name: str, n_items: int) -> tuple[Verdict, dict[str, Any]]:
@@ -107,6 +108,10 @@ class Bench:
             "examples": verdict.examples,
         }
         self.rows.append(row)
+        if self.writes_report:
+            REPORT.parent.mkdir(exist_ok=True)
+            report = {"seed": SEED, "total": _total(self.rows), "scenarios": self.rows}
+            REPORT.write_text(json.dumps(report, indent=2) + "\n")
         return verdict, row
 
     def recovered(self, n_items: int) -> tuple[Verdict, float]:
@@ -123,10 +128,10 @@ class Bench:
 
 @pytest.fixture(scope="session")
 def bench(bundled_store: ArtifactStore, request: pytest.FixtureRequest) -> Iterator[Bench]:
-    whole = any("fault" in item.keywords for item in request.session.items)
+    whole = _is_whole(request.config)
     items = Questions(bundled_store).draw(JOB_ITEMS if whole else QUICK_ITEMS, seed=SEED)
     with System(bundled_store) as system:
-        bench = Bench(system, items, fault_free(items, bundled_store))
+        bench = Bench(system, items, fault_free(items, bundled_store), writes_report=whole)
         request.config.stash[_ROWS] = bench.rows
         yield bench
 
@@ -134,29 +139,29 @@ def bench(bundled_store: ArtifactStore, request: pytest.FixtureRequest) -> Itera
 _ROWS = pytest.StashKey[list[dict[str, Any]]]()
 
 
+_LINE = "{:<45} {:>9} {:>6} {:>5} {:>8} {:>8} {:>8} {:>7}".format
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     rows = config.stash.get(_ROWS, [])
     if not rows:
         return
-    total = {key: sum(row[key] for row in rows) for key in ("outcomes", "wrong", "lost", "doubled", "reordered")}
-    line = "{:<45} {:>9} {:>6} {:>5} {:>8} {:>8} {:>8} {:>7}".format
     terminalreporter.section("faults")
-    terminalreporter.write_line(line("scenario", "outcomes", "wrong", "lost", "doubled", "failed", "slowest", "s"))
+    terminalreporter.write_line(_LINE("scenario", "outcomes", "wrong", "lost", "doubled", "failed", "slowest", "s"))
     for row in rows:
-        terminalreporter.write_line(
-            line(
-                row["scenario"],
-                row["outcomes"],
-                row["wrong"],
-                row["lost"],
-                row["doubled"],
-                f"{row['failed_share']:.1%}",
-                f"{row['slowest_call_s']:.1f} s",
-                row["seconds"],
-            )
-        )
-    terminalreporter.write_line(line("all", *(total[k] for k in ("outcomes", "wrong", "lost", "doubled")), "", "", ""))
-    if config.option.markexpr == "fault":
-        REPORT.parent.mkdir(exist_ok=True)
-        REPORT.write_text(json.dumps({"seed": SEED, "total": total, "scenarios": rows}, indent=2) + "\n")
+        failed, slowest = f"{row['failed_share']:.1%}", f"{row['slowest_call_s']:.1f} s"
+        counts = (row[key] for key in ("outcomes", "wrong", "lost", "doubled"))
+        terminalreporter.write_line(_LINE(row["scenario"], *counts, failed, slowest, row["seconds"]))
+    total = _total(rows)
+    counts = (total[key] for key in ("outcomes", "wrong", "lost", "doubled"))
+    terminalreporter.write_line(_LINE("all", *counts, "", "", ""))
+    if _is_whole(config):
         terminalreporter.write_line(f"Written: {REPORT}")
+
+
+def _total(rows: list[dict[str, Any]]) -> dict[str, int]:
+    return {key: sum(row[key] for row in rows) for key in ("outcomes", "wrong", "lost", "doubled", "reordered")}
+
+
+def _is_whole(config: pytest.Config) -> bool:
+    return bool(config.option.markexpr == "fault")

@@ -53,7 +53,8 @@ def _ended(names: tuple[str, ...], number: int) -> Callable[[System, random.Rand
             if not queue:
                 queue = draw.sample(names, len(names))
             program = system.programs[queue.pop()]
-            if program.is_running:
+            # One that is still starting is left to it: killed again and again, it would never serve.
+            if program.is_ready():
                 program.end(number)
                 time.sleep(draw.uniform(0, 0.3))
                 program.start()
