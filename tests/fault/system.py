@@ -35,6 +35,7 @@ class Program:
     def __init__(self, name: str, command: Sequence[str], port: int, health: str, log: Path, env: Mapping[str, str]):
         self.name, self.command, self.port, self.health, self.log = name, command, port, health, log
         self.env = dict(env)
+        self.metrics_port: int | None = None
         self.extra_env: dict[str, str] = {}
         self.process: subprocess.Popen[bytes] | None = None
         self.exit_codes: list[int] = []
@@ -102,7 +103,7 @@ class Program:
 class System:
     """``proxies``: one before each program; the aggregator reaches verifiers and Valkey through theirs."""
 
-    def __init__(self, store: ArtifactStore, *, redis_url: str | None = "") -> None:
+    def __init__(self, store: ArtifactStore) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="bv-fault-"))
         env = {**os.environ, "OMP_NUM_THREADS": "1", "BIOVERIFY_HOME": str(store.root.parent)}
         cli = [sys.executable, "-m", "bioverify.cli"]
@@ -122,11 +123,13 @@ class System:
             port, metrics = free_port(), free_port()
             serve = [*cli, "serve", name, "--listen", f"127.0.0.1:{port}", "--metrics-port", str(metrics)]
             add(name, serve, VERIFIER_SERVICE)
+            self.programs[name].metrics_port = metrics
             targets += ["--verifier", f"{name}={self.proxies[name].target}"]
-        port, self.metrics_port = free_port(), free_port()
-        listen = ["--listen", f"127.0.0.1:{port}", "--metrics-port", str(self.metrics_port)]
-        cache = ["--redis-url", f"redis://{self.proxies[VALKEY].target}/0"] if redis_url is not None else []
+        port, metrics = free_port(), free_port()
+        listen = ["--listen", f"127.0.0.1:{port}", "--metrics-port", str(metrics)]
+        cache = ["--redis-url", f"redis://{self.proxies[VALKEY].target}/0"]
         add(AGGREGATOR, [*cli, "aggregate", *listen, *cache, *targets], REWARD_SERVICE)
+        self.programs[AGGREGATOR].metrics_port = metrics
 
     def __enter__(self) -> System:
         self.start_all()

@@ -76,7 +76,7 @@ def test_a_run_in_which_every_service_is_killed_once_finishes_with_the_undisturb
         for step, name in zip(itertools.count(4, 8), victims, strict=False):
             program = system.programs[name]
             acts[step] = program.end
-            acts[step + 3] = program.start
+            acts[step + 3] = lambda program=program: (program.start(), program.wait_until_ready())
         killed = {name: len(system.programs[name].exit_codes) for name in victims}
         disturbed, shaken = run(preset, bundled_store, system.target, RunFolder(tmp_path / "shaken"), acts.items())
         assert all(len(system.programs[name].exit_codes) == killed[name] + 1 for name in victims)
