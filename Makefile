@@ -17,10 +17,11 @@ export UV_COMPILE_BYTECODE := 1
 export PATH := $(abspath $(BIN)):$(PATH)
 
 PYTEST_ARGS ?=
+MINUTES ?= 30
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	--no-emit-index-url --no-emit-find-links --no-emit-package torch
 
-.PHONY: help setup demo test lint proto lock bench clean
+.PHONY: help setup demo test test-fault soak lint proto lock bench clean
 # `make lint test` in one go must not run the two at once: they would share two cores.
 .NOTPARALLEL:
 
@@ -51,8 +52,14 @@ endif
 demo: setup ## Artifacts, all services, scoring, a short training and a report; stops what it started
 	@python -m bioverify.cli.demo
 
-test: setup ## All tests; the last line says how many were skipped, and -ra above it why
+test: setup ## All tests but the long ones; the last line says how many were skipped, and -ra above it why
 	@pytest $(PYTEST_ARGS)
+
+test-fault: setup ## Faults on ten thousand items each, a quarter of an hour; the table goes to reports/fault.json too
+	@pytest -m fault tests/fault $(PYTEST_ARGS)
+
+soak: setup ## Mixed load with random faults for MINUTES (30); says whether memory, descriptors and tasks stay flat
+	@python -m tests.load.soak --minutes $(MINUTES)
 
 lint: setup ## Style, types, contract, import rules, container files
 	ruff check .

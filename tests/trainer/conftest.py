@@ -171,6 +171,6 @@ def tiny_preset(tiny_policy: Path) -> Preset:
                 "gradient_checkpointing": False,
                 "use_cpu": True,
             },
-            "rewards": {"deadline_s": 5, "samples_per_step": 1},
+            "rewards": {"deadline_s": 5, "samples_per_step": 1, "max_unscorable_share": 1},
         }
     )

@@ -51,6 +51,16 @@ def test_a_wrong_key_or_value_is_refused_by_its_name(change, message):
         load_preset("cpu", [change])
 
 
+def test_a_group_may_be_split_over_processes():
+    assert load_preset("h100x8", ["grpo.per_device_train_batch_size=1"]).prompts_per_step == 2
+
+
+def test_processes_that_would_take_a_waiting_one_for_dead_are_refused():
+    message = r"process_group_timeout_s: 100 s is too short.*at least 180 s: rewards\.deadline_s \(120\)"
+    with pytest.raises(PresetError, match=message):
+        load_preset("h100x8", ["launcher.process_group_timeout_s=100"])
+
+
 def test_a_number_in_scientific_notation_is_a_number():
     assert load_preset("cpu", ["grpo.learning_rate=1e-4"]).grpo.learning_rate == 1e-4
 

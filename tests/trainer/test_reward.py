@@ -1,12 +1,13 @@
 """The reward function as TRL calls it: one call per batch, None where there is no score, never an exception."""
 
-import inspect
+import contextlib
 import json
 import math
 from collections import defaultdict
 from types import SimpleNamespace
 
 import pytest
+from trl.trainer.grpo_trainer import is_async_callable
 
 from bioverify_trainer.dataset import PromptSource, make_dataset
 from bioverify_trainer.reward import make_reward
@@ -36,14 +37,14 @@ class Call:
             self.arguments["task"] = [json.dumps(task) for task in tasks]
 
 
-def test_trl_takes_the_reward_for_an_async_function(recipe):
-    assert inspect.iscoroutinefunction(make_reward("127.0.0.1:1", recipe, deadline_s=1))
+def test_trl_runs_the_reward_on_the_thread_that_trains(recipe):
+    assert not is_async_callable(make_reward("127.0.0.1:1", recipe, deadline_s=1))
 
 
-async def test_a_batch_is_scored_and_what_the_verifiers_said_is_logged(lasting_target, recipe):
+def test_a_batch_is_scored_and_what_the_verifiers_said_is_logged(lasting_target, recipe):
     call, samples = Call(recipe), []
     reward = make_reward(lasting_target, recipe, deadline_s=10, samples_per_step=2, record_sample=samples.append)
-    rewards = await reward(**call.arguments)
+    rewards = reward(**call.arguments)
     # A longer text is worth more to the text verifier, and all else is alike within a group.
     assert rewards[0] < rewards[1]
     assert rewards[2] < rewards[3]
@@ -62,11 +63,11 @@ async def test_a_batch_is_scored_and_what_the_verifiers_said_is_logged(lasting_t
     json.dumps(samples)
 
 
-async def test_the_members_of_a_group_share_the_fate_of_an_optional_term(lasting_target, recipe):
+def test_the_members_of_a_group_share_the_fate_of_an_optional_term(lasting_target, recipe):
     known = {"perturbation": "P1", "measured_gene": "G1", "cell_line": "k562"}
     unknown = known | {"perturbation": "UNKNOWN"}
     call = Call(recipe, tasks=[known, unknown, known, known])
-    rewards = await make_reward(lasting_target, recipe, deadline_s=10)(**call.arguments)
+    rewards = make_reward(lasting_target, recipe, deadline_s=10)(**call.arguments)
     text = [1 * len(c[0]["content"]) / 100 for c in call.arguments["completions"]]
     vowels = [sum(x in "aeiou" for x in c[0]["content"]) / len(c[0]["content"]) for c in call.arguments["completions"]]
     # The first group is without the lookup, both members of it; the second group is not.
@@ -75,28 +76,72 @@ async def test_the_members_of_a_group_share_the_fate_of_an_optional_term(lasting
     assert call.metrics["verifier/lookup/not_applicable"] == [0.25]
 
 
-async def test_where_nothing_listens_every_row_is_none_and_counted(recipe, caplog):
+def test_where_nothing_listens_every_row_is_none_and_counted(recipe, caplog):
     call = Call(recipe)
     target = f"127.0.0.1:{servers.free_port()}"
-    rewards = await make_reward(target, recipe, deadline_s=2)(**call.arguments)
+    rewards = make_reward(target, recipe, deadline_s=2)(**call.arguments)
     assert rewards == [None] * 4
-    assert call.metrics == {"reward_call/failed": [1.0], "reward_call/unscorable": [1.0]}
+    assert call.metrics == {
+        "reward_call/failed": [1.0],
+        "reward_call/unscorable": [1.0],
+        "reward_call/waited_seconds": [0.0],
+    }
     assert "4 completions have no reward" in caplog.text
 
 
-async def test_a_service_that_never_answers_costs_one_deadline_and_gives_none(recipe):
+def test_a_service_that_never_answers_costs_one_deadline_and_gives_none(recipe):
     with servers.black_hole() as target:
-        rewards = await make_reward(target, recipe, deadline_s=0.5)(**Call(recipe).arguments)
+        rewards = make_reward(target, recipe, deadline_s=0.5)(**Call(recipe).arguments)
     assert rewards == [None] * 4
 
 
-async def test_a_required_verifier_that_is_gone_gives_none_and_is_reported_failed(verifier_targets, recipe):
+def test_a_required_verifier_that_is_gone_gives_none_and_is_reported_failed(verifier_targets, recipe):
     targets = {**verifier_targets, "text": f"127.0.0.1:{servers.free_port()}"}
     with servers.started("aggregator", "", {"config": {"verifiers": targets}}) as aggregator:
         call = Call(recipe)
-        rewards = await make_reward(aggregator.target, recipe, deadline_s=5)(**call.arguments)
+        rewards = make_reward(aggregator.target, recipe, deadline_s=5)(**call.arguments)
     assert rewards == [None] * 4
     assert call.metrics["reward_call/failed"] == [0.0]
     assert call.metrics["reward_call/unscorable"] == [1.0]
     assert call.metrics["verifier/text/failed"] == [1.0]
+    assert call.metrics["verifier/text/unscorable"] == [1.0]
+    assert call.metrics["verifier/lookup/unscorable"] == [0.0]
     assert "value/text" not in call.metrics
+
+
+def test_above_the_set_share_training_waits_and_asks_for_the_same_rows_again(verifier_targets, recipe, caplog):
+    listen = f"127.0.0.1:{servers.free_port()}"
+    call, kept, running = Call(recipe), [], contextlib.ExitStack()
+    undisturbed = Call(recipe)
+
+    def bring_the_service_back():
+        kept.append("a checkpoint")
+        running.enter_context(servers.aggregator(verifier_targets, listen=listen))
+
+    reward = make_reward(listen, recipe, deadline_s=5, max_unscorable_share=0.5, before_pause=bring_the_service_back)
+    with running:
+        rewards = reward(**call.arguments)
+        assert rewards == reward(**undisturbed.arguments)
+    assert None not in rewards
+    assert kept == ["a checkpoint"]
+    assert call.metrics["reward_call/waited_seconds"][0] >= 1
+    assert undisturbed.metrics["reward_call/waited_seconds"] == [0]
+    # What is logged is the reply that was used, not the tries before it.
+    assert call.metrics["reward_call/unscorable"] == [0]
+    assert "100 % of 4 completions cannot be scored now" in caplog.text
+
+
+def test_a_row_that_no_wait_would_bring_back_does_not_stop_training(recipe):
+    known = {"perturbation": "P1", "measured_gene": "G1", "cell_line": "k562"}
+    raises = known | {"perturbation": "RAISES"}
+    required = recipe.terms[0].model_copy(update={"verifier": "lookup"})
+    strict = recipe.model_copy(
+        update={"terms": (required,), "sources": (recipe.sources[0].model_copy(update={"terms": ()}),)}
+    )
+    with servers.verifier("Lookup") as lookup, servers.aggregator({"lookup": lookup.target}) as aggregator:
+        call = Call(strict, tasks=[known, raises, raises, raises])
+        rewards = make_reward(aggregator.target, strict, deadline_s=5, max_unscorable_share=0)(**call.arguments)
+    assert rewards[0] is not None
+    assert rewards[1:] == [None] * 3
+    assert call.metrics["reward_call/waited_seconds"] == [0]
+    assert call.metrics["verifier/lookup/unscorable"] == [0.75]

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,7 +29,7 @@ OUTCOMES = st.one_of(
     st.builds(
         Scored,
         SHARES,
-        st.dictionaries(st.text(max_size=8), st.floats(allow_nan=False), max_size=3),
+        st.dictionaries(st.text(max_size=8), st.floats(allow_nan=False, allow_infinity=False), max_size=3),
         st.lists(st.builds(Evidence, st.text(), st.text(), st.booleans()), max_size=2).map(tuple),
         st.none() | SHARES,
     ),
@@ -104,3 +106,10 @@ def test_what_is_given_wins_over_what_could_be_read():
     message = bare_item()
     message.answer.problem = types_pb2.ANSWER_PROBLEM_NO_ANSWER_BLOCK
     assert read_item(message, ParseMode.WHOLE_WORDS, Reads.ANSWER).answer is AnswerProblem.NO_ANSWER_BLOCK
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+def test_a_component_that_is_no_number_is_no_outcome(number):
+    message = types_pb2.Outcome(scored=types_pb2.Scored(value=0.5, components={"mention": number}))
+    with pytest.raises(ValueError, match="finite"):
+        outcome_from_wire(message)

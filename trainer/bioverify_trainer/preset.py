@@ -20,6 +20,10 @@ ALIASES = {"cpu": "cpu-smollm2-135m", "h100x8": "h100x8-qwen2.5-3b"}
 # A link to trainer/presets, so that an installed package carries them too.
 _SHIPPED = importlib.resources.files("bioverify_trainer") / "presets"
 
+LONGEST_PAUSE_S = 30.0
+"""Between two tries of a run that waits for the services to come back."""
+_SLACK_S = 30.0
+
 PositiveInt = Annotated[int, Field(gt=0)]
 
 
@@ -83,9 +87,14 @@ class Grpo(_Strict):
 
 
 class Rewards(_Strict):
-    """``deadline_s`` of one call; ``samples_per_step`` completions are kept with their evidence."""
+    """``deadline_s`` of one call; ``samples_per_step`` completions are kept with their evidence.
+
+    Above ``max_unscorable_share`` of rows lost to faults that may pass, the run keeps a checkpoint and waits for the
+    services; 1: it never waits.
+    """
 
     deadline_s: Annotated[float, Field(gt=0)] = 60.0
+    max_unscorable_share: Annotated[float, Field(ge=0, le=1)] = 0.25
     samples_per_step: Annotated[int, Field(ge=0)] = 0
 
 
@@ -93,9 +102,11 @@ class Launcher(_Strict):
     """Processes on one machine, one per GPU; ``deepspeed`` is DeepSpeed's configuration.
 
     ``threads``: of the CPU, per process; "all" cores that the process may use; none: as the environment says.
+    ``process_group_timeout_s``: for so long one process waits for another before the run is given up.
     """
 
     processes: PositiveInt = 1
+    process_group_timeout_s: PositiveInt = 1800
     threads: PositiveInt | Literal["all"] | None = None
     deepspeed: dict[str, Any] | None = None
 
@@ -111,12 +122,20 @@ class Preset(_Strict):
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
-        if self.completions_per_process % self.grpo.num_generations:
-            # The members of a group must reach the reward service in one call, that is, sit in one process.
+        completions = self.completions_per_process * self.launcher.processes
+        if completions % self.grpo.num_generations:
             raise ValueError(
-                f"grpo.num_generations: {self.grpo.num_generations} does not divide the "
-                f"{self.completions_per_process} completions of one process (per_device_train_batch_size × "
-                "gradient_accumulation_steps), so a group would be torn apart"
+                f"grpo.num_generations: {self.grpo.num_generations} does not divide the {completions} completions of "
+                "one step (per_device_train_batch_size × gradient_accumulation_steps × launcher.processes)"
+            )
+        # While the main process asks or pauses, the others wait for its word.
+        longest_wait_s = self.rewards.deadline_s + LONGEST_PAUSE_S + _SLACK_S
+        if self.launcher.processes > 1 and self.launcher.process_group_timeout_s < longest_wait_s:
+            raise ValueError(
+                f"launcher.process_group_timeout_s: {self.launcher.process_group_timeout_s} s is too short; processes "
+                f"that wait for rewards would be taken for dead. It takes at least {longest_wait_s:g} s: "
+                f"rewards.deadline_s ({self.rewards.deadline_s:g}) + the longest pause between two tries "
+                f"({LONGEST_PAUSE_S:g}) + {_SLACK_S:g}"
             )
         if self.grpo.use_cpu and (self.grpo.use_vllm or self.launcher.deepspeed):
             raise ValueError("grpo.use_cpu: vLLM and DeepSpeed need GPUs")
@@ -124,7 +143,7 @@ class Preset(_Strict):
 
     @property
     def completions_per_process(self) -> int:
-        """Completions generated, and scored in one call, for one optimiser step of one process."""
+        """Completions generated for one optimiser step of one process."""
         return self.grpo.per_device_train_batch_size * self.grpo.gradient_accumulation_steps
 
     @property

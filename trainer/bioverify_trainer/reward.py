@@ -1,32 +1,62 @@
 """The reward that TRL asks for, over the bioverify client.
 
-One call scores the whole batch, each item under the group id of its prompt, so that the aggregator can apply the group
-rule. A row that cannot be scored comes back as None, which TRL leaves out of the group's mean and gives no advantage;
-so does every row of a call that failed, because an exception here would end the run and a number would be a lie. What
-the verifiers said goes to TRL as metrics, averaged over processes by TRL itself.
+The members of a group may sit on several processes, and a term that is missing for one of them has to be dropped for
+all. So the items of all processes are brought together, the main process asks once for everything, and every process
+takes its own rows out of the same reply: no process can have seen less of a group than another.
+
+A row that cannot be scored comes back as None, which TRL leaves out of the group's mean and gives no advantage; so does
+every row of a call that failed, because an exception here would end the run and a number would be a lie. Where more
+than a set share of the rows is lost to faults that may pass, training waits: it keeps a checkpoint, and asks for the
+same rows again, at growing intervals, until the services are back. Faults that do not pass (a verifier that raises on
+an item) and facts (a gene unknown to a required verifier) are masked without a wait.
+
+The function is a plain one, because TRL runs it on the thread that trains: there, and in the same order on every
+process, the processes may talk to each other.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from bioverify.client import AsyncClient, ItemReward, Message, ScoredBatch, ScoreItem
+import grpc
+from accelerate import PartialState  # type: ignore[import-untyped]
+from accelerate.utils import broadcast_object_list, gather_object  # type: ignore[import-untyped]
+
+from bioverify.client import Client, ClientError, ItemReward, Message, ScoredBatch, ScoreItem
 from bioverify.core.completions import PromptForm
 from bioverify.core.outcomes import Evidence, Failed, NotApplicable, Scored
-from bioverify.core.recipes import Recipe
+from bioverify.core.recipes import Recipe, Requirement
 from bioverify.core.rewards import term_value
 from bioverify_trainer.dataset import read_task
+from bioverify_trainer.preset import LONGEST_PAUSE_S
 from bioverify_trainer.prompts import Turn
+
+FIRST_PAUSE_S = 1.0
 
 logger = logging.getLogger(__name__)
 
-RewardFunction = Callable[..., Awaitable[list[float | None]]]
+RewardFunction = Callable[..., list[float | None]]
 LogMetric = Callable[[str, float], None]
+
+_MAY_PASS = {
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _LostCall:
+    """A call that brought nothing, and whether asking again may."""
+
+    why: str
+    may_pass: bool
 
 
 def make_reward(
@@ -34,17 +64,29 @@ def make_reward(
     recipe: Recipe,
     *,
     deadline_s: float,
+    max_unscorable_share: float = 1.0,
+    before_pause: Callable[[], None] = lambda: None,
     samples_per_step: int = 0,
     record_sample: Callable[[Mapping[str, Any]], None] | None = None,
 ) -> RewardFunction:
     """The reward function for TRL's ``reward_funcs``.
 
-    ``samples_per_step`` completions of each call are handed to ``record_sample`` with their parts and evidence.
+    Above ``max_unscorable_share`` (in [0, 1]) of rows lost to faults that may pass, ``before_pause`` is called once on
+    every process, and the rows are asked for again until the share is met. ``samples_per_step`` completions of each
+    call are handed to ``record_sample`` with their parts and evidence.
     """
-    client: AsyncClient | None = None
+    client = Client(target)
     wants_samples = samples_per_step > 0 and record_sample is not None
 
-    async def bioverify_reward(
+    def ask(items: Sequence[ScoreItem]) -> ScoredBatch | _LostCall:
+        try:
+            return client.score(items, recipe, deadline_s=deadline_s, with_evidence=wants_samples)
+        except Exception as error:
+            # Whatever it was, it says nothing about the completions: no reward, and the run goes on.
+            may_pass = isinstance(error, ClientError) and error.code in _MAY_PASS
+            return _LostCall(f"the call failed ({type(error).__name__}: {error})", may_pass)
+
+    def bioverify_reward(
         prompts: list[list[Turn]],
         completions: list[list[Turn]],
         *,
@@ -57,14 +99,11 @@ def make_reward(
         trainer_state: Any,
         **_unused_columns: Any,
     ) -> list[float | None]:
-        nonlocal client
-        if client is None:
-            # TRL runs async rewards on a loop of its own; a channel made on another loop raises there.
-            client = AsyncClient(target)
         step = int(trainer_state.global_step) + 1
-        items = [
+        first = PartialState().process_index * len(completions)
+        here = [
             ScoreItem(
-                id=f"{step}-{row}",
+                id=f"{step}-{first + row}",
                 completion=completion[-1]["content"],
                 prompt=[Message(turn["role"], turn["content"]) for turn in prompts[row]],
                 task=read_task(task_kind[row], task[row]),
@@ -74,31 +113,77 @@ def make_reward(
             )
             for row, completion in enumerate(completions)
         ]
+        items: list[ScoreItem] = gather_object(here)
         started = time.perf_counter()
-        try:
-            batch = await client.score(items, recipe, deadline_s=deadline_s, with_evidence=wants_samples)
-        except Exception as error:
-            # Whatever it was, it says nothing about the completions: no reward, and the run goes on.
+        waited_s = 0.0
+        for pause_s in _pauses():
+            asked = time.perf_counter()
+            reply = _from_main_process(lambda: ask(items))
+            call_s = time.perf_counter() - asked
+            share, why = _lost_for_now(reply)
+            if share <= max_unscorable_share:
+                break
+            if not waited_s:
+                before_pause()
             logger.warning(
-                "step %d: %d completions have no reward, the call failed (%s: %s)",
+                "step %d: %.0f %% of %d completions cannot be scored now: %s. Training waits %g s and asks again",
                 step,
+                100 * share,
                 len(items),
-                type(error).__name__,
-                error,
+                why,
+                pause_s,
             )
+            time.sleep(pause_s)
+            waited_s = time.perf_counter() - started
+        log_metric("reward_call/waited_seconds", waited_s)
+        if isinstance(reply, _LostCall):
+            logger.warning("step %d: %d completions have no reward, %s", step, len(items), reply.why)
             log_metric("reward_call/failed", 1.0)
             log_metric("reward_call/unscorable", 1.0)
-            return [None] * len(items)
+            return [None] * len(here)
         log_metric("reward_call/failed", 0.0)
-        log_metric("reward_call/seconds", time.perf_counter() - started)
-        _log_batch(batch, log_metric)
+        log_metric("reward_call/seconds", call_s)
+        _log_batch(reply, log_metric)
         if wants_samples and record_sample is not None:
             # The first of each group in turn, so that several prompts are seen.
             for row in sorted(range(len(items)), key=lambda row: _place_in_group(items, row))[:samples_per_step]:
-                record_sample(sample_record(step, items[row], batch.rewards[row]))
-        return [reward.reward for reward in batch.rewards]
+                record_sample(sample_record(step, items[row], reply.rewards[row]))
+        return [reward.reward for reward in reply.rewards[first : first + len(here)]]
 
     return bioverify_reward
+
+
+def _pauses() -> Iterator[float]:
+    """Seconds between one try and the next: doubling, up to half a minute, for ever."""
+    pause_s = FIRST_PAUSE_S
+    while True:
+        yield pause_s
+        pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+
+def _from_main_process(ask: Callable[[], ScoredBatch | _LostCall]) -> ScoredBatch | _LostCall:
+    reply: list[ScoredBatch | _LostCall | None] = [ask() if PartialState().is_main_process else None]
+    broadcast_object_list(reply)
+    assert reply[0] is not None
+    return reply[0]
+
+
+def _lost_for_now(reply: ScoredBatch | _LostCall) -> tuple[float, str]:
+    """The share of rows, in [0, 1], that have no reward because of faults that may pass, and the commonest reason."""
+    if isinstance(reply, _LostCall):
+        return float(reply.may_pass), reply.why
+    lost = [reward for reward in reply.rewards if _may_come_back(reward)]
+    reasons = Counter(reward.unscorable_because for reward in lost)
+    return len(lost) / max(1, len(reply.rewards)), reasons.most_common(1)[0][0] if reasons else ""
+
+
+def _may_come_back(reward: ItemReward) -> bool:
+    if reward.reward is not None:
+        return False
+    missing = [part for part in reward.parts if term_value(part.term, part.outcome) is None]
+    decisive = [part for part in missing if part.term.requirement is Requirement.REQUIRED] or missing
+    # A row without parts belongs to a request that was lost on its way.
+    return all(isinstance(part.outcome, Failed) and part.outcome.retryable for part in decisive)
 
 
 def _place_in_group(items: Sequence[ScoreItem], row: int) -> int:
@@ -124,12 +209,23 @@ def _log_batch(batch: ScoredBatch, log_metric: LogMetric) -> None:
         log_metric(f"contribution/{label}", fmean(numbers))
     for report in batch.verifiers:
         prefix = f"verifier/{report.verifier}"
+        log_metric(f"{prefix}/unscorable", fmean(_lacks(reward, report.verifier) for reward in rewards))
         log_metric(f"{prefix}/seconds", report.wall_s)
         if report.items:
             log_metric(f"{prefix}/not_applicable", report.not_applicable / report.items)
             log_metric(f"{prefix}/failed", report.failed / report.items)
         if report.distinct:
             log_metric(f"{prefix}/cache_hits", report.cache_hits / report.distinct)
+
+
+def _lacks(reward: ItemReward, verifier: str) -> bool:
+    """Whether it is this verifier that makes the row unscorable (another may do so as well)."""
+    return reward.reward is None and any(
+        part.term.verifier == verifier
+        and part.term.requirement is Requirement.REQUIRED
+        and term_value(part.term, part.outcome) is None
+        for part in reward.parts
+    )
 
 
 def sample_record(step: int, item: ScoreItem, reward: ItemReward) -> dict[str, Any]:

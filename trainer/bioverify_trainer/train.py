@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig
+from safetensors import SafetensorError
 from transformers import (
     PreTrainedModel,
     ProgressCallback,
@@ -26,7 +28,6 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
-from transformers.trainer_utils import get_last_checkpoint
 from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
 
@@ -109,6 +110,9 @@ def make_trainer(
         target,
         recipe,
         deadline_s=preset.rewards.deadline_s,
+        max_unscorable_share=preset.rewards.max_unscorable_share,
+        # The trainer is made with the reward, and the reward is asked by the trainer.
+        before_pause=lambda: trainer.keep_weights(),
         samples_per_step=preset.rewards.samples_per_step if is_main_process() else 0,
         record_sample=folder.append_sample,
     )
@@ -121,8 +125,7 @@ def make_trainer(
     trainer = VerifiedTrainer(
         model=policy.model,
         processing_class=policy.tokenizer,
-        # TRL awaits it; its annotation knows plain functions only.
-        reward_funcs=[reward],  # type: ignore[list-item]
+        reward_funcs=[reward],
         args=grpo_config(preset, folder.checkpoints),
         train_dataset=dataset,
         peft_config=lora_config(preset, policy.model),
@@ -140,6 +143,7 @@ def grpo_config(preset: Preset, output: Path) -> GRPOConfig:
         output_dir=str(output),
         **preset.grpo.model_dump(),
         deepspeed=preset.launcher.deepspeed,
+        ddp_timeout=preset.launcher.process_group_timeout_s,
         # Generation and training see the same weights: one optimiser step per generated batch.
         steps_per_generation=preset.grpo.gradient_accumulation_steps,
         # Each draw is random already, and its place in the order must be its index.
@@ -170,15 +174,46 @@ def lora_config(preset: Preset, model: PreTrainedModel) -> LoraConfig | None:
 
 
 class VerifiedTrainer(GRPOTrainer):
-    """GRPOTrainer that knows whether anything it generated since the last optimiser step could be scored."""
+    """GRPOTrainer that leaves rows without a reward out of the loss altogether, and a failed checkpoint behind.
+
+    ``any_row_scored``: whether anything that was generated since the last optimiser step could be scored.
+    """
 
     any_row_scored = False
+    _kept_at_step = 0
 
     def _calculate_rewards(self, *args: Any) -> torch.Tensor:
         # TRL gathers these over all processes, so every process comes to the same conclusion.
         rewards: torch.Tensor = super()._calculate_rewards(*args)
-        self.any_row_scored = bool((~rewards.isnan()).any())
+        self._is_scored = ~rewards.isnan().all(dim=1)
+        self.any_row_scored = bool(self._is_scored.any())
         return rewards
+
+    def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
+        """TRL gives a row without a reward no advantage, but counts its tokens, and draws it towards the reference."""
+        batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        mask = batch["completion_mask"]
+        first = self.accelerator.process_index * len(mask)
+        batch["completion_mask"] = mask * self._is_scored[first : first + len(mask), None].to(mask.dtype)
+        batch["num_items_in_batch"] = self.accelerator.gather(batch["completion_mask"].sum()).sum()
+        return batch
+
+    def keep_weights(self) -> None:
+        """A checkpoint of the last finished step, unless there is one. To be called on every process."""
+        step = self.state.global_step
+        if step in (0, self._kept_at_step) or step % int(self.args.save_steps) == 0:
+            return
+        self._kept_at_step = step
+        self._save_checkpoint(self.model, None)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        try:
+            super()._save_checkpoint(model, trial)  # type: ignore[no-untyped-call]
+        except (OSError, RuntimeError, SafetensorError) as error:
+            # To end here would lose more than to go on until the next checkpoint.
+            folder = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
+            shutil.rmtree(folder, ignore_errors=True)
+            logger.error("%s could not be written, training goes on without it: %s", folder, error)  # noqa: TRY400
 
 
 class _LeaveUnscoredStepsOut(TrainerCallback):
@@ -248,9 +283,8 @@ class _Record(TrainerCallback):
 
 
 def _last_checkpoint(folder: RunFolder) -> str:
-    checkpoint = None
-    if folder.checkpoints.is_dir():
-        checkpoint = get_last_checkpoint(str(folder.checkpoints))  # type: ignore[no-untyped-call]
-    if checkpoint is None:
+    # The state is written last: a checkpoint without it was cut short by a kill or a full disk.
+    whole = [state.parent for state in folder.checkpoints.glob("checkpoint-*/trainer_state.json")]
+    if not whole:
         raise RunError(f"--resume: there is no checkpoint in {folder.checkpoints}")
-    return str(checkpoint)
+    return str(max(whole, key=lambda checkpoint: int(checkpoint.name.rsplit("-", 1)[1])))

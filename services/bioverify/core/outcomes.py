@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -17,7 +18,10 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """``value`` and ``belief`` in [0, 1]; belief is P("yes") or P("increase"), whatever the answer was."""
+    """``value`` and ``belief`` in [0, 1]; belief is P("yes") or P("increase"), whatever the answer was.
+
+    ``components`` are finite numbers, each in the unit that its verifier's description names.
+    """
 
     value: float
     components: Mapping[str, float] = field(default_factory=dict)
@@ -28,6 +32,9 @@ class Scored:
         # NaN fails both comparisons' negation, so it is refused as well.
         if not 0.0 <= self.value <= 1.0 or (self.belief is not None and not 0.0 <= self.belief <= 1.0):
             raise ValueError(f"a score lies in [0, 1], not value={self.value!r}, belief={self.belief!r}")
+        # A component may be a term of the reward, where NaN would spread to the whole group.
+        if not all(map(math.isfinite, self.components.values())):
+            raise ValueError(f"components are finite numbers, not {dict(self.components)}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,6 +57,8 @@ async def host(
             metrics.expose(config.host, config.metrics_port)
     except (RuntimeError, OSError) as error:
         return _refuse_to_start(f"cannot listen on {config.listen}: {error}. Is the port taken?")
+    loop = asyncio.get_running_loop()
+    metrics.TASKS.set_function(lambda: len(asyncio.all_tasks(loop)))
     await server.start()
     target = config.listen if config.listen.startswith("unix:") else f"{config.listen.rpartition(':')[0]}:{port}"
     log.info("listening", target=target, metrics_port=config.metrics_port)
