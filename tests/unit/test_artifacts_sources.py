@@ -17,7 +17,7 @@ import pytest
 from bioverify.artifacts import prompts
 from bioverify.artifacts.errors import ArtifactError
 from bioverify.artifacts.genes import make_resolver, open_genes, read_genes
-from bioverify.artifacts.go import read_annotations
+from bioverify.artifacts.go import GoSettings, read_annotations
 from bioverify.artifacts.perturbqa import read_tables
 from bioverify.artifacts.sources import GENES, PERTURBQA, LocatedSource, Source, Sources
 from bioverify.artifacts.store import ArtifactStore
@@ -26,7 +26,7 @@ from bioverify.core.outcomes import NotApplicable, Scored
 from bioverify.core.tasks import CoExpression
 from bioverify.core.verifier import Item
 from bioverify.verifiers.transcriptformer_pmi.verifier import open_verifier as open_pmi
-from tests.fixtures.artifacts import bundled_sources, silent
+from tests.fixtures.artifacts import bundled_sources, data_folder, silent
 
 BODY = b"symbol\nAARS1\n"
 
@@ -234,33 +234,135 @@ def test_ncbi_gene_info_is_read_with_its_own_columns(tmp_path: Path) -> None:
     assert isinstance(resolver.resolve("TEC"), NotApplicable)
 
 
-def test_annotations_that_deny_or_know_nothing_are_dropped(tmp_path: Path) -> None:
-    def row(symbol: str, qualifier: str, term: str, code: str) -> str:
-        before = ["UniProtKB", "P1", symbol, qualifier, term, "PMID:1", code]
-        return "\t".join([*before, "", "P", "name", "", "protein", "taxon:9606", "20240101", "UniProt", "", ""]) + "\n"
+ONTOLOGY = """format-version: 1.2
+ontology: go
 
-    ontology = (
-        "format-version: 1.2\nontology: go\n\n"
-        "[Term]\nid: GO:0000001\nname: budding\nnamespace: biological_process\nalt_id: GO:0000009\n\n"
-        "[Term]\nid: GO:0000002\nname: binding\nnamespace: molecular_function\n\n"
+[Term]
+id: GO:0000001
+name: budding
+namespace: biological_process
+alt_id: GO:0000009
+def: "A bud grows." [PMID:1]
+is_a: GO:0000003 ! growing
+relationship: part_of GO:0000004 ! dividing
+relationship: regulates GO:0000005 ! waiting
+
+[Term]
+id: GO:0000002
+name: binding
+namespace: molecular_function
+is_a: GO:0003674 ! molecular_function
+
+[Term]
+id: GO:0000003
+name: growing
+namespace: biological_process
+is_a: GO:0008150 ! biological_process
+
+[Term]
+id: GO:0000004
+name: dividing
+namespace: biological_process
+is_a: GO:0008150 ! biological_process
+
+[Term]
+id: GO:0000005
+name: waiting
+namespace: biological_process
+is_a: GO:0008150 ! biological_process
+
+[Term]
+id: GO:0000006
+name: gone
+namespace: biological_process
+is_obsolete: true
+
+[Term]
+id: GO:0003674
+name: molecular_function
+namespace: molecular_function
+
+[Term]
+id: GO:0008150
+name: biological_process
+namespace: biological_process
+
+[Typedef]
+id: part_of
+name: part of
+
+[Typedef]
+id: regulates
+name: regulates
+"""
+
+
+def annotation_row(symbol: str, qualifier: str, term: str, code: str) -> str:
+    before = ["UniProtKB", "P1", symbol, qualifier, term, "PMID:1", code]
+    return "\t".join([*before, "", "P", "name", "", "protein", "taxon:9606", "20240101", "UniProt", "", ""]) + "\n"
+
+
+def go_sources(folder: Path, *rows: str) -> Sources:
+    gaf = "!gaf-version: 2.2\n! a second header line\n" + "".join(rows)
+    obo_path = put(folder, "go.obo", ONTOLOGY.encode())
+    gaf_path = put(folder, "goa.gaf.gz", gzip.compress(gaf.encode()))
+    return Sources(None, folder, {"go-basic.obo": obo_path, "goa_human.gaf": gaf_path}, offline=True)
+
+
+TWO_GENES = GeneResolver({"AARS1": "AARS1", "ASNS": "ASNS"}, {})
+
+
+def test_annotations_that_deny_or_know_nothing_are_dropped(tmp_path: Path) -> None:
+    sources = go_sources(
+        tmp_path,
+        annotation_row("AARS1", "involved_in", "GO:0000009", "IDA"),
+        annotation_row("AARS1", "NOT|enables", "GO:0000002", "IDA"),
+        annotation_row("ASNS", "enables", "GO:0000002", "ND"),
     )
-    gaf = "!gaf-version: 2.2\n! a second header line\n" + "".join(
-        [
-            row("AARS1", "involved_in", "GO:0000009", "IDA"),
-            row("AARS1", "NOT|enables", "GO:0000002", "IDA"),
-            row("ASNS", "enables", "GO:0000002", "ND"),
-        ]
-    )
-    obo_path, gaf_path = (
-        put(tmp_path, "go.obo", ontology.encode()),
-        put(tmp_path, "goa.gaf.gz", gzip.compress(gaf.encode())),
-    )
-    sources = Sources(None, tmp_path, {"go-basic.obo": obo_path, "goa_human.gaf": gaf_path}, offline=True)
-    resolver = GeneResolver({"AARS1": "AARS1", "ASNS": "ASNS"}, {})
-    annotations = read_annotations(sources, resolver, progress=silent)
+    annotations = read_annotations(sources, TWO_GENES, progress=silent)
     assert [term.name for term in annotations.terms] == ["budding"]
     assert annotations.genes == {"AARS1": [0]}
     assert annotations.counts["annotations_not"] == annotations.counts["annotations_nd"] == 1
+    assert annotations.counts["ontology_terms"] == 7
+
+
+def test_what_no_curator_looked_at_can_be_left_out(tmp_path: Path) -> None:
+    sources = go_sources(
+        tmp_path,
+        annotation_row("AARS1", "involved_in", "GO:0000001", "IDA"),
+        annotation_row("ASNS", "enables", "GO:0000002", "IEA"),
+    )
+    assert set(read_annotations(sources, TWO_GENES, progress=silent).genes) == {"AARS1", "ASNS"}
+    curated = read_annotations(sources, TWO_GENES, progress=silent, settings=GoSettings(electronic=False))
+    assert set(curated.genes) == {"AARS1"}
+    assert curated.counts["annotations"] == 2
+    assert curated.counts["annotations_iea"] == 1
+
+
+def test_ancestors_are_over_is_a_and_part_of_without_the_roots(tmp_path: Path) -> None:
+    sources = go_sources(tmp_path, annotation_row("AARS1", "involved_in", "GO:0000009", "IDA"))
+    annotations = read_annotations(sources, TWO_GENES, progress=silent, settings=GoSettings(terms="ancestors"))
+    assert [term.name for term in annotations.terms] == ["budding", "dividing", "growing"]
+    assert annotations.terms[0].definition == "A bud grows."
+
+
+@pytest.mark.parametrize("settings", [{"electronic": False}, {"terms": "ancestors"}, {"text": "definitions"}])
+def test_the_bundled_annotations_say_what_they_leave_out(tmp_path: Path, settings: dict[str, object]) -> None:
+    with pytest.raises(ArtifactError, match=r"leaves out\. Run: bioverify data fetch go-basic\.obo goa_human\.gaf"):
+        read_annotations(
+            bundled_sources(tmp_path), TWO_GENES, progress=silent, settings=GoSettings.model_validate(settings)
+        )
+
+
+def test_the_real_ontology_has_its_published_size_in_the_form_that_the_consortium_offers(
+    tmp_path: Path, real_store: ArtifactStore
+) -> None:
+    mirror = data_folder() / "go"
+    put(tmp_path, "go/go-basic.obo", gzip.decompress((mirror / "go-basic.obo.gz").read_bytes()))
+    put(tmp_path, "go/goa_human.gaf.gz", (mirror / "goa_human.gaf.gz").read_bytes())
+    resolver, _ = open_genes(real_store)
+    counts = read_annotations(Sources(tmp_path, tmp_path, offline=True), resolver, progress=silent).counts
+    assert (counts["ontology_terms"], counts["annotations"]) == (43_558, 348_116)
 
 
 def test_the_simulated_screen_looks_like_a_screen_and_is_always_the_same(tmp_path: Path) -> None:
