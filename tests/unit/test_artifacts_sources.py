@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.compute as pc
@@ -16,6 +17,7 @@ import pytest
 
 from bioverify.artifacts import prompts
 from bioverify.artifacts.errors import ArtifactError
+from bioverify.artifacts.genes import build as build_genes
 from bioverify.artifacts.genes import make_resolver, open_genes, read_genes
 from bioverify.artifacts.go import GoSettings, read_annotations
 from bioverify.artifacts.perturbqa import read_tables
@@ -310,6 +312,34 @@ def go_sources(folder: Path, *rows: str) -> Sources:
 
 
 TWO_GENES = GeneResolver({"AARS1": "AARS1", "ASNS": "ASNS"}, {})
+
+
+def test_uniprot_ids_come_from_the_official_annotations_where_the_gene_table_has_none(tmp_path: Path) -> None:
+    header = "#tax_id\tSymbol\tSynonyms\tdbXrefs\ttype_of_gene\tSymbol_from_nomenclature_authority\n"
+    rows = "9606\tAARS1\tAARS\tEnsembl:ENSG00000090861\tprotein-coding\tAARS1\n"
+    rows += "9606\tTAFAZZIN\tTAZ\t-\tprotein-coding\t-\n9606\tWWTR1\tTAZ\t-\tprotein-coding\t-\n"
+    sources = go_sources(tmp_path, annotation_row("AARS1", "involved_in", "GO:0000001", "IDA").replace("P1", "P49588"))
+    table = put(tmp_path, "gene_info.tsv", (header + rows).encode())
+    sources = replace(sources, explicit={**sources.explicit, "genes": table})
+    store = ArtifactStore(tmp_path / "artifacts")
+    manifest = build_genes(store, sources, progress=silent)
+    assert manifest.counts["genes_with_uniprot_id"] == 1
+    assert [source.name for source in manifest.sources] == ["genes", "goa_human.gaf"]
+    resolver, _ = open_genes(store)
+    for name in ("AARS1", "aars", " AARS ", "P49588", "p49588-2", "ENSG00000090861", "ENSG00000090861.17"):
+        assert resolver.resolve(name) == "AARS1", name
+    ambiguous = resolver.resolve("TAZ")
+    assert isinstance(ambiguous, NotApplicable)
+    assert (ambiguous.reason, ambiguous.detail) == ("ambiguous_gene", "TAZ may be TAFAZZIN or WWTR1.")
+    for name in ("ENSG00000000000", "P00000", "AARS1-2", "AARS1.1", ""):
+        assert isinstance(resolver.resolve(name), NotApplicable), name
+
+
+def test_real_genes_resolve_by_every_kind_of_name(real_store: ArtifactStore) -> None:
+    resolver, _ = open_genes(real_store)
+    for name in ("AARS1", "AARS", "ENSG00000090861", "ENSG00000090861.17", "P49588", "P49588-2"):
+        assert resolver.resolve(name) == "AARS1", name
+    assert resolver.resolve("MT-ATP6") == "ATP6"
 
 
 def test_annotations_that_deny_or_know_nothing_are_dropped(tmp_path: Path) -> None:

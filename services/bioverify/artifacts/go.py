@@ -34,7 +34,7 @@ from bioverify.core.genes import GeneResolver
 
 ASPECT_OF_NAMESPACE = {"cellular_component": "C", "molecular_function": "F", "biological_process": "P"}
 _GAF_COLUMNS = 17
-_SYMBOL, _QUALIFIER, _TERM, _EVIDENCE_CODE = "f2", "f3", "f4", "f6"
+_DATABASE, _ACCESSION, _SYMBOL, _QUALIFIER, _TERM, _EVIDENCE_CODE = "f0", "f1", "f2", "f3", "f4", "f6"
 
 
 class GoSettings(BaseModel):
@@ -217,26 +217,24 @@ def _read_ontology(path: Path) -> _Ontology:
     return _Ontology(terms, parents)
 
 
+def read_uniprot_ids(path: Path) -> dict[str, tuple[str, ...]]:
+    """Symbol → UniProt ids that a GAF file annotates under it; nothing where it annotates other entries than UniProt's.
+
+    The compact form that ships with the package has none.
+    """
+    if path.suffix == ".parquet":
+        return {}
+    table = _gaf_table(path, [_DATABASE, _ACCESSION, _SYMBOL])
+    entries = table.filter(pc.equal(table[_DATABASE], "UniProtKB")).group_by([_SYMBOL, _ACCESSION]).aggregate([])
+    ids: dict[str, list[str]] = {}
+    for symbol, accession in sorted(zip(entries[_SYMBOL].to_pylist(), entries[_ACCESSION].to_pylist(), strict=True)):
+        ids.setdefault(symbol, []).append(accession)
+    return {symbol: tuple(own) for symbol, own in ids.items()}
+
+
 def _read_gaf(path: Path, *, electronic: bool) -> tuple[list[tuple[str, str]], dict[str, int]]:
     """(symbol, term id) of all annotations that affirm something."""
-    raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    body_start = 0
-    while raw.startswith(b"!", body_start):
-        body_start = raw.index(b"\n", body_start) + 1
-    names = [f"f{number}" for number in range(_GAF_COLUMNS)]
-    try:
-        table = pacsv.read_csv(
-            io.BytesIO(raw[body_start:]),
-            read_options=pacsv.ReadOptions(column_names=names),
-            parse_options=pacsv.ParseOptions(delimiter="\t", quote_char=False),
-            convert_options=pacsv.ConvertOptions(
-                column_types=dict.fromkeys(names, pa.string()),
-                include_columns=[_SYMBOL, _QUALIFIER, _TERM, _EVIDENCE_CODE],
-                strings_can_be_null=False,
-            ),
-        )
-    except pa.ArrowInvalid as error:
-        raise ArtifactError(f"source goa_human.gaf: {path} is no GAF 2.2 with 17 columns: {error}") from error
+    table = _gaf_table(path, [_SYMBOL, _QUALIFIER, _TERM, _EVIDENCE_CODE])
     qualifier, code = table[_QUALIFIER].combine_chunks(), table[_EVIDENCE_CODE].combine_chunks()
     is_denied = np.asarray(pc.match_substring_regex(qualifier, r"(?:^|\|)NOT(?:\||$)"))
     is_no_data = np.asarray(pc.equal(code, "ND"))
@@ -249,3 +247,24 @@ def _read_gaf(path: Path, *, electronic: bool) -> tuple[list[tuple[str, str]], d
         "annotations_iea": int(is_electronic.sum()),
     }
     return list(zip(kept[_SYMBOL].to_pylist(), kept[_TERM].to_pylist(), strict=True)), counts
+
+
+def _gaf_table(path: Path, columns: list[str]) -> pa.Table:
+    raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    body_start = 0
+    while raw.startswith(b"!", body_start):
+        body_start = raw.index(b"\n", body_start) + 1
+    names = [f"f{number}" for number in range(_GAF_COLUMNS)]
+    try:
+        return pacsv.read_csv(
+            io.BytesIO(raw[body_start:]),
+            read_options=pacsv.ReadOptions(column_names=names),
+            parse_options=pacsv.ParseOptions(delimiter="\t", quote_char=False),
+            convert_options=pacsv.ConvertOptions(
+                column_types=dict.fromkeys(names, pa.string()),
+                include_columns=columns,
+                strings_can_be_null=False,
+            ),
+        )
+    except pa.ArrowInvalid as error:
+        raise ArtifactError(f"source goa_human.gaf: {path} is no GAF 2.2 with 17 columns: {error}") from error
