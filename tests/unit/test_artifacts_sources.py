@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.compute as pc
@@ -16,8 +17,9 @@ import pytest
 
 from bioverify.artifacts import prompts
 from bioverify.artifacts.errors import ArtifactError
+from bioverify.artifacts.genes import build as build_genes
 from bioverify.artifacts.genes import make_resolver, open_genes, read_genes
-from bioverify.artifacts.go import read_annotations
+from bioverify.artifacts.go import GoSettings, read_annotations
 from bioverify.artifacts.perturbqa import read_tables
 from bioverify.artifacts.sources import GENES, PERTURBQA, LocatedSource, Source, Sources
 from bioverify.artifacts.store import ArtifactStore
@@ -26,7 +28,7 @@ from bioverify.core.outcomes import NotApplicable, Scored
 from bioverify.core.tasks import CoExpression
 from bioverify.core.verifier import Item
 from bioverify.verifiers.transcriptformer_pmi.verifier import open_verifier as open_pmi
-from tests.fixtures.artifacts import bundled_sources, silent
+from tests.fixtures.artifacts import bundled_sources, data_folder, silent
 
 BODY = b"symbol\nAARS1\n"
 
@@ -234,33 +236,163 @@ def test_ncbi_gene_info_is_read_with_its_own_columns(tmp_path: Path) -> None:
     assert isinstance(resolver.resolve("TEC"), NotApplicable)
 
 
-def test_annotations_that_deny_or_know_nothing_are_dropped(tmp_path: Path) -> None:
-    def row(symbol: str, qualifier: str, term: str, code: str) -> str:
-        before = ["UniProtKB", "P1", symbol, qualifier, term, "PMID:1", code]
-        return "\t".join([*before, "", "P", "name", "", "protein", "taxon:9606", "20240101", "UniProt", "", ""]) + "\n"
+ONTOLOGY = """format-version: 1.2
+ontology: go
 
-    ontology = (
-        "format-version: 1.2\nontology: go\n\n"
-        "[Term]\nid: GO:0000001\nname: budding\nnamespace: biological_process\nalt_id: GO:0000009\n\n"
-        "[Term]\nid: GO:0000002\nname: binding\nnamespace: molecular_function\n\n"
+[Term]
+id: GO:0000001
+name: budding
+namespace: biological_process
+alt_id: GO:0000009
+def: "A bud grows." [PMID:1]
+is_a: GO:0000003 ! growing
+relationship: part_of GO:0000004 ! dividing
+relationship: regulates GO:0000005 ! waiting
+
+[Term]
+id: GO:0000002
+name: binding
+namespace: molecular_function
+is_a: GO:0003674 ! molecular_function
+
+[Term]
+id: GO:0000003
+name: growing
+namespace: biological_process
+is_a: GO:0008150 ! biological_process
+
+[Term]
+id: GO:0000004
+name: dividing
+namespace: biological_process
+is_a: GO:0008150 ! biological_process
+
+[Term]
+id: GO:0000005
+name: waiting
+namespace: biological_process
+is_a: GO:0008150 ! biological_process
+
+[Term]
+id: GO:0000006
+name: gone
+namespace: biological_process
+is_obsolete: true
+
+[Term]
+id: GO:0003674
+name: molecular_function
+namespace: molecular_function
+
+[Term]
+id: GO:0008150
+name: biological_process
+namespace: biological_process
+
+[Typedef]
+id: part_of
+name: part of
+
+[Typedef]
+id: regulates
+name: regulates
+"""
+
+
+def annotation_row(symbol: str, qualifier: str, term: str, code: str) -> str:
+    before = ["UniProtKB", "P1", symbol, qualifier, term, "PMID:1", code]
+    return "\t".join([*before, "", "P", "name", "", "protein", "taxon:9606", "20240101", "UniProt", "", ""]) + "\n"
+
+
+def go_sources(folder: Path, *rows: str) -> Sources:
+    gaf = "!gaf-version: 2.2\n! a second header line\n" + "".join(rows)
+    obo_path = put(folder, "go.obo", ONTOLOGY.encode())
+    gaf_path = put(folder, "goa.gaf.gz", gzip.compress(gaf.encode()))
+    return Sources(None, folder, {"go-basic.obo": obo_path, "goa_human.gaf": gaf_path}, offline=True)
+
+
+TWO_GENES = GeneResolver({"AARS1": "AARS1", "ASNS": "ASNS"}, {})
+
+
+def test_uniprot_ids_come_from_the_official_annotations_where_the_gene_table_has_none(tmp_path: Path) -> None:
+    header = "#tax_id\tSymbol\tSynonyms\tdbXrefs\ttype_of_gene\tSymbol_from_nomenclature_authority\n"
+    rows = "9606\tAARS1\tAARS\tEnsembl:ENSG00000090861\tprotein-coding\tAARS1\n"
+    rows += "9606\tTAFAZZIN\tTAZ\t-\tprotein-coding\t-\n9606\tWWTR1\tTAZ\t-\tprotein-coding\t-\n"
+    sources = go_sources(tmp_path, annotation_row("AARS1", "involved_in", "GO:0000001", "IDA").replace("P1", "P49588"))
+    table = put(tmp_path, "gene_info.tsv", (header + rows).encode())
+    sources = replace(sources, explicit={**sources.explicit, "genes": table})
+    store = ArtifactStore(tmp_path / "artifacts")
+    manifest = build_genes(store, sources, progress=silent)
+    assert manifest.counts["genes_with_uniprot_id"] == 1
+    assert [source.name for source in manifest.sources] == ["genes", "goa_human.gaf"]
+    resolver, _ = open_genes(store)
+    for name in ("AARS1", "aars", " AARS ", "P49588", "p49588-2", "ENSG00000090861", "ENSG00000090861.17"):
+        assert resolver.resolve(name) == "AARS1", name
+    ambiguous = resolver.resolve("TAZ")
+    assert isinstance(ambiguous, NotApplicable)
+    assert (ambiguous.reason, ambiguous.detail) == ("ambiguous_gene", "TAZ may be TAFAZZIN or WWTR1.")
+    for name in ("ENSG00000000000", "P00000", "AARS1-2", "AARS1.1", ""):
+        assert isinstance(resolver.resolve(name), NotApplicable), name
+
+
+def test_real_genes_resolve_by_every_kind_of_name(real_store: ArtifactStore) -> None:
+    resolver, _ = open_genes(real_store)
+    for name in ("AARS1", "AARS", "ENSG00000090861", "ENSG00000090861.17", "P49588", "P49588-2"):
+        assert resolver.resolve(name) == "AARS1", name
+    assert resolver.resolve("MT-ATP6") == "ATP6"
+
+
+def test_annotations_that_deny_or_know_nothing_are_dropped(tmp_path: Path) -> None:
+    sources = go_sources(
+        tmp_path,
+        annotation_row("AARS1", "involved_in", "GO:0000009", "IDA"),
+        annotation_row("AARS1", "NOT|enables", "GO:0000002", "IDA"),
+        annotation_row("ASNS", "enables", "GO:0000002", "ND"),
     )
-    gaf = "!gaf-version: 2.2\n! a second header line\n" + "".join(
-        [
-            row("AARS1", "involved_in", "GO:0000009", "IDA"),
-            row("AARS1", "NOT|enables", "GO:0000002", "IDA"),
-            row("ASNS", "enables", "GO:0000002", "ND"),
-        ]
-    )
-    obo_path, gaf_path = (
-        put(tmp_path, "go.obo", ontology.encode()),
-        put(tmp_path, "goa.gaf.gz", gzip.compress(gaf.encode())),
-    )
-    sources = Sources(None, tmp_path, {"go-basic.obo": obo_path, "goa_human.gaf": gaf_path}, offline=True)
-    resolver = GeneResolver({"AARS1": "AARS1", "ASNS": "ASNS"}, {})
-    annotations = read_annotations(sources, resolver, progress=silent)
+    annotations = read_annotations(sources, TWO_GENES, progress=silent)
     assert [term.name for term in annotations.terms] == ["budding"]
     assert annotations.genes == {"AARS1": [0]}
     assert annotations.counts["annotations_not"] == annotations.counts["annotations_nd"] == 1
+    assert annotations.counts["ontology_terms"] == 7
+
+
+def test_what_no_curator_looked_at_can_be_left_out(tmp_path: Path) -> None:
+    sources = go_sources(
+        tmp_path,
+        annotation_row("AARS1", "involved_in", "GO:0000001", "IDA"),
+        annotation_row("ASNS", "enables", "GO:0000002", "IEA"),
+    )
+    assert set(read_annotations(sources, TWO_GENES, progress=silent).genes) == {"AARS1", "ASNS"}
+    curated = read_annotations(sources, TWO_GENES, progress=silent, settings=GoSettings(electronic=False))
+    assert set(curated.genes) == {"AARS1"}
+    assert curated.counts["annotations"] == 2
+    assert curated.counts["annotations_iea"] == 1
+
+
+def test_ancestors_are_over_is_a_and_part_of_without_the_roots(tmp_path: Path) -> None:
+    sources = go_sources(tmp_path, annotation_row("AARS1", "involved_in", "GO:0000009", "IDA"))
+    annotations = read_annotations(sources, TWO_GENES, progress=silent, settings=GoSettings(terms="ancestors"))
+    assert [term.name for term in annotations.terms] == ["budding", "dividing", "growing"]
+    assert annotations.terms[0].definition == "A bud grows."
+
+
+@pytest.mark.parametrize("settings", [{"electronic": False}, {"terms": "ancestors"}, {"text": "definitions"}])
+def test_the_bundled_annotations_say_what_they_leave_out(tmp_path: Path, settings: dict[str, object]) -> None:
+    with pytest.raises(ArtifactError, match=r"leaves out\. Run: bioverify data fetch go-basic\.obo goa_human\.gaf"):
+        read_annotations(
+            bundled_sources(tmp_path), TWO_GENES, progress=silent, settings=GoSettings.model_validate(settings)
+        )
+
+
+def test_the_real_ontology_has_its_published_size_in_the_form_that_the_consortium_offers(
+    tmp_path: Path, real_store: ArtifactStore
+) -> None:
+    mirror = data_folder() / "go"
+    put(tmp_path, "go/go-basic.obo", gzip.decompress((mirror / "go-basic.obo.gz").read_bytes()))
+    put(tmp_path, "go/goa_human.gaf.gz", (mirror / "goa_human.gaf.gz").read_bytes())
+    resolver, _ = open_genes(real_store)
+    counts = read_annotations(Sources(tmp_path, tmp_path, offline=True), resolver, progress=silent).counts
+    assert (counts["ontology_terms"], counts["annotations"]) == (43_558, 348_116)
 
 
 def test_the_simulated_screen_looks_like_a_screen_and_is_always_the_same(tmp_path: Path) -> None:

@@ -188,7 +188,7 @@ def test_a_verified_file_is_not_read_again_until_it_is_touched(tmp_path: Path, m
     monkeypatch.setattr(checksums, "sha256_of", counting)
     store.open("poem")
     assert read == ["poem.txt", "manifest.json"], "written a moment ago: the clock might not show another change"
-    time.sleep(checksums._SETTLED_S)
+    time.sleep(checksums.SETTLED_S)
     store.open("poem")
     read.clear()
     opened = store.open("poem")

@@ -21,10 +21,10 @@ from bioverify.verifiers.go_rouge.verifier import GoRouge, open_verifier
 
 SCORER = RougeScorer(["rouge1", "rouge2", "rougeL"], use_stemmer=True)
 TERMS = [
-    ("ATP binding", "F"),
-    ("alanine-tRNA ligase activity", "F"),
-    ("cytosol", "C"),
-    ("tRNA aminoacylation", "P"),
+    ("ATP binding", "F", ""),
+    ("alanine-tRNA ligase activity", "F", ""),
+    ("cytosol", "C", ""),
+    ("tRNA aminoacylation", "P", ""),
 ]
 
 
@@ -155,3 +155,25 @@ def test_evidence_names_matched_terms_word_for_word_first(verifier: GoRouge) -> 
     assert outcome.evidence[0].text.endswith(
         "against 4 annotated terms; matched: cytosol, alanine-tRNA ligase activity, ATP binding"
     )
+
+
+def test_definitions_stand_in_the_reference_and_names_in_the_evidence() -> None:
+    symbols = {symbol: symbol for symbol in ("AARS1", "ASNS")}
+    verifier = GoRouge(
+        GeneResolver(symbols, {}),
+        terms=[
+            ("ATP binding", "F", "Binding to ATP, a universal coenzyme."),
+            ("cytosol", "C", "The part of the cytoplasm."),
+        ],
+        symbols=["AARS1"],
+        term_offsets=np.array([0, 2], np.int32),
+        term_indices=np.array([0, 1], np.int32),
+    )
+    text = "AARS1 is part of the cytosol and its ATP binding is universal"
+    outcome = verifier.score([Item(GeneAnnotation(("AARS1",)), completion=f"<think>{text}</think>")])[0]
+    assert isinstance(outcome, Scored)
+    reference = "ATP binding Binding to ATP, a universal coenzyme. cytosol The part of the cytoplasm."
+    assert outcome.value == pytest.approx(sum(theirs(reference, text)) / 3, abs=1e-9)
+    assert outcome.evidence[0].text.endswith("matched: ATP binding, cytosol")
+    item, expected = verifier.canary()
+    assert verifier.score([item]) == [expected]

@@ -21,7 +21,7 @@ from pathlib import Path
 SUMS_FILE = "SHA256SUMS"
 """In the form of sha256sum, of every other file in the folder, the manifest included."""
 _MEMORY_FILE = "verified.json"
-_SETTLED_S = 2.0
+SETTLED_S = 2.0
 
 Stamp = list[int]
 
@@ -68,7 +68,7 @@ def _stamp(path: Path) -> Stamp:
 
 
 def _is_settled(stamp: Stamp) -> bool:
-    return max(stamp[2], stamp[3]) < time.time_ns() - int(_SETTLED_S * 1e9)
+    return max(stamp[2], stamp[3]) < time.time_ns() - int(SETTLED_S * 1e9)
 
 
 def _recall(folder: Path) -> dict[str, Stamp]:

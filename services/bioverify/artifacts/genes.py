@@ -1,7 +1,8 @@
 """The ``genes`` artifact: every name that a human gene goes by, read into `bioverify.core.genes.GeneResolver`.
 
 Sources understood: NCBI's Homo_sapiens.gene_info, a table with the columns symbol, type, aliases, ensembl_gene_ids and
-uniprot_ids (lists joined by "|"), and the compact table that ships with the package. Regions that are no genes
+uniprot_ids (lists joined by "|"), and the compact table that ships with the package. NCBI's table has no UniProt ids:
+they are then taken from the official GO annotations, which are made to UniProt entries. Regions that are no genes
 (enhancers and the like) are left out. Where two genes share a current symbol, the protein-coding one has it. An alias
 that several genes share stays ambiguous: to guess would be to invent an experiment.
 """
@@ -11,14 +12,15 @@ from __future__ import annotations
 import gzip
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bioverify.artifacts.errors import ArtifactError
-from bioverify.artifacts.sources import GENES, LocatedSource, Sources
+from bioverify.artifacts.go import read_uniprot_ids
+from bioverify.artifacts.sources import GENES, GO_ANNOTATIONS, LocatedSource, Sources
 from bioverify.artifacts.store import ArtifactStore, Manifest, OpenArtifact
 from bioverify.artifacts.tables import read_table
 from bioverify.core.genes import GeneResolver
@@ -46,15 +48,23 @@ def build(store: ArtifactStore, sources: Sources, *, progress: Callable[[str], N
     located = sources.locate(GENES)
     progress(f"genes: reading {located.path.name} ({located.kind})")
     genes = read_genes(located)
+    records = [located.record]
+    if not any(gene.uniprot for gene in genes):
+        annotations = sources.locate(GO_ANNOTATIONS)
+        uniprot = read_uniprot_ids(annotations.path)
+        genes = [replace(gene, uniprot=uniprot.get(gene.symbol, ())) for gene in genes]
+        if uniprot:
+            records.append(annotations.record)
     resolver = make_resolver(genes)
     ambiguous = sum(len(candidates) > 1 for candidates in resolver.other_names.values())
     with store.building("genes") as folder:
         _write_resolver(resolver, folder.path)
         manifest = folder.commit(
             description="Symbols, aliases, Ensembl and UniProt ids of human genes.",
-            license=located.record.license,
-            sources=[located.record],
+            license="; ".join(dict.fromkeys(record.license for record in records)),
+            sources=records,
             counts={
+                "genes_with_uniprot_id": sum(bool(gene.uniprot) for gene in genes),
                 "genes": len(genes),
                 "protein_coding_genes": sum(gene.kind == "protein-coding" for gene in genes),
                 "other_names": len(resolver.other_names),

@@ -3,6 +3,9 @@
 The ontology (OBO) is read by pronto, the annotations (GAF 2.2) by Arrow's CSV reader. Annotations with the qualifier
 NOT say what a gene does not do, and those with the evidence code ND that nothing is known; both are dropped. Symbols
 are resolved to current ones. The compact form that ships with the package holds the same after these steps.
+
+`GoSettings` may leave out what no curator looked at (evidence code IEA), add the terms that follow from the annotated
+ones (over is_a and part_of, without the three roots, which hold of everything), and keep the terms' definitions.
 """
 
 from __future__ import annotations
@@ -14,12 +17,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict
 
 from bioverify.artifacts.errors import ArtifactError
 from bioverify.artifacts.sources import GO_ANNOTATIONS, GO_TERMS, Sources
@@ -29,7 +34,19 @@ from bioverify.core.genes import GeneResolver
 
 ASPECT_OF_NAMESPACE = {"cellular_component": "C", "molecular_function": "F", "biological_process": "P"}
 _GAF_COLUMNS = 17
-_SYMBOL, _QUALIFIER, _TERM, _EVIDENCE_CODE = "f2", "f3", "f4", "f6"
+_DATABASE, _ACCESSION, _SYMBOL, _QUALIFIER, _TERM, _EVIDENCE_CODE = "f0", "f1", "f2", "f3", "f4", "f6"
+
+
+class GoSettings(BaseModel):
+    """Which annotations count, and what is kept of a term."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    electronic: bool = True
+    """Whether annotations that no curator looked at (IEA) count."""
+    terms: Literal["direct", "ancestors"] = "direct"
+    text: Literal["names", "definitions"] = "names"
+    """Of a term: its name, or its name and its definition."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +55,26 @@ class Term:
     name: str
     aspect: str
     """C, F or P."""
+    definition: str = ""
+    """Empty in the compact form."""
+
+
+@dataclass(frozen=True)
+class _Ontology:
+    terms: dict[str, Term]
+    """Live terms by id and by alternative id."""
+    parents: dict[str, list[str]]
+    """Id → ids that it is a kind of or a part of. Empty in the compact form."""
+
+    def with_ancestors(self, terms: set[Term]) -> set[Term]:
+        found: set[Term] = set()
+        waiting = list(terms)
+        while waiting:
+            term = waiting.pop()
+            if term not in found and self.parents[term.id]:  # a root has no parent
+                found.add(term)
+                waiting.extend(self.terms[parent] for parent in self.parents[term.id])
+        return found
 
 
 @dataclass(frozen=True)
@@ -50,32 +87,56 @@ class Annotations:
     records: list[SourceRecord]
 
 
-def read_annotations(sources: Sources, resolver: GeneResolver, *, progress: Callable[[str], None]) -> Annotations:
-    """All direct human annotations. ``terms`` holds the annotated terms only, by name."""
+def read_annotations(
+    sources: Sources,
+    resolver: GeneResolver,
+    *,
+    progress: Callable[[str], None],
+    settings: GoSettings = GoSettings(),  # noqa: B008  frozen
+) -> Annotations:
+    """All human annotations that count. ``terms`` holds the annotated terms only, by name.
+
+    Raises ArtifactError where the settings ask for what the compact form leaves out.
+    """
     terms_file, annotations_file = sources.locate(GO_TERMS), sources.locate(GO_ANNOTATIONS)
+    if settings != GoSettings():
+        for located in (terms_file, annotations_file):
+            if located.path.suffix == ".parquet":
+                raise ArtifactError(
+                    f"source {located.source.name}: the settings ({settings}) ask for evidence codes, relations or "
+                    f"definitions, which the compact form that ships with the package leaves out. "
+                    f"Run: bioverify data fetch go-basic.obo goa_human.gaf"
+                )
     progress(f"GO: reading {terms_file.path.name} ({terms_file.kind})")
     compact = terms_file.path.suffix == ".parquet"
-    terms = _read_compact_terms(terms_file.path) if compact else _read_ontology(terms_file.path)
-    progress(f"GO: {len(terms):,} names of terms; reading {annotations_file.path.name} ({annotations_file.kind})")
-    compact = annotations_file.path.suffix == ".parquet"
-    pairs, counts = (_read_compact_pairs if compact else _read_gaf)(annotations_file.path)
+    ontology = _read_compact_terms(terms_file.path) if compact else _read_ontology(terms_file.path)
+    n_terms = len({term.id for term in ontology.terms.values()})
+    progress(f"GO: {n_terms:,} terms; reading {annotations_file.path.name} ({annotations_file.kind})")
+    if annotations_file.path.suffix == ".parquet":
+        pairs, counts = _read_compact_pairs(annotations_file.path)
+    else:
+        pairs, counts = _read_gaf(annotations_file.path, electronic=settings.electronic)
 
     of_symbol: dict[str, set[Term]] = {}
     unresolved: set[str] = set()
     n_without_term = 0
     for symbol, term_id in pairs:
         gene = resolver.resolve(symbol)
-        term = terms.get(term_id)
+        term = ontology.terms.get(term_id)
         if not isinstance(gene, str):
             unresolved.add(symbol)
         elif term is None:
             n_without_term += 1
         else:
             of_symbol.setdefault(gene, set()).add(term)
+    if settings.terms == "ancestors":
+        of_symbol = {symbol: ontology.with_ancestors(own) for symbol, own in of_symbol.items()}
+        of_symbol = {symbol: own for symbol, own in of_symbol.items() if own}
     used = sorted({term for own in of_symbol.values() for term in own}, key=lambda term: (term.name, term.id))
     index = {term: position for position, term in enumerate(used)}
     genes = {symbol: sorted(index[term] for term in of_symbol[symbol]) for symbol in sorted(of_symbol)}
     counts |= {
+        "ontology_terms": n_terms,
         "terms": len(used),
         "genes": len(genes),
         "gene_term_pairs": sum(map(len, genes.values())),
@@ -111,13 +172,13 @@ def _term_number(term_id: str) -> int:
     return int(term_id.removeprefix("GO:"))
 
 
-def _read_compact_terms(path: Path) -> dict[str, Term]:
+def _read_compact_terms(path: Path) -> _Ontology:
     columns = read_table(path).to_pydict()
     terms = [
         Term(f"GO:{number:07}", name, aspect)
         for number, name, aspect in zip(columns["number"], columns["name"], columns["aspect"], strict=True)
     ]
-    return {term.id: term for term in terms}
+    return _Ontology({term.id: term for term in terms}, {})
 
 
 def _read_compact_pairs(path: Path) -> tuple[list[tuple[str, str]], dict[str, int]]:
@@ -131,8 +192,7 @@ def _read_compact_pairs(path: Path) -> tuple[list[tuple[str, str]], dict[str, in
 
 
 @lru_cache(maxsize=1)  # two verifiers build from it in one run, and parsing takes ten seconds
-def _read_ontology(path: Path) -> dict[str, Term]:
-    """Live terms by id and by alternative id."""
+def _read_ontology(path: Path) -> _Ontology:
     import pronto  # only builders have it
 
     with warnings.catch_warnings():
@@ -140,45 +200,71 @@ def _read_ontology(path: Path) -> dict[str, Term]:
         warnings.simplefilter("ignore")
         ontology = pronto.Ontology(path)  # type: ignore[attr-defined]
     terms: dict[str, Term] = {}
+    parents: dict[str, list[str]] = {}
+    part_of = ontology.get_relationship("part_of") if "part_of" in ontology.relationships() else None
     for entry in ontology.terms():
         if entry.obsolete or entry.name is None or entry.namespace not in ASPECT_OF_NAMESPACE:
             continue
-        term = Term(entry.id, entry.name, ASPECT_OF_NAMESPACE[entry.namespace])
+        definition = str(entry.definition or "")
+        term = Term(entry.id, entry.name, ASPECT_OF_NAMESPACE[entry.namespace], definition)
         for alternative in entry.alternate_ids:
             terms.setdefault(alternative, term)
         terms[term.id] = term
+        wholes = entry.relationships.get(part_of, ()) if part_of else ()
+        parents[term.id] = [one.id for one in (*entry.superclasses(distance=1, with_self=False), *wholes)]
     if not terms:
         raise ArtifactError(f"source go-basic.obo: {path} holds no term of the Gene Ontology")
-    return terms
+    return _Ontology(terms, parents)
 
 
-def _read_gaf(path: Path) -> tuple[list[tuple[str, str]], dict[str, int]]:
+def read_uniprot_ids(path: Path) -> dict[str, tuple[str, ...]]:
+    """Symbol → UniProt ids that a GAF file annotates under it; nothing where it annotates other entries than UniProt's.
+
+    The compact form that ships with the package has none.
+    """
+    if path.suffix == ".parquet":
+        return {}
+    table = _gaf_table(path, [_DATABASE, _ACCESSION, _SYMBOL])
+    entries = table.filter(pc.equal(table[_DATABASE], "UniProtKB")).group_by([_SYMBOL, _ACCESSION]).aggregate([])
+    ids: dict[str, list[str]] = {}
+    for symbol, accession in sorted(zip(entries[_SYMBOL].to_pylist(), entries[_ACCESSION].to_pylist(), strict=True)):
+        ids.setdefault(symbol, []).append(accession)
+    return {symbol: tuple(own) for symbol, own in ids.items()}
+
+
+def _read_gaf(path: Path, *, electronic: bool) -> tuple[list[tuple[str, str]], dict[str, int]]:
     """(symbol, term id) of all annotations that affirm something."""
+    table = _gaf_table(path, [_SYMBOL, _QUALIFIER, _TERM, _EVIDENCE_CODE])
+    qualifier, code = table[_QUALIFIER].combine_chunks(), table[_EVIDENCE_CODE].combine_chunks()
+    is_denied = np.asarray(pc.match_substring_regex(qualifier, r"(?:^|\|)NOT(?:\||$)"))
+    is_no_data = np.asarray(pc.equal(code, "ND"))
+    is_electronic = np.asarray(pc.equal(code, "IEA"))
+    kept = table.filter(pa.array(~is_denied & ~is_no_data & (electronic | ~is_electronic)))
+    counts = {
+        "annotations": table.num_rows,
+        "annotations_not": int(is_denied.sum()),
+        "annotations_nd": int(is_no_data.sum()),
+        "annotations_iea": int(is_electronic.sum()),
+    }
+    return list(zip(kept[_SYMBOL].to_pylist(), kept[_TERM].to_pylist(), strict=True)), counts
+
+
+def _gaf_table(path: Path, columns: list[str]) -> pa.Table:
     raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     body_start = 0
     while raw.startswith(b"!", body_start):
         body_start = raw.index(b"\n", body_start) + 1
     names = [f"f{number}" for number in range(_GAF_COLUMNS)]
     try:
-        table = pacsv.read_csv(
+        return pacsv.read_csv(
             io.BytesIO(raw[body_start:]),
             read_options=pacsv.ReadOptions(column_names=names),
             parse_options=pacsv.ParseOptions(delimiter="\t", quote_char=False),
             convert_options=pacsv.ConvertOptions(
                 column_types=dict.fromkeys(names, pa.string()),
-                include_columns=[_SYMBOL, _QUALIFIER, _TERM, _EVIDENCE_CODE],
+                include_columns=columns,
                 strings_can_be_null=False,
             ),
         )
     except pa.ArrowInvalid as error:
         raise ArtifactError(f"source goa_human.gaf: {path} is no GAF 2.2 with 17 columns: {error}") from error
-    qualifier, code = table[_QUALIFIER].combine_chunks(), table[_EVIDENCE_CODE].combine_chunks()
-    is_denied = np.asarray(pc.match_substring_regex(qualifier, r"(?:^|\|)NOT(?:\||$)"))
-    is_no_data = np.asarray(pc.equal(code, "ND"))
-    kept = table.filter(pa.array(~is_denied & ~is_no_data))
-    counts = {
-        "annotations": table.num_rows,
-        "annotations_not": int(is_denied.sum()),
-        "annotations_nd": int(is_no_data.sum()),
-    }
-    return list(zip(kept[_SYMBOL].to_pylist(), kept[_TERM].to_pylist(), strict=True)), counts

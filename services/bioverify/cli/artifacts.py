@@ -79,6 +79,9 @@ def build(
     source: Annotated[list[str] | None, typer.Option(help="A file of your own: NAME=PATH. May be repeated.")] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Download nothing.")] = False,
     accept_license: LicenseOption = False,
+    settings: Annotated[
+        Path | None, typer.Option(help="YAML: your own screens, splits, which GO annotations count. docs/artifacts.md")
+    ] = None,
     again: Annotated[bool, typer.Option("--again", help="Build also what would come out the same.")] = False,
 ) -> None:
     """Make artifacts: from your files, the cache, the mirror, the official address, or the small set that ships.
@@ -91,6 +94,7 @@ def build(
     from bioverify.artifacts.builds import build_unless_unchanged
     from bioverify.artifacts.errors import ArtifactError
     from bioverify.artifacts.store import ArtifactStore
+    from bioverify.cli.build_settings import read_build_settings
 
     unknown = [name for name in names or [] if name not in ARTIFACTS]
     if unknown:
@@ -100,16 +104,18 @@ def build(
     sources = _sources(
         console, mirror=mirror, accept_license=accept_license, offline=offline, explicit=_named_paths(source or [])
     )
+    with plain_errors(ArtifactError):
+        how = read_build_settings(settings)
     chosen = [name for name in ARTIFACTS if every or not names or name in names]
     for number, name in enumerate(chosen, 1):
 
         def build_this(name: str = name) -> Manifest:
-            return build_artifact(name, store, sources, lambda said: console.print(said, style="dim"))
+            return build_artifact(name, store, sources, lambda said: console.print(said, style="dim"), how)
 
         with plain_errors(ArtifactError), console.status(f"{number} of {len(chosen)}: {name}"):
             if again:
                 (store.root / name / "built_from.json").unlink(missing_ok=True)
-            manifest, is_new = build_unless_unchanged(name, store, sources, build_this)
+            manifest, is_new = build_unless_unchanged(name, store, sources, build_this, settings=how.of(name))
         console.print(_summary(manifest, is_new))
     console.print(f"In {store.root}", soft_wrap=True)
 

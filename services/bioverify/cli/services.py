@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from bioverify.artifacts.sources import Sources
     from bioverify.artifacts.store import ArtifactStore, Manifest
+    from bioverify.cli.build_settings import BuildSettings
     from bioverify.core.verifier import Verifier
 
 # In the order of the local stack's ports.
@@ -45,7 +46,9 @@ def open_verifier(name: str, store: ArtifactStore) -> Verifier:
     raise KeyError(name)
 
 
-def build_artifact(name: str, store: ArtifactStore, sources: Sources, progress: Callable[[str], None]) -> Manifest:
+def build_artifact(
+    name: str, store: ArtifactStore, sources: Sources, progress: Callable[[str], None], settings: BuildSettings
+) -> Manifest:
     """Make the artifact and put it in the store. Raises ArtifactError, KeyError for no artifact."""
     match name:
         case "genes":
@@ -59,11 +62,11 @@ def build_artifact(name: str, store: ArtifactStore, sources: Sources, progress: 
         case "experimental":
             from bioverify.verifiers.experimental import build as experimental
 
-            return experimental.build(store, sources, progress=progress)
+            return experimental.build(store, sources, progress=progress, settings=settings.experimental)
         case "go_rouge":
             from bioverify.verifiers.go_rouge import build as go_rouge
 
-            return go_rouge.build(store, sources, progress=progress)
+            return go_rouge.build(store, sources, progress=progress, settings=settings.go_rouge)
         case "transcriptformer_pmi":
             from bioverify.verifiers.transcriptformer_pmi import build as transcriptformer_pmi
 

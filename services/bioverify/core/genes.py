@@ -6,10 +6,16 @@ resolved, and what stays unknown or ambiguous is "not applicable", never a numbe
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bioverify.core.outcomes import NotApplicable
+
+_VERSIONED_ID = re.compile(
+    r"(ENSG\d{11})\.\d+"  # Ensembl: ENSG00000090861.17
+    r"|([OPQ]\d[A-Z0-9]{3}\d|[A-NR-Z]\d(?:[A-Z][A-Z0-9]{2}\d){1,2})-\d+"  # isoform in UniProt: P49588-2
+)
 
 
 @dataclass(frozen=True)
@@ -22,9 +28,13 @@ class GeneResolver:
     def resolve(self, name: str) -> str | NotApplicable:
         """The current symbol, or why there is none: ``unknown_gene`` or ``ambiguous_gene`` with the candidates.
 
-        A current symbol wins over another gene's alias. Mitochondrial names are known with and without ``MT-``.
+        A current symbol wins over another gene's alias. Mitochondrial names are known with and without ``MT-``, Ensembl
+        ids with and without version, UniProt ids with and without isoform.
         """
         key = name.strip().upper()
+        versioned = _VERSIONED_ID.fullmatch(key)
+        if versioned:
+            key = versioned[1] or versioned[2]
         if key in self.current:
             return self.current[key]
         candidates = self.other_names.get(key, ())

@@ -1,4 +1,4 @@
-"""Makes the ``go_rouge`` artifact: names of Gene Ontology terms, and the terms directly annotated to each gene."""
+"""Makes the ``go_rouge`` artifact: names of Gene Ontology terms, and the terms annotated to each gene."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pyarrow as pa
 
 from bioverify.artifacts.genes import open_genes
-from bioverify.artifacts.go import read_annotations
+from bioverify.artifacts.go import GoSettings, read_annotations
 from bioverify.artifacts.sources import CC_BY, Sources
 from bioverify.artifacts.store import ArtifactStore, Manifest
 from bioverify.artifacts.tables import write_table
@@ -17,15 +17,23 @@ TERMS_FILE = "terms.parquet"
 GENES_FILE = "genes.parquet"
 
 
-def build(store: ArtifactStore, sources: Sources, *, progress: Callable[[str], None]) -> Manifest:
+def build(
+    store: ArtifactStore,
+    sources: Sources,
+    *,
+    progress: Callable[[str], None],
+    settings: GoSettings = GoSettings(),  # noqa: B008  frozen
+) -> Manifest:
     """Make the artifact. Terms are ordered by name, and so are each gene's."""
     resolver, genes = open_genes(store)
-    annotations = read_annotations(sources, resolver, progress=progress)
+    annotations = read_annotations(sources, resolver, progress=progress, settings=settings)
+    has_definitions = settings.text == "definitions"
     terms = pa.table(
         {
             "id": [term.id for term in annotations.terms],
             "name": [term.name for term in annotations.terms],
             "aspect": [term.aspect for term in annotations.terms],
+            "definition": [term.definition if has_definitions else "" for term in annotations.terms],
         }
     )
     of_genes = pa.table(
@@ -38,11 +46,19 @@ def build(store: ArtifactStore, sources: Sources, *, progress: Callable[[str], N
         write_table(terms, folder.path / TERMS_FILE)
         write_table(of_genes, folder.path / GENES_FILE)
         manifest = folder.commit(
-            description="Gene Ontology terms directly annotated to human genes.",
+            description="Gene Ontology terms annotated to human genes.",
             license=CC_BY,
             sources=annotations.records,
             inputs=[genes],
-            parameters={"dropped": ["qualifier NOT", "evidence code ND"], "terms": "direct, names"},
+            parameters={
+                "dropped": [
+                    "qualifier NOT",
+                    "evidence code ND",
+                    *([] if settings.electronic else ["evidence code IEA"]),
+                ],
+                "terms": settings.terms,
+                "text": settings.text,
+            },
             counts=annotations.counts,
         )
     progress(f"go_rouge: {len(annotations.genes):,} genes, {len(annotations.terms):,} terms")

@@ -1,9 +1,10 @@
 """Gene Ontology ROUGE: does the text say what is known of the question's genes?
 
-The reference of a gene is the text of its directly annotated terms' names, each once, in alphabetical order. The
-candidate is what the completion says of the gene: the ``<gene_info>`` blocks that name it, else all of them, else the
-thoughts. A gene's score is the mean of ROUGE-1, ROUGE-2 and ROUGE-L F-measure, an item's the mean over its genes.
-References are encoded once at first use, candidates once per distinct text.
+The reference of a gene is the text of its annotated terms, each once, in alphabetical order of their names: the names,
+and the definitions where the artifact was built so; direct terms, or with all that follow from them. The candidate is
+what the completion says of the gene: the ``<gene_info>`` blocks that name it, else all of them, else the thoughts. A
+gene's score is the mean of ROUGE-1, ROUGE-2 and ROUGE-L F-measure, an item's the mean over its genes. References are
+encoded once at first use, candidates once per distinct text.
 
 Source: rbio's public history for the reward, the Gene Ontology (CC BY 4.0) for the terms.
 """
@@ -42,7 +43,10 @@ _ABSENT = "no_text"
 class _Term:
     name: str
     aspect: str
+    text: str
+    """What stands in the reference: the name, and the definition where the artifact has one."""
     encoded: str
+    encoded_name: str
 
 
 @dataclass(frozen=True)
@@ -79,18 +83,24 @@ class GoRouge:
         self,
         resolver: GeneResolver,
         *,
-        terms: Sequence[tuple[str, str]],
+        terms: Sequence[tuple[str, str, str]],
         symbols: Sequence[str],
         term_offsets: npt.NDArray[np.int32],
         term_indices: npt.NDArray[np.int32],
         artifacts: tuple[ArtifactIdentity, ...] = (),
     ) -> None:
-        """``terms``: (name, aspect), by name. Gene i has ``term_indices[term_offsets[i]:term_offsets[i + 1]]``."""
+        """``terms``: (name, aspect, definition or nothing), by name. Gene i has
+        ``term_indices[term_offsets[i]:term_offsets[i + 1]]``."""
         self._resolver = resolver
         self._row = {symbol: row for row, symbol in enumerate(symbols)}
         self._term_offsets, self._term_indices = term_offsets, term_indices
-        self._vocabulary = Vocabulary(name for name, _ in terms)
-        self._terms = [_Term(name, aspect, self._vocabulary.encode(name)) for name, aspect in terms]
+        texts = [f"{name} {definition}" if definition else name for name, _, definition in terms]
+        self._vocabulary = Vocabulary(texts)
+        encode = self._vocabulary.encode
+        self._terms = [
+            _Term(name, aspect, text, encoded := encode(text), encode(name) if definition else encoded)
+            for (name, aspect, definition), text in zip(terms, texts, strict=True)
+        ]
         self._references: dict[str, _Reference] = {}
         self.description = Description(
             name=NAME,
@@ -120,13 +130,15 @@ class GoRouge:
         return [self._score_one(item, encoded, with_evidence) for item in items]
 
     def canary(self) -> tuple[Item, Outcome]:
-        """The first gene with a term of several words, described by the names of its own terms: scores of 1."""
+        """The first gene with a text of several words, described by that text: scores of 1 over all aspects."""
         symbol = next(symbol for symbol in self._row if len(self._reference(symbol).texts[ALL_ASPECTS].tokens) > 1)
         reference = self._reference(symbol)
-        text = " ".join(term.name for term in reference.terms)
+        text = " ".join(term.text for term in reference.terms)
         item = Item(GeneAnnotation((symbol,)), completion=f"<gene_info>{text}</gene_info>")
-        perfect = dict.fromkeys(reference.texts, Rouge(1.0, 1.0, 1.0))
-        score = _GeneScore(symbol, perfect, reference, text, self._vocabulary.encode(text))
+        candidate = encoded_text(self._vocabulary.encode(text))
+        by_aspect = {aspect: rouge(own, candidate) for aspect, own in reference.texts.items()}
+        by_aspect[ALL_ASPECTS] = Rouge(1.0, 1.0, 1.0)
+        score = _GeneScore(symbol, by_aspect, reference, text, candidate.tokens)
         return item, self._outcome([score], has_text=True, with_evidence=True)
 
     def _reference(self, symbol: str) -> _Reference:
@@ -199,8 +211,8 @@ def _matched(score: _GeneScore) -> list[str]:
     """Names of terms found in the text: word for word first, then those whose tokens all occur; longest first."""
     lowered = score.text.lower()
     occurring = set(score.encoded_text)
-    matched = [term for term in score.reference.terms if term.encoded and occurring.issuperset(term.encoded)]
-    matched.sort(key=lambda term: (term.name.lower() not in lowered, -len(term.encoded), term.name))
+    matched = [term for term in score.reference.terms if term.encoded_name and occurring.issuperset(term.encoded_name)]
+    matched.sort(key=lambda term: (term.name.lower() not in lowered, -len(term.encoded_name), term.name))
     return [term.name for term in matched[:MAX_MATCHED_TERMS]]
 
 
@@ -226,7 +238,7 @@ def open_verifier(store: ArtifactStore) -> GoRouge:
     of_genes = annotated["terms"].combine_chunks()
     return GoRouge(
         resolver,
-        terms=list(zip(terms["name"].to_pylist(), terms["aspect"].to_pylist(), strict=True)),
+        terms=list(zip(*(terms[column].to_pylist() for column in ("name", "aspect", "definition")), strict=True)),
         symbols=annotated["symbol"].to_pylist(),
         term_offsets=of_genes.offsets.to_numpy(),
         term_indices=of_genes.values.to_numpy(),

@@ -65,6 +65,10 @@ class TranscriptFormerPmi:
             artifacts=artifacts,
         )
 
+    def beliefs(self, first: npt.NDArray[np.int64], second: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """Beliefs in "yes" of many pairs of genes, given by their rows in the matrix."""
+        return self._scaling.beliefs(self._matrix[first, second].astype(np.float64))
+
     def score(self, items: Sequence[Item], *, with_evidence: bool = True) -> list[Outcome]:
         """One outcome per item, in order. Value: the belief in "yes" for the answer yes, its complement for no.
 
@@ -144,7 +148,7 @@ def open_verifier(store: ArtifactStore) -> TranscriptFormerPmi:
     return TranscriptFormerPmi(
         resolver,
         read_table(artifact.path / SYMBOLS_FILE)["symbol"].to_pylist(),
-        np.load(artifact.path / MATRIX_FILE, mmap_mode="r", allow_pickle=False),
+        np.asarray(np.load(artifact.path / MATRIX_FILE, mmap_mode="r", allow_pickle=False)),
         Scaling(cutoff, maximum, np.load(artifact.path / SCALING_FILE, allow_pickle=False)),
         origin=origin,
         artifacts=(artifact.identity, genes.identity),

@@ -1,0 +1,67 @@
+"""The file that ``bioverify data build --settings`` reads: per artifact, how it is made. All of it is optional.
+
+experimental:
+  splits: train              # all: also test labels, which rewards then leak
+  other_lines: detail        # belief: what other lines saw fills gaps, marked so
+  perturbqa: true
+  screens:
+    - name: my-screen        # what evidence calls it
+      file: de_results.csv   # .csv, .tsv, .parquet, .h5ad; relative to this file
+      cell_line: k562
+      columns: {perturbation: target, measured_gene: gene, log_fold_change: lfc, adjusted_p: padj}
+      max_adjusted_p: 0.05
+      min_abs_log_fold_change: 0.25
+      license: CC BY 4.0
+go_rouge:
+  electronic: true           # false: without annotations that no curator looked at (IEA)
+  terms: direct              # ancestors: with all that follow by is_a and part_of
+  text: names                # definitions: names and definitions
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from bioverify.artifacts.checksums import sha256_of
+from bioverify.artifacts.errors import ArtifactError
+from bioverify.artifacts.go import GoSettings
+from bioverify.verifiers.experimental.build import Settings as ExperimentalSettings
+
+
+class BuildSettings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    experimental: ExperimentalSettings = ExperimentalSettings()
+    go_rouge: GoSettings = GoSettings()
+
+    def of(self, artifact: str) -> str:
+        """All that the settings change in an artifact: equal texts, equal results. Files are told by their content."""
+        if artifact == "go_rouge":
+            return self.go_rouge.model_dump_json()
+        if artifact == "experimental":
+            files = [sha256_of(screen.file) if screen.file.is_file() else "" for screen in self.experimental.screens]
+            return " ".join([self.experimental.model_dump_json(), *files])
+        return ""
+
+
+def read_build_settings(path: Path | None) -> BuildSettings:
+    """The defaults without a file. Raises ArtifactError that names file, field and what was expected."""
+    if path is None:
+        return BuildSettings()
+    try:
+        written = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        settings = BuildSettings.model_validate(written)
+    except FileNotFoundError:
+        raise ArtifactError(f"--settings {path}: no such file") from None
+    except yaml.YAMLError as error:
+        raise ArtifactError(f"--settings {path}: not YAML: {error}") from None
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+        raise ArtifactError(f"--settings {path}: {wrong}") from None
+    screens = tuple(
+        screen.model_copy(update={"file": path.parent / screen.file}) for screen in settings.experimental.screens
+    )
+    return settings.model_copy(update={"experimental": settings.experimental.model_copy(update={"screens": screens})})

@@ -1,0 +1,135 @@
+"""`bioverify data`, as a person types it: fetch, build, resume, verify, and settings of one's own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from bioverify.artifacts.store import ArtifactStore
+from bioverify.cli import app
+from bioverify.core.outcomes import Scored
+from bioverify.core.tasks import DirectionOfChange
+from bioverify.core.verifier import Item
+from bioverify.verifiers.experimental.verifier import open_verifier
+
+WITHOUT_NETWORK = ("--offline", "--mirror")
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty home and an empty mirror, so that everything comes from the bundled set."""
+    (tmp_path / "mirror").mkdir()
+    monkeypatch.setenv("BIOVERIFY_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.delenv("BIOVERIFY_DATA_MIRROR", raising=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "home"
+
+
+def data(*arguments: str | Path, status: int = 0) -> Result:
+    done = CliRunner().invoke(app, ["data", *map(str, arguments)])
+    assert done.exit_code == status, f"exit status {done.exit_code}\n{done.output}{done.exc_info}"
+    return done
+
+
+def test_an_artifact_is_built_once_and_again_when_a_source_changes(home: Path, tmp_path: Path) -> None:
+    first = data("build", "genes", "experimental", *WITHOUT_NETWORK, tmp_path / "mirror").stdout
+    assert "unchanged" not in first
+    second = data("build", "genes", "experimental", *WITHOUT_NETWORK, tmp_path / "mirror").stdout
+    assert "genes: unchanged" in second
+    assert "experimental: unchanged" in second
+    (tmp_path / "mirror" / "go").mkdir()
+    (tmp_path / "mirror" / "go" / "genes.tsv.gz").symlink_to(gene_table(tmp_path))
+    third = data("build", "genes", "experimental", *WITHOUT_NETWORK, tmp_path / "mirror").stdout
+    assert "unchanged" not in third
+
+
+def gene_table(folder: Path) -> Path:
+    import gzip
+
+    header = "symbol\ttype\taliases\tensembl_gene_ids\tuniprot_ids"
+    rows = [f"{name}\tprotein-coding\t\t\t" for name in ("AARS1", "ASNS", "GAPDH")]
+    path = folder / "genes.tsv.gz"
+    path.write_bytes(gzip.compress("\n".join([header, *rows, ""]).encode()))
+    return path
+
+
+def test_a_run_of_builds_that_is_killed_goes_on_where_it_was(home: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "bioverify.cli", "data", "build", "genes", "experimental", "go_rouge"]
+    command += [*WITHOUT_NETWORK, str(tmp_path / "mirror")]
+    running = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=os.environ)
+    deadline = time.monotonic() + 120
+    while not (home / "artifacts" / "genes" / "built_from.json").is_file():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(running.pid, signal.SIGKILL)
+    running.wait()
+    store = ArtifactStore(home / "artifacts")
+    assert "go_rouge" not in store.names()
+    resumed = data("build", "genes", "experimental", "go_rouge", *WITHOUT_NETWORK, tmp_path / "mirror").stdout
+    assert "genes: unchanged" in resumed
+    assert store.names() == ["experimental", "genes", "go_rouge"]
+    assert "all as built" in data("verify").stdout
+    assert not list(store.root.glob(".building-*"))
+
+
+def test_verify_ends_with_status_1_and_names_file_sums_and_command(home: Path, tmp_path: Path) -> None:
+    data("build", "genes", *WITHOUT_NETWORK, tmp_path / "mirror")
+    assert "genes: 2 files" in data("verify").stdout
+    damaged = ArtifactStore(home / "artifacts").open("genes").path / "current.parquet"
+    whole = damaged.read_bytes()
+    damaged.write_bytes(whole[:100] + bytes([whole[100] ^ 1]) + whole[101:])
+    told = data("verify", status=1).stderr
+    assert "artifact genes: sha256 of current.parquet is" in told
+    assert "manifest says" in told
+    assert "Run: bioverify data build genes" in told
+    assert "unchanged" not in data("build", "genes", *WITHOUT_NETWORK, tmp_path / "mirror").stdout
+    assert "all as built" in data("verify").stdout
+
+
+def test_fetch_takes_from_the_mirror_and_says_what_is_missing(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    (tmp_path / "mirror" / "go").mkdir()
+    gene_table(tmp_path).rename(tmp_path / "mirror" / "go" / "genes.tsv.gz")
+    fetched = data("fetch", "genes", "--mirror", tmp_path / "mirror").stdout
+    assert "public domain (NCBI)" in fetched
+    assert (home / "sources" / "go" / "genes.tsv.gz").is_file()
+    refused = data("fetch", "perturbqa", "--mirror", tmp_path / "mirror", status=1)
+    assert "Genentech Non-Commercial Software License 1.0" in refused.stdout
+    assert "--accept-license" in refused.stdout
+    assert "not fetched: perturbqa/" in refused.stderr
+    unreachable = data("fetch", "perturbqa", "--accept-license", status=1)
+    assert "cannot be reached" in unreachable.stdout
+    assert "there are: perturbqa" in data("fetch", "nonsense", status=1).stderr
+
+
+def test_settings_add_a_screen_and_mistakes_in_them_are_named(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "de.csv").write_text("target,gene,lfc,padj\nAARS,ASNS,1.5,0.001\nAARS,GAPDH,0.1,0.9\n")
+    settings = tmp_path / "settings.yaml"
+    settings.write_text(
+        "experimental:\n  perturbqa: false\n  screens:\n    - name: mine\n      file: de.csv\n      cell_line: THP-1\n"
+        "      columns: {perturbation: target, measured_gene: gene, log_fold_change: lfc, adjusted_p: padj}\n"
+        "      license: ours\n"
+    )
+    build = ("build", "genes", "experimental", "--settings", settings, *WITHOUT_NETWORK, tmp_path / "mirror")
+    data(*build)
+    lookup = open_verifier(ArtifactStore(home / "artifacts"))
+    outcome = lookup.score([Item(DirectionOfChange("AARS1", "ASNS", "thp1"), answer=True)])[0]
+    assert isinstance(outcome, Scored)
+    assert outcome.value == 1.0
+    assert "experimental: unchanged" in data(*build).stdout
+    (tmp_path / "de.csv").write_text("target,gene,lfc,padj\nAARS,ASNS,-1.5,0.001\n")
+    assert "experimental: unchanged" not in data(*build).stdout
+    settings.write_text("experimental: {splits: test}\n")
+    told = data(*build, status=1).stderr
+    assert "settings.yaml: experimental.splits: Input should be 'train' or 'all'" in told
