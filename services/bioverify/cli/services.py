@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from bioverify.core.verifier import Verifier
 
 # In the order of the local stack's ports.
-VERIFIERS = ("experimental", "go_rouge", "transcriptformer_pmi", "esm_mlp", "format")
+VERIFIERS = ("experimental", "go_rouge", "transcriptformer_pmi", "esm_mlp", "format", "analogy")
 # In the order in which they are built: later ones are made with earlier ones.
-ARTIFACTS = ("genes", "experimental", "go_rouge", "transcriptformer_pmi", "prompts", "esm_mlp")
+ARTIFACTS = ("genes", "experimental", "go_rouge", "transcriptformer_pmi", "prompts", "esm_mlp", "analogy")
 
 
 def open_verifier(name: str, store: ArtifactStore) -> Verifier:
@@ -39,6 +39,10 @@ def open_verifier(name: str, store: ArtifactStore) -> Verifier:
             from bioverify.verifiers.esm_mlp import verifier as esm_mlp
 
             return esm_mlp.open_verifier(store)
+        case "analogy":
+            from bioverify.verifiers.analogy import verifier as analogy
+
+            return analogy.open_verifier(store)
         case "format":
             from bioverify.verifiers.format import verifier as format_verifier
 
@@ -75,4 +79,8 @@ def build_artifact(
             from bioverify.verifiers.esm_mlp import build as esm_mlp
 
             return esm_mlp.build(store, sources, progress=progress)
+        case "analogy":
+            from bioverify.verifiers.analogy import build as analogy
+
+            return analogy.build(store, sources, progress=progress)
     raise KeyError(name)

@@ -38,7 +38,7 @@ from bioverify.core.genes import GeneResolver
 from bioverify.core.metrics import auc_per_gene, brier_score, expected_calibration_error, fit_logistic, reliability
 from bioverify.core.metrics import sigmoid as probability
 from bioverify.core.tasks import TaskKind
-from bioverify.verifiers.esm_mlp.embeddings import GeneVectors, beside, read_named
+from bioverify.verifiers.esm_mlp.embeddings import MOST_DIMENSIONS, GeneVectors, beside, read_named, reduced
 from bioverify.verifiers.esm_mlp.net import LineNets, RbioNet, TwoTowerNet
 from bioverify.verifiers.esm_mlp.train import SEED, NetName, Rows, Vectors, logits, train_rbio, train_two_tower
 from bioverify.verifiers.esm_mlp.vectors import DIMENSIONS, go_svd
@@ -116,9 +116,13 @@ def build(
     progress: Callable[[str], None],
     dimensions: int = DIMENSIONS,
     with_go: bool = True,
+    reduce_to: int | None = MOST_DIMENSIONS,
     training: Training | None = None,
 ) -> Manifest:
-    """Make the artifact. ``dimensions`` and ``with_go``: of the vectors from GO, put beside those that were named."""
+    """Make the artifact. ``dimensions`` and ``with_go``: of the vectors from GO, put beside those that were named.
+
+    ``reduce_to``: the most dimensions that nets are fed with; None: as many as there are.
+    """
     training = training or Training()
     resolver, genes = open_genes(store)
     tables, records = read_named(sources, resolver)
@@ -131,6 +135,8 @@ def build(
         tables.append(GeneVectors(name, list(annotations.genes), vectors_of_go))
         records += annotations.records
     vectors = beside(tables)
+    if reduce_to is not None:
+        vectors = reduced(vectors, reduce_to)
     screens = read_tables(sources, progress=progress)
     table, covered = with_vectors(screens, resolver, vectors.symbols)
 
@@ -149,7 +155,7 @@ def build(
             scale, offset = fit_logistic(scores[:, None], own.label).tolist()
             counts[f"{key}.training_rows"] = len(rows)
             calibration[key] = f"{scale!r} {offset!r}"
-            figures = _figures(own, scores, probability(scale * scores + offset))
+            figures = _figures(own, trained.fold, scores, probability(scale * scores + offset))
             figures["auc_per_gene_shuffled_vectors"] = _shuffled_auc(rows, own, vectors.vectors, training)
             quality |= {f"{key}.{name}": round(value, 4) for name, value in figures.items() if not math.isnan(value)}
             for number, net in enumerate(trained.nets):
@@ -230,10 +236,15 @@ def with_vectors(screens: Screens, resolver: GeneResolver, symbols: list[str]) -
     return Table(every.where(known), line, kind, split), float(known.mean())
 
 
-def _figures(own: Rows, scores: Floats, beliefs: Floats) -> dict[str, float]:
-    """Out of fold, on the line's own training rows."""
+def _figures(own: Rows, fold: npt.NDArray[np.int8], scores: Floats, beliefs: Floats) -> dict[str, float]:
+    """Out of fold, on the line's own training rows.
+
+    A gene's rows are ranked within each fold: a net's bias for the gene is low exactly where the rows that it did not
+    see are often positive, so answers of different nets must not be compared.
+    """
+    within_fold = own.measured_gene * 128 + fold[own.perturbation]
     return {
-        "auc_per_gene": auc_per_gene(own.measured_gene, own.label, scores)[0],
+        "auc_per_gene": auc_per_gene(within_fold, own.label, scores)[0],
         "brier": brier_score(own.label, beliefs),
         "calibration_error": expected_calibration_error(own.label, beliefs),
         **{

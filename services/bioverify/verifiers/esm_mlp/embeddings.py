@@ -28,6 +28,9 @@ from bioverify.core.genes import GeneResolver
 SOURCE_NAME = "gene_vectors"
 """`bioverify data build esm_mlp --source gene_vectors.NAME=FILE`; NAME is how evidence calls the vectors."""
 
+MOST_DIMENSIONS = 256
+"""Time and size of nets grow with it: ESM2-3B has 2560."""
+
 Vectors = npt.NDArray[np.float32]
 
 
@@ -104,6 +107,20 @@ def beside(tables: Sequence[GeneVectors]) -> GeneVectors:
         part[[row[symbol] for symbol in table.symbols]] = np.sqrt(centred.shape[1]) * centred / lengths
         parts.append(part)
     return GeneVectors(" + ".join(table.name for table in tables), symbols, np.concatenate(parts, axis=1))
+
+
+def reduced(table: GeneVectors, dimensions: int = MOST_DIMENSIONS) -> GeneVectors:
+    """The table in its ``dimensions`` leading principal directions, of unit mean square; narrower ones as they are."""
+    if table.vectors.shape[1] <= dimensions:
+        return table
+    double = table.vectors.astype(np.float64)
+    centred = double - double.mean(axis=0)
+    _, basis = np.linalg.eigh(centred.T @ centred)
+    leading = basis[:, ::-1][:, :dimensions]
+    leading = leading * np.sign(leading[np.abs(leading).argmax(axis=0), np.arange(dimensions)])
+    coordinates = centred @ leading
+    scaled = coordinates / np.sqrt(np.mean(coordinates**2))
+    return GeneVectors(f"{table.name}, PCA {dimensions}-d", table.symbols, scaled.astype(np.float32))
 
 
 def _read_h5(path: Path) -> tuple[list[str], Vectors]:

@@ -58,14 +58,20 @@ class TwoTowerNet(nn.Module):
 
     def forward(self, vectors: Tensor, perturbation: Tensor, measured: Tensor) -> Tensor:
         """``vectors``: genes × d; two index arrays of one length → logits of that length."""
-        own_perturbation, of_perturbation = torch.unique(perturbation, return_inverse=True)
-        own_gene, of_gene = torch.unique(measured, return_inverse=True)
-        perturbed = self.perturbed(vectors[own_perturbation])
-        parameter = self._parameter(own_gene)
-        gene = self.measured(vectors[own_gene]) + self.free[parameter]
+        return self.of_unique(
+            vectors, torch.unique(perturbation, return_inverse=True), torch.unique(measured, return_inverse=True)
+        )
+
+    def of_unique(
+        self, vectors: Tensor, perturbation: tuple[Tensor, Tensor], measured: tuple[Tensor, Tensor]
+    ) -> Tensor:
+        """The same of (distinct genes, index into them per pair): training finds them once, not at every step."""
+        perturbed = self.perturbed(vectors[perturbation[0]])
+        parameter = self._parameter(measured[0])
+        gene = self.measured(vectors[measured[0]]) + self.free[parameter]
         # One matrix product over all pairs is cheaper than a gather of as many vectors as there are rows.
         pairs = perturbed @ gene.T / TOWER_DIMENSIONS**0.5 + self.strength(perturbed) + self.bias[parameter]
-        logits: Tensor = pairs[of_perturbation, of_gene]
+        logits: Tensor = pairs.flatten().index_select(0, perturbation[1] * len(gene) + measured[1])
         return logits
 
     def _parameter(self, gene: Tensor) -> Tensor:

@@ -78,11 +78,13 @@ def train_two_tower(rows: Rows, vectors: Vectors, *, steps: int, seed: int = SEE
         bias = torch.from_numpy(np.log(rate / (1.0 - rate)).astype(np.float32))
         net = TwoTowerNet(vectors.shape[1], torch.from_numpy(genes), bias)
         table, label = torch.from_numpy(vectors), torch.from_numpy(rows.label.astype(np.float32))
-        perturbation, measured = torch.from_numpy(rows.perturbation), torch.from_numpy(rows.measured_gene)
+        perturbation, measured = (
+            torch.unique(torch.from_numpy(one), return_inverse=True) for one in (rows.perturbation, rows.measured_gene)
+        )
         optimizer = torch.optim.AdamW(net.parameters(), lr=TWO_TOWER_LEARNING_RATE, weight_decay=TWO_TOWER_WEIGHT_DECAY)
         loss_of = torch.nn.BCEWithLogitsLoss()
         for _ in range(steps):
-            loss = loss_of(net(table, perturbation, measured), label)
+            loss = loss_of(net.of_unique(table, perturbation, measured), label)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

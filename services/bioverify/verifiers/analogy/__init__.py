@@ -1,0 +1,1 @@
+"""Under the perturbations most similar to this one, how did this gene respond?"""

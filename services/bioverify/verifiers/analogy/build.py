@@ -1,0 +1,137 @@
+"""Makes the ``analogy`` artifact: measured pairs, gene vectors, and per cell line and kind of question a few trees.
+
+Vectors are those of the ``esm_mlp`` artifact, whatever they were made of. Only training rows are read. Figures are out
+of fold over training perturbations, ranked within a fold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bioverify.artifacts.genes import open_genes
+from bioverify.artifacts.perturbqa import CELL_LINE_NAMES, CELL_LINES, read_tables
+from bioverify.artifacts.sources import Sources
+from bioverify.artifacts.store import ArtifactStore, Manifest
+from bioverify.artifacts.tables import read_table, write_table
+from bioverify.core.metrics import auc_per_gene, brier_score, expected_calibration_error, sigmoid
+from bioverify.core.tasks import TaskKind
+from bioverify.verifiers.analogy.fit import FOLDS, ROUNDS, TREE_PARAMETERS, fit
+from bioverify.verifiers.analogy.neighbours import (
+    COMPONENTS,
+    GENE_WIDTHS,
+    N_NEIGHBOUR_SCORES,
+    PERTURBATION_WIDTHS,
+    SHRINKAGE,
+    Floats,
+    Rows,
+)
+
+NAME = "analogy"
+SYMBOLS_FILE, VECTORS_FILE, ROWS_FILE = "symbols.parquet", "vectors.npy", "rows.parquet"
+KINDS = (TaskKind.DIFFERENTIAL_EXPRESSION, TaskKind.DIRECTION_OF_CHANGE)
+SEED = 20250818
+
+
+def trees_file(line: str, kind: TaskKind, number: int) -> str:
+    return f"trees-{line}-{kind}-{number}.txt"
+
+
+def build(store: ArtifactStore, sources: Sources, *, progress: Callable[[str], None], folds: int = FOLDS) -> Manifest:
+    """Make the artifact, after ``genes`` and ``esm_mlp``."""
+    from safetensors.numpy import load_file
+
+    resolver, genes = open_genes(store)
+    embedded = store.open("esm_mlp")
+    symbols: list[str] = read_table(embedded.path / "symbols.parquet")["symbol"].to_pylist()
+    vectors = load_file(embedded.path / "vectors.safetensors")["vectors"]
+    unit = unit_vectors(vectors)
+    components = leading_components(unit)
+    row_of = {symbol: row for row, symbol in enumerate(symbols)}
+    screens = read_tables(sources, progress=progress)
+    training = screens.rows.filter(pc.equal(screens.rows["split"], "train"))
+    index = {}
+    for name in ("perturbation", "measured_gene"):
+        encoded = training[name].combine_chunks()
+        resolved = [resolver.resolve(written) for written in encoded.dictionary.to_pylist()]
+        of_name = np.array([row_of.get(gene, -1) if isinstance(gene, str) else -1 for gene in resolved], np.int64)
+        index[name] = of_name[encoded.indices.to_numpy()]
+    known = (index["perturbation"] >= 0) & (index["measured_gene"] >= 0)
+    line, kind = (np.asarray(training[name].to_pylist()) for name in ("line", "task_kind"))
+    every = Rows(index["perturbation"], index["measured_gene"], training["label"].to_numpy())
+
+    quality: dict[str, float] = {}
+    calibration: dict[str, str] = {}
+    canary = ""
+    with store.building(NAME) as folder:
+        for one_kind in KINDS:
+            for one_line in CELL_LINES:
+                rows = every.where(known & (line == one_line) & (kind == one_kind.value))
+                model, features, logits = fit(rows, unit, components, folds, SEED)
+                key = f"{one_line}.{one_kind}"
+                calibration[key] = f"{model.scale!r} {model.offset!r}"
+                for number, trees in enumerate(model.trees):
+                    trees.save_model(folder.path / trees_file(one_line, one_kind, number))
+                beliefs = sigmoid(model.scale * logits + model.offset)
+                within_fold = rows.gene * 128 + model.fold[rows.perturbation]
+                scores = features[:, :N_NEIGHBOUR_SCORES].mean(axis=1)
+                figures = {
+                    "auc_per_gene": auc_per_gene(within_fold, rows.label, logits)[0],
+                    "auc_per_gene_neighbours": auc_per_gene(within_fold, rows.label, scores)[0],
+                    "brier": brier_score(rows.label, beliefs),
+                    "calibration_error": expected_calibration_error(rows.label, beliefs),
+                }
+                quality |= {f"{key}.{name}": round(value, 4) for name, value in figures.items() if not np.isnan(value)}
+                if not canary:
+                    canary = repr(model.beliefs(Rows(np.array([0]), np.array([1]), np.zeros(1, np.int8)))[0])
+                progress(
+                    f"analogy: {CELL_LINE_NAMES[one_line]}, {one_kind}: {len(rows):,} rows, per-gene AUC out of fold "
+                    f"{figures['auc_per_gene']:.3f} (neighbours alone {figures['auc_per_gene_neighbours']:.3f})"
+                )
+        np.save(folder.path / VECTORS_FILE, vectors, allow_pickle=False)
+        write_table(pa.table({"symbol": symbols}), folder.path / SYMBOLS_FILE)
+        table = {"line": line[known], "kind": kind[known], "label": every.label[known]}
+        table |= {name: values[known].astype(np.int32) for name, values in index.items()}
+        write_table(pa.table(table), folder.path / ROWS_FILE)
+        return folder.commit(
+            description="How genes responded under similar perturbations: measured pairs, gene vectors, boosted trees"
+            + (", from a simulated screen, not from experiments." if screens.simulated else "."),
+            license="; ".join(dict.fromkeys([screens.license, embedded.manifest.license])),
+            sources=screens.records,
+            simulated=screens.simulated,
+            inputs=[genes, embedded],
+            parameters={
+                "vectors": str(embedded.manifest.parameters["vectors"]),
+                "folds": folds,
+                "perturbation_widths": [str(tau) for tau in PERTURBATION_WIDTHS],
+                "gene_widths": [str(tau) for tau in GENE_WIDTHS],
+                "shrinkage": SHRINKAGE,
+                "trees": {name: str(value) for name, value in TREE_PARAMETERS.items()} | {"rounds": str(ROUNDS)},
+                "seed": SEED,
+                "calibration": calibration,
+                "canary_belief": canary,
+            },
+            counts={"vectors": len(symbols), "rows": int(known.sum()), "rows_without_vector": int((~known).sum())},
+            coverage={"rows_with_vectors": float(known.mean())},
+            quality=quality,
+        )
+
+
+def unit_vectors(vectors: npt.NDArray[np.float32]) -> Floats:
+    """Length 1 in double precision; a vector of zeros stays one."""
+    double = vectors.astype(np.float64)
+    unit: Floats = double / np.maximum(np.linalg.norm(double, axis=1, keepdims=True), 1e-12)
+    return unit
+
+
+def leading_components(unit: Floats) -> Floats:
+    """The first coordinates in the basis of the vectors' own second moments, signs canonical."""
+    _, basis = np.linalg.eigh(unit.T @ unit)
+    leading = basis[:, ::-1][:, :COMPONENTS]
+    leading = leading * np.sign(leading[np.abs(leading).argmax(axis=0), np.arange(leading.shape[1])])
+    made: Floats = unit @ leading
+    return made
