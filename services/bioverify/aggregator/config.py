@@ -12,6 +12,7 @@ from bioverify.wire.transport import MAX_MESSAGE_BYTES
 @dataclass(frozen=True, slots=True)
 class AggregatorConfig:
     """``verifiers``: name → gRPC target, "host:port" or "unix:/path"; several with commas are replicas of one verifier.
+    "dns:///name:port" spreads calls over all addresses of a name, which then count as one replica.
 
     ``redis_url``: "redis://host:port/0" or "unix:///path"; None: nothing is remembered. ``default_deadline_s``: for
     callers that set none. ``deadline_margin_s``: at most so much of a call's time is kept for composing and answering.
