@@ -31,7 +31,7 @@ CHANNEL_OPTIONS = (
 SERVER_OPTIONS = (
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     # Without these gRPC takes pings of the clients above for an attack and hangs up.
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", KEEPALIVE_MS // 2),
+    ("grpc.http2.min_ping_interval_without_data_ms", KEEPALIVE_MS // 2),
     ("grpc.keepalive_permit_without_calls", 1),
 )
 ERROR_DOMAIN = "bioverify"
