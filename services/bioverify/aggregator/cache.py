@@ -36,6 +36,7 @@ _WITHOUT_EVIDENCE, _WITH_EVIDENCE = b"\x00", b"\x01"
 _CHECKSUM_BYTES = 8
 _PAYLOAD_AT = 1 + _CHECKSUM_BYTES
 
+AnyRedis = Redis | RedisCluster
 T = TypeVar("T")
 
 log = structlog.stdlib.get_logger("bioverify.aggregator.cache")
@@ -51,13 +52,15 @@ class OutcomeCache:
         self._ttl_s = ttl_s
         self._timeout_s = timeout_s
         self._pauses = {"read": Pauses(pause_s), "write": Pauses(pause_s)}
+        self._url = url
         self._redis = _connect(url, timeout_s)
+        self._closing: set[asyncio.Task[None]] = set()
 
     async def get(
         self, verifier: str, keys: Sequence[bytes], deadline: float, *, with_evidence: bool
     ) -> dict[bytes, Answered]:
         """What is known of ``keys`` by ``deadline`` (time.monotonic). What cannot be read is not known."""
-        values: list[Any] | None = await self._bounded("read", deadline, lambda: self._redis.mget(keys))
+        values: list[Any] | None = await self._bounded("read", deadline, lambda redis: redis.mget(keys))
         if values is None:
             metrics.CACHE_LOOKUPS.labels(verifier, "unavailable").inc(len(keys))
             return {}
@@ -84,8 +87,8 @@ class OutcomeCache:
         """Remember these but for failures. What cannot be written is asked again another time."""
         values = {key: pack(key, a, with_evidence=with_evidence) for key, a in answers.items() if not a.failed}
 
-        async def write() -> None:
-            async with self._redis.pipeline(transaction=False) as pipeline:
+        async def write(redis: AnyRedis) -> None:
+            async with redis.pipeline(transaction=False) as pipeline:
                 for key, value in values.items():
                     pipeline.set(key, value, ex=self._ttl_s)
                 await pipeline.execute()
@@ -94,11 +97,25 @@ class OutcomeCache:
             await self._bounded("write", deadline, write)
 
     async def close(self) -> None:
+        for task in self._closing:
+            task.cancel()
         await self._redis.aclose()
 
-    async def _bounded(self, operation: str, deadline: float, work: Callable[[], Awaitable[T]]) -> T | None:
+    def _connect_anew(self) -> None:
+        """After a failover the name may lead to another node, while open connections still lead to the old one."""
+        old, self._redis = self._redis, _connect(self._url, self._timeout_s)
+
+        async def close_when_idle() -> None:
+            await asyncio.sleep(self._timeout_s)
+            await old.aclose()
+
+        closing = asyncio.ensure_future(close_when_idle())
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+
+    async def _bounded(self, operation: str, deadline: float, work: Callable[[AnyRedis], Awaitable[T]]) -> T | None:
         """The result of ``work``, or None where Redis is left alone, fails, or takes too long."""
-        pauses = self._pauses[operation]
+        pauses, redis = self._pauses[operation], self._redis
         limit_s = min(self._timeout_s, deadline - time.monotonic())
         if limit_s <= 0:
             return None
@@ -107,13 +124,12 @@ class OutcomeCache:
             return None
         try:
             async with asyncio.timeout(limit_s):
-                result = await work()
+                result = await work(redis)
         except (RedisError, OSError, TimeoutError) as error:
             metrics.CACHE_ERRORS.labels(operation, type(error).__name__).inc()
             log.warning("the cache is not available", operation=operation, error=f"{type(error).__name__}: {error}")
-            if isinstance(error, ReadOnlyError) and isinstance(self._redis, Redis):
-                # After a failover the name may lead to another node; open connections still lead to the old one.
-                await self._redis.connection_pool.disconnect(inuse_connections=False)
+            if isinstance(error, ReadOnlyError) and redis is self._redis:
+                self._connect_anew()
             if isinstance(error, ResponseError):
                 pauses.failed()
             # A caller who has hardly any time left says nothing about Redis.
@@ -128,7 +144,7 @@ class OutcomeCache:
             pauses.leave()
 
 
-def _connect(url: str, timeout_s: float) -> Redis | RedisCluster:
+def _connect(url: str, timeout_s: float) -> AnyRedis:
     settings: dict[str, Any] = {
         "socket_timeout": timeout_s,
         "socket_connect_timeout": timeout_s,

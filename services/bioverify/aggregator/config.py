@@ -12,14 +12,15 @@ from bioverify.wire.transport import MAX_MESSAGE_BYTES
 @dataclass(frozen=True, slots=True)
 class AggregatorConfig:
     """``verifiers``: name → gRPC target, "host:port" or "unix:/path"; several with commas are replicas of one verifier.
+    "dns:///name:port" spreads calls over all addresses of a name, which then count as one replica.
 
-    ``redis_url``: "redis://host:port/0" or "unix:///path"; None: nothing is remembered. ``default_deadline_s``: for
-    callers that set none. ``deadline_margin_s``: at most so much of a call's time is kept for composing and answering.
-    ``verifier_deadlines_s``: name → seconds of a call that this verifier may take, waiting for its turn included;
-    absent: all that the call has. ``describe_ttl_s``: for so long a verifier's account of itself is trusted while its
-    connection stands. ``cache_ttl_s``: seconds that a remembered outcome lives. ``cache_timeout_s``: what Redis may
-    cost a call at most, per read and per write; after a failure it is left alone for ``cache_pause_s``. The rest as for
-    `ServerConfig`.
+    ``redis_url``: "redis://host:port/0", "redis+cluster://host:port" or "unix:///path"; None: nothing is remembered.
+    ``default_deadline_s``: for callers that set none. ``deadline_margin_s``: at most so much of a call's time is kept
+    for composing and answering. ``verifier_deadlines_s``: name → seconds of a call that this verifier may take, waiting
+    for its turn included; absent: all that the call has. ``describe_ttl_s``: for so long a verifier's account of itself
+    is trusted while its connection stands. ``cache_ttl_s``: seconds that a remembered outcome lives.
+    ``cache_timeout_s``: what Redis may cost a call at most, per read and per write; after a failure it is left alone
+    for ``cache_pause_s``. The rest as for `ServerConfig`.
     """
 
     listen: str

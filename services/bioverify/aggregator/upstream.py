@@ -112,15 +112,21 @@ class Upstream:
                 known.replica.probe()
             if age_s < self._describe_ttl_s:
                 return known
-        replica = self._least_loaded() or self._replicas[0]
-        if not refresh and not replica.is_allowed:
-            raise replica.turned_away()
-        message = await replica.describe(deadline)
-        if message.name != self.name:
-            detail = f"{replica.target} calls itself {message.name!r}; the configuration calls it {self.name!r}"
-            raise UpstreamError(MISCONFIGURED, detail)
-        assert self.last_account is not None
-        return self.last_account
+        error = self._replicas[0].turned_away()
+        for replica in sorted(self._replicas, key=lambda replica: not replica.is_connected):
+            if not refresh and not replica.is_allowed:
+                continue
+            try:
+                message = await replica.describe(deadline)
+            except UpstreamError as found:
+                error = found
+                continue
+            if message.name != self.name:
+                detail = f"{replica.target} calls itself {message.name!r}; the configuration calls it {self.name!r}"
+                raise UpstreamError(MISCONFIGURED, detail)
+            assert self.last_account is not None
+            return self.last_account
+        raise error
 
     async def ask(
         self,

@@ -38,13 +38,21 @@ def serve(
 
 
 def aggregate(
-    verifier: Annotated[list[str], typer.Option(help="NAME=TARGET, for instance format=127.0.0.1:50055. Repeat it.")],
+    verifier: Annotated[
+        list[str],
+        typer.Option(help="NAME=TARGET, or NAME=TARGET,TARGET for replicas: format=127.0.0.1:50055. Repeat it."),
+    ],
     listen: Listen = "127.0.0.1:50050",
     redis_url: Annotated[
-        str | None, typer.Option(help="redis://host:port/0 or unix:///path; none: nothing is remembered.")
+        str | None,
+        typer.Option(help="redis://host:port/0, redis+cluster://host:port or unix:///path; none: no memory."),
     ] = None,
     metrics_port: MetricsPort = None,
     workers: Workers = 1,
+    verifier_deadline: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=SECONDS of a call that this verifier may take at most; without: all. Repeat it."),
+    ] = None,
 ) -> None:
     """Serve rewards until SIGTERM: asks the verifiers in parallel, remembers in Redis, composes by recipe."""
     from bioverify.aggregator import server
@@ -58,7 +66,16 @@ def aggregate(
         if name in targets:
             raise fail(f"--verifier {name} is given twice")
         targets[name] = target
-    server.serve(AggregatorConfig(listen, targets, redis_url, metrics_port, workers))
+    deadlines_s = {}
+    for assignment in verifier_deadline or []:
+        name, _, seconds = assignment.partition("=")
+        try:
+            deadlines_s[name] = float(seconds)
+        except ValueError as error:
+            raise fail(f"--verifier-deadline {assignment}: write NAME=SECONDS, for instance go_rouge=5") from error
+        if name not in targets:
+            raise fail(f"--verifier-deadline {assignment}: no --verifier is called {name}")
+    server.serve(AggregatorConfig(listen, targets, redis_url, metrics_port, workers, verifier_deadlines_s=deadlines_s))
 
 
 def healthcheck(

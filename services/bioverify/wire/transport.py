@@ -27,13 +27,11 @@ CHANNEL_OPTIONS = (
     ("grpc.keepalive_timeout_ms", 2000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
-    # Where a name resolves to several addresses, each call goes to the next one.
-    ("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}'),
 )
 SERVER_OPTIONS = (
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     # Without these gRPC takes pings of the clients above for an attack and hangs up.
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", KEEPALIVE_MS // 2),
+    ("grpc.http2.min_ping_interval_without_data_ms", KEEPALIVE_MS // 2),
     ("grpc.keepalive_permit_without_calls", 1),
 )
 ERROR_DOMAIN = "bioverify"
