@@ -58,7 +58,7 @@ class Bench:
 
         def disturb() -> None:
             try:
-                while not over.wait(draw.uniform(0.3, 1.2)):
+                while moments[0] < scenario.moments and not over.wait(draw.uniform(0.3, 1.2)):
                     next(disturbance)
                     moments[0] += 1
             except StopIteration:
