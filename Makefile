@@ -55,8 +55,8 @@ demo: setup ## Artifacts, all services, scoring, a short training and a report; 
 test: setup ## All tests but the long ones; the last line says how many were skipped, and -ra above it why
 	@pytest $(PYTEST_ARGS)
 
-test-fault: setup ## Faults on ten thousand items each, a quarter of an hour; the table goes to reports/fault.json too
-	@pytest -m fault tests/fault $(PYTEST_ARGS)
+test-fault: setup ## Faults and overload, a quarter of an hour; prints a table, writes reports/*.json
+	@pytest -m fault tests/fault tests/load $(PYTEST_ARGS)
 
 soak: setup ## Mixed load with random faults for MINUTES (30); says whether memory, descriptors and tasks stay flat
 	@python -m tests.load.soak --minutes $(MINUTES)
@@ -93,5 +93,5 @@ bench: setup ## Completions per second, cold and warm, beside the same verifiers
 	python -m benchmarks.throughput
 
 clean: ## Remove the environment, caches and what demo, test and bench wrote
-	rm -rf $(VENV) .cache runs report build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .cache runs report reports build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find services trainer tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -34,8 +34,8 @@ class Questions:
         self.phrases: Sequence[str] = terms["name"].to_pylist()
         self.is_simulated = bool(pc.any(prompts["simulated"]).as_py())
 
-    def draw(self, n_items: int, seed: int) -> list[ScoreItem]:
-        """``n_items`` items in groups of eight over distinct random questions."""
+    def draw(self, n_items: int, seed: int, words: tuple[int, int] = WORDS) -> list[ScoreItem]:
+        """``n_items`` items in groups of eight over distinct random questions, of so many ``words``."""
         rng = np.random.default_rng(seed)
         n_groups = -(-n_items // GROUP_SIZE)
         rows = self.rows.take(pa.array(rng.choice(len(self.rows), n_groups, replace=False))).to_pylist()
@@ -48,13 +48,13 @@ class Questions:
                     id=f"{seed}-{index}",
                     group_id=f"{seed}-{index // GROUP_SIZE}",
                     prompt=(Message("system", SYSTEM_PROMPT), Message("user", task.question)),
-                    completion=self._completion(task, rng),
+                    completion=self._completion(task, rng, words),
                 )
             )
         return items
 
-    def _completion(self, task: DifferentialExpression, rng: np.random.Generator) -> str:
-        wanted = int(rng.integers(*WORDS))
+    def _completion(self, task: DifferentialExpression, rng: np.random.Generator, words: tuple[int, int]) -> str:
+        wanted = int(rng.integers(*words))
         thoughts: list[str] = []
         n_words = 0
         while n_words < wanted:

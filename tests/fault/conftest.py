@@ -30,6 +30,8 @@ SEED = int(os.environ.get("FAULT_SEED", "0"))
 JOB_ITEMS, QUICK_ITEMS = 10_000, 768
 CALL_DEADLINE_S = 8.0
 RECOVERY_S = 30.0
+WORDS = (20, 80)
+"""Of a chain of thought: short ones, because what is judged is the number of outcomes."""
 REPORT = Path("reports/fault.json")
 
 
@@ -48,9 +50,9 @@ class Bench:
         scenario, draw = SCENARIOS[name], random.Random(f"{SEED}/{name}")
         items = self.items[:n_items]
         self.system.heal()
-        connection = self.system.redis()
-        connection.flushall()
-        if not scenario.starts_cold:
+        if scenario.starts_cold:
+            self.system.redis().flushall()
+        else:
             run_job(self.system.target, items, self.expected)
         disturbance = scenario.disturb(self.system, draw)
         next(disturbance)
@@ -58,7 +60,7 @@ class Bench:
 
         def disturb() -> None:
             try:
-                while not over.wait(draw.uniform(0.3, 1.2)):
+                while moments[0] < scenario.moments and not over.wait(draw.uniform(0.3, 1.2)):
                     next(disturbance)
                     moments[0] += 1
             except StopIteration:
@@ -129,7 +131,7 @@ class Bench:
 @pytest.fixture(scope="session")
 def bench(bundled_store: ArtifactStore, request: pytest.FixtureRequest) -> Iterator[Bench]:
     whole = _is_whole(request.config)
-    items = Questions(bundled_store).draw(JOB_ITEMS if whole else QUICK_ITEMS, seed=SEED)
+    items = Questions(bundled_store).draw(JOB_ITEMS if whole else QUICK_ITEMS, SEED, WORDS)
     with System(bundled_store) as system:
         bench = Bench(system, items, fault_free(items, bundled_store), writes_report=whole)
         request.config.stash[_ROWS] = bench.rows

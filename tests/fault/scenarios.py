@@ -53,11 +53,12 @@ def _ended(names: tuple[str, ...], number: int) -> Callable[[System, random.Rand
             if not queue:
                 queue = draw.sample(names, len(names))
             program = system.programs[queue.pop()]
-            # One that is still starting is left to it: killed again and again, it would never serve.
-            if program.is_ready():
-                program.end(number)
-                time.sleep(draw.uniform(0, 0.3))
-                program.start()
+            # Killed again and again while it starts, it would never serve.
+            program.wait_until_ready()
+            time.sleep(draw.uniform(0, 2))
+            program.end(number)
+            time.sleep(draw.uniform(0, 0.3))
+            program.start()
 
     return disturb
 

@@ -214,6 +214,10 @@ def main() -> None:
     for name, measure in MEASUREMENTS.items():
         report[name] = asyncio.run(measure())
         print(f"{name}\n" + "".join(f"  {key}: {value}\n" for key, value in report[name].items()), flush=True)
+    write(report)
+
+
+def write(report: dict[str, Any]) -> None:
     REPORT.parent.mkdir(exist_ok=True)
     REPORT.write_text(json.dumps(report, indent=2) + "\n")
 

@@ -1,6 +1,9 @@
 """Training a tiny policy against live services, and against services that die."""
 
+import contextlib
 import json
+import shutil
+import threading
 import time
 
 import pytest
@@ -167,6 +170,37 @@ def test_an_aggregator_that_comes_back_is_used_again(recipe, tiny_preset, store,
             context.__exit__(None, None, None)
     unscorable = [record["reward_call/unscorable"] for record in read_lines(folder.metrics_file)]
     assert unscorable == [0, 1, 0]
+
+
+def test_a_run_that_loses_its_services_keeps_a_checkpoint_and_waits_for_them(
+    recipe, tiny_preset, store, verifier_targets, tmp_path
+):
+    folder = RunFolder(tmp_path / "run")
+    listen = f"127.0.0.1:{servers.free_port()}"
+    waits = tiny_preset.rewards.model_copy(update={"max_unscorable_share": 0.25})
+    preset = with_settings(tiny_preset, max_steps=4, save_steps=10).model_copy(update={"rewards": waits})
+    kept = folder.checkpoints / "checkpoint-2" / "trainer_state.json"
+    with contextlib.ExitStack() as running:
+        first = running.enter_context(servers.aggregator(verifier_targets, listen=listen))
+        trainer = trainer_of(recipe, preset, store, listen, folder)
+
+        def bring_back_when_the_run_waits():
+            while not kept.exists():
+                time.sleep(0.05)
+            running.enter_context(servers.aggregator(verifier_targets, listen=listen))
+
+        helper = threading.Thread(target=bring_back_when_the_run_waits, daemon=True)
+        trainer.add_callback(AfterStep(2, lambda: (first.kill(), helper.start())))
+        trainer.train()
+        helper.join()
+        metrics = list(read_lines(folder.metrics_file))
+        assert [record["reward_call/unscorable"] for record in metrics] == [0] * 4
+        assert [record["reward_call/waited_seconds"] > 0 for record in metrics] == [False, False, True, False]
+        # What was kept is a checkpoint like any other.
+        folder.config_file.write_text("{}")
+        for path in folder.checkpoints.glob("checkpoint-4*"):
+            shutil.rmtree(path)
+        assert train(recipe, preset, target=listen, output=folder.path, store=store, resume=True).steps == 4
 
 
 def test_a_verifier_killed_mid_run_leaves_rows_without_reward_and_the_run_goes_on(
