@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bioverify.cli.services import ARTIFACTS, VERIFIERS
+from bioverify.cli.services import ARTIFACTS, ON_DEMAND, VERIFIERS
 from bioverify.cli.terminal import fail, plain_errors
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def up(
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes of each service.")] = 1,
 ) -> None:
-    """Start five verifiers, the aggregator and Valkey as supervised processes, and wait until they are ready."""
+    """Start the verifiers, the aggregator and Valkey as supervised processes, and wait until they are ready."""
     from rich.console import Console
     from rich.live import Live
 
@@ -34,10 +34,11 @@ def up(
     from bioverify.stack import up as start
 
     root = ArtifactStore.default().root
-    missing = [name for name in ARTIFACTS if name in VERIFIERS and not (root / name / "current").exists()]
-    if missing:
+    absent = [name for name in ARTIFACTS if name in VERIFIERS and not (root / name / "current").exists()]
+    if missing := [name for name in absent if name != ON_DEMAND]:
         raise fail(f"not built yet in {root}: {', '.join(missing)}. Run: bioverify data build --all")
-    plan = Plan(state_folder(), VERIFIERS, port_base, redis_url, workers)
+    verifiers = tuple(name for name in VERIFIERS if name not in absent)
+    plan = Plan(state_folder(), verifiers, port_base, redis_url, workers)
     console = Console(highlight=False)
     with plain_errors(StackError), Live(console=console, transient=True) as live:
         processes = start(plan, lambda statuses: live.update(_table(statuses)))
