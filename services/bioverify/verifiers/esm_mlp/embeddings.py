@@ -18,9 +18,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from bioverify.artifacts.checksums import sha256_of
 from bioverify.artifacts.errors import ArtifactError
 from bioverify.artifacts.sources import Sources
-from bioverify.artifacts.store import SourceRecord, sha256_of
+from bioverify.artifacts.store import SourceRecord
 from bioverify.artifacts.tables import read_table
 from bioverify.core.genes import GeneResolver
 
