@@ -2,9 +2,10 @@
 
 After a build, ``built_from.json`` beside the artifact's folders keeps what it consulted: the checksum of every source
 that was looked for (also of those that were not to be had, because one that turns up later would be preferred), the
-settings, and the version of the code. The manifest adds the digests of the artifacts that it was made with. Before the
-next build all of these are compared with what would be found now. So a run of all builds that was killed goes on with
-the artifact that it was killed in. The file is only ever a shortcut: damaged or absent, the artifact is built.
+settings, the files that the person named, and the version of the code. The manifest adds the digests of the artifacts
+that it was made with. Before the next build all of these are compared with what would be found now. So a run of all
+builds that was killed goes on with the artifact that it was killed in. The file is only ever a shortcut: damaged or
+absent, the artifact is built.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from bioverify.artifacts.checksums import sha256_of
 from bioverify.artifacts.errors import ArtifactError
 from bioverify.artifacts.sources import PUBLIC, Sources
 from bioverify.artifacts.store import ArtifactStore, Manifest
@@ -30,6 +32,7 @@ class _BuiltFrom(BaseModel):
     code_version: str
     settings: str
     consulted: dict[str, str]
+    named_files: dict[str, str]
 
 
 def build_unless_unchanged(
@@ -45,6 +48,7 @@ def build_unless_unchanged(
         code_version=manifest.code_version,
         settings=settings,
         consulted=dict(sources.consulted),
+        named_files=_named_files(sources),
     )
     home = store.root / name
     with tempfile.NamedTemporaryFile("w", dir=home, prefix=f".{_FILE}-", delete=False) as file:
@@ -68,6 +72,12 @@ def _is_unchanged(name: str, store: ArtifactStore, sources: Sources, settings: s
         before.digest == manifest.digest
         and before.code_version == version("bioverify")
         and before.settings == settings
+        and before.named_files == _named_files(sources)
         and inputs == manifest.inputs
         and before.consulted == {used: located.sha256 if located else "" for used, located in now.items()}
     )
+
+
+def _named_files(sources: Sources) -> dict[str, str]:
+    """sha256 of every file that the person named: a builder may read it under any name, so it counts for all."""
+    return {name: sha256_of(path) for name, path in sources.explicit.items() if path.is_file()}
