@@ -58,7 +58,8 @@ def test_a_broken_line_is_reported_by_number_and_the_rest_is_scored(stack: Local
     assert [first["answer"], second["answer"], third["answer"]] == ["yes", "no_answer_block", "yes"]
     assert first["task"] == {"differential_expression": {**genes, "cell_line": "k562"}}
     assert first["reward"] == sum(part["contribution"] or 0 for part in first["parts"])
-    assert {part["verifier"] for part in first["parts"]} == set(VERIFIERS)
+    # The recipe was written for five verifiers; analogy answers to recipes that name it.
+    assert {part["verifier"] for part in first["parts"]} == set(VERIFIERS) - {"analogy"}
     said = {part["verifier"]: part for part in first["parts"]}
     assert all(part["evidence"][0]["text"] for part in said.values() if part["outcome"] == "scored")
     assert all(part["reason"] and part["value"] is None for part in said.values() if part["outcome"] != "scored")

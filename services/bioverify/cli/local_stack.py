@@ -25,7 +25,7 @@ def up(
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes of each service.")] = 1,
 ) -> None:
-    """Start five verifiers, the aggregator and Valkey as supervised processes, and wait until they are ready."""
+    """Start the verifiers, the aggregator and Valkey as supervised processes, and wait until they are ready."""
     from rich.console import Console
     from rich.live import Live
 
