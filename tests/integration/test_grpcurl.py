@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from bioverify import recipes
 from bioverify.cli.services import VERIFIERS
 from tests.fixtures.stack import LocalStack, grpcurl
 
@@ -49,4 +50,6 @@ def test_the_aggregator_is_listed_healthy_and_rewards(stack: LocalStack) -> None
     [reward] = reply["rewards"]
     total = sum(part.get("contribution", 0.0) for part in reward["parts"])
     assert reward["reward"] == pytest.approx(total)
-    assert {part["term"]["verifier"] for part in reward["parts"]} == set(VERIFIERS)
+    assert {part["term"]["verifier"] for part in reward["parts"]} == {
+        term.verifier for term in recipes.load("all").terms
+    }
