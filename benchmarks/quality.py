@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 import typer
 from rich.console import Console
 
@@ -78,10 +80,39 @@ def rate_in_other_lines(table: Table, line: str, kind: TaskKind, asked: Rows) ->
     return scores
 
 
+def as_written(rows: pa.Table) -> Table:
+    """All rows, genes by the names that the files use: baselines need no vectors, so no row is left out."""
+    index: dict[str, int] = {}
+
+    def codes(name: str) -> npt.NDArray[np.int64]:
+        encoded = rows[name].combine_chunks()
+        own = [index.setdefault(written, len(index)) for written in encoded.dictionary.to_pylist()]
+        chosen: npt.NDArray[np.int64] = np.array(own, np.int64)[encoded.indices.to_numpy()]
+        return chosen
+
+    def texts(name: str) -> npt.NDArray[np.str_]:
+        encoded = rows[name].combine_chunks()
+        chosen: npt.NDArray[np.str_] = np.array(encoded.dictionary.to_pylist())[encoded.indices.to_numpy()]
+        return chosen
+
+    pairs = Rows(codes("perturbation"), codes("measured_gene"), rows["label"].to_numpy())
+    return Table(pairs, texts("line"), texts("task_kind"), texts("split"))
+
+
+def baselines(table: Table, line: str, kind: TaskKind) -> dict[str, float]:
+    """Per-gene AUC of what knows nothing of the pair."""
+    asked = table.of(line, kind, "test")
+    scores = {
+        "gene base rate": base_rate(table.of(line, kind, "train"), asked),
+        "rate in other lines (loose)": rate_in_other_lines(table, line, kind, asked),
+    }
+    return {name: auc_per_gene(asked.measured_gene, asked.label, one)[0] for name, one in scores.items()}
+
+
 def scores_of_line(
     table: Table, line: str, kind: TaskKind, vectors: Vectors, seed: int, epochs: float, full: bool, transfer: bool
 ) -> tuple[dict[str, Floats], dict[str, Floats]]:
-    """Scores of the test rows by name, and beliefs where they are calibrated. ``full``: controls and baselines too."""
+    """Scores of the test rows by name, and beliefs where they are calibrated. ``full``: controls too."""
     training, asked = table.of(line, kind, "train"), table.of(line, kind, "test")
     unit = unit_vectors(vectors)
     scores, beliefs = dict[str, Floats](), dict[str, Floats]()
@@ -110,8 +141,6 @@ def scores_of_line(
         for form in ("strict", "loose") if transfer else ():
             rows = table.training_rows(line, kind, form)
             scores[f"MLP, two-tower, {form} transfer"] = fit(rows, rows, vectors, whole).logits(asked, vectors)
-        scores["gene base rate"] = base_rate(training, asked)
-        scores["rate in other lines (loose)"] = rate_in_other_lines(table, line, kind, asked)
     return scores, beliefs
 
 
@@ -139,7 +168,7 @@ def main(
 ) -> None:
     """Train everything, score the test rows once, print the table as Markdown."""
     began = time.monotonic()
-    table, joined = _prepare(vectors or [], dimensions)
+    table, written, joined = _prepare(vectors or [], dimensions)
     figures: Figures = defaultdict(lambda: defaultdict(dict))
     calibration: Figures = defaultdict(lambda: defaultdict(dict))
     for kind, kind_name in KINDS.items():
@@ -147,6 +176,8 @@ def main(
             continue
         for line in lines or CELL_LINES:
             asked = table.of(line, kind, "test")
+            for name, auc in baselines(written, line, kind).items():
+                figures[name][kind_name][CELL_LINE_NAMES[line]] = [auc]
             for seed in range(seeds):
                 scores, beliefs = scores_of_line(table, line, kind, joined.vectors, seed, epochs, seed == 0, transfer)
                 for name, one in scores.items():
@@ -174,7 +205,7 @@ def main(
     typer.echo(markdown(figures, calibration))
 
 
-def _prepare(named: Sequence[str], dimensions: int) -> tuple[Table, GeneVectors]:
+def _prepare(named: Sequence[str], dimensions: int) -> tuple[Table, Table, GeneVectors]:
     explicit = {f"gene_vectors.{name}": Path(path) for name, _, path in (one.partition("=") for one in named)}
     sources = Sources.default(explicit=explicit, tell=console.print)
     with tempfile.TemporaryDirectory() as folder:
@@ -196,7 +227,7 @@ def _prepare(named: Sequence[str], dimensions: int) -> tuple[Table, GeneVectors]
     joined = GeneVectors(joined.name, [joined.symbols[row] for row in kept], joined.vectors[kept])
     table, covered = with_vectors(screens, resolver, joined.symbols)
     console.print(f"{joined.name}: {len(kept):,} genes, {covered:.2%} of the rows")
-    return table, joined
+    return table, as_written(screens.rows), joined
 
 
 def _pairs(rows: Rows) -> analogy.Rows:

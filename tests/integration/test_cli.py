@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bioverify import recipes
 from bioverify.cli.jsonl import FileItem, LineError, in_chunks, read_items
 from bioverify.cli.services import ARTIFACTS, VERIFIERS
 from bioverify.client import ScoreItem
@@ -58,7 +59,7 @@ def test_a_broken_line_is_reported_by_number_and_the_rest_is_scored(stack: Local
     assert [first["answer"], second["answer"], third["answer"]] == ["yes", "no_answer_block", "yes"]
     assert first["task"] == {"differential_expression": {**genes, "cell_line": "k562"}}
     assert first["reward"] == sum(part["contribution"] or 0 for part in first["parts"])
-    assert {part["verifier"] for part in first["parts"]} == set(VERIFIERS)
+    assert {part["verifier"] for part in first["parts"]} == {term.verifier for term in recipes.load("all").terms}
     said = {part["verifier"]: part for part in first["parts"]}
     assert all(part["evidence"][0]["text"] for part in said.values() if part["outcome"] == "scored")
     assert all(part["reason"] and part["value"] is None for part in said.values() if part["outcome"] != "scored")

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from bioverify.cli.services import ON_DEMAND, VERIFIERS
+from bioverify import recipes
+from bioverify.cli.services import VERIFIERS
 from tests.fixtures.stack import LocalStack, grpcurl
 
 TASK = {"differentialExpression": {"perturbation": "AARS1", "measuredGene": "ASNS", "cellLine": "k562"}}
@@ -49,4 +50,6 @@ def test_the_aggregator_is_listed_healthy_and_rewards(stack: LocalStack) -> None
     [reward] = reply["rewards"]
     total = sum(part.get("contribution", 0.0) for part in reward["parts"])
     assert reward["reward"] == pytest.approx(total)
-    assert {part["term"]["verifier"] for part in reward["parts"]} == set(VERIFIERS) - {ON_DEMAND}
+    assert {part["term"]["verifier"] for part in reward["parts"]} == {
+        term.verifier for term in recipes.load("all").terms
+    }
