@@ -33,8 +33,10 @@ class Flights(Generic[T]):
     def find(self, key: bytes, deadline: float) -> Flight[T] | None:
         """The flight to board for ``key``, for one whose own time ends at ``deadline`` (time.monotonic)."""
         flight = self._under_way.get(key)
+        if flight is None:
+            return None
         now = time.monotonic()
-        return flight if flight is not None and flight.deadline - now >= (deadline - now) / 2 else None
+        return flight if flight.deadline - now >= (deadline - now) / 2 else None
 
     def start(self, keys: Iterable[bytes], deadline: float, work: Coroutine[Any, Any, T]) -> Flight[T]:
         """``work`` as a flight that others may board for any of ``keys``."""
