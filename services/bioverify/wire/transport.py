@@ -22,8 +22,6 @@ CHANNEL_OPTIONS = (
     # A restarted service is found again within two seconds; gRPC's own default backs off to two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2000),
-    # An attempt to connect that hears nothing back is given up after five seconds, not gRPC's twenty.
-    ("grpc.min_reconnect_backoff_ms", 5000),
     # A connection whose other end vanished without a word (half-open) is given up after twelve seconds, idle or not.
     ("grpc.keepalive_time_ms", KEEPALIVE_MS),
     ("grpc.keepalive_timeout_ms", 2000),
