@@ -168,7 +168,8 @@ def run_job(
             return
 
     try:
-        with ThreadPoolExecutor(at_once) as pool:
+        # Channels to one address share a connection while any of them is open, so fresh ones come one after another.
+        with ThreadPoolExecutor(1 if fresh_connections else at_once) as pool:
             list(pool.map(score, [items[i : i + CALL_ITEMS] for i in range(0, len(items), CALL_ITEMS)]))
     finally:
         client.close()

@@ -92,9 +92,13 @@ def _resets_everywhere(system: System, draw: random.Random) -> Disturbance:
     for name in (*VERIFIERS, VALKEY):
         system.proxies[name].set(reset_share=0.1)
         system.proxies[name].reset_all()
-    while True:
-        yield
-        system.proxies[draw.choice((*VERIFIERS, VALKEY))].reset_all()
+    before = system.proxies[AGGREGATOR].resets
+    try:
+        while True:
+            yield
+            system.proxies[draw.choice((*VERIFIERS, VALKEY))].reset_all()
+    finally:
+        assert system.proxies[AGGREGATOR].resets > before, "no connection of the job was reset: nothing was tested"
 
 
 def _latency_five_fold(system: System, draw: random.Random) -> Disturbance:
