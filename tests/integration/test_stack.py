@@ -19,6 +19,8 @@ from bioverify.stack.plan import VERIFIER_HEALTH
 from tests.fixtures.stack import LocalStack, make_stack, wait_until
 
 QUESTION = "Is a knockdown of AARS1 in k562 cells likely to result in differential expression of ASNS?"
+N_PROCESSES = len(VERIFIERS) + 2
+"""The verifiers, the aggregator and Valkey."""
 ITEM = ScoreItem("1", "<think>AARS1, ASNS</think><answer>yes</answer>", [Message("user", QUESTION)])
 
 
@@ -28,7 +30,7 @@ def test_every_service_is_a_process_of_its_own_and_ready(stack: LocalStack) -> N
     assert list(processes) == ["valkey", *VERIFIERS, "aggregator"]
     assert all(process.is_ready and process.state == "running" for process in processes.values())
     commands = {name: psutil.Process(process.pid).cmdline() for name, process in processes.items()}
-    assert len({process.pid for process in processes.values()}) == 7
+    assert len({process.pid for process in processes.values()}) == len(processes)
     assert all("serve" in commands[name] and name in commands[name] for name in VERIFIERS)
     assert "aggregate" in commands["aggregator"]
     assert commands["valkey"][0].endswith("valkey-server")
@@ -121,16 +123,16 @@ def test_two_stacks_side_by_side_and_one_outlives_its_supervisor(stack: LocalSta
     first_pids = {process.pid for process in stack.processes().values()}
     second.up()
     try:
-        assert len(second.running()) == 8
+        assert len(second.running()) == N_PROCESSES + 1
         supervisor = int((second.state / "supervisord.pid").read_text())
         psutil.Process(supervisor).send_signal(signal.SIGKILL)
-        wait_until(lambda: len(second.running()) == 7, "the supervisor is gone")
-        with pytest.raises(StackError, match="the supervisor is gone, but 7 of its processes still run"):
+        wait_until(lambda: len(second.running()) == N_PROCESSES, "the supervisor is gone")
+        with pytest.raises(StackError, match=f"the supervisor is gone, but {N_PROCESSES} of its processes still run"):
             status(second.state)
 
         second.up()
 
-        assert len(second.running()) == 8
+        assert len(second.running()) == N_PROCESSES + 1
         assert all(process.is_ready for process in second.processes().values())
     finally:
         second.run_alone("down")

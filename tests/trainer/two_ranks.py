@@ -19,7 +19,7 @@ from bioverify_trainer.dataset import open_prompts
 from bioverify_trainer.policy import open_policy
 from bioverify_trainer.preset import Preset
 from bioverify_trainer.run import RunFolder
-from bioverify_trainer.train import make_trainer
+from bioverify_trainer.train import leave_process_group, make_trainer
 
 
 def main(settings: dict[str, Any]) -> None:
@@ -47,6 +47,7 @@ def main(settings: dict[str, Any]) -> None:
 
     trainer.reward_funcs[0] = recorded
     trainer.train()
+    leave_process_group(trainer)
 
 
 if __name__ == "__main__":

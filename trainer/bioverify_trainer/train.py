@@ -73,7 +73,14 @@ def train(
         folder.forget_after(int(checkpoint.rsplit("-", 1)[1]))
     trainer.train(resume_from_checkpoint=checkpoint)
     trainer.save_model(str(folder.model))
+    leave_process_group(trainer)
     return Trained(trainer.state.global_step, folder)
+
+
+def leave_process_group(trainer: GRPOTrainer) -> None:
+    """End the processes' connection together: one that is torn down at exit can abort a finished process."""
+    trainer.accelerator.wait_for_everyone()
+    trainer.accelerator.end_training()
 
 
 def is_main_process() -> bool:
