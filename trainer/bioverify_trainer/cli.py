@@ -37,7 +37,9 @@ RecipeArgument = Annotated[str, typer.Argument(help="A shipped recipe (bioverify
 @app.command()
 def train(
     recipe: RecipeArgument,
-    output: Annotated[Path, typer.Option("--output", help="Folder of the run; made anew, or gone on with.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", help="Folder of the run; without one, the recipe's name below runs/.")
+    ] = None,
     preset: PresetOption = "cpu",
     target: Annotated[str, typer.Option(help="The aggregator: host:port or unix:/path.")] = "127.0.0.1:50050",
     changes: SetOption = None,
@@ -74,7 +76,7 @@ def train(
             resolved_recipe,
             resolved_preset,
             target=target,
-            output=output,
+            output=output or Path("runs") / resolved_recipe.name,
             store=ArtifactStore.default(),
             resume=resume,
         )
