@@ -7,7 +7,7 @@ resolved, and what stays unknown or ambiguous is "not applicable", never a numbe
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bioverify.core.outcomes import NotApplicable
@@ -46,3 +46,20 @@ class GeneResolver:
         if candidates:
             return NotApplicable("ambiguous_gene", f"{name} may be {' or '.join(candidates)}.")
         return NotApplicable("unknown_gene", f"{name} is no known human gene symbol, alias or id.")
+
+    def rows(
+        self, names: Sequence[str], row_of: Mapping[str, int], absent: Callable[[str], NotApplicable]
+    ) -> list[int] | NotApplicable:
+        """The row of each name in a table by current symbol; else why the first that has none has none.
+
+        ``absent`` says it of a gene that is known, but not in the table.
+        """
+        found: list[int] = []
+        for name in names:
+            symbol = self.resolve(name)
+            if isinstance(symbol, NotApplicable):
+                return symbol
+            if symbol not in row_of:
+                return absent(symbol)
+            found.append(row_of[symbol])
+        return found

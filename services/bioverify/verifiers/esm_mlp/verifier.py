@@ -113,15 +113,13 @@ class EsmMlp:
         line = canonical_cell_line(task.cell_line)
         if (line, task.kind) not in self._nets:
             return NotApplicable("unknown_cell_line", f"{task.cell_line} is not one of {', '.join(self._lines)}.")
-        rows: list[int] = []
-        for asked in task.genes:
-            symbol = self._resolver.resolve(asked)
-            if isinstance(symbol, NotApplicable):
-                return symbol
-            row = self._row.get(symbol)
-            if row is None:
-                return NotApplicable("no_vector", f"{symbol} has no vector ({self._vector_name}).")
-            rows.append(row)
+        rows = self._resolver.rows(
+            task.genes,
+            self._row,
+            lambda symbol: NotApplicable("no_vector", f"{symbol} has no vector ({self._vector_name})."),
+        )
+        if isinstance(rows, NotApplicable):
+            return rows
         return (line, task.kind), rows[0], rows[1]
 
     def _explain(self, net: tuple[str, TaskKind], belief: float) -> tuple[Evidence, ...]:

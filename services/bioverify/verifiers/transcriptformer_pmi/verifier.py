@@ -116,15 +116,15 @@ class TranscriptFormerPmi:
             refusal = unsupported_task(task, _KINDS)
             assert refusal is not None
             return refusal
-        rows: list[int] = []
-        for asked in task.genes:
-            symbol = self._resolver.resolve(asked)
-            if isinstance(symbol, NotApplicable):
-                return symbol
-            row = self._row.get(symbol)
-            if row is None:
-                return NotApplicable("gene_not_in_matrix", f"{symbol} is not among the genes of the {self._origin}.")
-            rows.append(row)
+        rows = self._resolver.rows(
+            task.genes,
+            self._row,
+            lambda symbol: NotApplicable(
+                "gene_not_in_matrix", f"{symbol} is not among the genes of the {self._origin}."
+            ),
+        )
+        if isinstance(rows, NotApplicable):
+            return rows
         if rows[0] == rows[1]:
             return NotApplicable("same_gene", f"{task.genes[0]} and {task.genes[1]} are one gene.")
         return rows[0], rows[1]
