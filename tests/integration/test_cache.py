@@ -324,7 +324,8 @@ def test_the_keys_of_a_verifier_lie_in_one_slot_of_a_cluster() -> None:
 
 
 def test_a_cluster_remembers(verifiers) -> None:
-    with ValkeyServer(port=servers.free_port(), config={"cluster-enabled": "yes"}) as node:
+    cluster = {"cluster-enabled": "yes", "cluster-port": servers.free_port()}
+    with ValkeyServer(port=servers.free_port(), config=cluster) as node:
         with redis.Redis(port=node.port) as admin:
             admin.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16_383)
             while b"cluster_state:ok" not in admin.execute_command("CLUSTER", "INFO"):
