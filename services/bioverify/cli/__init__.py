@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typer
 
-from bioverify.cli import artifacts, local_stack, scoring, serving, showing, training
+from bioverify.cli import artifacts, keys, local_stack, scoring, serving, showing, training
 
 app = typer.Typer(
     name="bioverify",
@@ -18,6 +18,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(artifacts.app, name="data")
+app.add_typer(keys.app, name="keys")
 app.command()(local_stack.up)
 app.command()(local_stack.down)
 app.command()(local_stack.status)
@@ -26,6 +27,7 @@ app.command()(showing.verifiers)
 app.command()(showing.recipes)
 app.command()(serving.serve)
 app.command()(serving.aggregate)
+app.command()(serving.gateway)
 app.command()(serving.healthcheck)
 app.command(context_settings=training.PASS_THROUGH, add_help_option=False)(training.train)
 app.command(context_settings=training.PASS_THROUGH, add_help_option=False)(training.report)

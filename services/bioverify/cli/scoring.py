@@ -36,9 +36,9 @@ def score(
     from rich.console import Console
     from rich.progress import Progress
 
-    from bioverify.cli.jsonl import LineError, in_chunks, output_line, read_items
     from bioverify.cli.tally import Tally
     from bioverify.client import Client, ClientError
+    from bioverify.client.jsonl import LineError, in_chunks, output_line, read_items
 
     output = output or file.with_suffix(".scored.jsonl")
     if output.exists() and output.samefile(file):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bioverify.cli.services import VERIFIERS, open_verifier
-from bioverify.cli.terminal import fail
+from bioverify.cli.terminal import fail, plain_errors
 
 if TYPE_CHECKING:
     from bioverify.core.verifier import Verifier
@@ -76,6 +78,26 @@ def aggregate(
         if name not in targets:
             raise fail(f"--verifier-deadline {assignment}: no --verifier is called {name}")
     server.serve(AggregatorConfig(listen, targets, redis_url, metrics_port, workers, verifier_deadlines_s=deadlines_s))
+
+
+def gateway(
+    config: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Settings as YAML; the options below win over it.")
+    ] = None,
+    listen: Annotated[str | None, typer.Option(help="host:port; without settings 127.0.0.1:50059.")] = None,
+    target: Annotated[str | None, typer.Option(help="The aggregator; without settings 127.0.0.1:50050.")] = None,
+    folder: Annotated[Path | None, typer.Option(help="Where jobs are kept; none: no jobs.")] = None,
+) -> None:
+    """Serve the rewards over HTTP, and the web pages, until SIGTERM. Needs: pip install 'bioverify[gateway]'."""
+    if importlib.util.find_spec("fastapi") is None:
+        raise fail("the gateway is not installed here. Run: pip install 'bioverify[gateway]'")
+    from bioverify.gateway import server
+    from bioverify.gateway.config import ConfigError, make_config
+    from bioverify.gateway.keys import KeysError
+
+    given = {"listen": listen, "aggregator": target, "folder": folder}
+    with plain_errors(ConfigError, KeysError):
+        server.serve(make_config(config, {name: value for name, value in given.items() if value is not None}))
 
 
 def healthcheck(

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 from rich.table import Table
 
-from bioverify.cli.jsonl import FileItem, answer_word
 from bioverify.client import ItemReward, ScoredBatch
+from bioverify.client.json_form import answer_word
+from bioverify.client.jsonl import FileItem
 from bioverify.core.outcomes import Failed, NotApplicable, Scored
 from bioverify.core.rewards import term_value
 

@@ -1,0 +1,181 @@
+"""The JSON of the client's values: one form for files, HTTP and stored results.
+
+In: an item, ``{"completion": "…", "prompt": "text" | [{"role", "content"}, …], "task"?, "group_id"?, "source"?,
+"prompt_form"?, "id"?}``. Out: a reward with its parts and their evidence. Null stands for what there is not, never for
+zero. A task is an object with one key, its kind: ``{"co_expression": {"gene_a": "HBA1", "gene_b": "HBB"}}``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from bioverify.client.values import ItemReward, ListedVerifier, Message, RewardPart, ScoreItem, VerifierReport
+from bioverify.core.answers import Answer, AnswerProblem
+from bioverify.core.completions import PromptForm
+from bioverify.core.outcomes import Failed, NotApplicable, Outcome, Scored
+from bioverify.core.rewards import term_value
+from bioverify.core.tasks import (
+    CoExpression,
+    DifferentialExpression,
+    DirectionOfChange,
+    GeneAnnotation,
+    Task,
+    TaskKind,
+    canonical_cell_line,
+)
+from bioverify.core.verifier import Reads
+
+GeneName = Annotated[str, Field(min_length=1, max_length=64, examples=["AARS1"])]
+CellLine = Annotated[str, Field(min_length=1, max_length=64, examples=["k562"])]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Knockdown(_Strict):
+    """A gene that was knocked down, a gene whose expression was measured, and the cell line."""
+
+    perturbation: GeneName
+    measured_gene: GeneName
+    cell_line: CellLine
+
+
+class GenePair(_Strict):
+    """Two genes that may be expressed together."""
+
+    gene_a: GeneName
+    gene_b: GeneName
+
+
+class Genes(_Strict):
+    """Genes of which something is to be said."""
+
+    genes: Annotated[list[GeneName], Field(min_length=1, max_length=64)]
+
+
+class TaskJson(_Strict):
+    """What a question asks: exactly one of the kinds."""
+
+    differential_expression: Knockdown | None = None
+    direction_of_change: Knockdown | None = None
+    co_expression: GenePair | None = None
+    gene_annotation: Genes | None = None
+
+    @model_validator(mode="after")
+    def _is_one_kind(self) -> Self:
+        if len(self.model_fields_set) != 1 or self.task() is None:
+            raise ValueError(f"give exactly one of {', '.join(type(self).model_fields)}")
+        return self
+
+    def task(self) -> Task | None:
+        if (de := self.differential_expression) is not None:
+            return DifferentialExpression(de.perturbation, de.measured_gene, canonical_cell_line(de.cell_line))
+        if (direction := self.direction_of_change) is not None:
+            return DirectionOfChange(
+                direction.perturbation, direction.measured_gene, canonical_cell_line(direction.cell_line)
+            )
+        if self.co_expression is not None:
+            return CoExpression(self.co_expression.gene_a, self.co_expression.gene_b)
+        if self.gene_annotation is not None:
+            return GeneAnnotation(tuple(self.gene_annotation.genes))
+        return None
+
+
+class Turn(_Strict):
+    """One turn of the conversation that led to the completion."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class ItemJson(BaseModel):
+    """One completion to be scored."""
+
+    completion: Annotated[str, Field(description="What the model wrote.")]
+    prompt: Annotated[
+        str | list[Turn], Field(description="The question, or the conversation; left out where task is given.")
+    ] = ""
+    id: Annotated[str | int | None, Field(description="Comes back on the reward. Left out: the item's position.")] = (
+        None
+    )
+    group_id: Annotated[
+        str | int | None, Field(description="Completions that are compared with each other (a GRPO group).")
+    ] = None
+    task: Annotated[
+        TaskJson | None, Field(description="What was asked; left out: read off the prompt's last question.")
+    ] = None
+    source: Annotated[
+        str | None, Field(max_length=256, description="The recipe's source that the prompt was drawn from.")
+    ] = None
+    prompt_form: PromptForm | None = None
+
+    def score_item(self, item_id: str, group_id: str) -> ScoreItem:
+        turns = [Turn(role="user", content=self.prompt)] if isinstance(self.prompt, str) else self.prompt
+        return ScoreItem(
+            id=item_id,
+            completion=self.completion,
+            prompt=[Message(turn.role, turn.content) for turn in turns],
+            task=self.task.task() if self.task else None,
+            group_id=group_id,
+            source=self.source or "",
+            prompt_form=self.prompt_form,
+        )
+
+
+def reward_json(reward: ItemReward, item_id: str | None = None) -> dict[str, Any]:
+    """A reward with its parts. ``item_id``: the caller's own name for the item, where it travelled under another."""
+    return {
+        "id": reward.id if item_id is None else item_id,
+        "reward": reward.reward,
+        "unscorable_because": reward.unscorable_because,
+        "answer": answer_word(reward.answer, reward.task),
+        "task": {reward.task.kind.value: asdict(reward.task)} if reward.task else None,
+        "parts": [_part_json(part) for part in reward.parts],
+    }
+
+
+def report_json(report: VerifierReport) -> dict[str, Any]:
+    """How one verifier fared in a call."""
+    return asdict(report)
+
+
+def listed_verifier_json(verifier: ListedVerifier) -> dict[str, Any]:
+    """One configured verifier, as it describes itself."""
+    reads = [flag.name.lower() for flag in Reads if flag in verifier.reads and flag.name]
+    return {**asdict(verifier), "components": dict(verifier.components), "reads": reads}
+
+
+def answer_word(answer: Answer | None, task: Task | None) -> str | None:
+    """The answer in the question's own words, or why there is none; None where the question has no yes or no."""
+    if answer is None or isinstance(answer, AnswerProblem):
+        return answer
+    if task is not None and task.kind is TaskKind.DIRECTION_OF_CHANGE:
+        return "increase" if answer else "decrease"
+    return "yes" if answer else "no"
+
+
+_OUTCOME_WORDS: dict[type[Outcome], str] = {Scored: "scored", NotApplicable: "not_applicable", Failed: "failed"}
+
+
+def _part_json(part: RewardPart) -> dict[str, Any]:
+    outcome = part.outcome
+    scored = outcome if isinstance(outcome, Scored) else None
+    return {
+        "verifier": part.term.verifier,
+        "component": part.term.component,
+        "weight": part.term.weight,
+        "value": term_value(part.term, outcome),
+        "contribution": part.contribution,
+        "dropped_because": part.dropped_because,
+        "outcome": _OUTCOME_WORDS[type(outcome)],
+        "reason": "" if isinstance(outcome, Scored) else outcome.reason,
+        "detail": "" if isinstance(outcome, Scored) else outcome.detail,
+        "belief": scored.belief if scored else None,
+        "components": dict(scored.components) if scored else {},
+        "evidence": [asdict(evidence) for evidence in scored.evidence] if scored else [],
+        "from_cache": part.from_cache,
+    }

@@ -1,0 +1,15 @@
+"""What the gateway counts, beside the process's own figures. Routes are templates: no id becomes a label."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+REQUESTS = Counter("bioverify_http_requests", "Requests by route and status.", ["method", "route", "status"])
+SECONDS = Histogram(
+    "bioverify_http_seconds",
+    "Seconds from a request's head to the end of its answer.",
+    ["method", "route"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 120),
+)
+IN_FLIGHT = Gauge("bioverify_http_in_flight", "Requests that are being answered.")
+REFUSED_KEYS = Counter("bioverify_http_keys_refused", "Requests refused for their key.", ["status"])

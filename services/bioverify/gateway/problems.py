@@ -1,0 +1,99 @@
+"""Refusals as problem+json (RFC 9457): what was wrong, where, and under which request id to ask about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+
+import grpc
+import orjson
+from pydantic import BaseModel, Field, ValidationError
+from starlette.responses import Response
+
+from bioverify.client import ClientError
+
+MAX_FIELDS = 100
+
+
+class FieldProblem(BaseModel):
+    """One field that cannot be accepted."""
+
+    field: str = Field(examples=["items[3].task.differential_expression.cell_line"])
+    problem: str = Field(examples=["String should have at least 1 character"])
+
+
+class Problem(BaseModel):
+    """Why a request was refused. ``code`` is a stable word for programs."""
+
+    type: str = "about:blank"
+    title: str = Field(examples=["Unprocessable Content"])
+    status: int = Field(examples=[422])
+    code: str = Field(examples=["invalid_request"])
+    detail: str = Field(examples=["items[3].completion: Field required"])
+    request_id: str
+    errors: list[FieldProblem] = []
+
+
+class ProblemError(Exception):
+    """Ends a request with a problem."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        errors: Sequence[tuple[str, str]] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.code = code
+        self.detail = detail
+        self.errors = errors
+        self.headers = dict(headers or {})
+
+    def response(self, request_id: str) -> Response:
+        problem = {
+            "type": "about:blank",
+            "title": HTTPStatus(self.status).phrase,
+            "status": self.status,
+            "code": self.code,
+            "detail": self.detail,
+            "request_id": request_id,
+            "errors": [{"field": field, "problem": problem} for field, problem in self.errors],
+        }
+        return Response(orjson.dumps(problem), self.status, self.headers, "application/problem+json")
+
+
+_OF_CODE = {
+    grpc.StatusCode.INVALID_ARGUMENT: (422, "invalid_request"),
+    grpc.StatusCode.NOT_FOUND: (404, "not_found"),
+    grpc.StatusCode.RESOURCE_EXHAUSTED: (429, "overloaded"),
+    grpc.StatusCode.DEADLINE_EXCEEDED: (504, "deadline_exceeded"),
+    grpc.StatusCode.UNAVAILABLE: (503, "aggregator_unavailable"),
+}
+
+
+def of_client_error(error: ClientError) -> ProblemError:
+    """The aggregator's refusal, or that there is no aggregator, in HTTP's words."""
+    status, code = _OF_CODE.get(error.code, (502, "aggregator_failed"))
+    headers = {"retry-after": "1"} if status in {429, 503} else {}
+    return ProblemError(status, code, str(error), error.violations, headers)
+
+
+def of_validation(error: ValidationError) -> ProblemError:
+    """Every field that does not fit, by its path in the request."""
+    errors = [(field_path(each["loc"]), each["msg"]) for each in error.errors(include_url=False, include_input=False)]
+    more = f", and {len(errors) - 1} more" if len(errors) > 1 else ""
+    return ProblemError(422, "invalid_request", f"{errors[0][0]}: {errors[0][1]}{more}", errors[:MAX_FIELDS])
+
+
+def field_path(location: Sequence[str | int]) -> str:
+    """("items", 3, "prompt", "str") → "items[3].prompt": pydantic also names the member of a union that it tried."""
+    path = ""
+    for part in location:
+        if isinstance(part, int):
+            path += f"[{part}]"
+        elif part not in {"str", "int"} and "[" not in part and not part[:1].isupper():
+            path += f".{part}" if path else part
+    return path or "body"

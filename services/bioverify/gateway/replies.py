@@ -1,0 +1,143 @@
+"""The shapes of what the gateway answers, for its OpenAPI description. Replies are written without them, for speed;
+the tests hold the two against each other."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from bioverify.core.recipes import Recipe
+from bioverify.gateway.jobs import Job
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Reply(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class EvidenceReply(_Reply):
+    """A reason that a person can read; ``simulated`` where the measurement is no experiment."""
+
+    text: str
+    source: str
+    simulated: bool
+
+
+class PartReply(_Reply):
+    """One summand: what the verifier said, and what it became. ``contribution`` null: it is not in the reward."""
+
+    verifier: str
+    component: str
+    weight: float
+    value: float | None
+    contribution: float | None
+    dropped_because: str
+    outcome: Literal["scored", "not_applicable", "failed"]
+    reason: str
+    detail: str
+    belief: Share | None
+    components: dict[str, float]
+    evidence: list[EvidenceReply]
+    from_cache: bool
+
+
+class RewardReply(_Reply):
+    """``reward`` null: the item is unscorable, which is not a zero."""
+
+    id: str
+    reward: float | None
+    unscorable_because: str
+    answer: str | None
+    task: dict[str, dict[str, Any]] | None
+    parts: list[PartReply]
+
+
+class FailureReply(_Reply):
+    """A fault: no statement about any item."""
+
+    reason: str
+    detail: str
+    retryable: bool
+
+
+class VerifierReportReply(_Reply):
+    """How one verifier fared in a call."""
+
+    verifier: str
+    fingerprint: str
+    items: int
+    distinct: int
+    cache_hits: int
+    failed: int
+    not_applicable: int
+    calls: int
+    wall_s: float
+    queue_s: float
+    work_s: float
+    first_failure: FailureReply | None
+    retries: int
+    hedges: int
+    shared: int
+    waited_s: float
+    breaker: Literal["closed", "half_open", "open"]
+
+
+class ScoreReply(_Reply):
+    """One reward per item, in order."""
+
+    rewards: list[RewardReply]
+    verifiers: list[VerifierReportReply]
+    wall_s: float
+
+
+class ArtifactReply(_Reply):
+    """What a verifier opened."""
+
+    name: str
+    digest: str
+    license: str
+    sources: list[str]
+    simulated: bool
+
+
+class VerifierReply(_Reply):
+    """A configured verifier as it describes itself; empty fields where it does not answer."""
+
+    name: str
+    target: str
+    is_ready: bool
+    failure: FailureReply | None
+    version: str
+    fingerprint: str
+    summary: str
+    task_kinds: list[str]
+    reads: list[str]
+    holds_belief: bool
+    components: dict[str, str]
+    artifacts: list[ArtifactReply]
+
+
+class VerifiersReply(_Reply):
+    """In the order of the configuration."""
+
+    verifiers: list[VerifierReply]
+
+
+class RecipesReply(_Reply):
+    """By name."""
+
+    recipes: list[Recipe]
+
+
+class JobsReply(_Reply):
+    """Latest first."""
+
+    jobs: list[Job]
+
+
+class ReadyReply(_Reply):
+    """Whether rewards can be had."""
+
+    ready: bool

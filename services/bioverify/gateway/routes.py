@@ -1,0 +1,136 @@
+"""Scoring, verifiers, recipes, health: everything that is answered at once."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated, Any
+
+import anyio.to_thread
+import orjson
+from fastapi import APIRouter, Path, Request
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel
+from starlette.responses import Response
+
+from bioverify.client import ClientError, ListedVerifier
+from bioverify.client.json_form import listed_verifier_json
+from bioverify.gateway import bodies, scoring
+from bioverify.gateway.access import Administrator, Scorer, charger, gateway_of
+from bioverify.gateway.answers import json_answer, tagged_answer
+from bioverify.gateway.keys import Key
+from bioverify.gateway.problems import Problem, ProblemError, of_client_error
+from bioverify.gateway.replies import ReadyReply, RecipesReply, ScoreReply, VerifierReply, VerifiersReply
+
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"model": Problem, "description": "Refused, with the reason."},
+    "5XX": {"model": Problem, "description": "The aggregator did not answer."},
+}
+VerifierName = Annotated[str, Path(pattern=r"^[a-z][a-z0-9_-]{0,63}$", examples=["format"])]
+router = APIRouter(responses=PROBLEMS)
+
+
+def reads_body(model: type[BaseModel]) -> dict[str, Any]:
+    """The OpenAPI entry of a body that is read by hand, off the event loop."""
+    schema = {"$ref": f"#/components/schemas/{model.__name__}"}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+@router.post("/v1/score", openapi_extra=reads_body(scoring.ScoreRequest), responses={200: {"model": ScoreReply}})
+async def score(request: Request, key: Scorer) -> Response:
+    """Reward completions by a recipe or by weights. A verifier's fault is part of the answer, never a number."""
+    return await _score(request, key, None)
+
+
+@router.post(
+    "/v1/verifiers/{name}:score",
+    openapi_extra=reads_body(scoring.VerifierScoreRequest),
+    responses={200: {"model": ScoreReply}},
+)
+async def score_by_verifier(request: Request, name: VerifierName, key: Scorer) -> Response:
+    """Score completions by one verifier: its value is the reward."""
+    known = [verifier.name for verifier in await _verifiers(request)]
+    if name not in known:
+        raise _unknown_verifier(name, known)
+    return await _score(request, key, name)
+
+
+@router.get("/v1/verifiers", responses={200: {"model": VerifiersReply}})
+async def list_verifiers(request: Request, key: Scorer) -> Response:
+    """The verifiers, whether they answer, and what they say of themselves."""
+    verifiers = await _verifiers(request)
+    return tagged_answer(request, {"verifiers": [listed_verifier_json(verifier) for verifier in verifiers]})
+
+
+@router.get("/v1/verifiers/{name}", responses={200: {"model": VerifierReply}})
+async def show_verifier(request: Request, name: VerifierName, key: Scorer) -> Response:
+    """One verifier."""
+    verifiers = {verifier.name: verifier for verifier in await _verifiers(request)}
+    if name not in verifiers:
+        raise _unknown_verifier(name, list(verifiers))
+    return tagged_answer(request, listed_verifier_json(verifiers[name]))
+
+
+@router.get("/v1/recipes", responses={200: {"model": RecipesReply}})
+async def list_recipes(request: Request, key: Scorer) -> Response:
+    """The recipes that can be named."""
+    client = gateway_of(request).client
+    try:
+        recipes = await anyio.to_thread.run_sync(client.list_recipes)
+    except ClientError as error:
+        raise of_client_error(error) from error
+    return tagged_answer(request, {"recipes": [recipe.model_dump(mode="json") for recipe in recipes]})
+
+
+@router.get("/healthz", responses={200: {"model": ReadyReply}}, tags=["operation"])
+async def healthz() -> Response:
+    """This process answers."""
+    return Response(orjson.dumps({"ready": True}), media_type="application/json")
+
+
+@router.get("/readyz", responses={200: {"model": ReadyReply}}, tags=["operation"])
+async def readyz(request: Request) -> Response:
+    """Rewards can be had: the aggregator answers. 503 where it does not."""
+    client = gateway_of(request).client
+    try:
+        await anyio.to_thread.run_sync(partial(client.list_recipes, deadline_s=2))
+    except ClientError as error:
+        raise of_client_error(error) from error
+    return Response(orjson.dumps({"ready": True}), media_type="application/json")
+
+
+@router.get("/metrics", tags=["operation"], responses={200: {"content": {"text/plain": {}}}})
+async def show_metrics(key: Administrator) -> Response:
+    """For Prometheus."""
+    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+
+async def _score(request: Request, key: Key, verifier: str | None) -> Response:
+    gateway = gateway_of(request)
+    config = gateway.config
+    with gateway.call():
+        body = await bodies.whole(request, config.max_body_bytes, config.body_timeout_s)
+        charge = charger(request, key)
+
+        def work() -> Response:
+            reply = scoring.score(
+                body,
+                verifier,
+                gateway.client,
+                max_items=config.max_items,
+                max_deadline_s=config.max_deadline_s,
+                charge=charge,
+            )
+            return json_answer(request, reply)
+
+        return await anyio.to_thread.run_sync(work)
+
+
+async def _verifiers(request: Request) -> list[ListedVerifier]:
+    try:
+        return await anyio.to_thread.run_sync(gateway_of(request).client.list_verifiers)
+    except ClientError as error:
+        raise of_client_error(error) from error
+
+
+def _unknown_verifier(name: str, known: list[str]) -> ProblemError:
+    return ProblemError(404, "unknown_verifier", f"no verifier is called {name}; there are: {', '.join(known)}")

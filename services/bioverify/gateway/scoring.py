@@ -1,0 +1,131 @@
+"""A scoring request: JSON in, rewards out. Pure work for a worker thread; the event loop only moves the bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, Self, TypeVar
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+
+from bioverify.client import Client, ClientError
+from bioverify.client.json_form import ItemJson, report_json, reward_json
+from bioverify.core.recipes import Recipe, Requirement, Term
+from bioverify.gateway.problems import ProblemError, of_client_error, of_validation
+
+AnyRequest = TypeVar("AnyRequest", bound=BaseModel)
+Weights = Annotated[
+    dict[str, Annotated[float, Field(allow_inf_nan=False)]],
+    Field(min_length=1, description="verifier, or verifier.component → weight", examples=[{"experimental": 2}]),
+]
+EXAMPLE_ITEM: dict[str, JsonValue] = {
+    "id": "reasoned",
+    "prompt": "Is a knockdown of AARS1 in k562 cells likely to result in differential expression of ASNS? "
+    "The answer is either yes or no.",
+    "completion": "<think>AARS1 charges tRNA with alanine; without it ATF4 is made, and ASNS is its target.</think> "
+    "<answer>yes</answer>",
+}
+
+
+class StrictItem(ItemJson):
+    """One completion to be scored. A key that is not one of these is refused: a misspelt group_id would be lost."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class _Items(BaseModel):
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"items": [EXAMPLE_ITEM]}]})
+
+    items: Annotated[list[StrictItem], Field(min_length=1)]
+    evidence: Annotated[bool, Field(description="Whether reasons are wanted; leaving them out is faster.")] = True
+    deadline_s: Annotated[float, Field(gt=0, allow_inf_nan=False, description="Seconds for the whole call.")] = 30
+
+
+class VerifierScoreRequest(_Items):
+    """Completions for one verifier."""
+
+
+class ScoreRequest(_Items):
+    """Completions, and what to reward them by: a recipe's name, a recipe of one's own, or weights. Without: "all"."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"items": [EXAMPLE_ITEM], "recipe": "all"}]},
+    )
+
+    recipe: Annotated[str | Recipe | None, Field(description="A name out of /v1/recipes, or a whole recipe.")] = None
+    weights: Weights | None = None
+
+    @model_validator(mode="after")
+    def _has_one_measure(self) -> Self:
+        if self.recipe is not None and self.weights is not None:
+            raise ValueError("give recipe or weights, not both")
+        return self
+
+    @property
+    def measure(self) -> str | Recipe:
+        if self.weights is None:
+            return "all" if self.recipe is None else self.recipe
+        return weighted(self.weights)
+
+
+def weighted(weights: dict[str, float]) -> Recipe:
+    """Σ weight × value, where each term is left out for a group in which it is missing."""
+    terms = []
+    for label, weight in weights.items():
+        verifier, _, component = label.partition(".")
+        terms.append(Term(verifier=verifier, component=component, weight=weight, requirement=Requirement.OPTIONAL))
+    return Recipe(name="weights", terms=tuple(terms))
+
+
+def one_verifier(name: str) -> Recipe:
+    """The verifier's value as the reward; without a score there is none."""
+    return Recipe(name=name, terms=(Term(verifier=name, weight=1.0, requirement=Requirement.REQUIRED),))
+
+
+def score(
+    body: bytes,
+    verifier: str | None,
+    client: Client,
+    *,
+    max_items: int,
+    max_deadline_s: float,
+    charge: Callable[[int], None],
+) -> bytes:
+    """The reply's JSON. ``charge`` hears how many items there are before they are scored. Raises ProblemError."""
+    request: _Items
+    if verifier is None:
+        request = by_recipe = _read(ScoreRequest, body)
+        measure = by_recipe.measure
+    else:
+        request = _read(VerifierScoreRequest, body)
+        measure = one_verifier(verifier)
+    if len(request.items) > max_items:
+        detail = f"items: {len(request.items):,} of them; at most {max_items:,} a call. Send a file to /v1/jobs"
+        raise ProblemError(413, "too_many_items", detail, [("items", f"more than {max_items:,}")])
+    if request.deadline_s > max_deadline_s:
+        problem = f"at most {max_deadline_s:g} here"
+        raise ProblemError(422, "invalid_request", f"deadline_s: {problem}", [("deadline_s", problem)])
+    charge(len(request.items))
+    items = [
+        item.score_item(
+            str(index) if item.id is None else str(item.id), "" if item.group_id is None else str(item.group_id)
+        )
+        for index, item in enumerate(request.items)
+    ]
+    try:
+        batch = client.score(items, measure, deadline_s=request.deadline_s, with_evidence=request.evidence)
+    except ClientError as error:
+        raise of_client_error(error) from error
+    reply: dict[str, Any] = {
+        "rewards": [reward_json(reward) for reward in batch.rewards],
+        "verifiers": [report_json(report) for report in batch.verifiers],
+        "wall_s": batch.wall_s,
+    }
+    return orjson.dumps(reply)
+
+
+def _read(model: type[AnyRequest], body: bytes) -> AnyRequest:
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        raise of_validation(error) from error
