@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,14 +19,17 @@ if TYPE_CHECKING:
 
 def up(
     port_base: Annotated[
-        int, typer.Option(min=1024, max=64_000, help="The aggregator's port; verifiers on the next, metrics 1000 up.")
+        int, typer.Option(min=1024, max=64_000, help="The aggregator's port; the others follow from it.")
     ] = 50050,
     redis_url: Annotated[
         str | None, typer.Option(help="A Redis or Valkey of your own, in place of the embedded one.")
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes of each service.")] = 1,
+    gateway: Annotated[
+        bool, typer.Option(help="HTTP and the web pages on the ninth port up; needs bioverify[gateway].")
+    ] = True,
 ) -> None:
-    """Start the verifiers, the aggregator and Valkey as supervised processes, and wait until they are ready."""
+    """Start verifiers, aggregator, gateway and Valkey as supervised processes, and wait until all are ready."""
     from rich.console import Console
     from rich.live import Live
 
@@ -38,13 +42,15 @@ def up(
     if missing := [name for name in absent if name != ON_DEMAND]:
         raise fail(f"not built yet in {root}: {', '.join(missing)}. Run: bioverify data build --all")
     verifiers = tuple(name for name in VERIFIERS if name not in absent)
-    plan = Plan(state_folder(), verifiers, port_base, redis_url, workers)
+    has_gateway = gateway and importlib.util.find_spec("fastapi") is not None
+    plan = Plan(state_folder(), verifiers, port_base, redis_url, workers, has_gateway)
     console = Console(highlight=False)
     with plain_errors(StackError), Live(console=console, transient=True) as live:
         processes = start(plan, lambda statuses: live.update(_table(statuses)))
     console.print(_table(processes))
+    pages = f" and http://{plan.gateway}" if has_gateway else ""
     console.print(
-        f"Ready at {plan.aggregator}. Logs in {plan.folder / 'logs'}. Stop it: bioverify down", soft_wrap=True
+        f"Ready at {plan.aggregator}{pages}. Logs in {plan.folder / 'logs'}. Stop it: bioverify down", soft_wrap=True
     )
 
 

@@ -73,6 +73,7 @@ def needs(scope: Scope) -> Any:
 
 
 Scorer = Annotated[Key, needs(Scope.SCORE)]
+TrainingViewer = Annotated[Key, needs(Scope.TRAIN)]
 Administrator = Annotated[Key, needs(Scope.ADMIN)]
 
 

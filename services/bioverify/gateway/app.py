@@ -20,7 +20,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from bioverify.client import Client
-from bioverify.gateway import job_routes, routes
+from bioverify.gateway import job_routes, routes, run_routes
 from bioverify.gateway.access import Gateway
 from bioverify.gateway.boundary import REQUEST_ID, Boundary
 from bioverify.gateway.config import GatewayConfig
@@ -56,6 +56,7 @@ def make_app(config: GatewayConfig) -> ASGIApp:
     )
     app.include_router(routes.router)
     app.include_router(job_routes.router)
+    app.include_router(run_routes.router)
     app.mount("/", StaticFiles(directory=_PAGES, html=True), name="pages")
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     app.add_exception_handler(ProblemError, _problem)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import grpc
+import httpx
 import redis
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
@@ -22,6 +23,14 @@ def serves(target: str, service: str, timeout_s: float = 2.0) -> bool:
         except grpc.RpcError:
             return False
         return bool(reply.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+def page_answers(url: str, timeout_s: float = 3.0) -> bool:
+    """Whether an HTTP server answers this URL with success."""
+    try:
+        return httpx.get(url, timeout=timeout_s, trust_env=False).is_success
+    except httpx.TransportError:
+        return False
 
 
 def cache_answers(url: str, timeout_s: float = 1.0) -> bool:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from bioverify.client import Client, ClientError
 from bioverify.stack.errors import StackError
-from bioverify.stack.health import cache_answers, serves
+from bioverify.stack.health import cache_answers, page_answers, serves
 from bioverify.stack.plan import Plan, Program, taken_port
 from bioverify.stack.supervision import ProcessInfo, Supervisor, leftovers, stop_leftovers, tail
 
@@ -139,7 +139,7 @@ def _process_statuses(
         if info is None or not info.pid:
             state = info.state.lower() if info else "gone"
             return ProcessStatus(program.name, program.address, state, None, False, None)
-        is_ready = serves(program.address, program.health) if program.health else cache_answers(cache_url)
+        is_ready = _is_ready(program, cache_url)
         uptime_s = float(info.now - info.started_at)
         # Supervisor calls a process "starting" for its first seconds, whatever it does.
         state = "running" if is_ready and info.state == "STARTING" else info.state.lower()
@@ -149,6 +149,14 @@ def _process_statuses(
 
     with ThreadPoolExecutor(len(programs)) as pool:
         return list(pool.map(one, programs))
+
+
+def _is_ready(program: Program, cache_url: str) -> bool:
+    if not program.health:
+        return cache_answers(cache_url)
+    if program.health.startswith("http:"):
+        return page_answers(program.health)
+    return serves(program.address, program.health)
 
 
 def _external_cache(plan: Plan) -> ProcessStatus:

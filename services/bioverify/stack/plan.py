@@ -34,7 +34,9 @@ CACHE_MEMORY = "256mb"
 # sun_path holds 108 bytes, and supervisor binds "<path>.<pid>" before it renames.
 MAX_SOCKET_PATH = 95
 
-CACHE, AGGREGATOR = "valkey", "aggregator"
+CACHE, AGGREGATOR, GATEWAY = "valkey", "aggregator", "gateway"
+# Above the aggregator's port and those of at most eight verifiers.
+GATEWAY_OFFSET = 9
 VERIFIER_HEALTH = "bioverify.v1.VerifierService"
 AGGREGATOR_HEALTH = "bioverify.v1.RewardService"
 
@@ -50,7 +52,8 @@ def state_folder() -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """One process of the stack. ``health``: the gRPC health service that says ready; empty: not a gRPC server."""
+    """One process of the stack. ``health``: the gRPC health service that says ready, or the URL that does; empty: the
+    cache."""
 
     name: str
     command: tuple[str, ...]
@@ -63,7 +66,7 @@ class Program:
 class Plan:
     """``verifiers`` by name, in the order of their ports. ``redis_url`` None: an embedded Valkey on a unix socket.
 
-    ``workers``: processes of each gRPC service.
+    ``workers``: processes of each gRPC service. ``has_gateway``: whether rewards are served over HTTP as well.
     """
 
     folder: Path
@@ -71,6 +74,11 @@ class Plan:
     port_base: int = DEFAULT_PORT_BASE
     redis_url: str | None = None
     workers: int = 1
+    has_gateway: bool = False
+
+    @property
+    def gateway(self) -> str:
+        return f"{HOST}:{self.port_base + GATEWAY_OFFSET}"
 
     @property
     def aggregator(self) -> str:
@@ -83,7 +91,8 @@ class Plan:
     def ports(self) -> dict[int, str]:
         """Every TCP port that the stack listens on, and whose it is."""
         owners = {self.port_base: AGGREGATOR} | {self.verifier_port(name): name for name in self.verifiers}
-        return owners | {port + METRICS_OFFSET: f"metrics of {name}" for port, name in owners.items()}
+        owners |= {port + METRICS_OFFSET: f"metrics of {name}" for port, name in owners.items()}
+        return owners | ({self.port_base + GATEWAY_OFFSET: GATEWAY} if self.has_gateway else {})
 
     @property
     def socket_folder(self) -> Path:
@@ -122,6 +131,11 @@ class Plan:
             *("--redis-url", self.cache_url, *targets),
         )
         programs.append(Program(AGGREGATOR, command, self.aggregator, AGGREGATOR_HEALTH, metrics_port))
+        if self.has_gateway:
+            options = ("--listen", self.gateway, "--target", self.aggregator, "--folder", str(self.folder / GATEWAY))
+            programs.append(
+                Program(GATEWAY, (*python, "gateway", *options), self.gateway, f"http://{self.gateway}/readyz")
+            )
         return programs
 
     def _server_options(self, address: str, metrics_port: int) -> tuple[str, ...]:
@@ -181,6 +195,6 @@ def free_port_base(verifiers: Sequence[str]) -> int:
     for _ in range(200):
         base = random.randrange(20_000, 30_000, 10)  # noqa: S311  not a secret
         with suppress(OSError):
-            if taken_port(list(Plan(Path(), tuple(verifiers), base).ports)) is None:
+            if taken_port(list(Plan(Path(), tuple(verifiers), base, has_gateway=True).ports)) is None:
                 return base
     raise StackError("no free ports between 20000 and 31000")

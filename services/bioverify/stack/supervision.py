@@ -21,7 +21,7 @@ import psutil
 from supervisor.xmlrpc import SupervisorTransport  # type: ignore[import-untyped]
 
 from bioverify.stack.errors import StackError
-from bioverify.stack.plan import AGGREGATOR, CACHE, Plan
+from bioverify.stack.plan import AGGREGATOR, CACHE, GATEWAY, Plan
 
 MARK = "BIOVERIFY_STACK"
 # Services drain for up to 10 s after SIGTERM; whoever is there after that is killed.
@@ -103,7 +103,6 @@ class Supervisor:
 
 def configuration(plan: Plan) -> str:
     """supervisord.conf for the plan."""
-    names = [program.name for program in plan.programs()]
     sections = [
         _section(
             "supervisord",
@@ -118,13 +117,13 @@ def configuration(plan: Plan) -> str:
         _section("unix_http_server", file=plan.supervisor_socket, chmod="0700"),
         "[rpcinterface:supervisor]\nsupervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface\n",
         # One group, so that all verifiers drain at the same time and not one after the other.
-        _section("group:verifiers", programs=",".join(n for n in names if n not in (CACHE, AGGREGATOR)), priority=20),
+        _section("group:verifiers", programs=",".join(plan.verifiers), priority=20),
     ]
     programs = [
         _section(
             f"program:{program.name}",
             command=shlex.join(program.command),
-            priority={CACHE: 10, AGGREGATOR: 30}.get(program.name, 20),
+            priority={CACHE: 10, AGGREGATOR: 30, GATEWAY: 40}.get(program.name, 20),
             autorestart="true",
             startsecs=START_S,
             startretries=20,

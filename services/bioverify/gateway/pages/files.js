@@ -1,0 +1,114 @@
+import { ask, askJson, attempt, element, fillRecipes, label, number, say } from "./common.js";
+
+const SHOWN_ROWS = 200;
+const PREVIEW_BYTES = 4 * 2 ** 20;
+const ENDED = ["done", "cancelled", "failed"];
+const field = (id) => document.getElementById(id);
+let rows = [];
+let sorted = { by: null, up: true };
+
+field("job-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  attempt(async () => {
+    const [file] = field("file").files;
+    say(`Sending ${file.name}…`);
+    const job = await askJson(`v1/jobs?recipe=${encodeURIComponent(field("recipe").value)}`, { method: "POST", headers: { "content-type": "application/x-ndjson" }, body: file });
+    say(`Job ${job.id}: ${job.lines.toLocaleString()} lines.`);
+    await refresh();
+  });
+});
+field("filter").addEventListener("input", showRows);
+field("only-unscorable").addEventListener("change", showRows);
+for (const button of document.querySelectorAll("[data-sort]"))
+  button.addEventListener("click", () => {
+    sorted = { by: button.dataset.sort, up: sorted.by === button.dataset.sort ? !sorted.up : true };
+    for (const head of document.querySelectorAll("#rewards th[aria-sort]")) head.setAttribute("aria-sort", "none");
+    button.parentElement.setAttribute("aria-sort", sorted.up ? "ascending" : "descending");
+    showRows();
+  });
+
+async function refresh() {
+  const { jobs } = await askJson("v1/jobs");
+  // A person may be on one of the buttons: rows are made anew only where something has changed.
+  const state = JSON.stringify(jobs);
+  const body = field("jobs").tBodies[0];
+  if (body.dataset.state !== state) {
+    const focused = document.activeElement?.dataset?.name;
+    body.dataset.state = state;
+    body.replaceChildren(...jobs.map(jobRow));
+    if (focused) body.querySelector(`[data-name="${CSS.escape(focused)}"]`)?.focus();
+  }
+  return jobs.some((job) => !ENDED.includes(job.state));
+}
+
+function jobRow(job) {
+  const button = (name, work) => element("button", { type: "button", class: "quiet", "data-name": `${name} ${job.id}`, "aria-label": `${name} job ${job.id}`, onclick: () => attempt(work) }, name);
+  return element(
+    "tr",
+    {},
+    element("td", {}, element("code", {}, job.id)),
+    element("td", {}, job.recipe),
+    element("td", { class: job.state === "failed" ? "bad" : "" }, job.state, job.detail ? element("div", { class: "soft" }, job.detail) : null),
+    element("td", {}, element("progress", { max: Math.max(1, job.lines), value: job.line, "aria-label": `Progress of job ${job.id}` })),
+    ...[job.scored, job.unscorable, job.bad_lines].map((count) => element("td", { class: "number" }, count.toLocaleString())),
+    element(
+      "td",
+      { class: "row" },
+      button("Look", () => preview(job)),
+      button("Download", () => save(job)),
+      ENDED.includes(job.state)
+        ? button("Remove", async () => { await ask(`v1/jobs/${job.id}`, { method: "DELETE" }); await refresh(); })
+        : button("Cancel", async () => { await ask(`v1/jobs/${job.id}:cancel`, { method: "POST" }); await refresh(); }),
+    ),
+  );
+}
+
+async function save(job) {
+  const link = element("a", { href: URL.createObjectURL(await (await ask(`v1/jobs/${job.id}/results`)).blob()), download: `${job.id}.results.jsonl` });
+  link.click();
+  URL.revokeObjectURL(link.href);
+}
+
+async function preview(job) {
+  if (!job.result_bytes) return say(`Job ${job.id} has no results yet.`);
+  const answer = await ask(`v1/jobs/${job.id}/results`, { headers: { range: `bytes=0-${PREVIEW_BYTES - 1}` } });
+  const text = await answer.text();
+  rows = text.slice(0, text.lastIndexOf("\n") + 1).split("\n").filter(Boolean).map((line) => JSON.parse(line));
+  field("preview").hidden = false;
+  field("preview-title").textContent = `Results of ${job.id}`;
+  showRows();
+  field("preview-title").scrollIntoView();
+  return undefined;
+}
+
+function showRows() {
+  const wanted = field("filter").value.toLowerCase();
+  let shown = rows.filter((row) => (!wanted || JSON.stringify(row).toLowerCase().includes(wanted)) && (!field("only-unscorable").checked || row.reward === null));
+  if (sorted.by) {
+    const sign = sorted.up ? 1 : -1;
+    const lowest = -Infinity;
+    shown = [...shown].sort((one, other) => {
+      const [a, b] = [one[sorted.by] ?? lowest, other[sorted.by] ?? lowest];
+      return sign * (typeof a === "string" && typeof b === "string" ? a.localeCompare(b, undefined, { numeric: true }) : a < b ? -1 : a > b ? 1 : 0);
+    });
+  }
+  field("shown").textContent = `${Math.min(shown.length, SHOWN_ROWS).toLocaleString()} of ${shown.length.toLocaleString()} shown; the file was read up to its ${rows.length.toLocaleString()}. line`;
+  field("rewards").tBodies[0].replaceChildren(
+    ...shown.slice(0, SHOWN_ROWS).map((row) =>
+      element(
+        "tr",
+        {},
+        element("td", {}, row.id),
+        element("td", { class: "number" }, number(row.reward, 3)),
+        element("td", {}, (row.answer ?? "–").replaceAll("_", " ")),
+        element("td", {}, row.reward === null ? element("p", { class: "warn" }, row.unscorable_because) : null, element("ul", { class: "plain" }, row.parts.filter((part) => !part.component).map((part) => element("li", {}, element("b", {}, `${label(part)} `), part.evidence[0]?.text ?? part.detail)))),
+      ),
+    ),
+  );
+}
+
+await attempt(() => fillRecipes(field("recipe"), "all"));
+for (;;) {
+  const busy = await attempt(refresh);
+  await new Promise((resolve) => setTimeout(resolve, busy ? 1000 : 5000));
+}
