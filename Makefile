@@ -21,7 +21,7 @@ MINUTES ?= 30
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	--no-emit-index-url --no-emit-find-links --no-emit-package torch
 
-.PHONY: help setup demo test test-fault soak lint proto lock bench clean
+.PHONY: help setup demo test test-fault test-browser soak lint proto lock bench clean
 # `make lint test` in one go must not run the two at once: they would share two cores.
 .NOTPARALLEL:
 
@@ -57,6 +57,9 @@ test: setup ## All tests but the long ones; the last line says how many were ski
 
 test-fault: setup ## Faults and overload, a quarter of an hour; prints a table, writes reports/*.json
 	@pytest -m fault tests/fault tests/load $(PYTEST_ARGS)
+
+test-browser: setup ## The web pages in Chromium, which has to be installed: flows, keyboard, accessibility
+	pytest -m browser tests/browser $(PYTEST_ARGS)
 
 soak: setup ## Mixed load with random faults for MINUTES (30); says whether memory, descriptors and tasks stay flat
 	@python -m tests.load.soak --minutes $(MINUTES)

@@ -265,7 +265,7 @@ class TestKeys:
         problem(guarded.http.get("/v1/recipes", headers=self.by(text)), 401)
 
     def test_somebody_elses_job_is_no_job(self, guarded: RunningGateway, texts: dict[str, str]) -> None:
-        sent = guarded.http.post("/v1/jobs", content=b"\n", headers=self.by(texts["boss"]))
+        sent = guarded.http.post("/v1/jobs", content=b"{}\n", headers=self.by(texts["boss"]))
         job_id = sent.json()["id"]
         problem(guarded.http.get(f"/v1/jobs/{job_id}", headers=self.by(texts["scorer"])), 404)
         assert guarded.http.get("/v1/jobs", headers=self.by(texts["scorer"])).json() == {"jobs": []}

@@ -57,8 +57,17 @@ class Genes(_Strict):
     genes: Annotated[list[GeneName], Field(min_length=1, max_length=64)]
 
 
+def _exactly_one(schema: dict[str, Any]) -> None:
+    """A JSON schema's way to say it: one property, and not null."""
+    schema["minProperties"] = schema["maxProperties"] = 1
+    for name, kind in schema["properties"].items():
+        schema["properties"][name] = kind["anyOf"][0]
+
+
 class TaskJson(_Strict):
     """What a question asks: exactly one of the kinds."""
+
+    model_config = ConfigDict(json_schema_extra=_exactly_one)
 
     differential_expression: Knockdown | None = None
     direction_of_change: Knockdown | None = None

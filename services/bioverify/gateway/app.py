@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -15,8 +15,8 @@ from fastapi_offline import FastAPIOffline
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
-from starlette.responses import Response
-from starlette.staticfiles import StaticFiles
+from starlette.responses import FileResponse, Response
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp
 
 from bioverify.client import Client
@@ -26,10 +26,11 @@ from bioverify.gateway.boundary import REQUEST_ID, Boundary
 from bioverify.gateway.config import GatewayConfig
 from bioverify.gateway.jobs import Jobs
 from bioverify.gateway.keys import Keyring
-from bioverify.gateway.problems import ProblemError, field_path
+from bioverify.gateway.problems import Problem, ProblemError, field_path
 from bioverify.gateway.scoring import ScoreRequest, VerifierScoreRequest
 
 _PAGES = Path(__file__).parent / "pages"
+_ROUTERS = (routes.router, job_routes.router, run_routes.router)
 _WORDS = {400: "bad_request", 404: "not_found", 405: "method_not_allowed"}
 
 
@@ -53,12 +54,14 @@ def make_app(config: GatewayConfig) -> ASGIApp:
         description="Verifiers as a service for reasoning in biology. A fault is never a number.",
         lifespan=lifespan,
         redoc_url=None,
+        redirect_slashes=False,
     )
-    app.include_router(routes.router)
-    app.include_router(job_routes.router)
-    app.include_router(run_routes.router)
-    app.mount("/", StaticFiles(directory=_PAGES, html=True), name="pages")
-    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    for router in _ROUTERS:
+        app.include_router(router)
+    for page in _PAGES.iterdir():
+        app.add_route(f"/{page.name}", _page(page), include_in_schema=False)
+    app.add_route("/", _page(_PAGES / "index.html"), include_in_schema=False)
+    app.openapi = lambda: _openapi(app, keyring is not None)  # type: ignore[method-assign]
     app.add_exception_handler(ProblemError, _problem)
     app.add_exception_handler(HTTPException, _http_problem)
     app.add_exception_handler(RequestValidationError, _parameter_problem)
@@ -74,6 +77,13 @@ def make_app(config: GatewayConfig) -> ASGIApp:
     return Boundary(app, with_tls=config.tls_certificate is not None)
 
 
+def _page(path: Path) -> Callable[[Request], Awaitable[Response]]:
+    async def answer(request: Request) -> Response:
+        return FileResponse(path)
+
+    return answer
+
+
 def _request_id(request: Request) -> str:
     request_id: str = request.state.request_id
     return request_id
@@ -87,12 +97,29 @@ def _problem(request: Request, error: Exception) -> Response:
 def _http_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = _WORDS.get(error.status_code, "refused")
+    headers = {"allow": ", ".join(_allowed(request))} if error.status_code == 405 else {}
     detail = f"there is no {request.url.path}; see /docs" if error.status_code == 404 else str(error.detail)
-    return ProblemError(error.status_code, code, detail, headers=error.headers).response(_request_id(request))
+    return ProblemError(error.status_code, code, detail, headers=headers).response(_request_id(request))
+
+
+def _allowed(request: Request) -> list[str]:
+    """The methods of all routes with this path; Starlette names those of the first one only."""
+    matching = [
+        route
+        for router in _ROUTERS
+        for route in router.routes
+        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE
+    ]
+    # "/v1/verifiers/{name}" fits "/v1/verifiers/format:score" as well: the longer template is meant.
+    meant = max((route.path for route in matching), key=len, default="")
+    return sorted({method for route in matching if route.path == meant for method in route.methods or ()})
 
 
 def _parameter_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
+    if ":" in request.url.path:
+        # The template of a thing fits the path of an action on it, "/v1/verifiers/format:score", as well.
+        return _http_problem(request, HTTPException(405))
     # The first part of a place says path, query or body.
     errors = [(field_path(each["loc"][1:]), each["msg"]) for each in error.errors()]
     detail = f"{errors[0][0]}: {errors[0][1]}"
@@ -104,13 +131,19 @@ def _fault(request: Request, error: Exception) -> Response:
     return ProblemError(500, "internal", detail).response(_request_id(request))
 
 
-def _openapi(app: FastAPI) -> dict[str, Any]:
+def _openapi(app: FastAPI, with_keys: bool) -> dict[str, Any]:
     if app.openapi_schema is None:
         schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-        _, bodies = models_json_schema(
-            [(ScoreRequest, "validation"), (VerifierScoreRequest, "validation")],
+        # Bodies that are read by hand, and refusals of another media type, are not among the routes' models.
+        _, by_hand = models_json_schema(
+            [(ScoreRequest, "validation"), (VerifierScoreRequest, "validation"), (Problem, "serialization")],
             ref_template="#/components/schemas/{model}",
         )
-        schema["components"]["schemas"] = bodies["$defs"] | schema["components"]["schemas"]
+        schema["components"]["schemas"] |= by_hand["$defs"]
+        for operations in schema["paths"].values():
+            for operation in operations.values():
+                operation["responses"].pop("422", None)
+                if not with_keys:
+                    operation.pop("security", None)
         app.openapi_schema = schema
     return app.openapi_schema

@@ -20,7 +20,8 @@ from bioverify.gateway.replies import JobsReply
 from bioverify.gateway.routes import PROBLEMS
 
 JobId = Annotated[str, Path(pattern=r"^[0-9a-f]{16}$")]
-_LINES = {"application/x-ndjson": {"schema": {"type": "string"}}}
+# Any bytes are taken in; what each line has to be is said line by line.
+_LINES: dict[str, Any] = {"application/x-ndjson": {"schema": {}}}
 _UPLOAD: dict[str, Any] = {"requestBody": {"required": True, "content": _LINES}}
 _DOWNLOAD: dict[int | str, dict[str, Any]] = {200: {"content": _LINES}, 206: {"content": _LINES}}
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=PROBLEMS)
@@ -53,6 +54,7 @@ async def send_job(
                     ended = piece.endswith(b"\n") if piece else ended
                     await file.write(piece)
             lines += not ended
+            _check_not_empty(lines)
             charger(request, key)(lines)
             return await anyio.to_thread.run_sync(jobs.submit, folder, key.name, recipe, evidence, lines)
         except BaseException:
@@ -107,6 +109,12 @@ async def job_bad_lines(request: Request, job_id: JobId, key: Scorer) -> Respons
     job = _job(request, job_id, key)
     path, size_bytes = _jobs(request).bad_lines(job)
     return download(path, size_bytes, f'"{job_id}"', request.headers.get("range"), f"{job_id}.bad_lines.jsonl")
+
+
+def _check_not_empty(lines: int) -> None:
+    if not lines:
+        problem = "is empty; send one JSON object per line"
+        raise ProblemError(422, "invalid_request", f"body: {problem}", [("body", problem)])
 
 
 def _jobs(request: Request) -> Jobs:

@@ -21,9 +21,10 @@ from bioverify.gateway.keys import Key
 from bioverify.gateway.problems import Problem, ProblemError, of_client_error
 from bioverify.gateway.replies import ReadyReply, RecipesReply, ScoreReply, VerifierReply, VerifiersReply
 
+_PROBLEM = {"application/problem+json": {"schema": {"$ref": f"#/components/schemas/{Problem.__name__}"}}}
 PROBLEMS: dict[int | str, dict[str, Any]] = {
-    "4XX": {"model": Problem, "description": "Refused, with the reason."},
-    "5XX": {"model": Problem, "description": "The aggregator did not answer."},
+    "4XX": {"content": _PROBLEM, "description": "Refused, with the reason."},
+    "5XX": {"content": _PROBLEM, "description": "The aggregator did not answer."},
 }
 VerifierName = Annotated[str, Path(pattern=r"^[a-z][a-z0-9_-]{0,63}$", examples=["format"])]
 router = APIRouter(responses=PROBLEMS)

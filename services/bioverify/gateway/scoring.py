@@ -37,8 +37,10 @@ class _Items(BaseModel):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"items": [EXAMPLE_ITEM]}]})
 
     items: Annotated[list[StrictItem], Field(min_length=1)]
-    evidence: Annotated[bool, Field(description="Whether reasons are wanted; leaving them out is faster.")] = True
-    deadline_s: Annotated[float, Field(gt=0, allow_inf_nan=False, description="Seconds for the whole call.")] = 30
+    evidence: Annotated[
+        bool, Field(strict=True, description="Whether reasons are wanted; leaving them out is faster.")
+    ] = True
+    deadline_s: Annotated[float, Field(ge=0.05, allow_inf_nan=False, description="Seconds for the whole call.")] = 30
 
 
 class VerifierScoreRequest(_Items):

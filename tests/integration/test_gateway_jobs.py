@@ -1,0 +1,166 @@
+"""Files of completions through the gateway: nothing lost, nothing doubled, whatever is killed."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fixtures import servers
+from tests.fixtures.gateway import RunningGateway, gateway
+from tests.fixtures.servers import free_port, scratch_folder
+from tests.integration.test_gateway import item, problem
+
+ENDED = {"done", "cancelled", "failed"}
+
+
+@pytest.fixture(scope="module")
+def verifiers() -> Iterator[dict[str, str]]:
+    """Small verifiers under the names that the recipe "rbio1-exp" asks for."""
+    with servers.verifier("Lookup") as lookup, servers.verifier("Text") as text:
+        yield {"experimental": lookup.target, "format": text.target}
+
+
+@pytest.fixture(scope="module")
+def target(verifiers: dict[str, str]) -> Iterator[str]:
+    with servers.aggregator(verifiers) as running:
+        yield running.target
+
+
+def lines(count: int) -> bytes:
+    rows = [item(f"GENE{n}", f"<think>{n}</think> <answer>yes</answer>", id=f"row-{n}") for n in range(count)]
+    return b"".join(json.dumps(row).encode() + b"\n" for row in rows)
+
+
+def send(running: RunningGateway, body: bytes, recipe: str = "rbio1-exp") -> str:
+    answer = running.http.post("/v1/jobs", params={"recipe": recipe}, content=body)
+    assert answer.status_code == 202, answer.text
+    job_id: str = answer.json()["id"]
+    return job_id
+
+
+def show(running: RunningGateway, job_id: str) -> dict[str, Any]:
+    job: dict[str, Any] = running.http.get(f"/v1/jobs/{job_id}").json()
+    return job
+
+
+def wait(running: RunningGateway, job_id: str, states: set[str], timeout_s: float = 60) -> dict[str, Any]:
+    deadline = time.monotonic() + timeout_s
+    while (job := show(running, job_id))["state"] not in states:
+        assert time.monotonic() < deadline, job
+        time.sleep(0.05)
+    return job
+
+
+def results(running: RunningGateway, job_id: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in running.http.get(f"/v1/jobs/{job_id}/results").text.splitlines()]
+
+
+def test_a_file_is_scored_in_order_and_bad_lines_are_told_apart(target: str, tmp_path: Path) -> None:
+    with gateway(tmp_path, target) as running:
+        body = lines(3) + b'{"prompt": "no completion"}\n\n{"cut\n' + lines(2)
+        job_id = send(running, body.rstrip(b"\n"))
+        job = wait(running, job_id, ENDED)
+        assert (job["state"], job["lines"], job["bad_lines"]) == ("done", 8, 2)
+        assert job["scored"] + job["unscorable"] == 5
+        assert [row["id"] for row in results(running, job_id)] == ["row-0", "row-1", "row-2", "row-0", "row-1"]
+        bad = running.http.get(f"/v1/jobs/{job_id}/bad-lines").text.splitlines()
+        assert [json.loads(line)["line"] for line in bad] == [4, 6]
+
+
+def test_a_download_is_taken_up_where_it_broke_off(target: str, tmp_path: Path) -> None:
+    with gateway(tmp_path, target) as running:
+        job_id = send(running, lines(20))
+        wait(running, job_id, {"done"})
+        url = f"/v1/jobs/{job_id}/results"
+        whole = running.http.get(url).content
+        part = running.http.get(url, headers={"range": "bytes=100-"})
+        assert part.status_code == 206
+        assert whole[:100] + part.content == whole
+        assert part.headers["content-range"] == f"bytes 100-{len(whole) - 1}/{len(whole)}"
+        assert running.http.get(url, headers={"range": "bytes=5-9"}).content == whole[5:10]
+        problem(running.http.get(url, headers={"range": f"bytes={len(whole)}-"}), 416)
+
+
+def test_a_killed_gateway_goes_on_without_loss_or_doubling(verifiers: dict[str, str]) -> None:
+    count = 4000
+    with (
+        scratch_folder() as folder,
+        servers.verifier("Lookup", parameters={"delay_s": 0.2}) as slow,
+        servers.aggregator({**verifiers, "experimental": slow.target}) as aggregator,
+    ):
+        with gateway(folder, aggregator.target) as running:
+            job_id = send(running, lines(count))
+            deadline = time.monotonic() + 30
+            while not 0 < show(running, job_id)["line"] < count:
+                assert time.monotonic() < deadline, show(running, job_id)
+                time.sleep(0.01)
+            running.process.send_signal(signal.SIGKILL)
+            running.process.wait()
+        # What a crash in the midst of writing leaves behind.
+        with (folder / "gateway/jobs" / job_id / "results.jsonl").open("ab") as torn:
+            torn.write(b'{"id": "row-0", "rew')
+        with gateway(folder, aggregator.target) as running:
+            assert wait(running, job_id, ENDED)["state"] == "done"
+            assert [row["id"] for row in results(running, job_id)] == [f"row-{n}" for n in range(count)]
+
+
+def test_a_job_waits_for_an_aggregator_that_is_away(verifiers: dict[str, str], tmp_path: Path) -> None:
+    listen = f"127.0.0.1:{free_port()}"
+    with gateway(tmp_path, listen) as running:
+        with servers.aggregator(verifiers, listen=listen):
+            first = send(running, lines(5))
+            wait(running, first, {"done"})
+        problem(running.http.post("/v1/jobs", content=lines(5)), 503)
+    # A job that was taken in before the aggregator went away.
+    stored = tmp_path / "gateway/jobs" / first / "job.json"
+    job = json.loads(stored.read_text()) | {"state": "queued", "line": 0, "scored": 0, "unscorable": 0}
+    stored.write_text(json.dumps(job | {"result_bytes": 0, "bad_line_bytes": 0, "ended": None}))
+    with gateway(tmp_path, listen) as running:
+        assert "no aggregator" in wait(running, first, {"waiting"})["detail"]
+        with servers.aggregator(verifiers, listen=listen):
+            wait(running, first, {"done"})
+            assert [row["id"] for row in results(running, first)] == [f"row-{n}" for n in range(5)]
+
+
+def test_a_job_can_be_cancelled_and_removed(verifiers: dict[str, str], tmp_path: Path) -> None:
+    with (
+        servers.verifier("Lookup", parameters={"delay_s": 0.3}) as slow,
+        servers.aggregator({**verifiers, "experimental": slow.target}) as aggregator,
+        gateway(tmp_path, aggregator.target) as running,
+    ):
+        job_id = send(running, lines(5000))
+        problem(running.http.delete(f"/v1/jobs/{job_id}"), 409)
+        running.http.post(f"/v1/jobs/{job_id}:cancel").raise_for_status()
+        job = wait(running, job_id, ENDED)
+        assert job["state"] == "cancelled"
+        assert len(results(running, job_id)) == job["scored"] + job["unscorable"] < 5000
+        problem(running.http.post(f"/v1/jobs/{job_id}:cancel"), 409)
+        assert running.http.delete(f"/v1/jobs/{job_id}").status_code == 204
+        problem(running.http.get(f"/v1/jobs/{job_id}"), 404)
+        assert not (tmp_path / "gateway/jobs" / job_id).exists()
+
+
+def test_no_path_leads_out_of_the_folder(target: str, tmp_path: Path) -> None:
+    (tmp_path / "gateway").mkdir()
+    (tmp_path / "gateway/job.json").write_text("secret")
+    with gateway(tmp_path, target) as running:
+        for name in ("..", "%2e%2e", "..%2f..", "../../etc/passwd", "x" * 5000, "0123456789abcdeF", "%00", "a/b"):
+            for path in (f"/v1/jobs/{name}", f"/v1/jobs/{name}/results", f"/v1/runs/{name}"):
+                answer = running.http.get(path)
+                assert answer.status_code in {404, 422} or answer.url.path in {"/v1/jobs", "/v1/runs"}, (path, answer)
+                assert "secret" not in answer.text
+
+
+def test_an_unknown_recipe_and_a_broken_upload_leave_nothing_behind(target: str, tmp_path: Path) -> None:
+    with gateway(tmp_path, target, max_job_bytes=2000) as running:
+        said = problem(running.http.post("/v1/jobs", params={"recipe": "none-such"}, content=b"{}"), 422)
+        assert said["errors"][0]["field"] == "recipe"
+        problem(running.http.post("/v1/jobs", params={"recipe": "rbio1-exp"}, content=lines(100)), 413)
+        assert list((tmp_path / "gateway/jobs").iterdir()) == []
+        assert running.http.get("/v1/jobs").json() == {"jobs": []}
