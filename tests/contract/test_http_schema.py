@@ -23,8 +23,8 @@ CHECKS = ("--checks", "all", "--exclude-checks", "positive_data_acceptance")
 def test_every_answer_is_as_described() -> None:
     text, key = new_key("tester", (Scope.ADMIN,))
     with (
-        servers.verifier("Lookup") as lookup,
-        servers.verifier("Text") as format_,
+        servers.verifier("Lookup", parameters={"name": "experimental"}) as lookup,
+        servers.verifier("Text", parameters={"name": "format"}) as format_,
         servers.aggregator({"experimental": lookup.target, "format": format_.target}) as aggregator,
         scratch_folder() as folder,
     ):

@@ -22,7 +22,10 @@ ENDED = {"done", "cancelled", "failed"}
 @pytest.fixture(scope="module")
 def verifiers() -> Iterator[dict[str, str]]:
     """Small verifiers under the names that the recipe "rbio1-exp" asks for."""
-    with servers.verifier("Lookup") as lookup, servers.verifier("Text") as text:
+    with (
+        servers.verifier("Lookup", parameters={"name": "experimental"}) as lookup,
+        servers.verifier("Text", parameters={"name": "format"}) as text,
+    ):
         yield {"experimental": lookup.target, "format": text.target}
 
 
@@ -91,7 +94,7 @@ def test_a_killed_gateway_goes_on_without_loss_or_doubling(verifiers: dict[str, 
     count = 4000
     with (
         scratch_folder() as folder,
-        servers.verifier("Lookup", parameters={"delay_s": 0.2}) as slow,
+        servers.verifier("Lookup", parameters={"name": "experimental", "delay_s": 0.2}) as slow,
         servers.aggregator({**verifiers, "experimental": slow.target}) as aggregator,
     ):
         with gateway(folder, aggregator.target) as running:
@@ -130,7 +133,7 @@ def test_a_job_waits_for_an_aggregator_that_is_away(verifiers: dict[str, str], t
 
 def test_a_job_can_be_cancelled_and_removed(verifiers: dict[str, str], tmp_path: Path) -> None:
     with (
-        servers.verifier("Lookup", parameters={"delay_s": 0.3}) as slow,
+        servers.verifier("Lookup", parameters={"name": "experimental", "delay_s": 0.3}) as slow,
         servers.aggregator({**verifiers, "experimental": slow.target}) as aggregator,
         gateway(tmp_path, aggregator.target) as running,
     ):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, model_validator
 
 from bioverify.client.values import ItemReward, ListedVerifier, Message, RewardPart, ScoreItem, VerifierReport
 from bioverify.core.answers import Answer, AnswerProblem
@@ -108,11 +108,11 @@ class ItemJson(BaseModel):
     prompt: Annotated[
         str | list[Turn], Field(description="The question, or the conversation; left out where task is given.")
     ] = ""
-    id: Annotated[str | int | None, Field(description="Comes back on the reward. Left out: the item's position.")] = (
-        None
-    )
+    id: Annotated[
+        str | StrictInt | None, Field(description="Comes back on the reward. Left out: the item's position.")
+    ] = None
     group_id: Annotated[
-        str | int | None, Field(description="Completions that are compared with each other (a GRPO group).")
+        str | StrictInt | None, Field(description="Completions that are compared with each other (a GRPO group).")
     ] = None
     task: Annotated[
         TaskJson | None, Field(description="What was asked; left out: read off the prompt's last question.")
