@@ -29,7 +29,7 @@ __all__ = ["bundled_store"]
 SEED = int(os.environ.get("FAULT_SEED", "0"))
 JOB_ITEMS, QUICK_ITEMS = 10_000, 768
 CALL_DEADLINE_S = 8.0
-RECOVERY_S = 60.0
+RECOVERY_S = 10.0
 WORDS = (20, 80)
 """Of a chain of thought: short ones, because what is judged is the number of outcomes."""
 REPORT = Path("reports/fault.json")
