@@ -144,6 +144,20 @@ def test_nothing_but_unavailable_is_asked_again(code, reason, retryable) -> None
         assert batch.rewards[0].reward is None
 
 
+def test_a_refusal_for_overload_halves_what_is_sent_at_once_and_success_widens_it_again() -> None:
+    verifier = Scripted()
+    limit = "bioverify_aggregator_limit_items{target="
+    with scripted(verifier, metrics_port=servers.free_port()) as (running, client):
+        client.score([item("a")], BY_SCRIPTED)
+        stated = metric(running, limit)
+        verifier.script = [grpc.StatusCode.RESOURCE_EXHAUSTED] * 2
+        for n in range(2):
+            client.score([item(f"refused-{n}")], BY_SCRIPTED)
+        assert metric(running, limit) == stated / 4
+        client.score(many_items(64), BY_SCRIPTED)
+        assert stated / 4 < metric(running, limit) < stated / 2
+
+
 def test_a_verifier_that_minds_being_asked_twice_is_asked_once() -> None:
     verifier = Scripted(idempotent=False)
     with scripted(verifier) as (_, client):

@@ -219,6 +219,7 @@ class Replica:
         self._stub: verifier_pb2_grpc.VerifierServiceAsyncStub = verifier_pb2_grpc.VerifierServiceStub(self._channel)
 
     def _connect_anew(self) -> None:
+        metrics.NEW_CONNECTIONS.labels(self._verifier, self.target).inc()
         old = self._channel
         self._connect()
         closing = asyncio.ensure_future(old.close(LAST_CALLS_S))
