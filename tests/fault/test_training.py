@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import random
 import resource
@@ -29,6 +28,8 @@ from tests.trainer.conftest import lasting_target, recipe, store, tiny_policy, t
 __all__ = ["lasting_target", "recipe", "store", "tiny_policy", "tiny_preset", "verifier_targets"]
 
 STEPS, ROWS = 60, 8
+RESTARTED_AFTER = 3
+"""Steps."""
 LONGEST_DELAY_S = 0.5
 REPORT = Path("reports/training.json")
 NO_STEP = 1e-30
@@ -80,13 +81,13 @@ def test_a_run_in_which_every_service_is_killed_once_finishes_with_the_undisturb
         system.redis().flushall()
         acts = {}
         victims, draw = [*system.programs], random.Random(SEED)
-        for step, name in zip(itertools.count(4, 8), victims, strict=False):
+        for step, name in zip(range(4, STEPS - RESTARTED_AFTER, STEPS // len(victims)), victims, strict=True):
             program = system.programs[name]
             # At some moment of the steps that follow: while completions are generated, scored or trained on.
             number = draw.choice((signal.SIGKILL, signal.SIGTERM))
             end = threading.Timer(draw.uniform(0, LONGEST_DELAY_S), program.end, (number,))
             acts[step] = end.start
-            acts[step + 3] = lambda program=program, end=end: (
+            acts[step + RESTARTED_AFTER] = lambda program=program, end=end: (
                 end.join(),
                 program.start(),
                 program.wait_until_ready(),
