@@ -77,9 +77,7 @@ def load(report: dict[str, Any]) -> str:
         ],
         ["… p99 once the breaker is open", healthy, "≤ 1.2 × healthy"],
     ]
-    return table(["what", "seen", "bound"], rows) + (
-        f"\nCapacity: {over['capacity_calls_per_s']} calls/s; load average of the two cores {report['load_average']}.\n"
-    )
+    return table(["what", "seen", "bound"], rows) + (f"\nCapacity was {over['capacity_calls_per_s']} calls/s.\n")
 
 
 def training(report: dict[str, Any]) -> str:

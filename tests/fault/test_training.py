@@ -28,9 +28,8 @@ from tests.trainer.conftest import lasting_target, recipe, store, tiny_policy, t
 __all__ = ["lasting_target", "recipe", "store", "tiny_policy", "tiny_preset", "verifier_targets"]
 
 STEPS, ROWS = 60, 8
-RESTARTED_AFTER = 3
-"""Steps."""
-LONGEST_DELAY_S = 0.5
+AWAY_STEPS = 3
+LONGEST_DELAY_S = 0.3
 REPORT = Path("reports/training.json")
 NO_STEP = 1e-30
 """A learning rate that changes no weight: whatever is masked, later completions stay the same."""
@@ -81,17 +80,14 @@ def test_a_run_in_which_every_service_is_killed_once_finishes_with_the_undisturb
         system.redis().flushall()
         acts = {}
         victims, draw = [*system.programs], random.Random(SEED)
-        for step, name in zip(range(4, STEPS - RESTARTED_AFTER, STEPS // len(victims)), victims, strict=True):
+        for step, name in zip(range(4, STEPS - AWAY_STEPS, STEPS // len(victims)), victims, strict=True):
             program = system.programs[name]
-            # At some moment of the steps that follow: while completions are generated, scored or trained on.
+            # At some moment of the step that follows: while completions are generated, scored or trained on.
             number = draw.choice((signal.SIGKILL, signal.SIGTERM))
             end = threading.Timer(draw.uniform(0, LONGEST_DELAY_S), program.end, (number,))
             acts[step] = end.start
-            acts[step + RESTARTED_AFTER] = lambda program=program, end=end: (
-                end.join(),
-                program.start(),
-                program.wait_until_ready(),
-            )
+            acts[step + 1] = end.join
+            acts[step + 1 + AWAY_STEPS] = lambda program=program: (program.start(), program.wait_until_ready())
         killed = {name: len(system.programs[name].exit_codes) for name in victims}
         disturbed, shaken = run(preset, bundled_store, system.target, RunFolder(tmp_path / "shaken"), acts.items())
         assert all(len(system.programs[name].exit_codes) == killed[name] + 1 for name in victims)
