@@ -92,13 +92,15 @@ def _resets_everywhere(system: System, draw: random.Random) -> Disturbance:
     for name in (*VERIFIERS, VALKEY):
         system.proxies[name].set(reset_share=0.1)
         system.proxies[name].reset_all()
-    before = system.proxies[AGGREGATOR].resets
+    of_job = system.proxies[AGGREGATOR]
+    resets, connections = of_job.resets, of_job.connections
     try:
         while True:
             yield
             system.proxies[draw.choice((*VERIFIERS, VALKEY))].reset_all()
     finally:
-        assert system.proxies[AGGREGATOR].resets > before, "no connection of the job was reset: nothing was tested"
+        due = of_job.connections - connections > 10
+        assert of_job.resets > resets or not due, "no connection of the job was reset: nothing was tested"
 
 
 def _latency_five_fold(system: System, draw: random.Random) -> Disturbance:
@@ -117,12 +119,17 @@ def _black_hole(system: System, draw: random.Random) -> Disturbance:
         yield
 
 
-def _half_open(system: System, draw: random.Random) -> Disturbance:
-    while True:
-        system.proxies["esm_mlp"].set(is_half_open=True)
-        yield
-        system.proxies["esm_mlp"].heal()
-        yield
+def _half_open(name: str) -> Callable[[System, random.Random], Disturbance]:
+    """An odd number of moments leaves the path whole."""
+
+    def disturb(system: System, draw: random.Random) -> Disturbance:
+        while True:
+            system.proxies[name].set(is_half_open=True)
+            yield
+            system.proxies[name].heal()
+            yield
+
+    return disturb
 
 
 def _redis_gone(system: System, draw: random.Random) -> Disturbance:
@@ -255,7 +262,8 @@ SCENARIOS = {
     "one verifier: latency and jitter, five-fold": Scenario(_latency_five_fold),
     "one verifier: drip": Scenario(_proxied("experimental", drip_bytes=2048)),
     "one verifier: black hole": Scenario(_black_hole),
-    "one verifier: half-open connection": Scenario(_half_open),
+    "one verifier: half-open connection": Scenario(_half_open("esm_mlp")),
+    "aggregator: half-open connection": Scenario(_half_open(AGGREGATOR)),
     "Redis: gone": Scenario(_redis_gone),
     "Redis: full": Scenario(_redis_full),
     "Redis: slow": Scenario(_redis_slow),

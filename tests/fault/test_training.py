@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import itertools
+import json
+import random
 import resource
+import signal
+import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,8 +18,9 @@ from bioverify.client import Message, ScoreItem
 from bioverify.core.rewards import term_value
 from bioverify_trainer.dataset import open_prompts
 from bioverify_trainer.policy import open_policy
-from bioverify_trainer.run import RunFolder, read_lines
+from bioverify_trainer.run import RunError, RunFolder, read_lines
 from bioverify_trainer.train import make_trainer, train
+from tests.fault.conftest import SEED
 from tests.fault.judge import RECIPE, fault_free
 from tests.fault.system import System
 from tests.trainer.conftest import lasting_target, recipe, store, tiny_policy, tiny_preset, verifier_targets
@@ -24,6 +28,9 @@ from tests.trainer.conftest import lasting_target, recipe, store, tiny_policy, t
 __all__ = ["lasting_target", "recipe", "store", "tiny_policy", "tiny_preset", "verifier_targets"]
 
 STEPS, ROWS = 60, 8
+AWAY_STEPS = 3
+LONGEST_DELAY_S = 0.3
+REPORT = Path("reports/training.json")
 NO_STEP = 1e-30
 """A learning rate that changes no weight: whatever is masked, later completions stay the same."""
 
@@ -72,11 +79,15 @@ def test_a_run_in_which_every_service_is_killed_once_finishes_with_the_undisturb
         undisturbed, calm = run(preset, bundled_store, system.target, RunFolder(tmp_path / "calm"))
         system.redis().flushall()
         acts = {}
-        victims = [*system.programs]
-        for step, name in zip(itertools.count(4, 8), victims, strict=False):
+        victims, draw = [*system.programs], random.Random(SEED)
+        for step, name in zip(range(4, STEPS - AWAY_STEPS, STEPS // len(victims)), victims, strict=True):
             program = system.programs[name]
-            acts[step] = program.end
-            acts[step + 3] = lambda program=program: (program.start(), program.wait_until_ready())
+            # At some moment of the step that follows: while completions are generated, scored or trained on.
+            number = draw.choice((signal.SIGKILL, signal.SIGTERM))
+            end = threading.Timer(draw.uniform(0, LONGEST_DELAY_S), program.end, (number,))
+            acts[step] = end.start
+            acts[step + 1] = end.join
+            acts[step + 1 + AWAY_STEPS] = lambda program=program: (program.start(), program.wait_until_ready())
         killed = {name: len(system.programs[name].exit_codes) for name in victims}
         disturbed, shaken = run(preset, bundled_store, system.target, RunFolder(tmp_path / "shaken"), acts.items())
         assert all(len(system.programs[name].exit_codes) == killed[name] + 1 for name in victims)
@@ -85,7 +96,7 @@ def test_a_run_in_which_every_service_is_killed_once_finishes_with_the_undisturb
     unscorable = sum(record["reward_call/unscorable"] for record in shaken) * ROWS
     lost_calls = sum(record["reward_call/failed"] for record in shaken)
     # Each row of the undisturbed run is there, with the same reward, without one, or without the parts that failed.
-    same = fewer = none = 0
+    same = fewer = none = wrong = 0
     items = {
         key: ScoreItem(f"{key}", s["completion"], (Message("user", s["question"]),), group_id=s["group_id"])
         for key, s in disturbed.items()
@@ -97,8 +108,8 @@ def test_a_run_in_which_every_service_is_killed_once_finishes_with_the_undisturb
         for part, expected_part in zip(sample["parts"], reference["parts"], strict=True):
             term = next(t for t in recipes.load(RECIPE).terms if t.label == part["term"])
             value = term_value(term, direct[f"{key}"][term.verifier])
-            assert part["value"] in (value, None)
-            assert part["contribution"] in (expected_part["contribution"], None)
+            wrong += part["value"] not in (value, None)
+            wrong += part["contribution"] not in (expected_part["contribution"], None)
         if sample["reward"] is None:
             none += 1
         elif sample["reward"] == reference["reward"]:
@@ -113,47 +124,123 @@ def test_a_run_in_which_every_service_is_killed_once_finishes_with_the_undisturb
     assert same
     assert unscorable
     assert sum(record["reward_call/unscorable"] for record in calm) == 0
+    report = {
+        "steps": STEPS,
+        "rows": ROWS,
+        "killed": len(victims),
+        "equal": same,
+        "fewer_terms": fewer,
+        "unscorable": round(unscorable),
+        "lost": round(lost_calls) * ROWS,
+        "wrong": wrong,
+    }
+    REPORT.parent.mkdir(exist_ok=True)
+    REPORT.write_text(json.dumps(report, indent=2) + "\n")
     with capsys.disabled():
-        print(
-            f"\n{STEPS} steps × {ROWS} rows, {len(victims)} services killed once: {same} rewards equal, {fewer} "
-            f"without the terms that failed, {unscorable:g} unscorable ({lost_calls:g} calls lost), none wrong"
-        )
+        print(f"\nTraining: {report}\nWritten: {REPORT}")
+    assert wrong == 0
 
 
-def test_a_full_disk_costs_the_checkpoint_and_neither_the_run_nor_its_resumption(
-    recipe, tiny_preset, store, lasting_target, tmp_path, caplog
-):
-    preset = tiny_preset.model_copy(update={"grpo": tiny_preset.grpo.model_copy(update={"max_steps": 3})})
-    output = tmp_path / "run"
+DISK_BYTES = 100_000
+
+
+@pytest.fixture
+def disk():
+    """``disk.full()``: no file can grow beyond `DISK_BYTES`; ``disk.free()``: they can again."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
 
-    def full():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    class Disk:
+        def full(self):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (DISK_BYTES, limits[1]))
 
-    def free():
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        def free(self):
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
-    with contextlib.ExitStack() as undo:
-        undo.callback(free)
-        folder = RunFolder(output)
-        folder.path.mkdir()
-        policy = open_policy(preset.policy.model, dtype=torch.float32)
-        trainer = make_trainer(
-            recipe, preset, policy, open_prompts(store, recipe, seed=0), target=lasting_target, folder=folder
-        )
+    disk = Disk()
+    yield disk
+    disk.free()
 
-        class Disk(TrainerCallback):
-            def on_step_begin(self, args, state, control, **kwargs):
-                (full if state.global_step == 1 else free)()
 
-        trainer.add_callback(Disk())
-        trainer.train()
+def steps_of(preset, steps):
+    return preset.model_copy(update={"grpo": preset.grpo.model_copy(update={"max_steps": steps})})
+
+
+def with_a_long_record(folder):
+    """As after many steps: all but the first bytes of the next line are beyond the limit."""
+    for append in (folder.append_metrics, folder.append_sample):
+        append({"step": 0, "filler": "x" * (DISK_BYTES - 50)})
+
+
+def recorded_steps(folder):
+    """Fails where a line is not whole."""
+    files = (folder.metrics_file, folder.samples_file)
+    return [[json.loads(line)["step"] for line in file.read_text().splitlines()] for file in files]
+
+
+def test_a_full_disk_costs_the_checkpoint_and_neither_the_record_nor_the_run_nor_its_resumption(
+    recipe, tiny_preset, store, lasting_target, tmp_path, caplog, disk
+):
+    preset = steps_of(tiny_preset, 3)
+    folder = RunFolder(tmp_path / "run")
+    folder.path.mkdir()
+    with_a_long_record(folder)
+    policy = open_policy(preset.policy.model, dtype=torch.float32)
+    trainer = make_trainer(
+        recipe, preset, policy, open_prompts(store, recipe, seed=0), target=lasting_target, folder=folder
+    )
+
+    class FullInTheSecondStep(TrainerCallback):
+        def on_step_begin(self, args, state, control, **kwargs):
+            if state.global_step == 2:
+                assert recorded_steps(folder) == [[0, 1], [0, 1]]
+            (disk.full if state.global_step == 1 else disk.free)()
+
+    trainer.add_callback(FullInTheSecondStep())
+    trainer.train()
     assert trainer.state.global_step == 3
+    assert recorded_steps(folder) == [[0, 1, 2, 3]] * 2
     assert sorted(path.name for path in folder.checkpoints.glob("checkpoint-*")) == ["checkpoint-1", "checkpoint-3"]
     assert "checkpoint-2 could not be written" in caplog.text
+    assert "metrics.jsonl could not be written (File too large). Training goes on" in caplog.text
+    assert "metrics.jsonl: the 1 lines that waited are written" in caplog.text
     # And one that a kill cut short is not what a run goes on from.
-    (folder.checkpoints / "checkpoint-9").mkdir()
-    (folder.checkpoints / "checkpoint-9" / "model.safetensors").write_bytes(b"half")
-    longer = preset.model_copy(update={"grpo": preset.grpo.model_copy(update={"max_steps": 4})})
+    for step, state in ((8, '{"global_st'), (9, None)):
+        cut = folder.checkpoints / f"checkpoint-{step}"
+        cut.mkdir()
+        (cut / "model.safetensors").write_bytes(b"half")
+        if state:
+            (cut / "trainer_state.json").write_text(state)
     folder.config_file.write_text("{}")
-    assert train(recipe, longer, target=lasting_target, output=output, store=store, resume=True).steps == 4
+    resumed = train(recipe, steps_of(preset, 4), target=lasting_target, output=folder.path, store=store, resume=True)
+    assert resumed.steps == 4
+    assert recorded_steps(folder) == [[0, 1, 2, 3, 4]] * 2
+
+
+def test_a_disk_that_stays_full_ends_the_run_with_a_word_on_how_to_go_on_and_leaves_nothing_half_written(
+    recipe, tiny_preset, store, lasting_target, tmp_path, monkeypatch, disk
+):
+    preset, output = steps_of(tiny_preset, 3), tmp_path / "run"
+    folder = RunFolder(output)
+
+    def make_trainer_on_a_filling_disk(*args, **kwargs):
+        trainer = make_trainer(*args, **kwargs)
+        with_a_long_record(kwargs["folder"])
+        trainer.add_callback(At([(2, disk.full)]))
+        return trainer
+
+    with monkeypatch.context() as patch:
+        patch.setattr("bioverify_trainer.train.make_trainer", make_trainer_on_a_filling_disk)
+        with pytest.raises(RunError, match=r"could not be written .* Free space there and run .* with --resume"):
+            train(recipe, preset, target=lasting_target, output=output, store=store)
+    # TRL logs a step after the callbacks of its end.
+    assert recorded_steps(folder) == [[0, 1], [0, 1, 2]]
+    assert not list(output.glob("model*"))
+    # Even the record cannot be put in order while the disk is full.
+    with pytest.raises(RunError, match=r"metrics.jsonl could not be written .* Free space there, then try again"):
+        train(recipe, preset, target=lasting_target, output=output, store=store, resume=True)
+    assert recorded_steps(folder) == [[0, 1], [0, 1, 2]]
+    disk.free()
+    assert train(recipe, preset, target=lasting_target, output=output, store=store, resume=True).steps == 3
+    assert recorded_steps(folder) == [[0, 1, 2, 3]] * 2
+    assert (folder.model / "model.safetensors").exists()
+    assert not list(output.glob("*.partial"))

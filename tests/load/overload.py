@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import statistics
 import time
@@ -219,7 +220,7 @@ def main() -> None:
 
 def write(report: dict[str, Any]) -> None:
     REPORT.parent.mkdir(exist_ok=True)
-    REPORT.write_text(json.dumps(report, indent=2) + "\n")
+    REPORT.write_text(json.dumps(report | {"load_average": round(os.getloadavg()[0], 1)}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

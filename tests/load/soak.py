@@ -120,7 +120,15 @@ def main(
                 disturbance = scenario.disturb(system, draw)
                 next(disturbance)
                 for part in range(0, ITEMS, ITEMS // 4):
-                    total.add(run_job(system.target, items[part : part + ITEMS // 4], expected, deadline_s=6))
+                    total.add(
+                        run_job(
+                            system.target,
+                            items[part : part + ITEMS // 4],
+                            expected,
+                            deadline_s=6,
+                            fresh_connections=scenario.fresh_connections,
+                        )
+                    )
                     next(disturbance, None)
                 disturbance.close()  # type: ignore[attr-defined]
                 system.heal()

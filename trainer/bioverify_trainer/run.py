@@ -2,17 +2,21 @@
 
 ``run.json`` holds the resolved configuration, the recipe, the fingerprints of the verifiers and the source revision;
 ``metrics.jsonl`` one line per step; ``samples.jsonl`` completions with the parts of their reward and the evidence;
-``checkpoints/`` what training resumes from. Lines are written through at once, so a killed run keeps its record.
+``checkpoints/`` what training resumes from. Lines are written through at once, so a killed run keeps its record, and
+whole or not at all: those that a full disk does not take wait in memory until it does, because a run is worth more than
+its record. What is replaced is written beside the old and then takes its place.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import math
+import os
 import platform
 import subprocess
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -22,6 +26,8 @@ from bioverify.client import ListedVerifier
 from bioverify.core.recipes import Recipe
 from bioverify_trainer.preset import Preset
 
+logger = logging.getLogger(__name__)
+
 
 class RunError(Exception):
     """A run folder that cannot be used; the message says what to do."""
@@ -30,6 +36,7 @@ class RunError(Exception):
 @dataclass(frozen=True, slots=True)
 class RunFolder:
     path: Path
+    _waiting: dict[Path, list[bytes]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def config_file(self) -> Path:
@@ -59,25 +66,70 @@ class RunFolder:
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
-        self.config_file.write_text(json.dumps(config, indent=2) + "\n")
+        _replace(self.config_file, json.dumps(config, indent=2) + "\n")
 
     def append_metrics(self, record: Mapping[str, Any]) -> None:
-        _append(self.metrics_file, record)
+        self._append(self.metrics_file, record)
 
     def append_sample(self, record: Mapping[str, Any]) -> None:
-        _append(self.samples_file, record)
+        self._append(self.samples_file, record)
+
+    def write_waiting(self) -> None:
+        """Write the lines that wait. Raises OSError where they still cannot be."""
+        for file, lines in self._waiting.items():
+            if lines:
+                _append_whole(file, b"".join(lines))
+                logger.warning("%s: the %d lines that waited are written", file, len(lines))
+                lines.clear()
 
     def forget_after(self, step: int) -> None:
-        """Drop the lines of steps after ``step``: a resumed run does them again."""
+        """Drop the lines of steps after ``step``: a resumed run does them again. Raises RunError on a full disk."""
+        recorded = {record["step"] for record in read_lines(self.metrics_file)} if self.metrics_file.exists() else set()
+        if lost := sorted(set(range(1, step + 1)) - recorded):
+            logger.warning("%s lacks steps that were trained: %s", self.metrics_file, lost)
         for file in (self.metrics_file, self.samples_file):
             if file.exists():
                 kept = [record for record in read_lines(file) if record["step"] <= step]
-                file.write_text("".join(json.dumps(record) + "\n" for record in kept))
+                _replace(file, "".join(json.dumps(record) + "\n" for record in kept))
+
+    def _append(self, file: Path, record: Mapping[str, Any]) -> None:
+        lines = self._waiting.setdefault(file, [])
+        line = (json.dumps(record) + "\n").encode()
+        try:
+            self.write_waiting()
+            _append_whole(file, line)
+        except OSError as error:
+            if not lines:
+                logger.error(  # noqa: TRY400
+                    "%s could not be written (%s). Training goes on, and its lines wait in memory: free space there "
+                    "before the run ends",
+                    file,
+                    error.strerror,
+                )
+            lines.append(line)
 
 
-def _append(path: Path, record: Mapping[str, Any]) -> None:
-    with path.open("a") as file:
-        file.write(json.dumps(record) + "\n")
+def _append_whole(path: Path, lines: bytes) -> None:
+    """Raises OSError, and has then left the file as it was."""
+    with path.open("ab", buffering=0) as file:
+        before = file.seek(0, os.SEEK_END)
+        left = memoryview(lines)
+        try:
+            while left:
+                left = left[file.write(left) :]
+        except OSError:
+            file.truncate(before)
+            raise
+
+
+def _replace(path: Path, text: str) -> None:
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        partial.write_text(text)
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise RunError(f"{path} could not be written ({error.strerror}). Free space there, then try again") from error
 
 
 def read_lines(path: Path) -> Iterable[dict[str, Any]]:

@@ -8,6 +8,7 @@ AdamW would still move the weights by its momentum, and a service that is down f
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import shutil
@@ -40,6 +41,9 @@ from bioverify_trainer.preset import Preset
 from bioverify_trainer.reward import make_reward
 from bioverify_trainer.run import RunError, RunFolder, finite, run_config
 
+DISK_ERRORS = (OSError, RuntimeError, SafetensorError)
+"""What saving raises where the disk is full: Python, torch and safetensors have a word of their own each."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -54,7 +58,10 @@ class Trained:
 def train(
     recipe: Recipe, preset: Preset, *, target: str, output: Path, store: ArtifactStore, resume: bool = False
 ) -> Trained:
-    """Train, or go on training with ``resume``. Raises RunError, PolicyError, ArtifactError before anything is run."""
+    """Train, or go on training with ``resume``.
+
+    Raises RunError, PolicyError, ArtifactError before anything is run, and RunError where the disk is full at the end.
+    """
     use_threads(preset.launcher.threads)
     folder = RunFolder(output)
     if not resume and is_main_process():
@@ -72,9 +79,28 @@ def train(
     if checkpoint is not None and is_main_process():
         folder.forget_after(int(checkpoint.rsplit("-", 1)[1]))
     trainer.train(resume_from_checkpoint=checkpoint)
-    trainer.save_model(str(folder.model))
+    keep_result(trainer, folder)
     leave_process_group(trainer)
     return Trained(trainer.state.global_step, folder)
+
+
+def keep_result(trainer: GRPOTrainer, folder: RunFolder) -> None:
+    """The trained weights and what is left of the record, whole or not at all. Raises RunError on a full disk."""
+    partial = folder.model.with_name(f"{folder.model.name}.partial")
+    try:
+        if is_main_process():
+            folder.write_waiting()
+        trainer.save_model(str(partial))
+        trainer.accelerator.wait_for_everyone()
+        if is_main_process():
+            shutil.rmtree(folder.model, ignore_errors=True)
+            partial.rename(folder.model)
+    except DISK_ERRORS as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise RunError(
+            f"{folder.path}: training is over, but its result could not be written ({error}). Free space there and "
+            "run the same command with --resume: it goes on from the last whole checkpoint, if there is one"
+        ) from error
 
 
 def leave_process_group(trainer: GRPOTrainer) -> None:
@@ -216,11 +242,13 @@ class VerifiedTrainer(GRPOTrainer):
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         try:
             super()._save_checkpoint(model, trial)  # type: ignore[no-untyped-call]
-        except (OSError, RuntimeError, SafetensorError) as error:
+        except DISK_ERRORS as error:
             # To end here would lose more than to go on until the next checkpoint.
             folder = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
             shutil.rmtree(folder, ignore_errors=True)
-            logger.error("%s could not be written, training goes on without it: %s", folder, error)  # noqa: TRY400
+            logger.error(  # noqa: TRY400
+                "%s could not be written, training goes on without it: %s. Free space there", folder, error
+            )
 
 
 class _LeaveUnscoredStepsOut(TrainerCallback):
@@ -291,7 +319,15 @@ class _Record(TrainerCallback):
 
 def _last_checkpoint(folder: RunFolder) -> str:
     # The state is written last: a checkpoint without it was cut short by a kill or a full disk.
-    whole = [state.parent for state in folder.checkpoints.glob("checkpoint-*/trainer_state.json")]
+    whole = [state.parent for state in folder.checkpoints.glob("checkpoint-*/trainer_state.json") if _is_json(state)]
     if not whole:
         raise RunError(f"--resume: there is no checkpoint in {folder.checkpoints}")
     return str(max(whole, key=lambda checkpoint: int(checkpoint.name.rsplit("-", 1)[1])))
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        json.loads(path.read_text())
+    except ValueError:
+        return False
+    return True

@@ -34,6 +34,11 @@ BREAKER = Gauge(
     ["verifier", "target"],
     multiprocess_mode="livemax",
 )
+NEW_CONNECTIONS = Counter(
+    "bioverify_aggregator_new_connections",
+    "Connections given up for a new one, because a probe over them heard nothing.",
+    ["verifier", "target"],
+)
 LIMIT_ITEMS = Gauge(
     "bioverify_aggregator_limit_items",
     "Items that may be in flight at a replica.",

@@ -2,7 +2,9 @@
 
 Breaker and limit belong to the replica, because one replica may be dead while its sibling is well. A failure for want
 of an answer starts a probe, which is a Describe beside the calls; what it finds opens the breaker or leaves it closed.
-What a Describe says is handed on, so that probes keep the account of the verifier fresh as well.
+A probe that hears nothing gives the connection up and the next one takes a new one: gRPC by itself would hold on to a
+half-open one for twelve seconds, and to an attempt to connect that met silence for as long again. What a Describe says
+is handed on, so that probes keep the account of the verifier fresh as well.
 """
 
 from __future__ import annotations
@@ -38,11 +40,15 @@ from bioverify.wire.transport import CHANNEL_OPTIONS, REQUEST_ID, refusal_from_e
 
 DESCRIBE_TIMEOUT_S = 1.0
 DESCRIBE_ATTEMPTS = 3
+LAST_CALLS_S = 30.0
+"""For so long the calls of a connection that was given up may still be answered."""
 UNSTATED_ITEMS_IN_FLIGHT = 1024
 
 # Not for every target: this policy reconnects in growing pauses without being asked, and so finds a single process that
 # was restarted up to two seconds later than gRPC's ordinary one, which connects when a call is made.
 _TO_EACH_ADDRESS_IN_TURN = (("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}'),)
+# Channels to one address share connections, and with them the one that is to be given up, unless each has its own.
+_OPTIONS = (*CHANNEL_OPTIONS, ("grpc.use_local_subchannel_pool", 1))
 _GAUGE_OF_STATE = {State.CLOSED: 0, State.HALF_OPEN: 1, State.OPEN: 2}
 
 Request = TypeVar("Request")
@@ -87,9 +93,8 @@ class Replica:
         self._verifier = verifier
         self._latency = latency
         self._described = described
-        balanced = _TO_EACH_ADDRESS_IN_TURN if target.startswith("dns:///") else ()
-        self._channel = grpc.aio.insecure_channel(target, options=(*CHANNEL_OPTIONS, *balanced))
-        self._stub: verifier_pb2_grpc.VerifierServiceAsyncStub = verifier_pb2_grpc.VerifierServiceStub(self._channel)
+        self._connect()
+        self._given_up: set[asyncio.Task[None]] = set()
         self._describing: asyncio.Task[verifier_pb2.DescribeResponse] | None = None
         self._recovering: asyncio.Task[None] | None = None
 
@@ -102,7 +107,7 @@ class Replica:
         return self._channel.get_state() is grpc.ChannelConnectivity.READY
 
     async def close(self) -> None:
-        tasks = [task for task in (self._recovering, self._describing) if task is not None]
+        tasks = [task for task in (self._recovering, self._describing, *self._given_up) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -198,6 +203,8 @@ class Replica:
                 if error.reason == UNAVAILABLE and attempt < DESCRIBE_ATTEMPTS and self.is_allowed:
                     await asyncio.sleep(min(pause_s(attempt), max(0.0, deadline - time.monotonic())))
                     continue
+                if error.reason == DEADLINE_EXCEEDED:
+                    self._connect_anew()
                 self.breaker.open()
                 raise
             self.limit.state_highest(said.limits.max_items_in_flight or UNSTATED_ITEMS_IN_FLIGHT)
@@ -205,6 +212,19 @@ class Replica:
             self._show()
             return said
         raise AssertionError("the last attempt returns or raises")
+
+    def _connect(self) -> None:
+        balanced = _TO_EACH_ADDRESS_IN_TURN if self.target.startswith("dns:///") else ()
+        self._channel = grpc.aio.insecure_channel(self.target, options=(*_OPTIONS, *balanced))
+        self._stub: verifier_pb2_grpc.VerifierServiceAsyncStub = verifier_pb2_grpc.VerifierServiceStub(self._channel)
+
+    def _connect_anew(self) -> None:
+        metrics.NEW_CONNECTIONS.labels(self._verifier, self.target).inc()
+        old = self._channel
+        self._connect()
+        closing = asyncio.ensure_future(old.close(LAST_CALLS_S))
+        self._given_up.add(closing)
+        closing.add_done_callback(self._given_up.discard)
 
     def _opened(self) -> None:
         log.warning("a verifier does not answer and is not asked for now", verifier=self._verifier, target=self.target)

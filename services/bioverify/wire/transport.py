@@ -22,6 +22,8 @@ CHANNEL_OPTIONS = (
     # A restarted service is found again within two seconds; gRPC's own default backs off to two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2000),
+    # An attempt to connect that meets silence is given up after three seconds, not gRPC's twenty.
+    ("grpc.min_reconnect_backoff_ms", 3000),
     # A connection whose other end vanished without a word (half-open) is given up after twelve seconds, idle or not.
     ("grpc.keepalive_time_ms", KEEPALIVE_MS),
     ("grpc.keepalive_timeout_ms", 2000),
