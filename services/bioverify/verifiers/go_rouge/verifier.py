@@ -22,7 +22,7 @@ import numpy.typing as npt
 from bioverify.artifacts.genes import open_genes
 from bioverify.artifacts.store import ArtifactStore
 from bioverify.artifacts.tables import read_table
-from bioverify.core.completions import gene_info_blocks, mentions, think_text
+from bioverify.core.completions import TaggedText, mentions
 from bioverify.core.genes import GeneResolver
 from bioverify.core.outcomes import Evidence, NotApplicable, Outcome, Scored
 from bioverify.core.tasks import GeneAnnotation, TaskKind
@@ -218,9 +218,10 @@ def _matched(score: _GeneScore) -> list[str]:
 
 def _texts_of(completion: str, genes: Sequence[tuple[str, str]]) -> list[str]:
     """What the completion says of each gene, given as (symbol of the question, current symbol)."""
-    blocks = [block for block in gene_info_blocks(completion) if block]
+    read = TaggedText(completion)
+    blocks = [block for block in read.gene_info_blocks if block]
     if not blocks:
-        return [think_text(completion)] * len(genes)
+        return [read.thoughts] * len(genes)
     joined = " ".join(blocks)
     texts = []
     for asked, current in genes:
