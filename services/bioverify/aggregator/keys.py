@@ -52,15 +52,14 @@ def cache_key(verifier: str, fingerprint: str, question: bytes) -> bytes:
 
 def item_for_verifier(index: int, item: Item, reads: Reads) -> types_pb2.Item:
     """The item as it is sent to a verifier: only what it reads, named by its position."""
-    message = types_pb2.Item(id=str(index))
-    if Reads.TASK in reads and item.task is not None:
-        message.task.CopyFrom(task_to_wire(item.task))
-    if Reads.ANSWER in reads and item.answer is not None:
-        message.answer.CopyFrom(answer_to_wire(item.answer))
-    if Reads.COMPLETION in reads:
-        message.completion = item.completion
-        message.prompt_form = PROMPT_FORMS[item.prompt_form]
-    return message
+    reads_text = Reads.COMPLETION in reads
+    return types_pb2.Item(
+        id=str(index),
+        task=task_to_wire(item.task) if Reads.TASK in reads and item.task is not None else None,
+        answer=answer_to_wire(item.answer) if Reads.ANSWER in reads and item.answer is not None else None,
+        completion=item.completion if reads_text else "",
+        prompt_form=PROMPT_FORMS[item.prompt_form] if reads_text else types_pb2.PROMPT_FORM_UNSPECIFIED,
+    )
 
 
 def _joined(fields: list[str]) -> str:
