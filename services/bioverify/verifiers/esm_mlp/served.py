@@ -68,8 +68,10 @@ class ServedTwoTowerNet:
     """
 
     def __init__(self, weights: Weights) -> None:
-        self._weights = {name: one.astype(np.float64) for name, one in weights.items() if name != "genes"}
+        self._weights = {name: one.astype(np.float64) for name, one in weights.items() if name not in ("genes", "free")}
         self._genes = weights["genes"].astype(np.int64)
+        # As it is stored: it has a row per gene, and is widened where it is used.
+        self._free = weights["free"]
 
     def perturbed(self, vectors: Floats, genes: Int64s) -> Floats:
         own = self._tower("perturbed", vectors)
@@ -79,7 +81,7 @@ class ServedTwoTowerNet:
     def measured(self, vectors: Floats, genes: Int64s) -> Floats:
         at = np.searchsorted(self._genes, genes).clip(max=len(self._genes) - 1)
         parameter = np.where(self._genes[at] == genes, at, len(self._genes))
-        own = self._tower("measured", vectors) + self._weights["free"][parameter]
+        own = self._tower("measured", vectors) + self._free[parameter]
         return np.concatenate([own, self._weights["bias"][parameter, None]], axis=1)
 
     def join(self, perturbed: Floats, measured: Floats) -> Floats:
