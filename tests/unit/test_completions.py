@@ -1,22 +1,26 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bioverify.core.completions import PromptForm, form_checks, format_score, gene_info_blocks, mention_share, mentions
+from bioverify.core.completions import PromptForm, TaggedText, format_score, mentions
+from tests.fixtures import plain_completions
 
 GOOD = "<think>AARS1 charges tRNA, so ASNS follows.</think><answer>yes</answer>"
 FRAGMENTS = st.lists(
     st.one_of(
         st.sampled_from(["<think>", "</think>", "<answer>", "</answer>", "<gene_info>", "</gene_info>", "<THINK>"]),
+        st.sampled_from(
+            [*"<>/ _-\n.,", "<Think>", "</aNSWER>", "<thin\u212a>", "</think >", "word ", "β-catenin é", "yes"]
+        ),
         st.text(max_size=20),
     ),
-    max_size=12,
+    max_size=16,
 ).map("".join)
 
 
 def test_a_well_formed_completion_passes_every_check():
-    assert format_score(form_checks(GOOD)) == 1.0
-    assert len(form_checks(GOOD)) == 11
+    assert format_score(TaggedText(GOOD).form_checks()) == 1.0
+    assert len(TaggedText(GOOD).form_checks()) == 11
 
 
 @pytest.mark.parametrize(
@@ -33,23 +37,23 @@ def test_a_well_formed_completion_passes_every_check():
     ],
 )
 def test_each_fault_of_form_fails_its_own_check(completion, failed):
-    assert {name for name, passed in form_checks(completion).items() if passed < 1.0} == failed
+    assert {name for name, passed in TaggedText(completion).form_checks().items() if passed < 1.0} == failed
 
 
 def test_the_published_quirks_are_kept_apart():
-    assert form_checks(GOOD)["answer_after_think"] == 1.0
-    assert form_checks(GOOD, as_published=True)["answer_after_think"] == 0.0
+    assert TaggedText(GOOD).form_checks()["answer_after_think"] == 1.0
+    assert TaggedText(GOOD).form_checks(as_published=True)["answer_after_think"] == 0.0
     nested = "<think><think><think> word</think>"
-    assert form_checks(nested)["tagged_word_share"] == 1.0
-    assert form_checks(nested, as_published=True)["tagged_word_share"] == 3.0
+    assert TaggedText(nested).form_checks()["tagged_word_share"] == 1.0
+    assert TaggedText(nested).form_checks(as_published=True)["tagged_word_share"] == 3.0
 
 
 def test_gene_info_prompts_are_checked_for_their_block():
     completion = "<gene_info>AARS1: ligase</gene_info> <think>so it is likely then</think> <answer>yes</answer>"
-    checks = form_checks(completion, PromptForm.GENE_INFO)
+    checks = TaggedText(completion).form_checks(PromptForm.GENE_INFO)
     assert len(checks) == 15
     assert format_score(checks) == 1.0
-    without_block = form_checks(GOOD, PromptForm.GENE_INFO)
+    without_block = TaggedText(GOOD).form_checks(PromptForm.GENE_INFO)
     assert {name for name, passed in without_block.items() if not passed} == {
         "has_gene_info",
         "think_after_gene_info",
@@ -57,14 +61,36 @@ def test_gene_info_prompts_are_checked_for_their_block():
         "gene_info_has_text",
         "starts_with_gene_info",
     }
-    assert gene_info_blocks(completion) == ["AARS1: ligase"]
+    assert TaggedText(completion).gene_info_blocks == ["AARS1: ligase"]
 
 
 @given(FRAGMENTS, st.sampled_from(PromptForm))
 def test_every_check_of_any_text_is_a_share(text, form):
-    checks = form_checks(text, form)
+    checks = TaggedText(text).form_checks(form)
     assert all(0.0 <= passed <= 1.0 for passed in checks.values())
     assert 0.0 <= format_score(checks) <= 1.0
+
+
+@settings(max_examples=1000, deadline=None)
+@given(FRAGMENTS, st.sampled_from(PromptForm), st.booleans())
+def test_one_pass_over_the_tags_gives_what_one_expression_per_check_gives(text, form, as_published):
+    read = TaggedText(text)
+    assert read.form_checks(form, as_published=as_published) == plain_completions.form_checks(
+        text, form, as_published=as_published
+    )
+    assert read.thoughts == plain_completions.think_text(text)
+    assert read.gene_info_blocks == plain_completions.gene_info_blocks(text)
+
+
+@settings(max_examples=1000, deadline=None)
+@given(st.text(alphabet="ABab1-. éA", max_size=14), st.text(alphabet="ABa1-.", min_size=1, max_size=3))
+def test_a_symbol_is_found_where_the_expression_finds_it(text, symbol):
+    assert mentions(text, symbol) == plain_completions.mentions(text, symbol)
+
+
+def test_thousands_of_tags_that_never_close_are_read_in_linear_time():
+    checks = TaggedText("<think>word " * 20_000).form_checks()
+    assert checks["tags_closed"] == 0.0
 
 
 @pytest.mark.parametrize(
@@ -86,6 +112,6 @@ def test_a_gene_is_mentioned_as_a_whole_symbol(text, symbol, named):
 
 
 def test_only_the_thoughts_count_as_mention():
-    assert mention_share("AARS1 <think>ASNS</think>", ["AARS1", "ASNS"]) == 0.5
-    assert mention_share("AARS1", ["AARS1"]) == 0.0
-    assert mention_share("", []) == 1.0
+    assert TaggedText("AARS1 <think>ASNS</think>").mention_share(["AARS1", "ASNS"]) == 0.5
+    assert TaggedText("AARS1").mention_share(["AARS1"]) == 0.0
+    assert TaggedText("").mention_share([]) == 1.0

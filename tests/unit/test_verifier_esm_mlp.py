@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 from bioverify.artifacts.store import ArtifactStore
+from bioverify.core.metrics import sigmoid
 from bioverify.core.outcomes import NotApplicable, Scored
 from bioverify.core.tasks import CoExpression, DifferentialExpression, DirectionOfChange, TaskKind
 from bioverify.core.verifier import Item
-from bioverify.verifiers.esm_mlp.build import Form, Table, Training, fit
-from bioverify.verifiers.esm_mlp.train import Rows, logits, train_rbio, train_two_tower
+from bioverify.verifiers.esm_mlp.build import Form, Table, Trained, Training, fit
+from bioverify.verifiers.esm_mlp.served import MAX_KEPT_GENES, LineNets, ServedRbioNet, ServedTwoTowerNet
+from bioverify.verifiers.esm_mlp.train import NetName, Rows, logits, train_rbio, train_two_tower
 from bioverify.verifiers.esm_mlp.vectors import go_svd
 from bioverify.verifiers.esm_mlp.verifier import EsmMlp, open_verifier
 
@@ -114,3 +116,20 @@ def test_what_the_net_cannot_be_asked_is_not_applicable(verifier: EsmMlp, task: 
     outcome = verifier.score([Item(task, answer=True)])[0]
     assert isinstance(outcome, NotApplicable)
     assert outcome.reason == reason
+
+
+@pytest.mark.parametrize("net", ["rbio", "two_tower"])
+def test_what_is_served_equals_the_torch_modules_however_often_and_in_whatever_company(net: NetName) -> None:
+    random = np.random.default_rng(7)
+    vectors = random.standard_normal((MAX_KEPT_GENES + 500, 24)).astype(np.float32)
+    rows = Rows(*random.integers(0, 80, (2, 2000)), random.integers(0, 2, 2000).astype(np.int8))
+    trained = fit(rows, rows, vectors, Training(net=net, steps=4, epochs=0.1))
+    asked = Rows(*random.integers(0, len(vectors), (2, 9000)), np.zeros(9000, np.int8))
+    in_double = Trained([one.double() for one in trained.nets], trained.fold)
+    expected = sigmoid(1.3 * in_double.logits(asked, vectors.astype(np.float64)) - 0.2)
+    served_as = {"rbio": ServedRbioNet, "two_tower": ServedTwoTowerNet}[net]
+    nets = [served_as({name: one.numpy() for name, one in own.state_dict().items()}) for own in trained.nets]
+    served = LineNets(nets, trained.fold, 1.3, -0.2)
+    for some in (slice(0, 1), slice(0, 700), slice(600, 3000), slice(0, 9000), slice(3000, 5000), slice(0, 700)):
+        beliefs = served.beliefs(vectors, asked.perturbation[some], asked.measured_gene[some])
+        np.testing.assert_allclose(beliefs, expected[some], rtol=0, atol=1e-9)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from bioverify import recipes
 from bioverify.core import rbio_demo
 from bioverify.core.answers import ParseMode
-from bioverify.core.completions import PromptForm, form_checks, format_score
+from bioverify.core.completions import PromptForm, TaggedText, format_score
 from bioverify.core.outcomes import Scored
 from bioverify.core.rewards import Row, compose
 from bioverify.core.tasks import DifferentialExpression
@@ -56,7 +56,7 @@ def test_an_empty_completion_scores_zero_and_says_so() -> None:
 def test_the_value_is_the_cores_format_score(completion: str) -> None:
     for form in PromptForm:
         outcome = score(Item(TASK, completion=completion, prompt_form=form))
-        expected = format_score(form_checks(completion, form)) if completion.strip() else 0.0
+        expected = format_score(TaggedText(completion).form_checks(form)) if completion.strip() else 0.0
         assert outcome.value == expected
 
 

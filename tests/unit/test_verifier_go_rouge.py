@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import random
+import re
 import string
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nltk.stem.porter import PorterStemmer
 from rouge_score.rouge_scorer import RougeScorer
 
+import bioverify
 from bioverify.artifacts.store import ArtifactStore
 from bioverify.core.genes import GeneResolver
 from bioverify.core.outcomes import NotApplicable, Scored
 from bioverify.core.tasks import CoExpression, DifferentialExpression, GeneAnnotation
 from bioverify.core.verifier import Item
-from bioverify.verifiers.go_rouge.rouge import Vocabulary, encoded_text, rouge
+from bioverify.verifiers.go_rouge.rouge import Reference, Vocabulary, _stem, rouge, words_of
 from bioverify.verifiers.go_rouge.verifier import GoRouge, open_verifier
 
 SCORER = RougeScorer(["rouge1", "rouge2", "rougeL"], use_stemmer=True)
+PORTER = PorterStemmer()
+ENDINGS = (
+    "sses ies ss eed ed ing at bl iz tt ational tional enci anci izer bli alli entli eli ousli ization ation ator "
+    "alism iveness fulness ousness aliti iviti biliti logi fulli icate ative alize iciti ical ful ness al ance ence er "
+    "ic able ible ant ement ment ent ion sion tion ou ism ate iti ous ive ize e l y"
+)
+SYLLABLES = [*string.ascii_lowercase, *string.digits, *ENDINGS.split()]
 TERMS = [
     ("ATP binding", "F", ""),
     ("alanine-tRNA ligase activity", "F", ""),
@@ -41,10 +51,10 @@ def verifier() -> GoRouge:
     )
 
 
-def ours(reference: str, candidate: str) -> tuple[float, float, float]:
+def ours(reference: str, candidate: str) -> tuple[float, ...]:
     vocabulary = Vocabulary([reference])
-    scores = rouge(encoded_text(vocabulary.encode(reference)), encoded_text(vocabulary.encode(candidate)))
-    return scores.rouge1, scores.rouge2, scores.rouge_l
+    [[scores]] = rouge([(Reference([vocabulary.encode(reference)]), vocabulary.encode(candidate))]).tolist()
+    return tuple(scores)
 
 
 def theirs(reference: str, candidate: str) -> tuple[float, float, float]:
@@ -65,6 +75,41 @@ TEXTS = st.one_of(
 @given(TEXTS, TEXTS)
 def test_scores_equal_rouge_score(reference: str, candidate: str) -> None:
     assert ours(reference, candidate) == pytest.approx(theirs(reference, candidate), abs=1e-9)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(st.lists(TEXTS, min_size=2, max_size=2), TEXTS), min_size=1, max_size=6))
+def test_a_batch_against_several_references_gives_what_each_pair_gives(pairs: list[tuple[list[str], str]]) -> None:
+    vocabulary = Vocabulary([text for texts, _ in pairs for text in texts])
+    scores = rouge(
+        [
+            (Reference([vocabulary.encode(text) for text in texts]), vocabulary.encode(candidate))
+            for texts, candidate in pairs
+        ]
+    )
+    expected = [[theirs(text, candidate) for text in texts] for texts, candidate in pairs]
+    np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-9)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.sampled_from(["binding", "to", "protein"]), max_size=12), st.integers(0, 8))
+def test_a_word_said_twice_in_a_row_counts_as_often_as_it_is_said(words: list[str], times: int) -> None:
+    reference, candidate = " ".join(["binding"] * times + words), " ".join([*words, *["binding"] * 5])
+    assert ours(reference, candidate) == pytest.approx(theirs(reference, candidate), abs=1e-9)
+
+
+def test_stems_are_those_of_nltks_porter_stemmer(bundled_store: ArtifactStore) -> None:
+    words = {word for term in open_verifier(bundled_store)._terms for word in words_of(term.text)}
+    words |= {word for text in (bioverify.__doc__, re.__doc__, string.__doc__) for word in words_of(text or "")}
+    assert len(words) > 1000
+    for word in words:
+        assert _stem(word) == (word.decode() if len(word) <= 3 else PORTER.stem(word.decode()))
+
+
+@settings(max_examples=1000, deadline=None)
+@given(st.lists(st.sampled_from(SYLLABLES), min_size=1, max_size=5).map("".join))
+def test_stems_of_made_up_words_are_those_of_nltks_porter_stemmer(word: str) -> None:
+    assert _stem(word.encode()) == (word if len(word) <= 3 else PORTER.stem(word))
 
 
 def test_scores_equal_rouge_score_on_texts_made_of_gene_ontology_terms(bundled_store: ArtifactStore) -> None:

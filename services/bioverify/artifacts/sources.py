@@ -15,10 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
-import httpx
-
 from bioverify.artifacts.checksums import sha256_of
-from bioverify.artifacts.downloads import download
 from bioverify.artifacts.errors import ArtifactError
 from bioverify.artifacts.store import SourceKind, SourceRecord, home_folder
 
@@ -290,6 +287,11 @@ class Sources:
                 self.tell("Not downloaded: accept the licence with --accept-license")
         if source.notice and not self.accept_license:
             return None
+        # Here, because services never download, and an HTTP client is a tenth of what they import.
+        import httpx
+
+        from bioverify.artifacts.downloads import download
+
         target = self.cache / source.file_names[0]
         try:
             found = download(source.name, source.url, target, sha256=source.sha256)

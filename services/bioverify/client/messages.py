@@ -22,12 +22,13 @@ from bioverify.client.values import (
     ScoreItem,
     VerifierReport,
 )
+from bioverify.core.outcomes import Outcome
 from bioverify.core.recipes import Recipe
 from bioverify.core.tasks import Task
 from bioverify.core.verifier import ArtifactIdentity
 from bioverify.v1 import reward_pb2, types_pb2
-from bioverify.wire.outcomes import failure_from_wire
-from bioverify.wire.rewards import recipe_to_wire, reward_from_wire
+from bioverify.wire.outcomes import failure_from_wire, outcome_from_wire
+from bioverify.wire.rewards import recipe_to_wire, term_from_wire
 from bioverify.wire.tasks import (
     PROMPT_FORMS,
     answer_from_wire,
@@ -110,14 +111,20 @@ def score_request(
 
 
 def item_reward(message: reward_pb2.Reward) -> ItemReward:
-    reward = reward_from_wire(message)
-    parts = tuple(
-        RewardPart(part.term, part.outcome, part.contribution, part.dropped_because, wire.from_cache)
-        for part, wire in zip(reward.parts, message.parts, strict=True)
-    )
+    # Parts of one verifier carry the same outcome, which is read once.
+    outcomes: dict[str, Outcome] = {}
+    parts = []
+    for part in message.parts:
+        term = term_from_wire(part.term)
+        outcome = outcomes.get(term.verifier)
+        if outcome is None:
+            outcome = outcomes[term.verifier] = outcome_from_wire(part.outcome)
+        contribution = part.contribution if part.HasField("contribution") else None
+        parts.append(RewardPart(term, outcome, contribution, part.dropped_because, part.from_cache))
+    reward = message.reward if message.HasField("reward") else None
     task: Task | None = task_from_wire(message.task) if message.HasField("task") else None
     answer = answer_from_wire(message.answer) if message.HasField("answer") else None
-    return ItemReward(message.item_id, reward.reward, reward.unscorable_because, parts, task, answer)
+    return ItemReward(message.item_id, reward, message.unscorable_because, tuple(parts), task, answer)
 
 
 def lost_reward(item: ScoreItem, error: ClientError) -> ItemReward:

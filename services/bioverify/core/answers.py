@@ -29,8 +29,8 @@ class AnswerProblem(StrEnum):
 Answer = bool | AnswerProblem
 """True for "yes" or "increase", False for "no" or "decrease", otherwise why there is none."""
 
-_OPENING = re.compile(r"<answer>", re.IGNORECASE)
-_BLOCK = re.compile(r"<answer>(.*?)</answer>", re.IGNORECASE | re.DOTALL)
+_OPENING = re.compile(r"<answer>", re.IGNORECASE | re.ASCII)
+_BLOCK = re.compile(r"<answer>(.*?)</answer>", re.IGNORECASE | re.ASCII | re.DOTALL)
 _YES_NO = re.compile(r"(?<![\w-])(?:(yes)|(no))(?![\w-])", re.IGNORECASE)
 _INCREASE_DECREASE = re.compile(r"(?<![\w-])(?:(increase[sd]?)|(decrease[sd]?))(?![\w-])", re.IGNORECASE)
 

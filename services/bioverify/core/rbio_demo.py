@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from typing import TypedDict
 
-from bioverify.core.completions import PromptForm, form_checks, format_score, think_text
+from bioverify.core.completions import TaggedText, format_score
 
 _FIRST_BLOCK = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
 
@@ -42,13 +42,13 @@ def mention_share(completion: str, keywords: Sequence[str]) -> float:
     """Share of the keywords found as substrings of the thoughts; 1 without keywords, 0 without thoughts."""
     if not keywords:
         return 1.0
-    thoughts = think_text(completion)
+    thoughts = TaggedText(completion).thoughts
     return sum(keyword in thoughts for keyword in keywords) / len(keywords)
 
 
 def demo_format_checks(completion: str, *, go: bool = False) -> dict[str, float]:
     """The eleven checks as published; for GO rows without the last one."""
-    checks = form_checks(completion, PromptForm.ANSWER, as_published=True)
+    checks = TaggedText(completion).form_checks(as_published=True)
     if go:
         del checks["starts_with_think"]
     return checks

@@ -11,10 +11,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from bioverify.core.outcomes import Failed, NotApplicable, Outcome, Scored
 from bioverify.core.recipes import Recipe, Requirement, Term
 from bioverify.core.tasks import TaskKind
+
+_Terms = tuple[tuple[Term, str], ...]
+"""Terms and their labels."""
 
 MISSING = "missing"
 MISSING_IN_GROUP = "missing_in_group"
@@ -66,27 +70,31 @@ def _why_missing(term: Term, outcome: Outcome) -> str:
 
 def compose(recipe: Recipe, rows: Sequence[Row]) -> list[Reward]:
     """One reward per row, in order. The members of a group must all be among ``rows``."""
-    terms = [recipe.terms_for(row.source, row.task_kind) for row in rows]
-    values: list[dict[str, float | None]] = [
-        {term.label: term_value(term, row.outcomes[term.verifier]) for term in row_terms or ()}
+    terms_for = lru_cache(maxsize=None)(lambda source, kind: _labelled(recipe.terms_for(source, kind)))
+    terms: list[_Terms | None] = [terms_for(row.source, row.task_kind) for row in rows]
+    values = [
+        [term_value(term, row.outcomes[term.verifier]) for term, _ in row_terms or ()]
         for row, row_terms in zip(rows, terms, strict=True)
     ]
     unscorable = [
-        _unscorable_reason(recipe, row, row_terms, row_values)
+        _unscorable_reason(recipe, row, row_terms, row_values) if row_terms is None or None in row_values else ""
         for row, row_terms, row_values in zip(rows, terms, values, strict=True)
     ]
 
     dropped: dict[str, set[str]] = defaultdict(set)
-    for index, row in enumerate(rows):
-        if not unscorable[index]:
-            missing = {label for label, value in values[index].items() if value is None}
+    for index, (row, row_terms, row_values) in enumerate(zip(rows, terms, values, strict=True)):
+        if not unscorable[index] and None in row_values:
+            missing = {label for (_, label), value in zip(row_terms or (), row_values, strict=True) if value is None}
             dropped[_group_key(row, index)] |= missing
 
     rewards = []
-    for index, (row, row_terms) in enumerate(zip(rows, terms, strict=True)):
+    for index, (row, row_terms, row_values) in enumerate(zip(rows, terms, values, strict=True)):
+        lost = dropped.get(_group_key(row, index), ()) if dropped else ()
         parts = tuple(
-            _part(term, row.outcomes[term.verifier], values[index][term.label], dropped[_group_key(row, index)])
-            for term in row_terms or ()
+            [
+                _part(term, row.outcomes[term.verifier], value, is_lost=label in lost)
+                for (term, label), value in zip(row_terms or (), row_values, strict=True)
+            ]
         )
         contributions = [part.contribution for part in parts if part.contribution is not None]
         reason = unscorable[index]
@@ -96,25 +104,27 @@ def compose(recipe: Recipe, rows: Sequence[Row]) -> list[Reward]:
     return rewards
 
 
+def _labelled(terms: tuple[Term, ...] | None) -> _Terms | None:
+    return None if terms is None else tuple([(term, term.label) for term in terms])
+
+
 def _group_key(row: Row, index: int) -> str:
     return f"group:{row.group_id}" if row.group_id else f"row:{index}"
 
 
-def _unscorable_reason(
-    recipe: Recipe, row: Row, terms: tuple[Term, ...] | None, values: Mapping[str, float | None]
-) -> str:
+def _unscorable_reason(recipe: Recipe, row: Row, terms: _Terms | None, values: Sequence[float | None]) -> str:
     if terms is None:
         asked = row.task_kind or "a question of no known form"
         return f"no source of recipe {recipe.name} asks about {asked}"
-    for term in terms:
-        if term.requirement is Requirement.REQUIRED and values[term.label] is None:
+    for (term, _), value in zip(terms, values, strict=True):
+        if term.requirement is Requirement.REQUIRED and value is None:
             return _why_missing(term, row.outcomes[term.verifier])
     return ""
 
 
-def _part(term: Term, outcome: Outcome, value: float | None, dropped_labels: set[str]) -> Part:
+def _part(term: Term, outcome: Outcome, value: float | None, *, is_lost: bool) -> Part:
     if value is None:
         return Part(term, outcome, None, MISSING)
-    if term.label in dropped_labels:
+    if is_lost:
         return Part(term, outcome, None, MISSING_IN_GROUP)
     return Part(term, outcome, term.weight * value)

@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 
 class TaskKind(StrEnum):
@@ -135,11 +136,14 @@ _FORMS: tuple[tuple[re.Pattern[str], Callable[..., Task]], ...] = (
 )
 
 
+@lru_cache(maxsize=1024)
 def canonical_cell_line(name: str) -> str:
     """The one spelling of a cell line: lower case, without space, hyphen or underscore ("K-562" → "k562")."""
     return re.sub(r"[\s\-_]", "", name).lower()
 
 
+# The members of a group share their prompt.
+@lru_cache(maxsize=1024)
 def parse_task(text: str) -> Task | None:
     """The task that the last question of a known form in ``text`` asks, or None where there is none.
 

@@ -1,13 +1,11 @@
-"""Recipes and rewards on the wire."""
+"""Recipes on the wire."""
 
 from __future__ import annotations
 
 from functools import lru_cache
 
 from bioverify.core.recipes import Recipe, Requirement, Source, Term
-from bioverify.core.rewards import Part, Reward
 from bioverify.v1 import reward_pb2
-from bioverify.wire.outcomes import outcome_from_wire
 from bioverify.wire.tasks import (
     PARSE_MODES,
     PROMPT_FORMS,
@@ -78,21 +76,5 @@ def recipe_from_wire(message: reward_pb2.Recipe) -> Recipe:
                 terms=tuple(map(term_from_wire, source.terms)),
             )
             for source in message.sources
-        ),
-    )
-
-
-def reward_from_wire(message: reward_pb2.Reward) -> Reward:
-    return Reward(
-        message.reward if message.HasField("reward") else None,
-        message.unscorable_because,
-        tuple(
-            Part(
-                term_from_wire(part.term),
-                outcome_from_wire(part.outcome),
-                part.contribution if part.HasField("contribution") else None,
-                part.dropped_because,
-            )
-            for part in message.parts
         ),
     )

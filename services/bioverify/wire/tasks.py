@@ -6,6 +6,8 @@ answer off the completion. That reading happens in one place, here, whoever asks
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from bioverify.core.answers import Answer, AnswerProblem, ParseMode, parse_answer
 from bioverify.core.completions import PromptForm
 from bioverify.core.tasks import (
@@ -77,7 +79,9 @@ def reads_from_wire(numbers: list[verifier_pb2.ReadField.ValueType]) -> Reads:
     return reads
 
 
+@lru_cache(maxsize=1024)
 def task_to_wire(task: Task) -> types_pb2.Task:
+    """The message of the task; to be copied, not changed: a group's items share one."""
     match task:
         case DifferentialExpression(perturbation, measured_gene, cell_line):
             return types_pb2.Task(

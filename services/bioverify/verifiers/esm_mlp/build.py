@@ -38,16 +38,12 @@ from bioverify.core.genes import GeneResolver
 from bioverify.core.metrics import auc_per_gene, brier_score, expected_calibration_error, fit_logistic, reliability
 from bioverify.core.metrics import sigmoid as probability
 from bioverify.core.tasks import TaskKind
+from bioverify.verifiers.esm_mlp.artifact import KINDS, NAME, NETS_FILE, SYMBOLS_FILE, VECTORS_FILE
 from bioverify.verifiers.esm_mlp.embeddings import MOST_DIMENSIONS, GeneVectors, beside, read_named, reduced
-from bioverify.verifiers.esm_mlp.net import LineNets, RbioNet, TwoTowerNet
+from bioverify.verifiers.esm_mlp.net import RbioNet, TwoTowerNet
+from bioverify.verifiers.esm_mlp.served import BELIEF_DIGITS
 from bioverify.verifiers.esm_mlp.train import SEED, NetName, Rows, Vectors, logits, train_rbio, train_two_tower
 from bioverify.verifiers.esm_mlp.vectors import DIMENSIONS, go_svd
-
-NAME = "esm_mlp"
-SYMBOLS_FILE = "symbols.parquet"
-VECTORS_FILE = "vectors.safetensors"
-NETS_FILE = "nets.safetensors"
-KINDS = (TaskKind.DIFFERENTIAL_EXPRESSION, TaskKind.DIRECTION_OF_CHANGE)
 
 Form = Literal["own", "strict", "loose"]
 Texts = npt.NDArray[np.str_]
@@ -265,6 +261,7 @@ def _shuffled_auc(rows: Rows, own: Rows, vectors: Vectors, training: Training) -
 
 def _first_belief(trained: Trained, scale: float, offset: float, vectors: Vectors) -> float:
     """What the service must answer about the first two genes: it is asked at every start."""
-    nets = [net.double().eval() for net in trained.nets]
-    of_line = LineNets(nets, torch.from_numpy(trained.fold), scale, offset)
-    return of_line.beliefs(torch.from_numpy(vectors).double(), torch.tensor([0]), torch.tensor([1]))[0]
+    pair = Rows(np.array([0]), np.array([1]), np.array([0], np.int8))
+    in_double = Trained([net.double() for net in trained.nets], trained.fold)
+    logit = float(in_double.logits(pair, vectors.astype(np.float64))[0])
+    return round(float(probability(np.array(scale * logit + offset))), BELIEF_DIGITS)

@@ -8,23 +8,12 @@ perturbation; what a gene's vector does not tell, its own free vector and bias l
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
-
 import torch
 from torch import Tensor, nn
 
 HIDDEN_UNITS = 64
-BELIEF_DIGITS = 9
-"""Beliefs are computed in double precision and rounded, so that they do not depend on the company in a batch."""
 TOWER_UNITS, TOWER_DIMENSIONS = 256, 64
 INPUT_DROPOUT, HIDDEN_DROPOUT = 0.3, 0.6
-
-
-class PairNet(Protocol):
-    """What the verifier asks. Rows of ``vectors`` are genes; ``measured`` also names the genes' own parameters."""
-
-    def __call__(self, vectors: Tensor, perturbation: Tensor, measured: Tensor) -> Tensor: ...
 
 
 class RbioNet(nn.Module):
@@ -88,25 +77,3 @@ def _tower(dimensions: int) -> nn.Sequential:
         nn.Dropout(HIDDEN_DROPOUT),
         nn.Linear(TOWER_UNITS, TOWER_DIMENSIONS),
     )
-
-
-class LineNets:
-    """The nets of one cell line and kind of question, in double precision, and their calibration.
-
-    Each net was trained without one fold of perturbations. A perturbation of a fold is asked of the one net that has
-    not seen it, any other of all nets, whose logits are averaged: no belief is ever a memory of its own label.
-    """
-
-    def __init__(self, nets: Sequence[PairNet], fold: Tensor, scale: float, offset: float) -> None:
-        """``fold``: per gene the net that was trained without it, −1 for all. Belief = σ(scale · logit + offset)."""
-        self._nets, self._fold, self._scale, self._offset = nets, fold, scale, offset
-
-    @torch.inference_mode()
-    def beliefs(self, vectors: Tensor, perturbation: Tensor, measured: Tensor) -> list[float]:
-        """``vectors`` in double precision; two index arrays of one length → beliefs in (0, 1)."""
-        logits = torch.stack([net(vectors, perturbation, measured) for net in self._nets])
-        fold = self._fold[perturbation].long()
-        own = logits.gather(0, fold.clamp(min=0).unsqueeze(0)).squeeze(0)
-        chosen = torch.where(fold >= 0, own, logits.mean(dim=0))
-        beliefs: list[float] = torch.sigmoid(self._scale * chosen + self._offset).tolist()
-        return [round(belief, BELIEF_DIGITS) for belief in beliefs]

@@ -14,8 +14,9 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-import torch
-from safetensors.torch import load_file
+import numpy as np
+import numpy.typing as npt
+from safetensors.numpy import load_file
 
 from bioverify.artifacts.genes import open_genes
 from bioverify.artifacts.perturbqa import CELL_LINE_NAMES, CELL_LINES, SIMULATED_REMARK
@@ -25,8 +26,8 @@ from bioverify.core.genes import GeneResolver
 from bioverify.core.outcomes import Evidence, NotApplicable, Outcome
 from bioverify.core.tasks import DifferentialExpression, DirectionOfChange, TaskKind, canonical_cell_line
 from bioverify.core.verifier import ArtifactIdentity, Description, Item, Reads, score_by_belief, unsupported_task
-from bioverify.verifiers.esm_mlp.build import KINDS, NAME, NETS_FILE, SYMBOLS_FILE, VECTORS_FILE
-from bioverify.verifiers.esm_mlp.net import LineNets, PairNet, RbioNet, TwoTowerNet
+from bioverify.verifiers.esm_mlp.artifact import KINDS, NAME, NETS_FILE, SYMBOLS_FILE, VECTORS_FILE
+from bioverify.verifiers.esm_mlp.served import LineNets, ServedNet, ServedRbioNet, ServedTwoTowerNet
 
 _NET_NAMES = {"rbio": "MLP", "two_tower": "two-tower MLP"}
 
@@ -40,7 +41,7 @@ class EsmMlp:
         self,
         resolver: GeneResolver,
         symbols: Sequence[str],
-        vectors: torch.Tensor,
+        vectors: npt.NDArray[np.float32],
         nets: Mapping[tuple[str, TaskKind], LineNets],
         *,
         net: str,
@@ -50,7 +51,7 @@ class EsmMlp:
         artifacts: tuple[ArtifactIdentity, ...] = (),
         simulated: bool = False,
     ) -> None:
-        """``vectors``: one row per symbol, in double precision. ``nets``: by cell line and kind of question.
+        """``vectors``: one row per symbol. ``nets``: by cell line and kind of question.
 
         ``net``, ``form``, ``vector_name``: as the artifact's parameters say them.
         ``canary_belief``: of "yes" for the first two genes in the first line, from the build.
@@ -91,7 +92,7 @@ class EsmMlp:
                 net, perturbation, measured = found
                 asked[net].append((position, perturbation, measured))
         for net, lookups in asked.items():
-            pairs = torch.tensor([(perturbation, measured) for _, perturbation, measured in lookups])
+            pairs = np.array([(perturbation, measured) for _, perturbation, measured in lookups])
             beliefs = self._nets[net].beliefs(self._vectors, pairs[:, 0], pairs[:, 1])
             for (position, _, _), belief in zip(lookups, beliefs, strict=True):
                 evidence = self._explain(net, belief) if with_evidence else ()
@@ -137,8 +138,6 @@ class EsmMlp:
 
 def open_verifier(store: ArtifactStore) -> EsmMlp:
     """Open the artifacts ``genes`` and ``esm_mlp``. Raises ArtifactError with the command that mends it."""
-    # The nets are tiny: more threads only wait for one another.
-    torch.set_num_threads(1)
     resolver, genes = open_genes(store)
     artifact = store.open(NAME)
     parameters = artifact.manifest.parameters
@@ -146,8 +145,8 @@ def open_verifier(store: ArtifactStore) -> EsmMlp:
     return EsmMlp(
         resolver,
         read_table(artifact.path / SYMBOLS_FILE)["symbol"].to_pylist(),
-        vectors.double(),
-        _load_nets(artifact, vectors.shape[1]),
+        vectors,
+        _load_nets(artifact),
         net=str(parameters["net"]),
         form=str(parameters["form"]),
         vector_name=str(parameters["vectors"]),
@@ -157,7 +156,7 @@ def open_verifier(store: ArtifactStore) -> EsmMlp:
     )
 
 
-def _load_nets(artifact: OpenArtifact, dimensions: int) -> dict[tuple[str, TaskKind], LineNets]:
+def _load_nets(artifact: OpenArtifact) -> dict[tuple[str, TaskKind], LineNets]:
     weights = load_file(artifact.path / NETS_FILE)
     parameters = artifact.manifest.parameters
     calibration, folds = parameters["calibration"], parameters["folds"]
@@ -167,17 +166,11 @@ def _load_nets(artifact: OpenArtifact, dimensions: int) -> dict[tuple[str, TaskK
     for line in CELL_LINES:
         for kind in KINDS:
             key = f"{line}.{kind}"
-            nets: list[PairNet] = []
+            nets: list[ServedNet] = []
             for number in range(folds):
                 prefix = f"{key}.{number}."
                 own = {name.removeprefix(prefix): one for name, one in weights.items() if name.startswith(prefix)}
-                net = RbioNet(dimensions) if parameters["net"] == "rbio" else _empty_two_tower(dimensions, own)
-                net.load_state_dict(own)
-                nets.append(net.double().eval().requires_grad_(requires_grad=False))
+                nets.append(ServedRbioNet(own) if parameters["net"] == "rbio" else ServedTwoTowerNet(own))
             scale, offset = (float(number) for number in calibration[key].split())
             of_line[line, kind] = LineNets(nets, weights[f"{key}.fold"], scale, offset)
     return of_line
-
-
-def _empty_two_tower(dimensions: int, weights: Mapping[str, torch.Tensor]) -> TwoTowerNet:
-    return TwoTowerNet(dimensions, weights["genes"], weights["bias"])

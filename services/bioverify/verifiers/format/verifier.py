@@ -14,14 +14,7 @@ from typing import ClassVar
 
 from bioverify.core import rbio_demo
 from bioverify.core.answers import ParseMode
-from bioverify.core.completions import (
-    PromptForm,
-    form_checks,
-    format_score,
-    mention_share,
-    mentions,
-    think_text,
-)
+from bioverify.core.completions import PromptForm, TaggedText, format_score, mentions
 from bioverify.core.outcomes import Evidence, Outcome, Scored
 from bioverify.core.tasks import DifferentialExpression, TaskKind
 from bioverify.core.verifier import Description, Item, Reads
@@ -32,14 +25,14 @@ _PUBLISHED = "published_format"
 
 _DESCRIPTION = Description(
     name=NAME,
-    version="1",
+    version="2",
     summary="Form of the completion (tags, length, order) and mention of the question's genes.",
     task_kinds=tuple(TaskKind),
     reads=Reads.TASK | Reads.COMPLETION,
     holds_belief=False,
     components={
         "mention": "Share of the question's genes that the thoughts name; 1 where it has none.",
-        **{check: "Form check in [0, 1]." for form in PromptForm for check in form_checks("", form)},
+        **{check: "Form check in [0, 1]." for form in PromptForm for check in TaggedText("").form_checks(form)},
         _PUBLISHED: "In rbio-demo mode, the demo's format term: the mean of its checks, above 1 with nested tags.",
         _EMPTY: "1 where the completion is empty; the value is then 0 (rbio-demo: the demo's).",
     },
@@ -66,7 +59,7 @@ class FormatCheck:
             completion="<think>AARS1 charges alanine; its loss starves the cell, and ASNS answers.</think>"
             "<answer>yes</answer>",
         )
-        checks = dict.fromkeys(form_checks("", PromptForm.ANSWER), 1.0)
+        checks = dict.fromkeys(TaggedText("").form_checks(), 1.0)
         evidence = (Evidence("form: all 11 checks passed"), Evidence("names AARS1, ASNS"))
         return item, Scored(1.0, {**checks, "mention": 1.0}, evidence)
 
@@ -74,12 +67,13 @@ class FormatCheck:
 def _score_one(item: Item, with_evidence: bool) -> Scored:
     symbols = item.task.genes if item.task is not None else ()
     as_published = item.parse_mode is ParseMode.RBIO_DEMO
+    read = TaggedText(item.completion)
     if as_published:
         checks = rbio_demo.demo_format_checks(item.completion, go=item.prompt_form is PromptForm.GENE_INFO)
         mention = rbio_demo.mention_share(item.completion, symbols)
     else:
-        checks = form_checks(item.completion, item.prompt_form)
-        mention = mention_share(item.completion, symbols)
+        checks = read.form_checks(item.prompt_form)
+        mention = read.mention_share(symbols)
     components = {**checks, "mention": mention}
     value = format_score(checks)
     if as_published:
@@ -90,14 +84,14 @@ def _score_one(item: Item, with_evidence: bool) -> Scored:
         components[_EMPTY] = 1.0
         # The published demo gives an empty completion its point for being short; its own mode keeps that.
         value = value if as_published else 0.0
-    evidence = _explain(item, checks, symbols, as_published=as_published) if with_evidence else ()
+    evidence = _explain(read, checks, symbols, as_published=as_published) if with_evidence else ()
     return Scored(value, components, evidence)
 
 
 def _explain(
-    item: Item, checks: dict[str, float], symbols: Sequence[str], *, as_published: bool
+    read: TaggedText, checks: dict[str, float], symbols: Sequence[str], *, as_published: bool
 ) -> tuple[Evidence, ...]:
-    if not item.completion.strip():
+    if not read.text.strip():
         return (Evidence("form: the completion is empty"),)
     failed = [name if score == 0.0 else f"{name} {score:.2f}" for name, score in checks.items() if score < 1.0]
     if failed:
@@ -106,7 +100,7 @@ def _explain(
         form = Evidence(f"form: all {len(checks)} checks passed")
     if not symbols:
         return (form,)
-    thoughts = think_text(item.completion)
+    thoughts = read.thoughts
     named = [symbol for symbol in symbols if (symbol in thoughts if as_published else mentions(thoughts, symbol))]
     unnamed = [symbol for symbol in symbols if symbol not in named]
     sentences = [f"names {', '.join(named)}"] if named else []

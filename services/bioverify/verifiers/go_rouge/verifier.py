@@ -4,16 +4,15 @@ The reference of a gene is the text of its annotated terms, each once, in alphab
 and the definitions where the artifact was built so; direct terms, or with all that follow from them. The candidate is
 what the completion says of the gene: the ``<gene_info>`` blocks that name it, else all of them, else the thoughts. A
 gene's score is the mean of ROUGE-1, ROUGE-2 and ROUGE-L F-measure, an item's the mean over its genes. References are
-encoded once at first use, candidates once per distinct text.
+prepared once at first use, candidates encoded once per distinct text, and a batch is scored as one array (`rouge`).
 
 Source: rbio's public history for the reward, the Gene Ontology (CC BY 4.0) for the terms.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
@@ -22,15 +21,14 @@ import numpy.typing as npt
 from bioverify.artifacts.genes import open_genes
 from bioverify.artifacts.store import ArtifactStore
 from bioverify.artifacts.tables import read_table
-from bioverify.core.completions import gene_info_blocks, mentions, think_text
+from bioverify.core.completions import TaggedText, mentions
 from bioverify.core.genes import GeneResolver
 from bioverify.core.outcomes import Evidence, NotApplicable, Outcome, Scored
 from bioverify.core.tasks import GeneAnnotation, TaskKind
 from bioverify.core.verifier import ArtifactIdentity, Description, Item, Reads, unsupported_task
 from bioverify.verifiers.go_rouge.build import GENES_FILE, NAME, TERMS_FILE
-from bioverify.verifiers.go_rouge.rouge import EncodedText, Rouge, Vocabulary, encoded_text, rouge
+from bioverify.verifiers.go_rouge.rouge import Reference, Vocabulary, rouge
 
-ALL_ASPECTS = "all"
 ASPECTS = ("C", "F", "P")
 MAX_MATCHED_TERMS = 5
 
@@ -49,27 +47,22 @@ class _Term:
     encoded_name: str
 
 
-@dataclass(frozen=True)
-class _Reference:
-    """A gene's terms, and their joined names per aspect (only aspects in which it is annotated)."""
+@dataclass(frozen=True, slots=True)
+class _GeneTerms:
+    """A gene's terms, and their joined texts per aspect, prepared: all, then C, F, P, empty where it has none."""
 
     terms: tuple[_Term, ...]
-
-    @cached_property
-    def texts(self) -> dict[str, EncodedText]:
-        by_aspect = {ALL_ASPECTS: encoded_text("".join(term.encoded for term in self.terms))}
-        for aspect in ASPECTS:
-            of_aspect = [term.encoded for term in self.terms if term.aspect == aspect]
-            if of_aspect:
-                by_aspect[aspect] = encoded_text("".join(of_aspect))
-        return by_aspect
+    aspects: frozenset[str]
+    reference: Reference
 
 
 @dataclass(frozen=True, slots=True)
 class _GeneScore:
+    """``rouge``: per aspect ROUGE-1, -2 and -L."""
+
     symbol: str
-    by_aspect: dict[str, Rouge]
-    reference: _Reference
+    rouge: list[list[float]]
+    known: _GeneTerms
     text: str
     encoded_text: str
 
@@ -101,10 +94,10 @@ class GoRouge:
             _Term(name, aspect, text, encoded := encode(text), encode(name) if definition else encoded)
             for (name, aspect, definition), text in zip(terms, texts, strict=True)
         ]
-        self._references: dict[str, _Reference] = {}
+        self._known: dict[str, _GeneTerms] = {}
         self.description = Description(
             name=NAME,
-            version="1",
+            version="2",
             summary="Agreement of what the text says about the genes with their Gene Ontology annotations (ROUGE).",
             task_kinds=_KINDS,
             reads=self.reads,
@@ -126,31 +119,51 @@ class GoRouge:
 
         Not applicable: ``unknown_gene``, ``ambiguous_gene``, ``unannotated_gene`` (of any of the item's genes).
         """
-        encoded: dict[str, EncodedText] = {}
-        return [self._score_one(item, encoded, with_evidence) for item in items]
+        outcomes: list[Outcome | None] = []
+        asked: list[tuple[int, list[str], list[str]]] = []
+        encoded: dict[str, str] = {}
+        for position, item in enumerate(items):
+            symbols = self._symbols_of(item)
+            if isinstance(symbols, NotApplicable):
+                outcomes.append(symbols)
+                continue
+            outcomes.append(None)
+            assert item.task is not None
+            texts = _texts_of(item.completion, list(zip(item.task.genes, symbols, strict=True)))
+            encoded.update((text, self._vocabulary.encode(text)) for text in texts if text not in encoded)
+            asked.append((position, symbols, texts))
+        pairs = [(symbol, text) for _, symbols, texts in asked for symbol, text in zip(symbols, texts, strict=True)]
+        scores = self._score_pairs(pairs, encoded)
+        for position, symbols, texts in asked:
+            own = [next(scores) for _ in symbols]
+            has_text = any(text.strip() for text in texts)
+            outcomes[position] = self._outcome(own, has_text=has_text, with_evidence=with_evidence)
+        return [outcome for outcome in outcomes if outcome is not None]
 
     def canary(self) -> tuple[Item, Outcome]:
         """The first gene with a text of several words, described by that text: scores of 1 over all aspects."""
-        symbol = next(symbol for symbol in self._row if len(self._reference(symbol).texts[ALL_ASPECTS].tokens) > 1)
-        reference = self._reference(symbol)
-        text = " ".join(term.text for term in reference.terms)
+        symbol = next(symbol for symbol in self._row if self._terms_of(symbol).reference.lengths[0] > 1)
+        text = " ".join(term.text for term in self._terms_of(symbol).terms)
         item = Item(GeneAnnotation((symbol,)), completion=f"<gene_info>{text}</gene_info>")
-        candidate = encoded_text(self._vocabulary.encode(text))
-        by_aspect = {aspect: rouge(own, candidate) for aspect, own in reference.texts.items()}
-        by_aspect[ALL_ASPECTS] = Rouge(1.0, 1.0, 1.0)
-        score = _GeneScore(symbol, by_aspect, reference, text, candidate.tokens)
+        score = next(self._score_pairs([(symbol, text)], {text: self._vocabulary.encode(text)}))
+        score.rouge[0] = [1.0, 1.0, 1.0]
         return item, self._outcome([score], has_text=True, with_evidence=True)
 
-    def _reference(self, symbol: str) -> _Reference:
+    def _terms_of(self, symbol: str) -> _GeneTerms:
         """The gene's reference; the gene must be annotated."""
-        known = self._references.get(symbol)
+        known = self._known.get(symbol)
         if known is None:
             row = self._row[symbol]
             own = self._term_indices[self._term_offsets[row] : self._term_offsets[row + 1]]
-            known = self._references[symbol] = _Reference(tuple(self._terms[index] for index in own.tolist()))
+            terms = tuple(self._terms[index] for index in own.tolist())
+            joined = ["".join(term.encoded for term in terms)]
+            joined += ["".join(term.encoded for term in terms if term.aspect == aspect) for aspect in ASPECTS]
+            aspects = frozenset(term.aspect for term in terms)
+            known = self._known[symbol] = _GeneTerms(terms, aspects, Reference(joined))
         return known
 
-    def _score_one(self, item: Item, encoded: dict[str, EncodedText], with_evidence: bool) -> Outcome:
+    def _symbols_of(self, item: Item) -> list[str] | NotApplicable:
+        """The current symbols of the question's genes, all of them annotated."""
         task = item.task
         refusal = unsupported_task(task, _KINDS)
         if refusal is not None or task is None:
@@ -164,46 +177,40 @@ class GoRouge:
             if symbol not in self._row:
                 return NotApplicable("unannotated_gene", f"{symbol} has no Gene Ontology annotation.")
             symbols.append(symbol)
-        if not symbols:
-            return NotApplicable("no_gene", "The question names no gene.")
-        texts = _texts_of(item.completion, list(zip(task.genes, symbols, strict=True)))
-        scores = [self._score_gene(symbol, text, encoded) for symbol, text in zip(symbols, texts, strict=True)]
-        return self._outcome(scores, has_text=any(text.strip() for text in texts), with_evidence=with_evidence)
+        return symbols or NotApplicable("no_gene", "The question names no gene.")
 
-    def _score_gene(self, symbol: str, text: str, encoded: dict[str, EncodedText]) -> _GeneScore:
-        reference = self._reference(symbol)
-        candidate = encoded.get(text)
-        if candidate is None:
-            candidate = encoded[text] = encoded_text(self._vocabulary.encode(text))
-        by_aspect = {aspect: rouge(own, candidate) for aspect, own in reference.texts.items()}
-        return _GeneScore(symbol, by_aspect, reference, text, candidate.tokens)
+    def _score_pairs(self, pairs: Sequence[tuple[str, str]], encoded: Mapping[str, str]) -> Iterator[_GeneScore]:
+        """A score for each gene and text, in order."""
+        known = [self._terms_of(symbol) for symbol, _ in pairs]
+        scores = rouge([(own.reference, encoded[text]) for own, (_, text) in zip(known, pairs, strict=True)]).tolist()
+        for (symbol, text), own, score in zip(pairs, known, scores, strict=True):
+            yield _GeneScore(symbol, score, own, text, encoded[text])
 
     def _outcome(self, scores: Sequence[_GeneScore], *, has_text: bool, with_evidence: bool) -> Scored:
         n_genes = len(scores)
-        over_all = [score.by_aspect[ALL_ASPECTS] for score in scores]
+        over_all = [score.rouge[0] for score in scores]
         components = {
-            "rouge1": sum(one.rouge1 for one in over_all) / n_genes,
-            "rouge2": sum(one.rouge2 for one in over_all) / n_genes,
-            "rougeL": sum(one.rouge_l for one in over_all) / n_genes,
+            name: sum([own[number] for own in over_all]) / n_genes
+            for number, name in enumerate(("rouge1", "rouge2", "rougeL"))
         }
-        for aspect in ASPECTS:
-            annotated = [score.by_aspect[aspect].mean for score in scores if aspect in score.by_aspect]
+        for number, aspect in enumerate(ASPECTS, start=1):
+            annotated = [sum(score.rouge[number]) / 3.0 for score in scores if aspect in score.known.aspects]
             if annotated:
                 components[aspect] = sum(annotated) / len(annotated)
         if not has_text:
             components[_ABSENT] = 1.0
         evidence = tuple(self._explain(score, has_text) for score in scores) if with_evidence else ()
-        return Scored(sum(one.mean for one in over_all) / n_genes, components, evidence)
+        return Scored(sum([sum(own) / 3.0 for own in over_all]) / n_genes, components, evidence)
 
     def _explain(self, score: _GeneScore, has_text: bool) -> Evidence:
-        n_terms = len(score.reference.terms)
+        n_terms = len(score.known.terms)
         against = f"{n_terms} annotated term{'s' if n_terms > 1 else ''}"
         if not has_text:
             text = f"{score.symbol}: neither gene_info nor thoughts to compare with {against}"
         else:
             matched = _matched(score)
             found = f"; matched: {', '.join(matched)}" if matched else "; no term matched"
-            text = f"{score.symbol}: ROUGE-L {score.by_aspect[ALL_ASPECTS].rouge_l:.2f} against {against}{found}"
+            text = f"{score.symbol}: ROUGE-L {score.rouge[0][2]:.2f} against {against}{found}"
         return Evidence(text, source=_SOURCE)
 
 
@@ -211,16 +218,17 @@ def _matched(score: _GeneScore) -> list[str]:
     """Names of terms found in the text: word for word first, then those whose tokens all occur; longest first."""
     lowered = score.text.lower()
     occurring = set(score.encoded_text)
-    matched = [term for term in score.reference.terms if term.encoded_name and occurring.issuperset(term.encoded_name)]
+    matched = [term for term in score.known.terms if term.encoded_name and occurring.issuperset(term.encoded_name)]
     matched.sort(key=lambda term: (term.name.lower() not in lowered, -len(term.encoded_name), term.name))
     return [term.name for term in matched[:MAX_MATCHED_TERMS]]
 
 
 def _texts_of(completion: str, genes: Sequence[tuple[str, str]]) -> list[str]:
     """What the completion says of each gene, given as (symbol of the question, current symbol)."""
-    blocks = [block for block in gene_info_blocks(completion) if block]
+    read = TaggedText(completion)
+    blocks = [block for block in read.gene_info_blocks if block]
     if not blocks:
-        return [think_text(completion)] * len(genes)
+        return [read.thoughts] * len(genes)
     joined = " ".join(blocks)
     texts = []
     for asked, current in genes:

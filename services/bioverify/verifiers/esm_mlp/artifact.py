@@ -1,0 +1,11 @@
+"""What the ``esm_mlp`` artifact is called, and its files. Apart from the build, which needs torch; serving does not."""
+
+from __future__ import annotations
+
+from bioverify.core.tasks import TaskKind
+
+NAME = "esm_mlp"
+SYMBOLS_FILE = "symbols.parquet"
+VECTORS_FILE = "vectors.safetensors"
+NETS_FILE = "nets.safetensors"
+KINDS = (TaskKind.DIFFERENTIAL_EXPRESSION, TaskKind.DIRECTION_OF_CHANGE)
