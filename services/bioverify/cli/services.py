@@ -76,7 +76,7 @@ def build_artifact(
         case "transcriptformer_pmi":
             from bioverify.verifiers.transcriptformer_pmi import build as transcriptformer_pmi
 
-            return transcriptformer_pmi.build(store, sources, progress=progress)
+            return transcriptformer_pmi.build(store, sources, progress=progress, settings=settings.transcriptformer_pmi)
         case "esm_mlp":
             from bioverify.verifiers.esm_mlp import build as esm_mlp
 
