@@ -98,7 +98,7 @@ def fit_stack(
 ) -> tuple[Stack, npt.NDArray[np.bool_]]:
     """Weights of exactly these members, and the rows that they were fitted to. NaN: the member holds no belief."""
     columns = np.column_stack(list(logits.values()))
-    is_known: npt.NDArray[np.bool_] = np.logical_not(np.isnan(columns)).all(axis=1)
+    is_known: npt.NDArray[np.bool_] = np.isfinite(columns.sum(axis=1))
     if len(np.unique(label[is_known])) < 2:
         raise ArtifactError(
             f"consensus of {', '.join(logits)} in {line}, {kind}: no training rows of both labels that all of them know"
