@@ -65,7 +65,7 @@ def main(
 
 
 def _build(home: Path) -> None:
-    wanted = [name for name in ARTIFACTS if name != ON_DEMAND]
+    wanted = [name for name in ARTIFACTS if name not in ON_DEMAND]
     missing = [name for name in wanted if not (home / "artifacts" / name / "current").exists()]
     if missing:
         _step("Build the artifacts", *BIOVERIFY, "data", "build", *missing)

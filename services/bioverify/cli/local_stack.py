@@ -35,7 +35,7 @@ def up(
 
     root = ArtifactStore.default().root
     absent = [name for name in ARTIFACTS if name in VERIFIERS and not (root / name / "current").exists()]
-    if missing := [name for name in absent if name != ON_DEMAND]:
+    if missing := [name for name in absent if name not in ON_DEMAND]:
         raise fail(f"not built yet in {root}: {', '.join(missing)}. Run: bioverify data build --all")
     verifiers = tuple(name for name in VERIFIERS if name not in absent)
     plan = Plan(state_folder(), verifiers, port_base, redis_url, workers)

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 # In the order of the local stack's ports.
 VERIFIERS = ("experimental", "go_rouge", "transcriptformer_pmi", "esm_mlp", "format", "analogy")
-# No shipped recipe asks it, so the local stack has it only where somebody has built its artifact.
-ON_DEMAND = "analogy"
+# No shipped recipe asks for them, so the local stack has them only where somebody has built their artifacts.
+ON_DEMAND = ("analogy", "consensus")
 # In the order in which they are built: later ones are made with earlier ones.
-ARTIFACTS = ("genes", "experimental", "go_rouge", "transcriptformer_pmi", "prompts", "esm_mlp", "analogy")
+ARTIFACTS = ("genes", "experimental", "go_rouge", "transcriptformer_pmi", "prompts", "esm_mlp", "analogy", "consensus")
 
 
 def open_verifier(name: str, store: ArtifactStore) -> Verifier:
@@ -85,4 +85,9 @@ def build_artifact(
             from bioverify.verifiers.analogy import build as analogy
 
             return analogy.build(store, sources, progress=progress)
+        case "consensus":
+            from bioverify.artifacts import consensus
+
+            members = {member: open_verifier(member, store) for member in consensus.MEMBERS}
+            return consensus.build(store, sources, members, progress=progress)
     raise KeyError(name)
