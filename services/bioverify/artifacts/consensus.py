@@ -20,13 +20,13 @@ from bioverify.artifacts.errors import ArtifactError
 from bioverify.artifacts.perturbqa import CELL_LINE_NAMES, CELL_LINES, read_tables
 from bioverify.artifacts.sources import Sources
 from bioverify.artifacts.store import ArtifactStore, Manifest, OpenArtifact
-from bioverify.core.consensus import Consensus, Stack, logit
+from bioverify.core.consensus import CONSENSUS, Consensus, Stack, logit
 from bioverify.core.metrics import brier_score, expected_calibration_error, fit_logistic, reliability, sigmoid
 from bioverify.core.outcomes import Scored
 from bioverify.core.tasks import DifferentialExpression, DirectionOfChange, TaskKind
 from bioverify.core.verifier import Item, Verifier
 
-NAME = "consensus"
+NAME = CONSENSUS
 FILE = "consensus.json"
 MEMBERS = ("esm_mlp", "analogy")
 MOST_ROWS = 30_000

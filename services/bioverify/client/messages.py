@@ -26,7 +26,7 @@ from bioverify.core.recipes import Recipe
 from bioverify.core.tasks import Task
 from bioverify.core.verifier import ArtifactIdentity
 from bioverify.v1 import reward_pb2, types_pb2
-from bioverify.wire.outcomes import failure_from_wire
+from bioverify.wire.outcomes import failure_from_wire, outcome_from_wire
 from bioverify.wire.rewards import recipe_to_wire, reward_from_wire
 from bioverify.wire.tasks import (
     PROMPT_FORMS,
@@ -117,7 +117,8 @@ def item_reward(message: reward_pb2.Reward) -> ItemReward:
     )
     task: Task | None = task_from_wire(message.task) if message.HasField("task") else None
     answer = answer_from_wire(message.answer) if message.HasField("answer") else None
-    return ItemReward(message.item_id, reward.reward, reward.unscorable_because, parts, task, answer)
+    consensus = outcome_from_wire(message.consensus) if message.HasField("consensus") else None
+    return ItemReward(message.item_id, reward.reward, reward.unscorable_because, parts, task, answer, consensus)
 
 
 def lost_reward(item: ScoreItem, error: ClientError) -> ItemReward:
