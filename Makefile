@@ -96,6 +96,7 @@ lock: $(BIN)/uv ## Hash locks from pyproject.toml; UPGRADE=1 takes newer release
 	$(LOCK) $(if $(UPGRADE),--upgrade) --all-extras --group dev pyproject.toml -o requirements/dev.txt
 	$(LOCK) pyproject.toml -c requirements/dev.txt -o requirements/runtime.txt
 	$(LOCK) pyproject.toml -c requirements/dev.txt --extra esm -o requirements/esm.txt
+	$(LOCK) pyproject.toml -c requirements/dev.txt --extra analogy -o requirements/analogy.txt
 	$(LOCK) pyproject.toml -c requirements/dev.txt --extra build --extra esm -o requirements/build.txt
 	$(LOCK) pyproject.toml -c requirements/dev.txt --extra demo --extra train -o requirements/train.txt
 	printf 'setuptools\nuv\n' | $(LOCK) $(if $(UPGRADE),--upgrade) - -o requirements/bootstrap.txt

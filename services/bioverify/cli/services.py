@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 
 # In the order of the local stack's ports.
 VERIFIERS = ("experimental", "go_rouge", "transcriptformer_pmi", "esm_mlp", "format", "analogy")
-# No shipped recipe asks for them, so the local stack has them only where somebody has built their artifacts.
-ON_DEMAND = ("analogy", "consensus")
 # In the order in which they are built: later ones are made with earlier ones.
 ARTIFACTS = ("genes", "experimental", "go_rouge", "transcriptformer_pmi", "prompts", "esm_mlp", "analogy", "consensus")
+
+# What the services open.
+SERVED = tuple(name for name in ARTIFACTS if name != "prompts")
 
 
 def open_verifier(name: str, store: ArtifactStore) -> Verifier:

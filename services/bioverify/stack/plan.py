@@ -63,7 +63,7 @@ class Program:
 class Plan:
     """``verifiers`` by name, in the order of their ports. ``redis_url`` None: an embedded Valkey on a unix socket.
 
-    ``workers``: processes of each gRPC service.
+    ``workers``: processes of each gRPC service. ``consensus``: the aggregator composes the verifiers' beliefs.
     """
 
     folder: Path
@@ -71,6 +71,7 @@ class Plan:
     port_base: int = DEFAULT_PORT_BASE
     redis_url: str | None = None
     workers: int = 1
+    consensus: bool = False
 
     @property
     def aggregator(self) -> str:
@@ -119,7 +120,7 @@ class Plan:
         metrics_port = self.port_base + METRICS_OFFSET
         command = (
             *(*python, "aggregate", *self._server_options(self.aggregator, metrics_port)),
-            *("--redis-url", self.cache_url, *targets),
+            *("--redis-url", self.cache_url, *targets, *(("--consensus",) if self.consensus else ())),
         )
         programs.append(Program(AGGREGATOR, command, self.aggregator, AGGREGATOR_HEALTH, metrics_port))
         return programs
