@@ -9,7 +9,8 @@ from bioverify.artifacts.store import ArtifactStore
 from bioverify.core.outcomes import NotApplicable, Scored
 from bioverify.core.tasks import CoExpression, DifferentialExpression, DirectionOfChange, TaskKind
 from bioverify.core.verifier import Item
-from bioverify.verifiers.esm_mlp.build import Form, Table, Training, fit
+from bioverify.verifiers.esm_mlp.build import Table, fit
+from bioverify.verifiers.esm_mlp.settings import Form, Settings
 from bioverify.verifiers.esm_mlp.train import Rows, logits, train_rbio, train_two_tower
 from bioverify.verifiers.esm_mlp.vectors import go_svd
 from bioverify.verifiers.esm_mlp.verifier import EsmMlp, open_verifier
@@ -38,13 +39,13 @@ def test_no_belief_is_a_memory_of_the_perturbations_own_rows() -> None:
     random = np.random.default_rng(1)
     vectors = random.standard_normal((40, 6)).astype(np.float32)
     rows = Rows(*random.integers(0, 40, (2, 3000)), random.integers(0, 2, 3000).astype(np.int8))
-    training = Training(folds=4, steps=5)
+    settings = Settings(folds=4, steps=5)
     flipped = Rows(rows.perturbation, rows.measured_gene, np.where(rows.perturbation == 7, 1 - rows.label, rows.label))
     asked = rows.where(rows.perturbation == 7)
-    one, other = (fit(some, some, vectors, training).logits(asked, vectors) for some in (rows, flipped))
+    one, other = (fit(some, some, vectors, settings).logits(asked, vectors) for some in (rows, flipped))
     assert (one == other).all()
     elsewhere = rows.where(rows.perturbation == 8)
-    one, other = (fit(some, some, vectors, training).logits(elsewhere, vectors) for some in (rows, flipped))
+    one, other = (fit(some, some, vectors, settings).logits(elsewhere, vectors) for some in (rows, flipped))
     assert (one != other).all()
 
 

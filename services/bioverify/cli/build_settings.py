@@ -20,6 +20,15 @@ transcriptformer_pmi:        # of the empirical matrix
   measure: pmi               # npmi: normalised, from -1 to 1
   cells: {file: cells.h5ad, name: hepatocytes, license: CC BY 4.0}
   max_genes: 5400
+esm_mlp:
+  net: two_tower             # rbio: the published net
+  form: own                  # strict, loose: the other lines' rows
+  folds: 5
+  steps: 60                  # of the two-tower net
+  epochs: 30                 # of rbio's net
+  seed: 20250818
+  go_dimensions: 128         # 0: without vectors from GO
+  reduce_to: 256             # null: as many dimensions as there are
 """
 
 from __future__ import annotations
@@ -32,6 +41,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from bioverify.artifacts.checksums import sha256_of
 from bioverify.artifacts.errors import ArtifactError
 from bioverify.artifacts.go import GoSettings
+from bioverify.verifiers.esm_mlp.settings import Settings as EsmMlpSettings
 from bioverify.verifiers.experimental.build import Settings as ExperimentalSettings
 from bioverify.verifiers.transcriptformer_pmi.build import Settings as PmiSettings
 
@@ -42,11 +52,14 @@ class BuildSettings(BaseModel):
     experimental: ExperimentalSettings = ExperimentalSettings()
     go_rouge: GoSettings = GoSettings()
     transcriptformer_pmi: PmiSettings = PmiSettings()
+    esm_mlp: EsmMlpSettings = EsmMlpSettings()
 
     def of(self, artifact: str) -> str:
         """All that the settings change in an artifact: equal texts, equal results. Files are told by their content."""
         if artifact == "go_rouge":
             return self.go_rouge.model_dump_json()
+        if artifact == "esm_mlp":
+            return self.esm_mlp.model_dump_json()
         if artifact == "experimental":
             files = [_content(screen.file) for screen in self.experimental.screens]
             return " ".join([self.experimental.model_dump_json(), *files])

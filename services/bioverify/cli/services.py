@@ -81,7 +81,7 @@ def build_artifact(
         case "esm_mlp":
             from bioverify.verifiers.esm_mlp import build as esm_mlp
 
-            return esm_mlp.build(store, sources, progress=progress)
+            return esm_mlp.build(store, sources, progress=progress, settings=settings.esm_mlp)
         case "analogy":
             from bioverify.verifiers.analogy import build as analogy
 
