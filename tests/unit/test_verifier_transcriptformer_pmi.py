@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import math
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bioverify.artifacts.cells import OwnCells
+from bioverify.artifacts.sources import Sources
 from bioverify.artifacts.store import ArtifactStore
 from bioverify.core.genes import GeneResolver
 from bioverify.core.outcomes import NotApplicable, Scored
 from bioverify.core.tasks import CoExpression, DifferentialExpression, DirectionOfChange
 from bioverify.core.verifier import Item
-from bioverify.verifiers.transcriptformer_pmi.build import PSEUDO_CELLS, informative_genes, pmi_matrix
-from bioverify.verifiers.transcriptformer_pmi.scaling import fit_scaling
+from bioverify.verifiers.transcriptformer_pmi import build
+from bioverify.verifiers.transcriptformer_pmi.empirical import PSEUDO_CELLS, informative_genes, pmi_matrix
+from bioverify.verifiers.transcriptformer_pmi.scaling import N_QUANTILES, fit_scaling
 from bioverify.verifiers.transcriptformer_pmi.verifier import TranscriptFormerPmi, open_verifier
+from tests.fixtures.artifacts import data_folder, silent
 
 VALUES = np.random.default_rng(5).normal(0.0, 0.5, 5000).astype(np.float16)
-SCALING = fit_scaling(VALUES)
+SCALING = fit_scaling([VALUES])
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +52,7 @@ def test_the_two_pieces_meet_at_one_half_at_the_99th_percentile() -> None:
 
 def test_values_without_a_top_percent_above_zero_are_refused() -> None:
     with pytest.raises(ValueError, match="no top 1 %"):
-        fit_scaling(np.zeros(100, np.float16))
+        fit_scaling([np.zeros(100, np.float16)])
 
 
 def test_the_matrix_is_the_formula_and_symmetric() -> None:
@@ -64,7 +70,7 @@ def test_of_two_columns_of_one_gene_the_more_detected_stays_and_rare_genes_go() 
     detected = np.zeros((20, 4), bool)
     detected[:5, 0] = detected[:9, 1] = detected[:1, 2] = detected[:10, 3] = True
     resolver = GeneResolver({"AARS1": "AARS1", "CD4": "CD4", "CD8A": "CD8A"}, {"AARS": ("AARS1",)})
-    symbols, kept = informative_genes(["AARS", "AARS1", "CD4", "CD8A"], detected, resolver)
+    symbols, kept = informative_genes(["AARS", "AARS1", "CD4", "CD8A"], detected, resolver, 10)
     assert symbols == ["AARS1", "CD8A"]
     assert kept.sum(axis=0).tolist() == [9, 10]
 
@@ -106,3 +112,57 @@ def test_what_the_matrix_does_not_hold_is_not_applicable(
     outcome = verifier.score([Item(task, answer=True)])[0]
     assert isinstance(outcome, NotApplicable)
     assert outcome.reason == reason
+
+
+def test_counted_quantiles_are_those_of_numpy_however_the_values_are_cut() -> None:
+    expected = np.quantile(VALUES.astype(np.float64), np.linspace(0.0, 1.0, N_QUANTILES))
+    parts = fit_scaling([VALUES[:7], VALUES[7:4000].reshape(3, -1), VALUES[4000:]])
+    assert np.allclose(parts.quantiles, expected, atol=1e-12)
+    assert (parts.cutoff, parts.maximum) == (SCALING.cutoff, SCALING.maximum)
+
+
+def test_a_matrix_of_both_directions_becomes_their_mean_across_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "TILE", 16)
+    ratios = np.random.default_rng(3).normal(size=(60, 60)).astype(np.float16)
+    rows = np.arange(1, 60, 2)
+    out = np.zeros((30, 30), np.float16)
+    build.symmetrise(ratios, rows, out)
+    chosen = ratios[np.ix_(rows, rows)].astype(np.float64)
+    assert np.allclose(out, (chosen + chosen.T) / 2, atol=2e-3)
+    assert (out == out.T).all()
+    pairs = list(build.distinct_pairs(out))
+    assert np.array_equal(np.concatenate([values for *_, values in pairs]), out[np.triu_indices(30, k=1)])
+
+
+def test_normalised_pmi_lies_between_never_and_always_together() -> None:
+    random = np.random.default_rng(4)
+    detected = random.random((400, 6)) < 0.3
+    detected[:, 1] = detected[:, 0]
+    detected[:, 3] = ~detected[:, 2]
+    detected[:, 4] = True
+    normalised = pmi_matrix(detected, normalised=True).astype(float)
+    assert normalised[0, 1] > 0.95
+    assert normalised[2, 3] < -0.5
+    assert normalised[0, 4] == pytest.approx(0.0, abs=1e-3)
+    assert np.abs(normalised).max() <= 1.0
+    plain = pmi_matrix(detected).astype(float)
+    assert (np.sign(normalised.round(2)) == np.sign(plain.round(2)))[normalised.round(2) != 0].all()
+
+
+def test_own_cells_are_counted_and_named_in_evidence(
+    bundled_store: ArtifactStore, real_sources: Sources, tmp_path: Path
+) -> None:
+    cells = OwnCells(file=data_folder() / "cells/10x_pbmc68k_reduced.h5ad", name="cells of mine", license="ours")
+    shutil.copytree(bundled_store.root / "genes", tmp_path / "genes")
+    store = ArtifactStore(tmp_path)
+    build.build(
+        store, real_sources, progress=silent, settings=build.Settings(measure="npmi", cells=cells, max_genes=5_000)
+    )
+    own = open_verifier(store)
+    outcome = own.score([Item(CoExpression("CD79A", "CD79B"), answer=True)])[0]
+    assert isinstance(outcome, Scored)
+    assert -1.0 <= outcome.components["pmi"] <= 1.0
+    assert outcome.evidence[0].text.startswith("NPMI 0.")
+    assert "(empirical NPMI of 700 cells of mine, not TranscriptFormer)" in outcome.evidence[0].text
+    item, expected = own.canary()
+    assert own.score([item]) == [expected]

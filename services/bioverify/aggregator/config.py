@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from bioverify.core.consensus import CONSENSUS, Consensus
 from bioverify.runtime.config import LogLevel, ServerConfig
 from bioverify.wire.transport import MAX_MESSAGE_BYTES
 
@@ -17,8 +18,9 @@ class AggregatorConfig:
     ``redis_url``: "redis://host:port/0", "redis+cluster://host:port" or "unix:///path"; None: nothing is remembered.
     ``default_deadline_s``: for callers that set none. ``deadline_margin_s``: at most so much of a call's time is kept
     for composing and answering. ``verifier_deadlines_s``: name → seconds of a call that this verifier may take, waiting
-    for its turn included; absent: all that the call has. ``describe_ttl_s``: for so long a verifier's account of itself
-    is trusted while its connection stands. ``cache_ttl_s``: seconds that a remembered outcome lives.
+    for its turn included; absent: all that the call has. ``consensus``: weights of the verifiers' beliefs; without them
+    no recipe can name it. ``describe_ttl_s``: for so long a verifier's account of itself is trusted while its
+    connection stands. ``cache_ttl_s``: seconds that a remembered outcome lives.
     ``cache_timeout_s``: what Redis may cost a call at most, per read and per write; after a failure it is left alone
     for ``cache_pause_s``. The rest as for `ServerConfig`.
     """
@@ -31,6 +33,7 @@ class AggregatorConfig:
     default_deadline_s: float = 30.0
     deadline_margin_s: float = 0.5
     verifier_deadlines_s: Mapping[str, float] = field(default_factory=dict)
+    consensus: Consensus | None = None
     describe_ttl_s: float = 1.0
     cache_ttl_s: int = 7 * 24 * 3600
     cache_timeout_s: float = 0.25
@@ -45,6 +48,16 @@ class AggregatorConfig:
         unknown = [name for name in self.verifier_deadlines_s if name not in self.verifiers]
         if unknown:
             raise ValueError(f"verifier_deadlines_s names {', '.join(unknown)}, which verifiers lacks")
+        absent = [name for name in self.members if name not in self.verifiers]
+        if absent:
+            raise ValueError(f"the consensus is made of {', '.join(absent)}, which verifiers lacks")
+        if CONSENSUS in self.verifiers:
+            raise ValueError(f"{CONSENSUS} is no verifier: it is made of the others' beliefs")
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The verifiers that a consensus needs; none without one."""
+        return tuple(self.consensus.members) if self.consensus is not None else ()
 
     @property
     def max_waiting(self) -> int:

@@ -10,10 +10,12 @@ from bioverify.aggregator.answers import Answered
 from bioverify.aggregator.fanout import Told
 from bioverify.aggregator.policy.breaker import State
 from bioverify.aggregator.requests import ReadRequest
+from bioverify.core.consensus import CONSENSUS, Consensus
 from bioverify.core.outcomes import Failed, NotApplicable
 from bioverify.core.rewards import Reward, Row, compose
+from bioverify.core.verifier import Item
 from bioverify.v1 import reward_pb2, verifier_pb2
-from bioverify.wire.outcomes import failure_to_wire
+from bioverify.wire.outcomes import failure_to_wire, outcome_to_wire
 from bioverify.wire.rewards import term_to_wire
 from bioverify.wire.tasks import answer_to_wire, task_to_wire
 
@@ -29,12 +31,18 @@ def reply_to(
     read: ReadRequest,
     told: Mapping[str, Told],
     states: Mapping[str, State],
+    consensus: Consensus | None,
 ) -> reward_pb2.RewardServiceScoreBatchResponse:
     """The rewards, in order, and a report per verifier that was asked."""
     by_item: list[dict[str, Answered]] = [{} for _ in read.items]
     for verifier, positions in read.positions.items():
         for position, answer in zip(positions, told[verifier].answers, strict=True):
             by_item[position][verifier] = answer
+    if consensus is not None:
+        fingerprints = {verifier: said.fingerprint for verifier, said in told.items()}
+        for item, answers in zip(read.items, by_item, strict=True):
+            if consensus.members.keys() <= answers.keys():
+                answers[CONSENSUS] = _agreed(consensus, item, answers, fingerprints, not request.omit_evidence)
     rows = [
         Row(
             message.group_id,
@@ -55,13 +63,17 @@ def reply_to(
     )
     for message, item, answers, reward in zip(request.items, read.items, by_item, rewards, strict=True):
         item_id = message.id
-        parts = response.rewards.add(
+        written = response.rewards.add(
             item_id=item_id,
             reward=reward.reward,
             unscorable_because=reward.unscorable_because,
             task=None if item.task is None else task_to_wire(item.task),
             answer=None if item.answer is None else answer_to_wire(item.answer),
-        ).parts
+        )
+        if CONSENSUS in answers:
+            written.consensus.CopyFrom(answers[CONSENSUS].message)
+            written.consensus.item_id = message.id
+        parts = written.parts
         for part in reward.parts:
             answer = answers[part.term.verifier]
             added = parts.add(
@@ -74,6 +86,18 @@ def reply_to(
             added.outcome.item_id = item_id
     _count(read, rewards, told)
     return response
+
+
+def _agreed(
+    consensus: Consensus,
+    item: Item,
+    answers: Mapping[str, Answered],
+    fingerprints: Mapping[str, str],
+    with_evidence: bool,
+) -> Answered:
+    told = {name: answers[name].outcome for name in consensus.members}
+    outcome = consensus.outcome(item.task, item.answer, told, fingerprints, with_evidence=with_evidence)
+    return Answered(outcome, outcome_to_wire("", outcome))
 
 
 def _report(verifier: str, positions: list[int], told: Told, state: State) -> reward_pb2.VerifierReport:

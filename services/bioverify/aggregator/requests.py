@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 
 from pydantic import ValidationError
 
+from bioverify.core.consensus import CONSENSUS
 from bioverify.core.recipes import Recipe, Term
 from bioverify.core.tasks import TaskKind
 from bioverify.core.verifier import Item, Reads
@@ -24,7 +26,7 @@ EVERYTHING = Reads.TASK | Reads.ANSWER | Reads.COMPLETION
 class ReadRequest:
     """``items`` and ``terms`` by position; terms are None where no source of the recipe asks this kind of question.
 
-    ``positions``: for each verifier the items that its terms apply to.
+    ``positions``: for each verifier the items that its terms, or those of the consensus, apply to.
     """
 
     recipe: Recipe
@@ -33,8 +35,13 @@ class ReadRequest:
     positions: dict[str, list[int]]
 
 
-def read_recipe(request: reward_pb2.RewardServiceScoreBatchRequest, configured: Collection[str]) -> Recipe:
-    """The recipe to reward by. Raises Refused (INVALID_ARGUMENT) that names the field."""
+def read_recipe(
+    request: reward_pb2.RewardServiceScoreBatchRequest, configured: Collection[str], members: Collection[str]
+) -> Recipe:
+    """The recipe to reward by. Raises Refused (INVALID_ARGUMENT) that names the field.
+
+    ``members``: the verifiers of the consensus; none where no consensus is configured.
+    """
     if request.WhichOneof("by") == "recipe_name":
         field = "recipe_name"
         try:
@@ -47,12 +54,19 @@ def read_recipe(request: reward_pb2.RewardServiceScoreBatchRequest, configured: 
             recipe = recipe_from_wire(request.recipe)
         except ValidationError as error:
             raise _invalid_recipe(error) from error
-    missing = [name for name in recipe.verifiers if name not in configured]
+    known_names = [*configured, *([CONSENSUS] if members else [])]
+    missing = [name for name in recipe.verifiers if name not in known_names]
     if missing:
-        known = ", ".join(configured) or "none"
+        known = ", ".join(known_names) or "none"
         problem = f"recipe {recipe.name} asks {', '.join(missing)}; this aggregator is configured with {known}"
         raise invalid([(field, problem)])
     return recipe
+
+
+def asked_by(terms: Iterable[Term], members: Collection[str]) -> tuple[str, ...]:
+    """The verifiers that the terms need, each once, in order; for the consensus its members."""
+    names = (members if term.verifier == CONSENSUS else (term.verifier,) for term in terms)
+    return tuple(dict.fromkeys(chain.from_iterable(names)))
 
 
 def _invalid_recipe(error: ValidationError) -> Refused:
@@ -65,12 +79,14 @@ def _invalid_recipe(error: ValidationError) -> Refused:
     return invalid(violations)
 
 
-def read_request(request: reward_pb2.RewardServiceScoreBatchRequest, recipe: Recipe) -> ReadRequest:
+def read_request(
+    request: reward_pb2.RewardServiceScoreBatchRequest, recipe: Recipe, members: Collection[str]
+) -> ReadRequest:
     """Read every task and completion, once. Raises Refused (INVALID_ARGUMENT) for a source that the recipe lacks."""
     terms_for = lru_cache(maxsize=None)(recipe.terms_for)
     items: list[Item] = []
     terms: list[tuple[Term, ...] | None] = []
-    positions: dict[str, list[int]] = {name: [] for name in recipe.verifiers}
+    positions: dict[str, list[int]] = {name: [] for name in asked_by(recipe.all_terms, members)}
     violations: list[tuple[str, str]] = []
     for index, message in enumerate(request.items):
         item = read_item(message, recipe.parse_mode, EVERYTHING)
@@ -84,7 +100,7 @@ def read_request(request: reward_pb2.RewardServiceScoreBatchRequest, recipe: Rec
             continue
         items.append(item)
         terms.append(item_terms)
-        for verifier in dict.fromkeys(term.verifier for term in item_terms or ()):
+        for verifier in asked_by(item_terms or (), members):
             positions[verifier].append(index)
     if violations:
         raise invalid(violations)

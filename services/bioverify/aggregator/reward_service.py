@@ -23,7 +23,7 @@ from bioverify.aggregator.fanout import Told, ask_verifier
 from bioverify.aggregator.faults import UpstreamError
 from bioverify.aggregator.replica import DESCRIBE_TIMEOUT_S
 from bioverify.aggregator.replies import reply_to
-from bioverify.aggregator.requests import read_recipe, read_request
+from bioverify.aggregator.requests import asked_by, read_recipe, read_request
 from bioverify.aggregator.upstream import Upstream
 from bioverify.core.recipes import Recipe, Requirement
 from bioverify.core.verifier import Item
@@ -81,10 +81,12 @@ class RewardService(reward_pb2_grpc.RewardServiceServicer):
         deadline = arrived + budget_s - min(self._config.deadline_margin_s, 0.1 * budget_s)
 
         check_items(request, request.items, self._config.max_items)
-        recipe = read_recipe(request, self._upstreams)
+        recipe = read_recipe(request, self._upstreams, self._config.members)
         self._refuse_where_a_queue_is_full(recipe, len(request.items))
         with self._admission.hold(len(request.items)):
-            reading = await self._thread.run(lambda: read_request(request, recipe), deadline=deadline)
+            reading = await self._thread.run(
+                lambda: read_request(request, recipe, self._config.members), deadline=deadline
+            )
             read = reading.result
             asked = time.monotonic()
             told = await asyncio.gather(
@@ -96,7 +98,9 @@ class RewardService(reward_pb2_grpc.RewardServiceServicer):
             asking_s = time.monotonic() - asked
             states = {verifier: self._upstreams[verifier].state for verifier in read.positions}
             composing = await self._thread.run(
-                lambda: reply_to(request, read, dict(zip(read.positions, told, strict=True)), states)
+                lambda: reply_to(
+                    request, read, dict(zip(read.positions, told, strict=True)), states, self._config.consensus
+                )
             )
         response = composing.result
         response.wall_seconds = time.monotonic() - arrived
@@ -117,9 +121,10 @@ class RewardService(reward_pb2_grpc.RewardServiceServicer):
 
     def _refuse_where_a_queue_is_full(self, recipe: Recipe, items: int) -> None:
         """A call that is bound to lose a required score is better refused before any work."""
-        for term in recipe.all_terms:
-            if term.requirement is Requirement.REQUIRED and not self._upstreams[term.verifier].has_room(items):
-                raise over_limit(f"too many items wait for {term.verifier}", retry_after_s=RETRY_AFTER_S)
+        required = [term for term in recipe.all_terms if term.requirement is Requirement.REQUIRED]
+        for verifier in asked_by(required, self._config.members):
+            if not self._upstreams[verifier].has_room(items):
+                raise over_limit(f"too many items wait for {verifier}", retry_after_s=RETRY_AFTER_S)
 
     async def _ask(
         self, verifier: str, items: list[Item], request: reward_pb2.RewardServiceScoreBatchRequest, deadline: float

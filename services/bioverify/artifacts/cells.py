@@ -8,11 +8,15 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field
 
+from bioverify.artifacts.checksums import sha256_of
+from bioverify.artifacts.errors import ArtifactError
 from bioverify.artifacts.sources import BLOOD_CELLS, GLIOMA_CELLS, Sources
 from bioverify.artifacts.store import SourceRecord
 from bioverify.artifacts.tables import read_table, write_table
@@ -31,14 +35,50 @@ class Detection:
     record: SourceRecord
 
 
-def read_detection(sources: Sources) -> Detection:
-    """The glioma cells (9,450 genes) where they are to be had, else the blood cells (765 genes), which are bundled."""
+class OwnCells(BaseModel):
+    """Cells of your own, with raw counts or their logarithms, and any names of genes that the resolver knows."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    file: Path
+    """``.h5ad``."""
+    name: Annotated[str, Field(min_length=1, max_length=80)]
+    """What evidence calls them, after their number: "hepatocytes"."""
+    license: str
+    url: str = ""
+
+
+def read_detection(sources: Sources, own: OwnCells | None = None) -> Detection:
+    """Your own cells, else glioma cells (9,450 genes) where they are to be had, else the bundled blood cells (765).
+
+    Raises ArtifactError for cells of your own that cannot be read.
+    """
+    if own is not None:
+        return _read_own(own)
     located = sources.find(GLIOMA_CELLS) or sources.locate(BLOOD_CELLS)
     if located.path.suffix == ".parquet":
         symbols, detected = _read_compact(located.path)
     else:
         symbols, detected = read_h5ad(located.path)
     return Detection(symbols, detected, _CELLS_OF[located.source.name], located.record)
+
+
+def _read_own(own: OwnCells) -> Detection:
+    if not own.file.is_file():
+        raise ArtifactError(f"cells {own.name}: {own.file} is no file. Correct transcriptformer_pmi.cells.file")
+    try:
+        symbols, detected = read_h5ad(own.file)
+    except (OSError, KeyError, ValueError) as error:
+        raise ArtifactError(f"cells {own.name}: {own.file} is no .h5ad file ({error})") from error
+    record = SourceRecord(
+        name=f"cells/{own.name}",
+        kind="explicit",
+        location=str(own.file),
+        url=own.url,
+        sha256=sha256_of(own.file),
+        license=own.license,
+    )
+    return Detection(symbols, detected, own.name, record)
 
 
 def read_h5ad(path: Path) -> tuple[list[str], npt.NDArray[np.bool_]]:

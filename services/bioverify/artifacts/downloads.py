@@ -27,11 +27,11 @@ READ_TIMEOUT_S = 30.0
 _PARTIAL_CONTENT, _RANGE_NOT_SATISFIABLE = 206, 416
 
 
-def download(name: str, url: str, target: Path, *, sha256: str = "") -> str:
+def download(name: str, url: str, target: Path, *, sha256: str = "", size_bytes: int = 0) -> str:
     """Fetch ``url`` into ``target``, resuming what an earlier attempt left. Returns the sha256.
 
     A connection that breaks is made anew as long as each one brings bytes. Raises httpx.TransportError where none
-    comes (what arrived is kept), httpx.HTTPStatusError, and ArtifactError for another ``sha256`` (nothing is kept).
+    comes (what arrived is kept), httpx.HTTPStatusError, and ArtifactError for another sha256 or size (nothing is kept).
     """
     host = httpx.URL(url).host
     if not _name_resolves(host):
@@ -46,8 +46,15 @@ def download(name: str, url: str, target: Path, *, sha256: str = "") -> str:
         except httpx.TransportError:
             if _size(partial) <= size_before:
                 raise
-    found = sha256_of(partial)
     validator.unlink(missing_ok=True)
+    if size_bytes and _size(partial) != size_bytes:
+        found_bytes = _size(partial)
+        partial.unlink()
+        raise ArtifactError(
+            f"source {name}: {url} has {found_bytes:,} bytes, expected {size_bytes:,}. "
+            f"The official file has changed; nothing was kept"
+        )
+    found = sha256_of(partial)
     if sha256 and found != sha256:
         partial.unlink()
         raise ArtifactError(

@@ -37,6 +37,8 @@ class Source:
     url: str
     license: str
     sha256: str = ""
+    size_bytes: int = 0
+    """Where no checksum of the file itself is known; 0: not known either."""
     bundled: str = ""
     notice: str = ""
     """The licence in a sentence; where there is one, it has to be accepted before the file is downloaded."""
@@ -136,6 +138,27 @@ BLOOD_CELLS = Source(
     license=SCANPY,
     bundled="pbmc_detection.parquet",
 )
+TF_SAPIENS = Source(
+    name="tf_sapiens",
+    file_names=("transcriptformer/tf_sapiens.tar.gz",),
+    url="https://czi-transcriptformer.s3.amazonaws.com/weights/tf_sapiens.tar.gz",
+    license="MIT (TranscriptFormer)",
+    size_bytes=1_819_975_447,
+)
+"""Weights of TranscriptFormer, and the ESM2-3B vector of each human gene; `checkpoints.unpack` opens it."""
+TF_SAPIENS_SHA256 = {
+    "model_weights.pt": "eff027e7393f92a32cadcbb2e13a917e24b62b71341571bf40f38ff6ec6d3021",
+    "homo_sapiens_gene.h5": "676640be87ba4ba7ea7af8d9dc470a8ae8be02768989478027dec5fe61f465e2",
+}
+STRING_PROTEINS = Source(
+    name="string",
+    file_names=("string/9606.protein.info.v12.0.txt.gz",),
+    url="https://stringdb-downloads.org/download/protein.info.v12.0/9606.protein.info.v12.0.txt.gz",
+    license=f"{CC_BY} (STRING)",
+)
+"""A functional description of each human gene, for vectors of a text model (`esm_mlp.embed`)."""
+ON_REQUEST = (TF_SAPIENS, STRING_PROTEINS)
+"""What ``bioverify data fetch`` brings only where it is named: no build needs it."""
 PUBLIC = (
     *PERTURBQA.values(),
     *PERTURBQA_GENE_SETS.values(),
@@ -145,7 +168,7 @@ PUBLIC = (
     GLIOMA_CELLS,
     BLOOD_CELLS,
 )
-"""What ``bioverify data fetch`` brings."""
+"""What ``bioverify data fetch`` brings, and the builds read."""
 
 
 def _silent(_message: str) -> None:
@@ -262,6 +285,11 @@ class Sources:
         for file_name in source.file_names:
             path = folder / file_name
             if path.is_file():
+                if source.size_bytes and path.stat().st_size != source.size_bytes:
+                    raise ArtifactError(
+                        f"source {source.name}: {path} has {path.stat().st_size:,} bytes, expected "
+                        f"{source.size_bytes:,}. The file was changed or cut short. Remove it and fetch it again"
+                    )
                 found = sha256_of(path)
                 if source.sha256 and found != source.sha256:
                     raise ArtifactError(
@@ -294,7 +322,7 @@ class Sources:
 
         target = self.cache / source.file_names[0]
         try:
-            found = download(source.name, source.url, target, sha256=source.sha256)
+            found = download(source.name, source.url, target, sha256=source.sha256, size_bytes=source.size_bytes)
         except httpx.TransportError as error:
             self._unreachable = f"{httpx.URL(source.url).host} cannot be reached: {error}"
             self.tell(f"{self._unreachable}; downloads are not tried again in this run")

@@ -224,6 +224,10 @@ class ArtifactStore:
         """Manifests of all current artifacts by name; their files are not verified."""
         return [self.manifest(name) for name in self.names()]
 
+    def is_intact(self, name: str, folder_name: str) -> bool:
+        """Whether this version of the artifact is there with every byte as it was built."""
+        return _is_intact(self.root, name, folder_name)
+
     def _current(self, name: str) -> tuple[Path, Manifest]:
         """Folder and manifest of the current artifact; the manifest is verified, the files are not."""
         pointer = self.root / name / "current"

@@ -29,7 +29,10 @@ LicenseOption = Annotated[
 
 @app.command()
 def fetch(
-    names: Annotated[list[str] | None, typer.Argument(help="Sources or their folders. None: all.")] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="Sources or their folders. None: all that builds read; by name: tf_sapiens, string."),
+    ] = None,
     mirror: MirrorOption = None,
     accept_license: LicenseOption = False,
 ) -> None:
@@ -40,21 +43,25 @@ def fetch(
     from rich.console import Console
     from rich.table import Table
 
+    from bioverify.artifacts.checkpoints import unpack
     from bioverify.artifacts.errors import ArtifactError
-    from bioverify.artifacts.sources import PUBLIC
+    from bioverify.artifacts.sources import ON_REQUEST, PUBLIC, TF_SAPIENS
 
     console = Console(highlight=False)
     sources = _sources(console, mirror=mirror, accept_license=accept_license)
-    chosen = [one for one in PUBLIC if not names or one.name in names or one.name.partition("/")[0] in names]
+    known_sources = (*PUBLIC, *ON_REQUEST)
+    chosen = [one for one in known_sources if {one.name, one.name.partition("/")[0]} & set(names)] if names else PUBLIC
     unknown = set(names or []) - {part for one in chosen for part in (one.name, one.name.partition("/")[0])}
     if unknown:
-        known = ", ".join(dict.fromkeys(one.name.partition("/")[0] for one in PUBLIC))
+        known = ", ".join(dict.fromkeys(one.name.partition("/")[0] for one in known_sources))
         raise fail(f"no source is called {', '.join(sorted(unknown))}; there are: {known}")
     table = Table("source", "from", "size", "sha256", "licence")
     missing = []
     for source in chosen:
         with plain_errors(ArtifactError):
             located = sources.fetch(source)
+            if located is not None and source is TF_SAPIENS:
+                unpack(located.path, located.path.with_name("tf_sapiens"))
         if located is not None:
             size = f"{located.path.stat().st_size / 1e6:,.1f} MB"
             table.add_row(source.name, located.kind, size, located.sha256[:12], source.license)
@@ -180,6 +187,58 @@ def show(name: Annotated[str, typer.Argument(help="Name of an artifact.")]) -> N
         artifact = ArtifactStore.default().open(name)
     typer.echo(artifact.manifest.model_dump_json(indent=2))
     typer.echo(f"{artifact.path}: all {len(artifact.manifest.files)} files have their checksums", err=True)
+
+
+RemoteUrl = Annotated[str, typer.Argument(help="s3://bucket/prefix, gs://…, az://…, file:///folder, or a folder.")]
+
+
+@app.command()
+def push(
+    url: RemoteUrl,
+    names: Annotated[list[str] | None, typer.Argument(help="Names of artifacts. None: all that are built.")] = None,
+) -> None:
+    """Upload built artifacts to shared storage; what is there already is not sent again.
+
+    Access comes from the environment: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL, …
+    """
+    from bioverify.artifacts.errors import ArtifactError
+    from bioverify.artifacts.remote import Remote
+    from bioverify.artifacts.sources import GENENTECH
+    from bioverify.artifacts.store import ArtifactStore
+
+    store = ArtifactStore.default()
+    with plain_errors(ArtifactError):
+        remote = Remote(url)
+        for name in names or store.names():
+            manifest = remote.push(store, name, tell=typer.echo)
+            typer.echo(f"{name}: {manifest.digest}, {manifest.size_bytes / 1e6:,.1f} MB")
+            if GENENTECH in manifest.license:
+                typer.echo(f"{name} is made from data under the {GENENTECH}: keep {url} private", err=True)
+
+
+@app.command()
+def pull(
+    url: RemoteUrl,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="NAME, or NAME@sha256:DIGEST to insist on one. None: all that are there.")
+    ] = None,
+) -> None:
+    """Fetch built artifacts from shared storage, with every checksum verified; goes on where it broke off."""
+    from bioverify.artifacts.errors import ArtifactError
+    from bioverify.artifacts.remote import Remote
+    from bioverify.artifacts.store import ArtifactStore
+
+    store = ArtifactStore.default()
+    with plain_errors(ArtifactError):
+        remote = Remote(url)
+        wanted = names or remote.names()
+        if not wanted:
+            raise fail(f"{url} holds no artifact. Run: bioverify data push {url}")
+        for written in wanted:
+            name, _, digest = written.partition("@")
+            manifest, is_new = remote.pull(store, name, digest=digest, tell=typer.echo)
+            typer.echo(f"{name}: {manifest.digest}{'' if is_new else ', unchanged'}")
+    typer.echo(f"In {store.root}")
 
 
 def _sources(

@@ -16,6 +16,19 @@ go_rouge:
   electronic: true           # false: without annotations that no curator looked at (IEA)
   terms: direct              # ancestors: with all that follow by is_a and part_of
   text: names                # definitions: names and definitions
+transcriptformer_pmi:        # of the empirical matrix
+  measure: pmi               # npmi: normalised, from -1 to 1
+  cells: {file: cells.h5ad, name: hepatocytes, license: CC BY 4.0}
+  max_genes: 5400
+esm_mlp:
+  net: two_tower             # rbio: the published net
+  form: own                  # strict, loose: the other lines' rows
+  folds: 5
+  steps: 60                  # of the two-tower net
+  epochs: 30                 # of rbio's net
+  seed: 20250818
+  go_dimensions: 128         # 0: without vectors from GO
+  reduce_to: 256             # null: as many dimensions as there are
 """
 
 from __future__ import annotations
@@ -28,7 +41,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from bioverify.artifacts.checksums import sha256_of
 from bioverify.artifacts.errors import ArtifactError
 from bioverify.artifacts.go import GoSettings
+from bioverify.verifiers.esm_mlp.settings import Settings as EsmMlpSettings
 from bioverify.verifiers.experimental.build import Settings as ExperimentalSettings
+from bioverify.verifiers.transcriptformer_pmi.build import Settings as PmiSettings
 
 
 class BuildSettings(BaseModel):
@@ -36,14 +51,21 @@ class BuildSettings(BaseModel):
 
     experimental: ExperimentalSettings = ExperimentalSettings()
     go_rouge: GoSettings = GoSettings()
+    transcriptformer_pmi: PmiSettings = PmiSettings()
+    esm_mlp: EsmMlpSettings = EsmMlpSettings()
 
     def of(self, artifact: str) -> str:
         """All that the settings change in an artifact: equal texts, equal results. Files are told by their content."""
         if artifact == "go_rouge":
             return self.go_rouge.model_dump_json()
+        if artifact == "esm_mlp":
+            return self.esm_mlp.model_dump_json()
         if artifact == "experimental":
-            files = [sha256_of(screen.file) if screen.file.is_file() else "" for screen in self.experimental.screens]
+            files = [_content(screen.file) for screen in self.experimental.screens]
             return " ".join([self.experimental.model_dump_json(), *files])
+        if artifact == "transcriptformer_pmi":
+            cells = self.transcriptformer_pmi.cells
+            return " ".join([self.transcriptformer_pmi.model_dump_json(), _content(cells.file) if cells else ""])
         return ""
 
 
@@ -61,7 +83,17 @@ def read_build_settings(path: Path | None) -> BuildSettings:
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
         raise ArtifactError(f"--settings {path}: {wrong}") from None
-    screens = tuple(
-        screen.model_copy(update={"file": path.parent / screen.file}) for screen in settings.experimental.screens
+    folder = path.parent
+    experimental, pmi = settings.experimental, settings.transcriptformer_pmi
+    screens = tuple(one.model_copy(update={"file": folder / one.file}) for one in experimental.screens)
+    cells = pmi.cells and pmi.cells.model_copy(update={"file": folder / pmi.cells.file})
+    return settings.model_copy(
+        update={
+            "experimental": experimental.model_copy(update={"screens": screens}),
+            "transcriptformer_pmi": pmi.model_copy(update={"cells": cells}),
+        }
     )
-    return settings.model_copy(update={"experimental": settings.experimental.model_copy(update={"screens": screens})})
+
+
+def _content(file: Path) -> str:
+    return sha256_of(file) if file.is_file() else ""

@@ -18,7 +18,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bioverify.cli.services import ARTIFACTS, ON_DEMAND, VERIFIERS
+from bioverify.cli.services import ARTIFACTS, VERIFIERS
 from bioverify.stack import free_port_base
 
 RECIPE = "rbio1-tf+go+mlp+exp"
@@ -65,8 +65,7 @@ def main(
 
 
 def _build(home: Path) -> None:
-    wanted = [name for name in ARTIFACTS if name != ON_DEMAND]
-    missing = [name for name in wanted if not (home / "artifacts" / name / "current").exists()]
+    missing = [name for name in ARTIFACTS if not (home / "artifacts" / name / "current").exists()]
     if missing:
         _step("Build the artifacts", *BIOVERIFY, "data", "build", *missing)
 

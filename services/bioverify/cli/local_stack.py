@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bioverify.cli.services import ARTIFACTS, ON_DEMAND, VERIFIERS
+from bioverify.cli.services import SERVED, VERIFIERS
 from bioverify.cli.terminal import fail, plain_errors
 
 if TYPE_CHECKING:
@@ -38,12 +38,10 @@ def up(
     from bioverify.stack import up as start
 
     root = ArtifactStore.default().root
-    absent = [name for name in ARTIFACTS if name in VERIFIERS and not (root / name / "current").exists()]
-    if missing := [name for name in absent if name != ON_DEMAND]:
+    if missing := [name for name in SERVED if not (root / name / "current").exists()]:
         raise fail(f"not built yet in {root}: {', '.join(missing)}. Run: bioverify data build --all")
-    verifiers = tuple(name for name in VERIFIERS if name not in absent)
     has_gateway = gateway and importlib.util.find_spec("fastapi") is not None
-    plan = Plan(state_folder(), verifiers, port_base, redis_url, workers, has_gateway)
+    plan = Plan(state_folder(), VERIFIERS, port_base, redis_url, workers, has_gateway, consensus=True)
     console = Console(highlight=False)
     with plain_errors(StackError), Live(console=console, transient=True) as live:
         processes = start(plan, lambda statuses: live.update(_table(statuses)))

@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 
 # In the order of the local stack's ports.
 VERIFIERS = ("experimental", "go_rouge", "transcriptformer_pmi", "esm_mlp", "format", "analogy")
-# No shipped recipe asks it, so the local stack has it only where somebody has built its artifact.
-ON_DEMAND = "analogy"
 # In the order in which they are built: later ones are made with earlier ones.
-ARTIFACTS = ("genes", "experimental", "go_rouge", "transcriptformer_pmi", "prompts", "esm_mlp", "analogy")
+ARTIFACTS = ("genes", "experimental", "go_rouge", "transcriptformer_pmi", "prompts", "esm_mlp", "analogy", "consensus")
+
+# What the services open.
+SERVED = tuple(name for name in ARTIFACTS if name != "prompts")
 
 
 def open_verifier(name: str, store: ArtifactStore) -> Verifier:
@@ -76,13 +77,18 @@ def build_artifact(
         case "transcriptformer_pmi":
             from bioverify.verifiers.transcriptformer_pmi import build as transcriptformer_pmi
 
-            return transcriptformer_pmi.build(store, sources, progress=progress)
+            return transcriptformer_pmi.build(store, sources, progress=progress, settings=settings.transcriptformer_pmi)
         case "esm_mlp":
             from bioverify.verifiers.esm_mlp import build as esm_mlp
 
-            return esm_mlp.build(store, sources, progress=progress)
+            return esm_mlp.build(store, sources, progress=progress, settings=settings.esm_mlp)
         case "analogy":
             from bioverify.verifiers.analogy import build as analogy
 
             return analogy.build(store, sources, progress=progress)
+        case "consensus":
+            from bioverify.artifacts import consensus
+
+            members = {member: open_verifier(member, store) for member in consensus.MEMBERS}
+            return consensus.build(store, sources, members, progress=progress)
     raise KeyError(name)

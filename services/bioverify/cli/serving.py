@@ -12,6 +12,7 @@ from bioverify.cli.services import VERIFIERS, open_verifier
 from bioverify.cli.terminal import fail, plain_errors
 
 if TYPE_CHECKING:
+    from bioverify.core.consensus import Consensus
     from bioverify.core.verifier import Verifier
 
 Listen = Annotated[str, typer.Option(help="host:port or unix:/path.")]
@@ -51,6 +52,9 @@ def aggregate(
     ] = None,
     metrics_port: MetricsPort = None,
     workers: Workers = 1,
+    consensus: Annotated[
+        bool, typer.Option("--consensus", help="Compose the verifiers' beliefs by the artifact consensus.")
+    ] = False,
     verifier_deadline: Annotated[
         list[str] | None,
         typer.Option(help="NAME=SECONDS of a call that this verifier may take at most; without: all. Repeat it."),
@@ -59,6 +63,7 @@ def aggregate(
     """Serve rewards until SIGTERM: asks the verifiers in parallel, remembers in Redis, composes by recipe."""
     from bioverify.aggregator import server
     from bioverify.aggregator.config import AggregatorConfig
+    from bioverify.artifacts.errors import ArtifactError
 
     targets = {}
     for assignment in verifier:
@@ -77,7 +82,24 @@ def aggregate(
             raise fail(f"--verifier-deadline {assignment}: write NAME=SECONDS, for instance go_rouge=5") from error
         if name not in targets:
             raise fail(f"--verifier-deadline {assignment}: no --verifier is called {name}")
-    server.serve(AggregatorConfig(listen, targets, redis_url, metrics_port, workers, verifier_deadlines_s=deadlines_s))
+    with plain_errors(ArtifactError, ValueError):
+        config = AggregatorConfig(
+            listen,
+            targets,
+            redis_url,
+            metrics_port,
+            workers,
+            verifier_deadlines_s=deadlines_s,
+            consensus=_consensus() if consensus else None,
+        )
+    server.serve(config)
+
+
+def _consensus() -> Consensus:
+    from bioverify.artifacts.consensus import open_consensus
+    from bioverify.artifacts.store import ArtifactStore
+
+    return open_consensus(ArtifactStore.default())[0]
 
 
 def gateway(

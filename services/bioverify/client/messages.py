@@ -124,7 +124,8 @@ def item_reward(message: reward_pb2.Reward) -> ItemReward:
     reward = message.reward if message.HasField("reward") else None
     task: Task | None = task_from_wire(message.task) if message.HasField("task") else None
     answer = answer_from_wire(message.answer) if message.HasField("answer") else None
-    return ItemReward(message.item_id, reward, message.unscorable_because, tuple(parts), task, answer)
+    consensus = outcome_from_wire(message.consensus) if message.HasField("consensus") else None
+    return ItemReward(message.item_id, reward, message.unscorable_because, tuple(parts), task, answer, consensus)
 
 
 def lost_reward(item: ScoreItem, error: ClientError) -> ItemReward:

@@ -53,7 +53,10 @@ class RewardPart:
 
 @dataclass(frozen=True, slots=True)
 class ItemReward:
-    """``reward`` is None where the item is unscorable, which is not a zero. ``parts`` in the recipe's order."""
+    """``reward`` is None where the item is unscorable, which is not a zero. ``parts`` in the recipe's order.
+
+    ``consensus``: what the beliefs of several verifiers amount to together; None where there is no such thing.
+    """
 
     id: str
     reward: float | None
@@ -61,6 +64,7 @@ class ItemReward:
     parts: tuple[RewardPart, ...]
     task: Task | None
     answer: Answer | None
+    consensus: Outcome | None = None
 
 
 @dataclass(frozen=True, slots=True)

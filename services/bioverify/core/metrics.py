@@ -48,6 +48,27 @@ def brier_score(label: Ints, belief: Floats) -> float:
     return float(np.mean((belief - label) ** 2))
 
 
+def pooled_measures(label: Ints, answer: npt.NDArray[np.bool_]) -> dict[str, float]:
+    """F1, Matthews correlation and balanced accuracy of yes-or-no answers, all rows alike; 0 where one is undefined.
+
+    Knowing only how often each measured gene responds is worth a lot here: never report these without the baselines.
+    """
+    positive = label.astype(np.bool_)
+    yes, no = int(np.sum(positive & answer)), int(np.sum(~positive & ~answer))
+    false_yes, missed = int(np.sum(~positive & answer)), int(np.sum(positive & ~answer))
+    sensitivity, specificity = _share(yes, yes + missed), _share(no, no + false_yes)
+    spread = float(yes + false_yes) * (yes + missed) * (no + false_yes) * (no + missed)
+    return {
+        "f1": _share(2 * yes, 2 * yes + false_yes + missed),
+        "mcc": (yes * no - false_yes * missed) / spread**0.5 if spread else 0.0,
+        "balanced_accuracy": (sensitivity + specificity) / 2,
+    }
+
+
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole else 0.0
+
+
 @dataclass(frozen=True)
 class ReliabilityPoint:
     """One bin of a reliability plot: what was believed on average, how often it was so, in how many rows."""

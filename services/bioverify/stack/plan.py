@@ -67,6 +67,7 @@ class Plan:
     """``verifiers`` by name, in the order of their ports. ``redis_url`` None: an embedded Valkey on a unix socket.
 
     ``workers``: processes of each gRPC service. ``has_gateway``: whether rewards are served over HTTP as well.
+    ``consensus``: the aggregator composes the verifiers' beliefs.
     """
 
     folder: Path
@@ -75,6 +76,7 @@ class Plan:
     redis_url: str | None = None
     workers: int = 1
     has_gateway: bool = False
+    consensus: bool = False
 
     @property
     def gateway(self) -> str:
@@ -128,7 +130,7 @@ class Plan:
         metrics_port = self.port_base + METRICS_OFFSET
         command = (
             *(*python, "aggregate", *self._server_options(self.aggregator, metrics_port)),
-            *("--redis-url", self.cache_url, *targets),
+            *("--redis-url", self.cache_url, *targets, *(("--consensus",) if self.consensus else ())),
         )
         programs.append(Program(AGGREGATOR, command, self.aggregator, AGGREGATOR_HEALTH, metrics_port))
         if self.has_gateway:

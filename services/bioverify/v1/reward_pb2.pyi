@@ -84,7 +84,7 @@ class Term(_message.Message):
     WEIGHT_FIELD_NUMBER: _builtins.int
     REQUIREMENT_FIELD_NUMBER: _builtins.int
     verifier: _builtins.str
-    """The verifier's name."""
+    """The verifier's name, or "consensus" for Reward.consensus."""
     component: _builtins.str
     """One of the verifier's components, in place of its value. Empty: the value."""
     weight: _builtins.float
@@ -285,6 +285,7 @@ class Reward(_message.Message):
     PARTS_FIELD_NUMBER: _builtins.int
     TASK_FIELD_NUMBER: _builtins.int
     ANSWER_FIELD_NUMBER: _builtins.int
+    CONSENSUS_FIELD_NUMBER: _builtins.int
     item_id: _builtins.str
     """Echo of Item.id."""
     reward: _builtins.float
@@ -303,6 +304,14 @@ class Reward(_message.Message):
     def answer(self) -> _types_pb2.Answer:
         """The answer as it was given or read. Absent where the task has no yes or no to it."""
 
+    @_builtins.property
+    def consensus(self) -> _types_pb2.Outcome:
+        """What the beliefs of several verifiers amount to together: a weighted sum of their log-odds, with weights fitted to
+        training rows that none of them was trained on. Scored.belief is P("yes") or P("increase"). A member that has nothing
+        to say is left out; a member that failed makes the consensus fail; fewer than two beliefs make it not applicable.
+        Absent where the aggregator has no weights, or the recipe does not ask all members for this item.
+        """
+
     def __init__(
         self,
         *,
@@ -312,10 +321,11 @@ class Reward(_message.Message):
         parts: _abc.Iterable[Global___Part] | None = ...,
         task: _types_pb2.Task | None = ...,
         answer: _types_pb2.Answer | None = ...,
+        consensus: _types_pb2.Outcome | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_reward", b"_reward", "answer", b"answer", "reward", b"reward", "task", b"task"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_reward", b"_reward", "answer", b"answer", "consensus", b"consensus", "reward", b"reward", "task", b"task"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_reward", b"_reward", "answer", b"answer", "item_id", b"item_id", "parts", b"parts", "reward", b"reward", "task", b"task", "unscorable_because", b"unscorable_because"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_reward", b"_reward", "answer", b"answer", "consensus", b"consensus", "item_id", b"item_id", "parts", b"parts", "reward", b"reward", "task", b"task", "unscorable_because", b"unscorable_because"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__reward: _TypeAlias = _typing.Literal["reward"]  # noqa: Y015
     _WhichOneofArgType__reward: _TypeAlias = _typing.Literal["_reward", b"_reward"]  # noqa: Y015

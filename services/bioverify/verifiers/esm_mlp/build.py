@@ -19,7 +19,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +27,7 @@ import torch
 from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import save_file as save_tensors
 
+from bioverify.artifacts.errors import ArtifactError
 from bioverify.artifacts.genes import open_genes
 from bioverify.artifacts.go import read_annotations
 from bioverify.artifacts.perturbqa import CELL_LINE_NAMES, CELL_LINES, Screens, read_tables
@@ -39,32 +39,15 @@ from bioverify.core.metrics import auc_per_gene, brier_score, expected_calibrati
 from bioverify.core.metrics import sigmoid as probability
 from bioverify.core.tasks import TaskKind
 from bioverify.verifiers.esm_mlp.artifact import KINDS, NAME, NETS_FILE, SYMBOLS_FILE, VECTORS_FILE
-from bioverify.verifiers.esm_mlp.embeddings import MOST_DIMENSIONS, GeneVectors, beside, read_named, reduced
+from bioverify.verifiers.esm_mlp.embeddings import GeneVectors, beside, read_named, reduced
 from bioverify.verifiers.esm_mlp.net import RbioNet, TwoTowerNet
 from bioverify.verifiers.esm_mlp.served import BELIEF_DIGITS
-from bioverify.verifiers.esm_mlp.train import SEED, NetName, Rows, Vectors, logits, train_rbio, train_two_tower
-from bioverify.verifiers.esm_mlp.vectors import DIMENSIONS, go_svd
+from bioverify.verifiers.esm_mlp.settings import Form, Settings
+from bioverify.verifiers.esm_mlp.train import Rows, Vectors, logits, train_rbio, train_two_tower
+from bioverify.verifiers.esm_mlp.vectors import go_svd
 
-Form = Literal["own", "strict", "loose"]
 Texts = npt.NDArray[np.str_]
 Floats = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Training:
-    """How nets are trained. ``steps`` counts for the two-tower net, ``epochs`` for rbio's (30 as published)."""
-
-    net: NetName = "two_tower"
-    form: Form = "own"
-    folds: int = 3
-    steps: int = 60
-    epochs: float = 1.0
-    seed: int = SEED
-
-    def train(self, rows: Rows, vectors: Vectors) -> RbioNet | TwoTowerNet:
-        if self.net == "rbio":
-            return train_rbio(rows, vectors, epochs=self.epochs, seed=self.seed)
-        return train_two_tower(rows, vectors, steps=self.steps, seed=self.seed)
 
 
 @dataclass(frozen=True)
@@ -110,29 +93,29 @@ def build(
     sources: Sources,
     *,
     progress: Callable[[str], None],
-    dimensions: int = DIMENSIONS,
-    with_go: bool = True,
-    reduce_to: int | None = MOST_DIMENSIONS,
-    training: Training | None = None,
+    settings: Settings | None = None,
 ) -> Manifest:
-    """Make the artifact. ``dimensions`` and ``with_go``: of the vectors from GO, put beside those that were named.
-
-    ``reduce_to``: the most dimensions that nets are fed with; None: as many as there are.
-    """
-    training = training or Training()
+    """Make the artifact, after ``genes``. Raises ArtifactError where there is no vector at all."""
+    settings = settings or Settings()
     resolver, genes = open_genes(store)
     tables, records = read_named(sources, resolver)
-    licenses = [CC_BY] if with_go else []
-    if with_go:
+    licenses = []
+    if settings.go_dimensions:
+        dimensions = settings.go_dimensions
         annotations = read_annotations(sources, resolver, progress=progress)
         progress(f"esm_mlp: {dimensions} dimensions from {len(annotations.genes):,} annotated genes")
         vectors_of_go = go_svd(annotations.genes, len(annotations.terms), dimensions)
         name = f"GO-SVD {dimensions}-d" if tables else f"GO-SVD {dimensions}-d, not ESM2"
         tables.append(GeneVectors(name, list(annotations.genes), vectors_of_go))
         records += annotations.records
+        licenses.append(CC_BY)
+    if not tables:
+        raise ArtifactError(
+            "esm_mlp: no gene vectors: name a table (--source gene_vectors.NAME=FILE), or let go_dimensions be above 0"
+        )
     vectors = beside(tables)
-    if reduce_to is not None:
-        vectors = reduced(vectors, reduce_to)
+    if settings.reduce_to is not None:
+        vectors = reduced(vectors, settings.reduce_to)
     screens = read_tables(sources, progress=progress)
     table, covered = with_vectors(screens, resolver, vectors.symbols)
 
@@ -144,15 +127,15 @@ def build(
     for kind in KINDS:
         for line in CELL_LINES:
             key = f"{line}.{kind}"
-            rows = table.training_rows(line, kind, training.form)
+            rows = table.training_rows(line, kind, settings.form)
             own = table.of(line, kind, "train")
-            trained = fit(rows, own, vectors.vectors, training)
+            trained = fit(rows, own, vectors.vectors, settings)
             scores = trained.logits(own, vectors.vectors)
             scale, offset = fit_logistic(scores[:, None], own.label).tolist()
             counts[f"{key}.training_rows"] = len(rows)
             calibration[key] = f"{scale!r} {offset!r}"
             figures = _figures(own, trained.fold, scores, probability(scale * scores + offset))
-            figures["auc_per_gene_shuffled_vectors"] = _shuffled_auc(rows, own, vectors.vectors, training)
+            figures["auc_per_gene_shuffled_vectors"] = _shuffled_auc(rows, own, vectors.vectors, settings)
             quality |= {f"{key}.{name}": round(value, 4) for name, value in figures.items() if not math.isnan(value)}
             for number, net in enumerate(trained.nets):
                 weights |= {f"{key}.{number}.{name}": tensor for name, tensor in net.state_dict().items()}
@@ -169,18 +152,18 @@ def build(
         save_tensors(weights, folder.path / NETS_FILE)
         write_table(pa.table({"symbol": vectors.symbols}), folder.path / SYMBOLS_FILE)
         return folder.commit(
-            description=f"Classifiers over gene vectors ({vectors.name}), {_FORMS[training.form]}"
+            description=f"Classifiers over gene vectors ({vectors.name}), {_FORMS[settings.form]}"
             + (", trained on a simulated screen, not on experiments." if screens.simulated else "."),
             license="; ".join([screens.license, *licenses]),
             sources=[*screens.records, *records],
             simulated=screens.simulated,
             inputs=[genes],
             parameters={
-                "net": training.net,
-                "form": training.form,
-                "folds": training.folds if training.form != "loose" else 1,
-                **({"epochs": training.epochs} if training.net == "rbio" else {"steps": training.steps}),
-                "seed": training.seed,
+                "net": settings.net,
+                "form": settings.form,
+                "folds": settings.folds if settings.form != "loose" else 1,
+                **({"epochs": settings.epochs} if settings.net == "rbio" else {"steps": settings.steps}),
+                "seed": settings.seed,
                 "vectors": vectors.name,
                 "calibration": calibration,
                 "canary_belief": canary,
@@ -198,15 +181,21 @@ _FORMS: dict[Form, str] = {
 }
 
 
-def fit(rows: Rows, own: Rows, vectors: Vectors, training: Training) -> Trained:
+def fit(rows: Rows, own: Rows, vectors: Vectors, settings: Settings) -> Trained:
     """One net per fold of perturbations, each without its fold; one net for all rows in the loose form."""
     fold = np.full(len(vectors), -1, np.int8)
-    if training.form == "loose":
-        return Trained([training.train(rows, vectors)], fold)
+    if settings.form == "loose":
+        return Trained([train(rows, vectors, settings)], fold)
     perturbations = np.unique(np.concatenate([rows.perturbation, own.perturbation]))
-    fold[perturbations] = np.arange(len(perturbations)) % training.folds
+    fold[perturbations] = np.arange(len(perturbations)) % settings.folds
     of_row = fold[rows.perturbation]
-    return Trained([training.train(rows.where(of_row != one), vectors) for one in range(training.folds)], fold)
+    return Trained([train(rows.where(of_row != one), vectors, settings) for one in range(settings.folds)], fold)
+
+
+def train(rows: Rows, vectors: Vectors, settings: Settings) -> RbioNet | TwoTowerNet:
+    if settings.net == "rbio":
+        return train_rbio(rows, vectors, epochs=settings.epochs, seed=settings.seed)
+    return train_two_tower(rows, vectors, steps=settings.steps, seed=settings.seed)
 
 
 def with_vectors(screens: Screens, resolver: GeneResolver, symbols: list[str]) -> tuple[Table, float]:
@@ -250,11 +239,11 @@ def _figures(own: Rows, fold: npt.NDArray[np.int8], scores: Floats, beliefs: Flo
     }
 
 
-def _shuffled_auc(rows: Rows, own: Rows, vectors: Vectors, training: Training) -> float:
+def _shuffled_auc(rows: Rows, own: Rows, vectors: Vectors, settings: Settings) -> float:
     """Of a net that was fed with the vectors of other genes, on a fold of perturbations that it did not see."""
-    shuffled = np.random.default_rng(training.seed).permutation(vectors)
-    held_out = np.unique(own.perturbation)[:: max(training.folds, 2)]
-    net = training.train(rows.where(~np.isin(rows.perturbation, held_out)), shuffled)
+    shuffled = np.random.default_rng(settings.seed).permutation(vectors)
+    held_out = np.unique(own.perturbation)[:: max(settings.folds, 2)]
+    net = train(rows.where(~np.isin(rows.perturbation, held_out)), shuffled, settings)
     asked = own.where(np.isin(own.perturbation, held_out))
     return auc_per_gene(asked.measured_gene, asked.label, logits(net, asked, shuffled))[0]
 

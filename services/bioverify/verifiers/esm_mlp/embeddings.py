@@ -28,9 +28,6 @@ from bioverify.core.genes import GeneResolver
 SOURCE_NAME = "gene_vectors"
 """`bioverify data build esm_mlp --source gene_vectors.NAME=FILE`; NAME is how evidence calls the vectors."""
 
-MOST_DIMENSIONS = 256
-"""Time and size of nets grow with it: ESM2-3B has 2560."""
-
 Vectors = npt.NDArray[np.float32]
 
 
@@ -109,7 +106,7 @@ def beside(tables: Sequence[GeneVectors]) -> GeneVectors:
     return GeneVectors(" + ".join(table.name for table in tables), symbols, np.concatenate(parts, axis=1))
 
 
-def reduced(table: GeneVectors, dimensions: int = MOST_DIMENSIONS) -> GeneVectors:
+def reduced(table: GeneVectors, dimensions: int) -> GeneVectors:
     """The table in its ``dimensions`` leading principal directions, of unit mean square; narrower ones as they are."""
     if table.vectors.shape[1] <= dimensions:
         return table

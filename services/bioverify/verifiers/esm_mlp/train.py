@@ -10,21 +10,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from bioverify.verifiers.esm_mlp.net import RbioNet, TwoTowerNet
+from bioverify.verifiers.esm_mlp.settings import SEED
 
-SEED = 20250818
 RBIO_BATCH_ROWS, RBIO_LEARNING_RATE = 32, 1e-3
 TWO_TOWER_LEARNING_RATE, TWO_TOWER_WEIGHT_DECAY = 3e-3, 0.1
 RATE_PRIOR_ROWS = 2.0
 _LOGIT_ROWS = 65536
 
-NetName = Literal["rbio", "two_tower"]
 Int64s = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Vectors = npt.NDArray[np.float32]

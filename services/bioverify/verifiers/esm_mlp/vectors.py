@@ -12,12 +12,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-DIMENSIONS = 128
-
 Vectors = npt.NDArray[np.float32]
 
 
-def go_svd(genes: Mapping[str, Sequence[int]], n_terms: int, dimensions: int = DIMENSIONS) -> Vectors:
+def go_svd(genes: Mapping[str, Sequence[int]], n_terms: int, dimensions: int) -> Vectors:
     """One row per gene, in order. ``genes``: symbol → indices of its terms, below ``n_terms``, at least one each."""
     # Only builders have scipy; the service reads finished vectors.
     from scipy import sparse

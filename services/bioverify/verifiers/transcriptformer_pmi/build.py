@@ -1,124 +1,221 @@
 """Makes the ``transcriptformer_pmi`` artifact: a gene × gene matrix in half precision, its symbols and its scaling.
 
-This builder makes an *empirical* matrix from real cells, not TranscriptFormer's: two genes are detected together more
-often than by chance, or less often,
-
-    PMI(a, b) = log((n_ab + s·e/N) / (e·(1 + s/N))),   e = n_a·n_b/N
-
-with n_ab of N cells in which both are detected, and s pseudo-cells that are distributed as if the genes were
-independent, which draws rare pairs towards 0. Genes detected in less than a tenth of the cells are left out, and of the
-rest those are kept whose detection varies most: a gene seen in every cell says nothing about any other.
+From TranscriptFormer, where the person names a finished run of `log_ratios`
+(``bioverify data build transcriptformer_pmi --source log_ratios=OUT/run.json``): PMI(a, b) is the mean of R[a, b] and
+R[b, a], over the genes whose Ensembl id has a current symbol. Else an *empirical* matrix from real cells, not
+TranscriptFormer's (`empirical`), which the manifest and every sentence of evidence say.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field
 
-from bioverify.artifacts.cells import read_detection
+from bioverify.artifacts.cells import OwnCells, read_detection
+from bioverify.artifacts.checksums import sha256_of
+from bioverify.artifacts.errors import ArtifactError
 from bioverify.artifacts.genes import open_genes
 from bioverify.artifacts.prompts import CO_EXPRESSION_FILE
-from bioverify.artifacts.sources import Sources
-from bioverify.artifacts.store import ArtifactStore, Manifest
+from bioverify.artifacts.sources import TF_SAPIENS, TF_SAPIENS_SHA256, Sources
+from bioverify.artifacts.store import ArtifactStore, Build, Manifest, OpenArtifact, SourceRecord
 from bioverify.artifacts.tables import write_table
 from bioverify.core.genes import GeneResolver
-from bioverify.verifiers.transcriptformer_pmi.scaling import N_QUANTILES, YES_PERCENTILE, Scaling, fit_scaling
+from bioverify.verifiers.transcriptformer_pmi import empirical
+from bioverify.verifiers.transcriptformer_pmi.run_files import GENES_FILE, RATIOS_FILE, WEIGHTS_FILE
+from bioverify.verifiers.transcriptformer_pmi.scaling import N_QUANTILES, YES_PERCENTILE, Halves, Scaling, fit_scaling
 
 NAME = "transcriptformer_pmi"
 MATRIX_FILE = "pmi.npy"
 SYMBOLS_FILE = "symbols.parquet"
 SCALING_FILE = "scaling.npy"
 """Quantiles of all pairs; the cutoff and the maximum are parameters in the manifest."""
+SOURCE_NAME = "log_ratios"
+"""`--source log_ratios=OUT/run.json`: a finished run of `bioverify.verifiers.transcriptformer_pmi.log_ratios`."""
 MAX_PAIRS_PER_LABEL = 20_000
-
-MIN_DETECTED_SHARE = 0.1
-MAX_GENES = 5_400  # 58 MB
-PSEUDO_CELLS = 5.0
+TILE = 2048
 
 
-def build(store: ArtifactStore, sources: Sources, *, progress: Callable[[str], None]) -> Manifest:
-    """Make the artifact from single cells: glioma where they are to be had, else the bundled blood cells."""
+class Settings(BaseModel):
+    """Of the empirical matrix."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    measure: Literal["pmi", "npmi"] = "pmi"
+    cells: OwnCells | None = None
+    """None: those that are fetched, or ship."""
+    max_genes: Annotated[int, Field(ge=2)] = 5_400  # 58 MB
+
+
+def build(
+    store: ArtifactStore,
+    sources: Sources,
+    *,
+    progress: Callable[[str], None],
+    settings: Settings = Settings(),  # noqa: B008  frozen
+) -> Manifest:
+    """Make the artifact. Raises ArtifactError for a run that is not finished, or cells that cannot be read."""
     resolver, genes = open_genes(store)
-    data = read_detection(sources)
+    run_path = sources.explicit.get(SOURCE_NAME)
+    if run_path is not None:
+        return _from_run(run_path, store, resolver, genes, progress)
+    data = read_detection(sources, settings.cells)
     n_cells = data.detected.shape[0]
     progress(f"transcriptformer_pmi: {n_cells} {data.cells}, {len(data.symbols):,} genes ({data.record.kind})")
-    symbols, detected = informative_genes(data.symbols, data.detected, resolver)
-    matrix = pmi_matrix(detected)
-    scaling = fit_scaling(matrix[np.triu_indices(len(symbols), k=1)])
-    progress(f"transcriptformer_pmi: {len(symbols):,} genes, 99th percentile of PMI {scaling.cutoff:.2f}")
+    symbols, detected = empirical.informative_genes(data.symbols, data.detected, resolver, settings.max_genes)
+    matrix = empirical.pmi_matrix(detected, normalised=settings.measure == "npmi")
+    origin = f"empirical {settings.measure.upper()} of {n_cells} {data.cells}, not TranscriptFormer"
     with store.building(NAME) as folder:
         np.save(folder.path / MATRIX_FILE, matrix, allow_pickle=False)
-        np.save(folder.path / SCALING_FILE, scaling.quantiles, allow_pickle=False)
-        write_table(pa.table({"symbol": symbols}), folder.path / SYMBOLS_FILE)
-        write_table(training_pairs(symbols, matrix, scaling), folder.path / CO_EXPRESSION_FILE)
+        scaling = _write_rest(folder, symbols, matrix, progress)
         return folder.commit(
-            description=f"Empirical PMI of {n_cells} {data.cells}, not TranscriptFormer.",
+            description=f"{origin[0].upper()}{origin[1:]}.",
             license=data.record.license,
             sources=[data.record],
             inputs=[genes],
             parameters={
-                "origin": f"empirical PMI of {n_cells} {data.cells}, not TranscriptFormer",
+                "origin": origin,
+                "measure": settings.measure,
                 "cutoff": scaling.cutoff,
                 "maximum": scaling.maximum,
-                "pseudo_cells": PSEUDO_CELLS,
-                "min_detected_share": MIN_DETECTED_SHARE,
-                "max_genes": MAX_GENES,
+                "pseudo_cells": empirical.PSEUDO_CELLS,
+                "min_detected_share": empirical.MIN_DETECTED_SHARE,
+                "max_genes": settings.max_genes,
             },
             counts={"cells": n_cells, "genes_of_data_set": len(data.symbols), "genes": len(symbols)},
         )
 
 
-def training_pairs(symbols: list[str], matrix: npt.NDArray[np.float16], scaling: Scaling) -> pa.Table:
+def _from_run(
+    path: Path, store: ArtifactStore, resolver: GeneResolver, genes: OpenArtifact, progress: Callable[[str], None]
+) -> Manifest:
+    run = _finished_run(path)
+    names: list[str] = json.loads((path.parent / GENES_FILE).read_bytes())
+    ratios: Halves = np.load(path.parent / RATIOS_FILE, mmap_mode="r", allow_pickle=False)
+    symbols, rows = _current_genes(names, resolver)
+    is_official = run["checkpoint_sha256"].get(WEIGHTS_FILE) == TF_SAPIENS_SHA256[WEIGHTS_FILE]
+    checkpoint = "TF-Sapiens" if is_official else f"checkpoint {run['checkpoint']}"
+    origin = f"TranscriptFormer {checkpoint}, assay {run['assay']}"
+    progress(f"transcriptformer_pmi: {origin}: {len(symbols):,} of {len(names):,} genes have a current symbol")
+    with store.building(NAME) as folder:
+        shape = (len(symbols), len(symbols))
+        matrix = np.lib.format.open_memmap(folder.path / MATRIX_FILE, "w+", np.float16, shape)
+        symmetrise(ratios, rows, matrix)
+        scaling = _write_rest(folder, symbols, matrix, progress)
+        matrix.flush()
+        return folder.commit(
+            description=f"PMI of {origin}.",
+            license=TF_SAPIENS.license if is_official else "yours",
+            sources=[
+                SourceRecord(
+                    name=SOURCE_NAME,
+                    kind="explicit",
+                    location=str(path),
+                    url=TF_SAPIENS.url if is_official else "",
+                    sha256=run["sha256"][RATIOS_FILE],
+                    license=TF_SAPIENS.license if is_official else "yours",
+                )
+            ],
+            inputs=[genes],
+            parameters={
+                "origin": origin,
+                "measure": "pmi",
+                "cutoff": scaling.cutoff,
+                "maximum": scaling.maximum,
+                **{name: run[name] for name in ("package", "checkpoint_sha256", "assay", "count", "softcap")},
+            },
+            counts={"genes_of_vocabulary": len(names), "genes": len(symbols)},
+            coverage={"genes_with_symbol": len(symbols) / len(names)},
+        )
+
+
+def _finished_run(path: Path) -> Mapping[str, Any]:
+    try:
+        run: dict[str, Any] = json.loads(path.read_bytes())
+        done, genes = run["rows_done"], run["genes"]
+    except (OSError, ValueError, KeyError) as error:
+        raise ArtifactError(f"source {SOURCE_NAME}={path}: no run.json of log_ratios ({error})") from error
+    if "sha256" not in run:
+        raise ArtifactError(f"source {SOURCE_NAME}={path}: {done:,} of {genes:,} rows are done. Go on with the run")
+    for name, expected in run["sha256"].items():
+        found = sha256_of(path.parent / name) if (path.parent / name).is_file() else "missing"
+        if found != expected:
+            raise ArtifactError(
+                f"source {SOURCE_NAME}: sha256 of {path.parent / name} is {found[:12]}…, {path.name} says "
+                f"{expected[:12]}…. Copy the folder again, or begin the run anew"
+            )
+    return run
+
+
+def _current_genes(names: list[str], resolver: GeneResolver) -> tuple[list[str], npt.NDArray[np.int64]]:
+    """Symbols and rows in the order of the vocabulary; of two ids of one gene the first."""
+    row_of: dict[str, int] = {}
+    for row, name in enumerate(names):
+        symbol = resolver.resolve(name)
+        if isinstance(symbol, str):
+            row_of.setdefault(symbol, row)
+    if len(row_of) < 2:
+        raise ArtifactError(f"source {SOURCE_NAME}: of {len(names):,} genes ({names[0]}, …) {len(row_of)} are known")
+    return list(row_of), np.array(list(row_of.values()), np.int64)
+
+
+def symmetrise(ratios: Halves, rows: npt.NDArray[np.int64], out: Halves) -> None:
+    """``out`` becomes the mean of ``ratios`` and its transpose over ``rows``, tile by tile: neither is ever loaded."""
+    for first in range(0, len(rows), TILE):
+        for second in range(first, len(rows), TILE):
+            one, other = rows[first : first + TILE], rows[second : second + TILE]
+            tile = (ratios[np.ix_(one, other)].astype(np.float32) + ratios[np.ix_(other, one)].T) / np.float32(2)
+            out[first : first + TILE, second : second + TILE] = tile
+            out[second : second + TILE, first : first + TILE] = tile.T
+
+
+def _write_rest(folder: Build, symbols: list[str], matrix: Halves, progress: Callable[[str], None]) -> Scaling:
+    """All files but the matrix, from it."""
+    scaling = fit_scaling(values for _, _, values in distinct_pairs(matrix))
+    progress(f"transcriptformer_pmi: {len(symbols):,} genes, 99th percentile {scaling.cutoff:.2f}")
+    np.save(folder.path / SCALING_FILE, scaling.quantiles, allow_pickle=False)
+    write_table(pa.table({"symbol": symbols}), folder.path / SYMBOLS_FILE)
+    write_table(training_pairs(symbols, matrix, scaling), folder.path / CO_EXPRESSION_FILE)
+    return scaling
+
+
+def distinct_pairs(
+    matrix: Halves,
+) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], Halves]]:
+    """Rows, columns and values above the diagonal, a strip of rows at a time, in order."""
+    for start in range(0, len(matrix), TILE // 16):
+        strip = np.asarray(matrix[start : start + TILE // 16])
+        rows, columns = np.nonzero(np.arange(len(matrix)) > np.arange(start, start + len(strip))[:, None])
+        yield rows + start, columns, strip[rows, columns]
+
+
+def training_pairs(symbols: list[str], matrix: Halves, scaling: Scaling) -> pa.Table:
     """Pairs to ask about: of the top 1 % as "yes" (label 1), as many of the bottom 1 % as "no" (label 0).
 
     Source of the shares: rbio's public development history, whose script took the top for both by mistake.
     """
-    first, second = np.triu_indices(len(symbols), k=1)
-    values = matrix[first, second]
     bottom = scaling.quantiles[round((N_QUANTILES - 1) * (1 - YES_PERCENTILE / 100))]
-    chosen = [np.flatnonzero(values <= bottom), np.flatnonzero(values >= scaling.cutoff)]
-    n_pairs = min(MAX_PAIRS_PER_LABEL, *map(len, chosen))
+    candidates: tuple[list[npt.NDArray[np.int64]], ...] = ([], [])
+    for rows, columns, values in distinct_pairs(matrix):
+        for found, is_chosen in zip(candidates, (values <= bottom, values >= scaling.cutoff), strict=True):
+            found.append(np.stack([rows[is_chosen], columns[is_chosen]]))
+    pairs = [np.concatenate(found, axis=1) for found in candidates]
+    n_pairs = min(MAX_PAIRS_PER_LABEL, *(found.shape[1] for found in pairs))
     rng = np.random.default_rng(0)
-    rows = np.concatenate([np.sort(rng.choice(indices, n_pairs, replace=False)) for indices in chosen])
+    first, second = np.concatenate(
+        [found[:, np.sort(rng.choice(found.shape[1], n_pairs, replace=False))] for found in pairs], axis=1
+    )
     names = pa.array(symbols)
     return pa.table(
         {
-            "gene_a": names.take(pa.array(first[rows])),
-            "gene_b": names.take(pa.array(second[rows])),
+            "gene_a": names.take(pa.array(first)),
+            "gene_b": names.take(pa.array(second)),
             "label": pa.array(np.repeat([0, 1], n_pairs), pa.int8()),
         }
     )
-
-
-def informative_genes(
-    symbols: list[str], detected: npt.NDArray[np.bool_], resolver: GeneResolver
-) -> tuple[list[str], npt.NDArray[np.bool_]]:
-    """Current symbols in order, and their columns. Of two columns of one gene, the one detected more often stays."""
-    n_detected = detected.sum(axis=0)
-    column_of: dict[str, int] = {}
-    for column in np.argsort(-n_detected, kind="stable").tolist():
-        symbol = resolver.resolve(symbols[column])
-        if isinstance(symbol, str) and n_detected[column] >= MIN_DETECTED_SHARE * len(detected):
-            column_of.setdefault(symbol, column)
-    share = n_detected / len(detected)
-    by_variance = sorted(
-        column_of, key=lambda symbol: (-share[column_of[symbol]] * (1 - share[column_of[symbol]]), symbol)
-    )
-    kept = sorted(by_variance[:MAX_GENES])
-    return kept, detected[:, [column_of[symbol] for symbol in kept]]
-
-
-def pmi_matrix(detected: npt.NDArray[np.bool_]) -> npt.NDArray[np.float16]:
-    """Symmetric, in nats. ``detected``: cells × genes; each gene in at least one cell."""
-    n_cells = len(detected)
-    counts = detected.astype(np.float32)
-    together = counts.T @ counts  # whole numbers below 2²⁴, so exact
-    n_detected = counts.sum(axis=0)
-    expected = np.outer(n_detected, n_detected) / np.float32(n_cells)
-    together += np.float32(PSEUDO_CELLS / n_cells) * expected
-    together /= expected * np.float32(1.0 + PSEUDO_CELLS / n_cells)
-    pmi: npt.NDArray[np.float16] = np.log(together).astype(np.float16)
-    return pmi

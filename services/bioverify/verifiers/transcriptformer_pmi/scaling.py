@@ -8,6 +8,7 @@ Source of the formula: rbio's public development history.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,7 @@ YES_PERCENTILE = 99.0
 N_QUANTILES = 10_001
 
 Floats = npt.NDArray[np.float64]
+Halves = npt.NDArray[np.float16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +43,25 @@ class Scaling:
         return ranked
 
 
-def fit_scaling(values: npt.NDArray[np.float16]) -> Scaling:
-    """The scaling for the values of all distinct pairs of different genes. Raises ValueError where it has no pieces."""
-    quantiles = np.quantile(values.astype(np.float32), np.linspace(0.0, 1.0, N_QUANTILES)).astype(np.float64)
+def fit_scaling(parts: Iterable[Halves]) -> Scaling:
+    """The scaling for the values of all distinct pairs of different genes. Raises ValueError where it has no pieces.
+
+    The values may come in parts: half precision has 65,536 numbers, so counting them gives exact quantiles of any many.
+    """
+    counts = np.zeros(2**16, np.int64)
+    for part in parts:
+        counts += np.bincount(np.ascontiguousarray(part).ravel().view(np.uint16), minlength=2**16)
+    present = np.flatnonzero(counts)
+    numbers = present.astype(np.uint16).view(np.float16).astype(np.float64)
+    order = np.argsort(numbers)
+    numbers, n_up_to = numbers[order], np.cumsum(counts[present][order])
+    if not len(numbers) or not np.isfinite(numbers).all():
+        raise ValueError("PMI is to be finite, of at least two genes")
+    position = np.linspace(0.0, 1.0, N_QUANTILES) * (n_up_to[-1] - 1)
+    low, high = (
+        numbers[np.searchsorted(n_up_to, rounded, side="right")] for rounded in (np.floor(position), np.ceil(position))
+    )
+    quantiles = low + (high - low) * (position - np.floor(position))
     clamped = np.maximum(quantiles, 0.0)
     cutoff = float(clamped[round((N_QUANTILES - 1) * YES_PERCENTILE / 100.0)])
     maximum = float(clamped[-1])

@@ -41,15 +41,16 @@ class TranscriptFormerPmi:
         scaling: Scaling,
         *,
         origin: str,
+        measure: str = "pmi",
         artifacts: tuple[ArtifactIdentity, ...] = (),
     ) -> None:
-        """``matrix``: len(symbols) × len(symbols), symmetric, nats. ``origin``: what it was computed from."""
+        """``matrix``: len(symbols) × len(symbols), symmetric, nats (npmi: −1 to 1). ``origin``: what it comes from."""
         self._resolver = resolver
         self._symbols = symbols
         self._row = {symbol: row for row, symbol in enumerate(symbols)}
         self._matrix = matrix
         self._scaling = scaling
-        self._origin = origin
+        self._origin, self._measure = origin, measure
         self.description = Description(
             name=NAME,
             version="1",
@@ -58,7 +59,9 @@ class TranscriptFormerPmi:
             reads=self.reads,
             holds_belief=True,
             components={
-                "pmi": "Pointwise mutual information in nats.",
+                "pmi": "Pointwise mutual information in nats."
+                if measure == "pmi"
+                else "Normalised pointwise mutual information, from −1 to 1.",
                 "percentile": "Share of gene pairs with a lower PMI, in percent.",
                 "no_answer.*": "1 where the completion holds no answer, with the reason in the name.",
             },
@@ -89,8 +92,7 @@ class TranscriptFormerPmi:
                 outcomes.append(pair)
                 continue
             value, belief, percentile = next(rows)
-            text = f"PMI {value:.1f}, {_ordinal(percentile)} percentile of pairs ({self._origin})"
-            evidence = (Evidence(text, source=self._origin),) if with_evidence else ()
+            evidence = self._evidence(value, percentile) if with_evidence else ()
             components = {"pmi": value, "percentile": percentile}
             outcomes.append(score_by_belief(belief, item.answer, evidence, components))
         return outcomes
@@ -105,10 +107,14 @@ class TranscriptFormerPmi:
         else:
             belief = 0.5 + 0.5 * (clamped - scaling.cutoff) / (scaling.maximum - scaling.cutoff)
         percentile = float(scaling.percentiles(np.array([value]))[0])
-        text = f"PMI {value:.1f}, {_ordinal(percentile)} percentile of pairs ({self._origin})"
         item = Item(CoExpression(self._symbols[0], self._symbols[1]), answer=True)
-        evidence = (Evidence(text, source=self._origin),)
-        return item, score_by_belief(belief, True, evidence, {"pmi": value, "percentile": percentile})
+        components = {"pmi": value, "percentile": percentile}
+        return item, score_by_belief(belief, True, self._evidence(value, percentile), components)
+
+    def _evidence(self, value: float, percentile: float) -> tuple[Evidence, ...]:
+        shown = f"{value:.1f}" if self._measure == "pmi" else f"{value:.2f}"
+        text = f"{self._measure.upper()} {shown}, {_ordinal(percentile)} percentile of pairs ({self._origin})"
+        return (Evidence(text, source=self._origin),)
 
     def _find(self, item: Item) -> tuple[int, int] | NotApplicable:
         task = item.task
@@ -142,14 +148,17 @@ def open_verifier(store: ArtifactStore) -> TranscriptFormerPmi:
     artifact = store.open(NAME)
     parameters = artifact.manifest.parameters
     cutoff, maximum, origin = parameters["cutoff"], parameters["maximum"], parameters["origin"]
+    measure = parameters.get("measure", "pmi")
     assert isinstance(cutoff, float)
     assert isinstance(maximum, float)
     assert isinstance(origin, str)
+    assert isinstance(measure, str)
     return TranscriptFormerPmi(
         resolver,
         read_table(artifact.path / SYMBOLS_FILE)["symbol"].to_pylist(),
         np.asarray(np.load(artifact.path / MATRIX_FILE, mmap_mode="r", allow_pickle=False)),
         Scaling(cutoff, maximum, np.load(artifact.path / SCALING_FILE, allow_pickle=False)),
         origin=origin,
+        measure=measure,
         artifacts=(artifact.identity, genes.identity),
     )

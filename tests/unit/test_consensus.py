@@ -1,0 +1,88 @@
+"""The consensus: a logistic stack of beliefs, fitted to what the verifiers say of perturbations they did not see."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from bioverify.artifacts.consensus import FILE, MEMBERS, fit_stack, open_consensus
+from bioverify.artifacts.errors import ArtifactError
+from bioverify.artifacts.store import ArtifactStore
+from bioverify.cli.services import open_verifier
+from bioverify.core.consensus import Consensus, Stack, logit
+from bioverify.core.metrics import sigmoid
+from bioverify.core.outcomes import Scored
+from bioverify.core.tasks import CoExpression, DifferentialExpression, DirectionOfChange, Task, TaskKind
+from bioverify.core.verifier import Item
+
+DE = TaskKind.DIFFERENTIAL_EXPRESSION
+ASKED = DifferentialExpression("AARS1", "ASNS", "K-562")
+
+
+def made(**weights: float) -> Consensus:
+    stacks = (Stack(cell_line="k562", task_kind=DE, weights=weights, offset=-0.5),)
+    return Consensus(members=dict.fromkeys(weights, "fingerprint"), stacks=stacks)
+
+
+def test_the_consensus_is_the_weighted_sum_of_logits() -> None:
+    belief = made(net=0.6, trees=0.7).belief(ASKED, {"net": 0.8, "trees": 0.4, "somebody_else": 0.01})
+    total = 0.6 * math.log(0.8 / 0.2) + 0.7 * math.log(0.4 / 0.6) - 0.5
+    assert belief == pytest.approx(1 / (1 + math.exp(-total)))
+
+
+@pytest.mark.parametrize(
+    ("task", "beliefs"),
+    [
+        (ASKED, {"net": 0.8}),
+        (ASKED, {}),
+        (DirectionOfChange("AARS1", "ASNS", "k562"), {"net": 0.8, "trees": 0.4}),
+        (DifferentialExpression("AARS1", "ASNS", "rpe1"), {"net": 0.8, "trees": 0.4}),
+        (CoExpression("AARS1", "ASNS"), {"net": 0.8, "trees": 0.4}),
+        (None, {"net": 0.8, "trees": 0.4}),
+    ],
+)
+def test_where_too_little_is_known_there_is_no_consensus(task: Task | None, beliefs: dict[str, float]) -> None:
+    assert made(net=0.6, trees=0.7).belief(task, beliefs) is None
+
+
+def test_certain_beliefs_stay_finite() -> None:
+    belief = made(net=1.0, trees=1.0).belief(ASKED, {"net": 1.0, "trees": 0.0})
+    assert belief == pytest.approx(1 / (1 + math.exp(0.5)))
+
+
+def test_members_that_say_the_same_share_their_weight_and_noise_gets_none() -> None:
+    random = np.random.default_rng(0)
+    truth = random.standard_normal(20_000)
+    label = (random.random(20_000) < sigmoid(truth - 1.0)).astype(np.int8)
+    logits = {"one": truth, "same": truth.copy(), "noise": random.standard_normal(20_000)}
+    logits["noise"][:100] = np.nan
+    stack, is_known = fit_stack("k562", DE, logits, label)
+    assert stack.weights == pytest.approx({"one": 0.5, "same": 0.5, "noise": 0.0}, abs=0.06)
+    assert stack.offset == pytest.approx(-1.0, abs=0.08)
+    assert not is_known[:100].any()
+    assert is_known[100:].all()
+    with pytest.raises(ArtifactError, match="no training rows of both labels"):
+        fit_stack("k562", DE, logits, np.zeros(20_000, np.int8))
+
+
+def test_the_artifact_is_fitted_to_what_its_members_say_and_names_them(bundled_store: ArtifactStore) -> None:
+    consensus, artifact = open_consensus(bundled_store)
+    members = {name: open_verifier(name, bundled_store) for name in MEMBERS}
+    assert consensus.members == {name: one.description.fingerprint for name, one in members.items()}
+    assert set(artifact.manifest.inputs) == set(MEMBERS)
+    assert artifact.manifest.simulated
+    assert json.loads((artifact.path / FILE).read_text())["stacks"]
+    task = DifferentialExpression("AARS1", "ASNS", "k562")
+    beliefs = {}
+    for name, verifier in members.items():
+        outcome = verifier.score([Item(task, answer=True)])[0]
+        assert isinstance(outcome, Scored)
+        assert outcome.belief is not None
+        beliefs[name] = outcome.belief
+    stack = next(one for one in consensus.stacks if (one.cell_line, one.task_kind) == ("k562", DE))
+    total = sum(weight * logit(beliefs[name]) for name, weight in stack.weights.items()) + stack.offset
+    assert consensus.belief(task, beliefs) == pytest.approx(1 / (1 + math.exp(-total)))
+    assert artifact.manifest.quality["k562.differential_expression.calibration_error"] < 0.05
