@@ -144,6 +144,7 @@ def reward_json(reward: ItemReward, item_id: str | None = None) -> dict[str, Any
         "answer": answer_word(reward.answer, reward.task),
         "task": {reward.task.kind.value: asdict(reward.task)} if reward.task else None,
         "parts": [_part_json(part) for part in reward.parts],
+        "consensus": None if reward.consensus is None else _outcome_json(reward.consensus),
     }
 
 
@@ -171,20 +172,25 @@ _OUTCOME_WORDS: dict[type[Outcome], str] = {Scored: "scored", NotApplicable: "no
 
 
 def _part_json(part: RewardPart) -> dict[str, Any]:
-    outcome = part.outcome
-    scored = outcome if isinstance(outcome, Scored) else None
     return {
         "verifier": part.term.verifier,
         "component": part.term.component,
         "weight": part.term.weight,
-        "value": term_value(part.term, outcome),
+        "value": term_value(part.term, part.outcome),
         "contribution": part.contribution,
         "dropped_because": part.dropped_because,
+        **_outcome_json(part.outcome),
+        "from_cache": part.from_cache,
+    }
+
+
+def _outcome_json(outcome: Outcome) -> dict[str, Any]:
+    scored = outcome if isinstance(outcome, Scored) else None
+    return {
         "outcome": _OUTCOME_WORDS[type(outcome)],
         "reason": "" if isinstance(outcome, Scored) else outcome.reason,
         "detail": "" if isinstance(outcome, Scored) else outcome.detail,
         "belief": scored.belief if scored else None,
         "components": dict(scored.components) if scored else {},
         "evidence": [asdict(evidence) for evidence in scored.evidence] if scored else [],
-        "from_cache": part.from_cache,
     }

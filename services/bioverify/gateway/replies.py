@@ -25,7 +25,18 @@ class EvidenceReply(_Reply):
     simulated: bool
 
 
-class PartReply(_Reply):
+class OutcomeReply(_Reply):
+    """What a verifier holds to be true. ``reason`` and ``detail`` say why there is no score."""
+
+    outcome: Literal["scored", "not_applicable", "failed"]
+    reason: str
+    detail: str
+    belief: Share | None
+    components: dict[str, float]
+    evidence: list[EvidenceReply]
+
+
+class PartReply(OutcomeReply):
     """One summand: what the verifier said, and what it became. ``contribution`` null: it is not in the reward."""
 
     verifier: str
@@ -34,12 +45,6 @@ class PartReply(_Reply):
     value: float | None
     contribution: float | None
     dropped_because: str
-    outcome: Literal["scored", "not_applicable", "failed"]
-    reason: str
-    detail: str
-    belief: Share | None
-    components: dict[str, float]
-    evidence: list[EvidenceReply]
     from_cache: bool
 
 
@@ -52,6 +57,7 @@ class RewardReply(_Reply):
     answer: str | None
     task: dict[str, dict[str, Any]] | None
     parts: list[PartReply]
+    consensus: OutcomeReply | None
 
 
 class FailureReply(_Reply):

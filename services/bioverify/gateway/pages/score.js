@@ -88,7 +88,8 @@ function card(reward, completion, most) {
     element("p", { class: "reward" }, reward.reward === null ? "unscorable" : `reward ${number(reward.reward, 3)}`),
     reward.reward === null ? element("p", { class: "warn" }, reward.unscorable_because) : stackedBar(reward.parts, most),
     element("p", {}, element("span", { class: "soft" }, "read as "), read, element("br"), element("span", { class: "soft" }, "answer "), answer),
-    ...reward.parts.map((part, index) => partSection(part, index)),
+    reward.parts.map((part, index) => partSection(part, index)),
+    reward.consensus ? consensusSection(reward.consensus) : null,
     element("h3", {}, "The text, with matched terms marked"),
     element("p", { class: "said" }, marked(completion, matchedTerms(reward.parts))),
   );
@@ -122,6 +123,11 @@ function partSection(part, index) {
     section.append(element("p", { class: kind }, part.outcome === "failed" ? "failed: " : "not applicable: ", part.detail || part.reason));
   }
   return section;
+}
+
+function consensusSection(consensus) {
+  const said = consensus.outcome === "scored" ? consensus.evidence.map(reason) : [element("p", { class: "soft" }, consensus.detail)];
+  return element("section", {}, element("h3", {}, "The beliefs together"), ...said);
 }
 
 function reason(evidence) {
