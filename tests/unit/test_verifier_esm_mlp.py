@@ -12,8 +12,8 @@ from bioverify.core.tasks import CoExpression, DifferentialExpression, Direction
 from bioverify.core.verifier import Item
 from bioverify.verifiers.esm_mlp.build import Table, Trained, fit
 from bioverify.verifiers.esm_mlp.served import MAX_KEPT_GENES, LineNets, ServedRbioNet, ServedTwoTowerNet
-from bioverify.verifiers.esm_mlp.settings import Form, Settings
-from bioverify.verifiers.esm_mlp.train import NetName, Rows, logits, train_rbio, train_two_tower
+from bioverify.verifiers.esm_mlp.settings import Form, NetName, Settings
+from bioverify.verifiers.esm_mlp.train import Rows, logits, train_rbio, train_two_tower
 from bioverify.verifiers.esm_mlp.vectors import go_svd
 from bioverify.verifiers.esm_mlp.verifier import EsmMlp, open_verifier
 

@@ -144,7 +144,7 @@ def test_a_missing_or_damaged_artifact_keeps_the_verifier_shut_and_names_the_com
 def test_a_service_needs_no_builders_packages_and_only_the_classifier_needs_torch(
     name: str, bundled_store: ArtifactStore
 ) -> None:
-    absent = ["pronto", "anndata", "pandas"]
+    absent = ["pronto", "anndata", "pandas", "sklearn"]
     absent += ["torch", "safetensors"] if name != "esm_mlp" else []
     absent += ["scipy"] if name != "analogy" else []  # LightGBM brings it
     script = (
