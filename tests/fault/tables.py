@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tests.fault.scenarios import SCENARIOS
 
 DOCUMENT = Path("docs/reliability.md")
@@ -102,14 +104,16 @@ def soak(report: dict[str, Any]) -> str:
         for key in ("memory_mib", "descriptors", "threads", "tasks"):
             values = [row[key] for row in late if key in row]
             cells.append(f"{values[0]:g} → {values[-1]:g} (≤ {max(values):g})" if values else "–")
+        slope = np.polyfit([row["minutes"] for row in late], [row["memory_mib"] for row in late], 1)[0]
+        cells.insert(2, f"{60 * slope:+.0f}")
         rows.append(cells)
-    verdict = "; ".join(report["problems"]) or "flat: nothing grew"
+    verdict = "; ".join(report["problems"]) or "nothing grew beyond the bounds of the soak"
     return (
         f"{report['minutes']:g} minutes, {report['rounds']} rounds of random faults, {report['outcomes']:,} outcomes: "
         f"{report['wrong']} wrong, {report['lost']} lost, {report['doubled']} doubled, "
         f"{report['failed_share']:.1%} failed. Verdict: {verdict}.\n\n"
         "After a third of the time → at the end (most in between):\n\n"
-        + table(["process", "memory, MiB", "descriptors", "threads", "asyncio tasks"], rows)
+        + table(["process", "memory, MiB", "slope, MiB an hour", "descriptors", "threads", "asyncio tasks"], rows)
     )
 
 
