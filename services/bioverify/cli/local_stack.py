@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bioverify.cli.services import ARTIFACTS, ON_DEMAND, VERIFIERS
+from bioverify.cli.services import ARTIFACTS, ON_DEMAND, VERIFIERS, workers_of
 from bioverify.cli.terminal import fail, plain_errors
 
 if TYPE_CHECKING:
@@ -23,7 +23,9 @@ def up(
     redis_url: Annotated[
         str | None, typer.Option(help="A Redis or Valkey of your own, in place of the embedded one.")
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes of each service.")] = 1,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes of each service; without: by what it costs and the cores here.")
+    ] = None,
 ) -> None:
     """Start the verifiers, the aggregator and Valkey as supervised processes, and wait until they are ready."""
     from rich.console import Console
@@ -38,7 +40,7 @@ def up(
     if missing := [name for name in absent if name != ON_DEMAND]:
         raise fail(f"not built yet in {root}: {', '.join(missing)}. Run: bioverify data build --all")
     verifiers = tuple(name for name in VERIFIERS if name not in absent)
-    plan = Plan(state_folder(), verifiers, port_base, redis_url, workers)
+    plan = Plan(state_folder(), verifiers, port_base, redis_url, workers_of(verifiers, workers))
     console = Console(highlight=False)
     with plain_errors(StackError), Live(console=console, transient=True) as live:
         processes = start(plan, lambda statuses: live.update(_table(statuses)))
