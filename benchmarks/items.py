@@ -20,6 +20,7 @@ from bioverify.core.tasks import DifferentialExpression
 
 GROUP_SIZE = 8
 WORDS = (40, 400)
+REPEATED_SHARE = 0.3
 SYSTEM_PROMPT = "Think inside <think> </think>, then answer inside <answer> </answer>."
 OPENINGS = ("Because", "Although", "Since", "It is known that", "In these cells", "Loss of function suggests that")
 
@@ -37,21 +38,36 @@ class Questions:
     def draw(self, n_items: int, seed: int, words: tuple[int, int] = WORDS) -> list[ScoreItem]:
         """``n_items`` items in groups of eight over distinct random questions, of so many ``words``."""
         rng = np.random.default_rng(seed)
-        n_groups = -(-n_items // GROUP_SIZE)
-        rows = self.rows.take(pa.array(rng.choice(len(self.rows), n_groups, replace=False))).to_pylist()
-        items = []
-        for index in range(n_items):
-            row = rows[index // GROUP_SIZE]
-            task = DifferentialExpression(row["perturbation"], row["measured_gene"], row["line"])
-            items.append(
-                ScoreItem(
-                    id=f"{seed}-{index}",
-                    group_id=f"{seed}-{index // GROUP_SIZE}",
-                    prompt=(Message("system", SYSTEM_PROMPT), Message("user", task.question)),
-                    completion=self._completion(task, rng, words),
-                )
-            )
+        rows = self._rows(rng, -(-n_items // GROUP_SIZE))
+        return [
+            self._item(f"{seed}-{i}", f"{seed}-{i // GROUP_SIZE}", rows[i // GROUP_SIZE], rng, words)
+            for i in range(n_items)
+        ]
+
+    def step(self, n_items: int, seed: int, asked: list[dict[str, str]]) -> list[ScoreItem]:
+        """A trainer's share of a step: groups of 4 to 16, three in ten about a question of ``asked``, which grows."""
+        rng = np.random.default_rng(seed)
+        items: list[ScoreItem] = []
+        while len(items) < n_items:
+            repeats = asked and rng.random() < REPEATED_SHARE
+            row = asked[rng.integers(len(asked))] if repeats else self._rows(rng, 1)[0]
+            asked.append(row)
+            for _ in range(min(int(rng.integers(4, 17)), n_items - len(items))):
+                items.append(self._item(f"{seed}-{len(items)}", f"{seed}-{len(asked)}", row, rng, WORDS))
         return items
+
+    def _rows(self, rng: np.random.Generator, n_rows: int) -> list[dict[str, str]]:
+        rows: list[dict[str, str]] = self.rows.take(
+            pa.array(rng.choice(len(self.rows), n_rows, replace=False))
+        ).to_pylist()
+        return rows
+
+    def _item(
+        self, item_id: str, group_id: str, row: dict[str, str], rng: np.random.Generator, words: tuple[int, int]
+    ) -> ScoreItem:
+        task = DifferentialExpression(row["perturbation"], row["measured_gene"], row["line"])
+        prompt = (Message("system", SYSTEM_PROMPT), Message("user", task.question))
+        return ScoreItem(item_id, self._completion(task, rng, words), prompt, group_id=group_id)
 
     def _completion(self, task: DifferentialExpression, rng: np.random.Generator, words: tuple[int, int]) -> str:
         wanted = int(rng.integers(*words))

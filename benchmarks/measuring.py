@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 PACKAGES = ("grpcio", "protobuf", "numpy", "redis", "rapidfuzz", "rouge-score-rs", "rouge-score", "fastapi", "uvicorn")
 
@@ -49,8 +50,8 @@ def cpu_us(n: int, work: Callable[[], object], repeats: int = 5) -> float:
 
 
 @contextmanager
-def running_stack(port_base: int, workers: int = 1) -> Iterator[tuple[str, dict[str, object]]]:
-    """A stack of its own state folder: its aggregator's address, and how it started (seconds, memory)."""
+def running_stack(port_base: int, workers: int = 1) -> Iterator[tuple[str, dict[str, Any]]]:
+    """A stack of its own state folder: its aggregator's address, and how it started (seconds, folder, processes)."""
     with tempfile.TemporaryDirectory() as state:
         environment = {**os.environ, "BIOVERIFY_STATE": state}
         options = ["--port-base", str(port_base), "--workers", str(workers)]
@@ -59,7 +60,7 @@ def running_stack(port_base: int, workers: int = 1) -> Iterator[tuple[str, dict[
         subprocess.run([*bioverify, "up", *options], check=True, env=environment, stdout=subprocess.DEVNULL)
         start_up_s = round(time.perf_counter() - started, 2)
         try:
-            yield f"127.0.0.1:{port_base}", {"seconds": start_up_s, "processes": processes_of(state)}
+            yield f"127.0.0.1:{port_base}", {"seconds": start_up_s, "state": state, "processes": processes_of(state)}
         finally:
             subprocess.run([*bioverify, "down"], check=True, env=environment, stdout=subprocess.DEVNULL)
 

@@ -76,14 +76,18 @@ def reply_to(
         parts = written.parts
         for part in reward.parts:
             answer = answers[part.term.verifier]
-            added = parts.add(
-                term=terms[id(part.term)],
-                outcome=answer.message,
-                contribution=part.contribution,
-                dropped_because=part.dropped_because,
-                from_cache=answer.from_cache,
-            )
-            added.outcome.item_id = item_id
+            # Field by field: by the constructor it takes half as long again.
+            written = parts.add()
+            written.term.CopyFrom(terms[id(part.term)])
+            outcome = written.outcome
+            outcome.CopyFrom(answer.message)
+            outcome.item_id = item_id
+            if part.contribution is not None:
+                written.contribution = part.contribution
+            if part.dropped_because:
+                written.dropped_because = part.dropped_because
+            if answer.from_cache:
+                written.from_cache = True
     _count(read, rewards, told)
     return response
 

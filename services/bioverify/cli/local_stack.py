@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bioverify.cli.services import SERVED, VERIFIERS
+from bioverify.cli.services import SERVED, VERIFIERS, workers_of
 from bioverify.cli.terminal import fail, plain_errors
 
 if TYPE_CHECKING:
@@ -24,7 +24,9 @@ def up(
     redis_url: Annotated[
         str | None, typer.Option(help="A Redis or Valkey of your own, in place of the embedded one.")
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes of each service.")] = 1,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes of each service; without: by what it costs and the cores here.")
+    ] = None,
     gateway: Annotated[
         bool, typer.Option(help="HTTP and the web pages on the ninth port up; needs bioverify[gateway].")
     ] = True,
@@ -40,8 +42,7 @@ def up(
     root = ArtifactStore.default().root
     if missing := [name for name in SERVED if not (root / name / "current").exists()]:
         raise fail(f"not built yet in {root}: {', '.join(missing)}. Run: bioverify data build --all")
-    has_gateway = gateway and importlib.util.find_spec("fastapi") is not None
-    plan = Plan(state_folder(), VERIFIERS, port_base, redis_url, workers, has_gateway, consensus=True)
+from bioverify.cli.services import SERVED, VERIFIERS, workers_of
     console = Console(highlight=False)
     with plain_errors(StackError), Live(console=console, transient=True) as live:
         processes = start(plan, lambda statuses: live.update(_table(statuses)))

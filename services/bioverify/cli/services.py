@@ -5,7 +5,8 @@ Each is imported where it is opened or built, because only one of them needs tor
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,6 +22,19 @@ ARTIFACTS = ("genes", "experimental", "go_rouge", "transcriptformer_pmi", "promp
 
 # What the services open.
 SERVED = tuple(name for name in ARTIFACTS if name != "prompts")
+
+
+# Cores per process, by what a completion costs where (docs/performance.md); a lookup's one process serves a machine.
+_CORES_PER_PROCESS = {"aggregator": 4, "go_rouge": 4, "format": 8}
+
+
+def workers_of(verifiers: Sequence[str], each: int | None, cores: int | None = None) -> dict[str, int]:
+    """Processes of the aggregator and of each verifier: ``each``, or as many as suit the cores that are to be had."""
+    names = ("aggregator", *verifiers)
+    if each is not None:
+        return dict.fromkeys(names, each)
+    cores = cores or os.cpu_count() or 1
+    return {name: max(1, cores // _CORES_PER_PROCESS.get(name, cores)) for name in names}
 
 
 def open_verifier(name: str, store: ArtifactStore) -> Verifier:

@@ -16,9 +16,9 @@ import random
 import socket
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import platformdirs
@@ -66,15 +66,15 @@ class Program:
 class Plan:
     """``verifiers`` by name, in the order of their ports. ``redis_url`` None: an embedded Valkey on a unix socket.
 
-    ``workers``: processes of each gRPC service. ``has_gateway``: whether rewards are served over HTTP as well.
-    ``consensus``: the aggregator composes the verifiers' beliefs.
+    ``workers``: processes of the gRPC services by name; one each where nothing is said. ``has_gateway``: whether
+    rewards are served over HTTP as well. ``consensus``: the aggregator composes the verifiers' beliefs.
     """
 
     folder: Path
     verifiers: tuple[str, ...]
     port_base: int = DEFAULT_PORT_BASE
     redis_url: str | None = None
-    workers: int = 1
+    workers: Mapping[str, int] = field(default_factory=dict)
     has_gateway: bool = False
     consensus: bool = False
 
@@ -122,14 +122,14 @@ class Plan:
         for name in self.verifiers:
             address = f"{HOST}:{self.verifier_port(name)}"
             metrics_port = self.verifier_port(name) + METRICS_OFFSET
-            command = (*python, "serve", name, *self._server_options(address, metrics_port))
+            command = (*python, "serve", name, *self._server_options(name, address, metrics_port))
             programs.append(Program(name, command, address, VERIFIER_HEALTH, metrics_port))
         targets = [
             word for name in self.verifiers for word in ("--verifier", f"{name}={HOST}:{self.verifier_port(name)}")
         ]
         metrics_port = self.port_base + METRICS_OFFSET
         command = (
-            *(*python, "aggregate", *self._server_options(self.aggregator, metrics_port)),
+            *(*python, "aggregate", *self._server_options(AGGREGATOR, self.aggregator, metrics_port)),
             *("--redis-url", self.cache_url, *targets, *(("--consensus",) if self.consensus else ())),
         )
         programs.append(Program(AGGREGATOR, command, self.aggregator, AGGREGATOR_HEALTH, metrics_port))
@@ -140,8 +140,9 @@ class Plan:
             )
         return programs
 
-    def _server_options(self, address: str, metrics_port: int) -> tuple[str, ...]:
-        return ("--listen", address, "--metrics-port", str(metrics_port), "--workers", str(self.workers))
+    def _server_options(self, name: str, address: str, metrics_port: int) -> tuple[str, ...]:
+        workers = str(self.workers.get(name, 1))
+        return ("--listen", address, "--metrics-port", str(metrics_port), "--workers", workers)
 
     def _cache_command(self) -> tuple[str, ...]:
         return (

@@ -32,13 +32,19 @@ def term_to_wire(term: Term) -> reward_pb2.Term:
 
 
 def term_from_wire(message: reward_pb2.Term) -> Term:
-    return _term(message.verifier, message.component, message.weight, message.requirement)
+    return _term(message.SerializeToString())
 
 
-# A reply repeats its recipe's few terms on every item, and building a Term validates it.
+# A reply repeats its recipe's few terms on every item: their bytes are compared faster than their fields are read.
 @lru_cache(maxsize=1024)
-def _term(verifier: str, component: str, weight: float, requirement: reward_pb2.Requirement.ValueType) -> Term:
-    return Term(verifier=verifier, component=component, weight=weight, requirement=_REQUIREMENT_OF[requirement])
+def _term(message: bytes) -> Term:
+    term = reward_pb2.Term.FromString(message)
+    return Term(
+        verifier=term.verifier,
+        component=term.component,
+        weight=term.weight,
+        requirement=_REQUIREMENT_OF[term.requirement],
+    )
 
 
 def recipe_to_wire(recipe: Recipe) -> reward_pb2.Recipe:
