@@ -18,7 +18,7 @@ from bioverify.artifacts.perturbqa import CELL_LINE_NAMES, CELL_LINES, read_tabl
 from bioverify.artifacts.sources import Sources
 from bioverify.artifacts.store import ArtifactStore, Manifest
 from bioverify.artifacts.tables import read_table, write_table
-from bioverify.core.metrics import auc_per_gene, brier_score, expected_calibration_error, sigmoid
+from bioverify.core.metrics import auc_per_gene, calibration_figures, sigmoid
 from bioverify.core.tasks import TaskKind
 from bioverify.verifiers.analogy.fit import FOLDS, ROUNDS, TREE_PARAMETERS, fit
 from bioverify.verifiers.analogy.neighbours import (
@@ -87,7 +87,6 @@ def build(store: ArtifactStore, sources: Sources, *, progress: Callable[[str], N
                 weights[key] = " ".join(map(repr, model.weights))
                 for number, trees in enumerate(model.trees):
                     trees.save_model(folder.path / trees_file(one_line, one_kind, number))
-                beliefs = sigmoid(logits)
                 within_fold = rows.gene * 128 + model.fold[rows.perturbation]
                 figures = {
                     "auc_per_gene": auc_per_gene(within_fold, rows.label, logits)[0],
@@ -95,8 +94,7 @@ def build(store: ArtifactStore, sources: Sources, *, progress: Callable[[str], N
                         f"auc_per_gene_{name}": auc_per_gene(within_fold, rows.label, scored[:, column])[0]
                         for column, name in enumerate(SCORES)
                     },
-                    "brier": brier_score(rows.label, beliefs),
-                    "calibration_error": expected_calibration_error(rows.label, beliefs),
+                    **calibration_figures(rows.label, sigmoid(logits)),
                 }
                 quality |= {f"{key}.{name}": round(value, 4) for name, value in figures.items() if not np.isnan(value)}
                 if not canary:
