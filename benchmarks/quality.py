@@ -38,7 +38,7 @@ from bioverify.artifacts.store import ArtifactStore
 from bioverify.core.metrics import auc_per_gene, brier_score, expected_calibration_error, pooled_measures, reliability
 from bioverify.core.tasks import TaskKind
 from bioverify.verifiers.esm_mlp.build import Table, with_vectors
-from bioverify.verifiers.esm_mlp.embeddings import GeneVectors, beside, read_named
+from bioverify.verifiers.esm_mlp.embeddings import GeneVectors, beside, read_named, read_vectors, write_vectors
 from bioverify.verifiers.esm_mlp.train import Rows
 from bioverify.verifiers.esm_mlp.vectors import go_svd
 
@@ -87,20 +87,15 @@ def main(
     setup = {"vectors": {name: _digest(Path(path)) for name, path in named.items()}, "go_dimensions": dimensions}
     missing = [job for job in wanted if not _kept(folder, setup, job).is_file()]
     if missing:
-        prepared = prepare(named, dimensions)
+        prepared = prepare(named, dimensions, folder / f"vectors-{_digest_of(setup)}.safetensors")
         # What matters most first; of that the slowest, so that no process is left alone with a long one.
-        order = ("loose", "strict", "rbio")
-        missing.sort(key=lambda job: (job[1] != "DE", order.index(job[0]) if job[0] in order else len(order)))
+        missing.sort(key=lambda job: (job[3], job[0] not in MEMBERS, job[1] != "DE"))
         with ProcessPoolExecutor(jobs, get_context("fork"), initializer=_start, initargs=prepared) as pool:
-            under_way = {pool.submit(measure, job): job for job in missing}
+            under_way = {pool.submit(measure, job, folder, setup): job for job in missing}
             for number, done in enumerate(as_completed(under_way), 1):
-                job = under_way[done]
-                kept = _kept(folder, setup, job)
-                kept.with_suffix(".new").write_text(json.dumps(done.result()))
-                kept.with_suffix(".new").replace(kept)
-                console.print(
-                    f"{time.monotonic() - began:.0f} s, {number} of {len(missing)}: {' '.join(map(str, job))}"
-                )
+                done.result()
+                job = " ".join(map(str, under_way[done]))
+                console.print(f"{time.monotonic() - began:.0f} s, {number} of {len(missing)}: {job}")
     report = collect(folder, setup, wanted)
     out.with_suffix(".json").write_text(json.dumps(report, indent=2) + "\n")
     out.with_suffix(".md").write_text(markdown(report["models"]))
@@ -220,7 +215,7 @@ def _first(of: Figures) -> Figures:
     return found
 
 
-def prepare(named: dict[str, str], dimensions: int) -> tuple[Table, Table, GeneVectors]:
+def prepare(named: dict[str, str], dimensions: int, kept: Path) -> tuple[Table, Table, GeneVectors]:
     """Rows whose genes have vectors, all rows, and the vectors of the genes that are asked about."""
     explicit = {f"gene_vectors.{name}": Path(path) for name, path in named.items()}
     sources = Sources.default(explicit=explicit, tell=console.print)
@@ -231,24 +226,33 @@ def prepare(named: dict[str, str], dimensions: int) -> tuple[Table, Table, GeneV
     screens = read_tables(sources, progress=console.print)
     if screens.simulated:
         raise typer.BadParameter("PerturbQA was not found, and a simulated screen measures nothing")
-    tables, _ = read_named(sources, resolver)
-    if dimensions:
-        annotations = read_annotations(sources, resolver, progress=console.print)
-        values = go_svd(annotations.genes, len(annotations.terms), dimensions)
-        tables.append(GeneVectors(f"GO-SVD {dimensions}-d", list(annotations.genes), values))
-    joined = beside(tables)
-    asked = set(screens.rows["perturbation"].unique().to_pylist() + screens.rows["measured_gene"].unique().to_pylist())
-    symbols = {symbol for symbol in map(resolver.resolve, asked) if isinstance(symbol, str)}
-    kept = [row for row, symbol in enumerate(joined.symbols) if symbol in symbols]
-    joined = GeneVectors(joined.name, [joined.symbols[row] for row in kept], joined.vectors[kept])
+    if not kept.is_file():
+        tables, _ = read_named(sources, resolver)
+        if dimensions:
+            annotations = read_annotations(sources, resolver, progress=console.print)
+            values = go_svd(annotations.genes, len(annotations.terms), dimensions)
+            tables.append(GeneVectors(f"GO-SVD {dimensions}-d", list(annotations.genes), values))
+        joined = beside(tables)
+        names = [
+            *screens.rows["perturbation"].unique().to_pylist(),
+            *screens.rows["measured_gene"].unique().to_pylist(),
+        ]
+        asked = {symbol for symbol in map(resolver.resolve, set(names)) if isinstance(symbol, str)}
+        rows = [row for row, symbol in enumerate(joined.symbols) if symbol in asked]
+        write_vectors(kept, [joined.symbols[row] for row in rows], joined.vectors[rows])
+    symbols, vectors = read_vectors(kept)
+    joined = GeneVectors(" + ".join([*named, f"GO-SVD {dimensions}-d"]), symbols, vectors)
     table, covered = with_vectors(screens, resolver, joined.symbols)
-    console.print(f"{joined.name}: {len(kept):,} genes, {covered:.2%} of the rows")
+    console.print(f"{joined.name}: {len(symbols):,} genes, {covered:.2%} of the rows")
     return table, as_written(screens.rows), joined
 
 
 def _kept(folder: Path, setup: Figures, job: Job) -> Path:
-    digest = hashlib.sha256(json.dumps(setup, sort_keys=True).encode()).hexdigest()[:8]
-    return folder / f"{'-'.join(map(str, job))}-{digest}.json"
+    return folder / f"{'-'.join(map(str, job))}-{_digest_of(setup)}.json"
+
+
+def _digest_of(setup: Figures) -> str:
+    return hashlib.sha256(json.dumps(setup, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def _logits_file(folder: Path, setup: Figures, job: Job) -> Path:

@@ -70,12 +70,17 @@ def mlp(inputs: Inputs) -> dict[str, Scores]:
 
 
 def neighbours_and_trees(inputs: Inputs) -> dict[str, Scores]:
-    """The verifier analogy as it is built, and its neighbour scores without the trees."""
+    """The verifier analogy as it is built, and each of its three parts alone."""
     training, asked, unit = inputs.training, pairs(inputs.asked), unit_vectors(inputs.vectors)
     model, _, known = fit_analogy(pairs(training), unit, leading_components(unit), FOLDS, inputs.seed)
-    features = model.features(asked)
-    near = features[:, : analogy.N_NEIGHBOUR_SCORES].mean(axis=1)
-    return {"neighbours": Scores(near), "analogy": calibrated(training, known, model.tree_logits(asked, features))}
+    features, scored = model.features(asked)
+    new = model.logits(model.design(asked, features, scored))
+    return {
+        "neighbours": Scores(scored[:, 0]),
+        "kriging": Scores(scored[:, 1]),
+        "boosted trees": Scores(model.tree_logits(asked, features)),
+        "analogy": calibrated(training, known, new),
+    }
 
 
 def consensus(inputs: Inputs, members: Mapping[str, Scores]) -> dict[str, Scores]:
@@ -109,8 +114,8 @@ def shuffled(inputs: Inputs) -> dict[str, Scores]:
     other = np.random.default_rng(inputs.seed).permutation(inputs.vectors)
     training, asked, unit = inputs.training, inputs.asked, unit_vectors(other)
     net = fit(training, training, other, Settings(form="loose", seed=inputs.seed))
-    near = neighbour_score(training, asked, unit)
-    return {"MLP, shuffled vectors": Scores(net.logits(asked, other)), "neighbours, shuffled vectors": Scores(near)}
+    remark = "shuffled vectors"
+    return {f"MLP, {remark}": Scores(net.logits(asked, other)), **alike(training, asked, unit, remark)}
 
 
 def transfer(form: Form) -> Callable[[Inputs], dict[str, Scores]]:
@@ -120,8 +125,8 @@ def transfer(form: Form) -> Callable[[Inputs], dict[str, Scores]]:
         rows = inputs.table.training_rows(inputs.line, inputs.kind, form)
         one = Settings(form="loose", seed=inputs.seed)  # one net over all of these rows
         net = fit(rows, rows, inputs.vectors, one).logits(inputs.asked, inputs.vectors)
-        near = neighbour_score(rows, inputs.asked, unit_vectors(inputs.vectors))
-        return {f"MLP, {form} transfer": Scores(net), f"neighbours, {form} transfer": Scores(near)}
+        remark = f"{form} transfer"
+        return {f"MLP, {remark}": Scores(net), **alike(rows, inputs.asked, unit_vectors(inputs.vectors), remark)}
 
     return of
 
@@ -154,12 +159,12 @@ MEMBERS = {"mlp": "MLP", "analogy": "analogy"}
 """Parts with a verifier that the consensus is made of, and the verifier's name in them."""
 
 
-def neighbour_score(training: Rows, asked: Rows, unit: Floats) -> Floats:
-    """The mean of the neighbour scores, without trees."""
+def alike(training: Rows, asked: Rows, unit: Floats, remark: str) -> dict[str, Scores]:
+    """Neighbours and kriging, without trees."""
     rows = pairs(training)
-    near = analogy.Neighbours(rows, unit, leading_components(unit), analogy.smoothed_rate(rows, len(unit)))
-    mean: Floats = near.features(pairs(asked))[:, : analogy.N_NEIGHBOUR_SCORES].mean(axis=1)
-    return mean
+    rate, solved = analogy.smoothed_rate(rows, len(unit)), analogy.krige(rows, unit).astype(np.float64)
+    _, scored = analogy.Neighbours(rows, unit, leading_components(unit), rate, solved).features(pairs(asked))
+    return {f"{name}, {remark}": Scores(scored[:, column]) for column, name in enumerate(analogy.SCORES)}
 
 
 def base_rate(training: Rows, asked: Rows) -> Floats:
@@ -203,11 +208,12 @@ def rate_in_other_lines(table: Table, line: str, kind: TaskKind, asked: Rows) ->
 
 def as_written(rows: pa.Table) -> Table:
     """All rows, genes by the names that the files use: baselines need no vectors, so no row is left out."""
-    index: dict[str, int] = {}
+    names = [*rows["perturbation"].unique().to_pylist(), *rows["measured_gene"].unique().to_pylist()]
+    index = {name: code for code, name in enumerate(sorted(set(names)))}
 
     def codes(name: str) -> npt.NDArray[np.int64]:
         encoded = rows[name].combine_chunks()
-        own = [index.setdefault(written, len(index)) for written in encoded.dictionary.to_pylist()]
+        own = [index[written] for written in encoded.dictionary.to_pylist()]
         chosen: npt.NDArray[np.int64] = np.array(own, np.int64)[encoded.indices.to_numpy()]
         return chosen
 

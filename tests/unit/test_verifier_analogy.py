@@ -17,12 +17,16 @@ from bioverify.verifiers.analogy.model import folds_of
 from bioverify.verifiers.analogy.neighbours import (
     FEATURES,
     GENE_WIDTHS,
+    KRIGING_GENE_SHARE,
+    KRIGING_NOISE,
+    KRIGING_WIDTH,
     N_NEIGHBOUR_SCORES,
     PERTURBATION_WIDTHS,
     SHRINKAGE,
     Floats,
     Neighbours,
     Rows,
+    krige,
     smoothed_rate,
 )
 from bioverify.verifiers.analogy.verifier import Analogy, open_verifier
@@ -56,7 +60,8 @@ def test_neighbour_scores_are_what_the_formula_says(unit: Floats) -> None:
     rows = screen(unit)
     rate = smoothed_rate(rows, N_GENES)
     asked = Rows(np.array([50, 3, 50]), np.array([7, 7, 21]), np.zeros(3, np.int8))
-    made = Neighbours(rows, unit, leading_components(unit), rate).features(asked)
+    solved = krige(rows, unit).astype(np.float64)
+    made, scored = Neighbours(rows, unit, leading_components(unit), rate, solved).features(asked)
     assert made.shape == (3, len(FEATURES))
     residual, mask = np.zeros((2, N_GENES, N_GENES))
     residual[rows.perturbation, rows.gene] = rows.label - rate[rows.gene]
@@ -70,6 +75,26 @@ def test_neighbour_scores_are_what_the_formula_says(unit: Floats) -> None:
                 w = np.exp((cosine[perturbation] - 1) / tau_p)
                 expected.append((w @ residual @ v) / (w @ mask @ v + SHRINKAGE))
         assert made[row, :N_NEIGHBOUR_SCORES] == pytest.approx(expected, abs=1e-8)
+        assert scored[row, 0] == pytest.approx(np.mean(expected), abs=1e-8)
+
+
+def test_kriging_is_gaussian_process_regression_at_the_measured_pairs(unit: Floats) -> None:
+    rows = screen(unit)
+    rate = smoothed_rate(rows, N_GENES)
+    asked = Rows(np.array([50, 3, 50]), np.array([7, 7, 21]), np.zeros(3, np.int8))
+    solved = krige(rows, unit).astype(np.float64)
+    _, scored = Neighbours(rows, unit, leading_components(unit), rate, solved).features(asked)
+    alike = np.exp((unit @ unit.T - 1) / KRIGING_WIDTH)
+    same = KRIGING_GENE_SHARE * alike + np.eye(N_GENES)
+
+    def kernel(one: Rows, other: Rows) -> Floats:
+        made: Floats = alike[np.ix_(one.perturbation, other.perturbation)] * same[np.ix_(one.gene, other.gene)]
+        return made
+
+    residual = rows.label - rate[rows.gene]
+    exact = kernel(asked, rows) @ np.linalg.solve(kernel(rows, rows) + KRIGING_NOISE * np.eye(len(rows)), residual)
+    assert scored[:, 1] == pytest.approx(exact, abs=0.02)
+    assert np.abs(exact).max() > 0.1
 
 
 def test_a_training_perturbation_is_answered_without_its_own_rows(unit: Floats) -> None:
@@ -78,8 +103,9 @@ def test_a_training_perturbation_is_answered_without_its_own_rows(unit: Floats) 
     asked = rows.where(rows.perturbation == 4)
     components = leading_components(unit)
     one, other = (fit(some, unit, components, 3, 1)[0].features(asked) for some in (rows, flipped))
-    differs = {name for name, column in zip(FEATURES, (one != other).any(axis=0), strict=True) if column}
+    differs = {name for name, column in zip(FEATURES, (one[0] != other[0]).any(axis=0), strict=True) if column}
     assert differs == {"gene_rate"}
+    assert (one[1] == other[1]).all()
 
 
 def test_trees_learn_who_is_like_whom_and_repeat_themselves(unit: Floats) -> None:

@@ -63,7 +63,7 @@ def reply_to(
     )
     for message, item, answers, reward in zip(request.items, read.items, by_item, rewards, strict=True):
         item_id = message.id
-        written = response.rewards.add(
+        rewarded = response.rewards.add(
             item_id=item_id,
             reward=reward.reward,
             unscorable_because=reward.unscorable_because,
@@ -71,13 +71,12 @@ def reply_to(
             answer=None if item.answer is None else answer_to_wire(item.answer),
         )
         if CONSENSUS in answers:
-            written.consensus.CopyFrom(answers[CONSENSUS].message)
-            written.consensus.item_id = message.id
-        parts = written.parts
+            rewarded.consensus.CopyFrom(answers[CONSENSUS].message)
+            rewarded.consensus.item_id = item_id
         for part in reward.parts:
             answer = answers[part.term.verifier]
             # Field by field: by the constructor it takes half as long again.
-            written = parts.add()
+            written = rewarded.parts.add()
             written.term.CopyFrom(terms[id(part.term)])
             outcome = written.outcome
             outcome.CopyFrom(answer.message)

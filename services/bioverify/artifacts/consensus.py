@@ -21,7 +21,7 @@ from bioverify.artifacts.perturbqa import CELL_LINE_NAMES, CELL_LINES, read_tabl
 from bioverify.artifacts.sources import Sources
 from bioverify.artifacts.store import ArtifactStore, Manifest, OpenArtifact
 from bioverify.core.consensus import CONSENSUS, Consensus, Stack, logit
-from bioverify.core.metrics import brier_score, expected_calibration_error, fit_logistic, reliability, sigmoid
+from bioverify.core.metrics import calibration_figures, fit_logistic, sigmoid
 from bioverify.core.outcomes import Scored
 from bioverify.core.tasks import DifferentialExpression, DirectionOfChange, TaskKind
 from bioverify.core.verifier import Item, Verifier
@@ -64,14 +64,7 @@ def build(
                     counts[f"{key}.rows"] = int(is_known.sum())
             fitted = sum(weight * logits[name][is_known] for name, weight in stack.weights.items()) + stack.offset
             beliefs = sigmoid(np.asarray(fitted))
-            figures = {
-                "brier": brier_score(label[is_known], beliefs),
-                "calibration_error": expected_calibration_error(label[is_known], beliefs),
-                **{
-                    f"frequency_where_belief_is_{point.belief:.2f}": point.frequency
-                    for point in reliability(label[is_known], beliefs)
-                },
-            }
+            figures = calibration_figures(label[is_known], beliefs)
             quality |= {f"{line}.{kind}.{name}": round(one, 4) for name, one in figures.items()}
             weights = ", ".join(f"{name} {weight:.2f}" for name, weight in stack.weights.items())
             progress(f"consensus: {CELL_LINE_NAMES[line]}, {kind}: {weights}, Brier score {figures['brier']:.3f}")

@@ -42,7 +42,9 @@ def up(
     root = ArtifactStore.default().root
     if missing := [name for name in SERVED if not (root / name / "current").exists()]:
         raise fail(f"not built yet in {root}: {', '.join(missing)}. Run: bioverify data build --all")
-from bioverify.cli.services import SERVED, VERIFIERS, workers_of
+    has_gateway = gateway and importlib.util.find_spec("fastapi") is not None
+    workers_by_name = workers_of(VERIFIERS, workers)
+    plan = Plan(state_folder(), VERIFIERS, port_base, redis_url, workers_by_name, has_gateway, consensus=True)
     console = Console(highlight=False)
     with plain_errors(StackError), Live(console=console, transient=True) as live:
         processes = start(plan, lambda statuses: live.update(_table(statuses)))

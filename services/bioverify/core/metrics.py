@@ -96,6 +96,15 @@ def expected_calibration_error(label: Ints, belief: Floats, bins: int = 10) -> f
     return sum(abs(point.belief - point.frequency) * point.rows for point in points) / len(label)
 
 
+def calibration_figures(label: Ints, belief: Floats) -> dict[str, float]:
+    """What a manifest keeps: Brier score, calibration error, and the reliability plot as one figure per bin."""
+    return {
+        "brier": brier_score(label, belief),
+        "calibration_error": expected_calibration_error(label, belief),
+        **{f"frequency_where_belief_is_{point.belief:.2f}": point.frequency for point in reliability(label, belief)},
+    }
+
+
 def fit_logistic(features: Floats, label: Ints, *, penalty: float = 1.0) -> Floats:
     """Weights (features + 1; the last is the offset) of logistic regression, by Newton's method.
 

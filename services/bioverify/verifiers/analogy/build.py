@@ -1,4 +1,4 @@
-"""Makes the ``analogy`` artifact: measured pairs, gene vectors, and per cell line and kind of question a few trees.
+"""Makes the ``analogy`` artifact: measured pairs with kriging's weights, gene vectors, a few trees per line and kind.
 
 Vectors are those of the ``esm_mlp`` artifact, whatever they were made of. Only training rows are read. Figures are out
 of fold over training perturbations, ranked within a fold.
@@ -18,14 +18,17 @@ from bioverify.artifacts.perturbqa import CELL_LINE_NAMES, CELL_LINES, read_tabl
 from bioverify.artifacts.sources import Sources
 from bioverify.artifacts.store import ArtifactStore, Manifest
 from bioverify.artifacts.tables import read_table, write_table
-from bioverify.core.metrics import auc_per_gene, brier_score, expected_calibration_error, sigmoid
+from bioverify.core.metrics import auc_per_gene, calibration_figures, sigmoid
 from bioverify.core.tasks import TaskKind
 from bioverify.verifiers.analogy.fit import FOLDS, ROUNDS, TREE_PARAMETERS, fit
 from bioverify.verifiers.analogy.neighbours import (
     COMPONENTS,
     GENE_WIDTHS,
-    N_NEIGHBOUR_SCORES,
+    KRIGING_GENE_SHARE,
+    KRIGING_NOISE,
+    KRIGING_WIDTH,
     PERTURBATION_WIDTHS,
+    SCORES,
     SHRINKAGE,
     Floats,
     Rows,
@@ -39,6 +42,11 @@ SEED = 20250818
 
 def trees_file(line: str, kind: TaskKind, number: int) -> str:
     return f"trees-{line}-{kind}-{number}.txt"
+
+
+def solved_column(fold: int) -> str:
+    """Kriging's weights without a fold; −1: with all rows."""
+    return f"solved_without_{fold}" if fold >= 0 else "solved"
 
 
 def build(store: ArtifactStore, sources: Sources, *, progress: Callable[[str], None], folds: int = FOLDS) -> Manifest:
@@ -65,25 +73,28 @@ def build(store: ArtifactStore, sources: Sources, *, progress: Callable[[str], N
     every = Rows(index["perturbation"], index["measured_gene"], training["label"].to_numpy())
 
     quality: dict[str, float] = {}
-    calibration: dict[str, str] = {}
+    weights: dict[str, str] = {}
+    solved = np.zeros((folds + 1, len(every)), np.float32)
     canary = ""
     with store.building(NAME) as folder:
         for one_kind in KINDS:
             for one_line in CELL_LINES:
-                rows = every.where(known & (line == one_line) & (kind == one_kind.value))
-                model, features, logits = fit(rows, unit, components, folds, SEED)
+                chosen = known & (line == one_line) & (kind == one_kind.value)
+                rows = every.where(chosen)
+                model, scored, logits = fit(rows, unit, components, folds, SEED)
+                solved[:, chosen] = model.solved
                 key = f"{one_line}.{one_kind}"
-                calibration[key] = f"{model.scale!r} {model.offset!r}"
+                weights[key] = " ".join(map(repr, model.weights))
                 for number, trees in enumerate(model.trees):
                     trees.save_model(folder.path / trees_file(one_line, one_kind, number))
-                beliefs = sigmoid(model.scale * logits + model.offset)
                 within_fold = rows.gene * 128 + model.fold[rows.perturbation]
-                scores = features[:, :N_NEIGHBOUR_SCORES].mean(axis=1)
                 figures = {
                     "auc_per_gene": auc_per_gene(within_fold, rows.label, logits)[0],
-                    "auc_per_gene_neighbours": auc_per_gene(within_fold, rows.label, scores)[0],
-                    "brier": brier_score(rows.label, beliefs),
-                    "calibration_error": expected_calibration_error(rows.label, beliefs),
+                    **{
+                        f"auc_per_gene_{name}": auc_per_gene(within_fold, rows.label, scored[:, column])[0]
+                        for column, name in enumerate(SCORES)
+                    },
+                    **calibration_figures(rows.label, sigmoid(logits)),
                 }
                 quality |= {f"{key}.{name}": round(value, 4) for name, value in figures.items() if not np.isnan(value)}
                 if not canary:
@@ -96,9 +107,10 @@ def build(store: ArtifactStore, sources: Sources, *, progress: Callable[[str], N
         write_table(pa.table({"symbol": symbols}), folder.path / SYMBOLS_FILE)
         table = {"line": line[known], "kind": kind[known], "label": every.label[known]}
         table |= {name: values[known].astype(np.int32) for name, values in index.items()}
+        table |= {solved_column(one): solved[one, known] for one in (*range(folds), -1)}
         write_table(pa.table(table), folder.path / ROWS_FILE)
         return folder.commit(
-            description="How genes responded under similar perturbations: measured pairs, gene vectors, boosted trees"
+            description="How genes responded under similar perturbations: measured pairs, kriging, gene vectors, trees"
             + (", from a simulated screen, not from experiments." if screens.simulated else "."),
             license="; ".join(dict.fromkeys([screens.license, embedded.manifest.license])),
             sources=screens.records,
@@ -112,7 +124,12 @@ def build(store: ArtifactStore, sources: Sources, *, progress: Callable[[str], N
                 "shrinkage": SHRINKAGE,
                 "trees": {name: str(value) for name, value in TREE_PARAMETERS.items()} | {"rounds": str(ROUNDS)},
                 "seed": SEED,
-                "calibration": calibration,
+                "kriging": {
+                    "width": str(KRIGING_WIDTH),
+                    "gene_share": str(KRIGING_GENE_SHARE),
+                    "noise": str(KRIGING_NOISE),
+                },
+                "weights": weights,
                 "canary_belief": canary,
             },
             counts={"vectors": len(symbols), "rows": int(known.sum()), "rows_without_vector": int((~known).sum())},

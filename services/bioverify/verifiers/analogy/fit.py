@@ -1,19 +1,20 @@
-"""Fits the trees of one line on out-of-fold neighbour scores (LightGBM, MIT; one thread, fixed seed)."""
+"""Fits one line: kriging, trees on out-of-fold neighbour scores (LightGBM, MIT; one thread, fixed seed), weights."""
 
 from __future__ import annotations
 
 import lightgbm
+import numpy as np
 
 from bioverify.core.metrics import fit_logistic
 from bioverify.verifiers.analogy.model import LineModel, folds_of
-from bioverify.verifiers.analogy.neighbours import FEATURES, Floats, Rows
+from bioverify.verifiers.analogy.neighbours import FEATURES, Floats, Rows, krige
 
 FOLDS = 3
 ROUNDS = 120
 TREE_PARAMETERS = {
     "objective": "binary",
     "learning_rate": 0.05,
-    "num_leaves": 15,
+    "num_leaves": 7,
     "min_data_in_leaf": 40,
     "feature_fraction": 0.5,
     "bagging_fraction": 0.7,
@@ -27,11 +28,14 @@ TREE_PARAMETERS = {
 
 
 def fit(rows: Rows, unit: Floats, components: Floats, folds: int, seed: int) -> tuple[LineModel, Floats, Floats]:
-    """The model of a line's training rows, and the rows' out-of-fold features and tree logits."""
+    """The model of a line's training rows, and the rows' out-of-fold scores (× SCORES) and logits of belief."""
     fold = folds_of(rows, folds, len(unit))
-    model = LineModel(rows, fold, unit, components, [])
-    features = model.features(rows)
     of_row = fold[rows.perturbation]
+    solved = np.zeros((folds + 1, len(rows)), np.float32)
+    for one in (*range(folds), -1):
+        solved[one, of_row != one] = krige(rows.where(of_row != one), unit)
+    model = LineModel(rows, fold, unit, components, solved, [])
+    features, scored = model.features(rows)
     model.trees = [
         lightgbm.train(
             {**TREE_PARAMETERS, "seed": seed},
@@ -40,6 +44,6 @@ def fit(rows: Rows, unit: Floats, components: Floats, folds: int, seed: int) -> 
         )
         for one in range(folds)
     ]
-    logits = model.tree_logits(rows, features)
-    model.scale, model.offset = fit_logistic(logits[:, None], rows.label).tolist()
-    return model, features, logits
+    design = model.design(rows, features, scored)
+    model.weights = fit_logistic(design, rows.label).tolist()
+    return model, scored, model.logits(design)

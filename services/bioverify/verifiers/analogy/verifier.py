@@ -29,10 +29,11 @@ from bioverify.verifiers.analogy.build import (
     SYMBOLS_FILE,
     VECTORS_FILE,
     leading_components,
+    solved_column,
     trees_file,
     unit_vectors,
 )
-from bioverify.verifiers.analogy.model import LineModel
+from bioverify.verifiers.analogy.model import LineModel, folds_of
 from bioverify.verifiers.analogy.neighbours import Rows
 
 ANALOGIES = 9
@@ -62,7 +63,7 @@ class Analogy:
         self._vector_name, self._canary_belief, self._simulated = vector_name, canary_belief, simulated
         self.description = Description(
             name=NAME,
-            version="1",
+            version="2",
             summary=f"How the gene responded under the most similar perturbations (likeness by {vector_name}).",
             task_kinds=KINDS,
             reads=self.reads,
@@ -146,8 +147,8 @@ def open_verifier(store: ArtifactStore) -> Analogy:
     resolver, genes = open_genes(store)
     artifact = store.open(NAME)
     parameters = artifact.manifest.parameters
-    calibration, folds = parameters["calibration"], parameters["folds"]
-    assert isinstance(calibration, dict)
+    weights, folds = parameters["weights"], parameters["folds"]
+    assert isinstance(weights, dict)
     assert isinstance(folds, int)
     unit = unit_vectors(np.load(artifact.path / VECTORS_FILE, allow_pickle=False))
     components = leading_components(unit)
@@ -155,20 +156,23 @@ def open_verifier(store: ArtifactStore) -> Analogy:
     line, kind = (np.asarray(table[name].to_pylist()) for name in ("line", "kind"))
     perturbation, gene = (table[name].to_numpy().astype(np.int64) for name in ("perturbation", "measured_gene"))
     every = Rows(perturbation, gene, table["label"].to_numpy())
+    solved = np.stack([table[solved_column(one)].to_numpy() for one in (*range(folds), -1)])
     models = {}
     for one_line in CELL_LINES:
         for one_kind in KINDS:
-            scale, offset = (float(number) for number in calibration[f"{one_line}.{one_kind}"].split())
-            models[one_line, one_kind] = LineModel.open(
-                every.where((line == one_line) & (kind == one_kind.value)),
+            chosen = (line == one_line) & (kind == one_kind.value)
+            rows = every.where(chosen)
+            models[one_line, one_kind] = LineModel(
+                rows,
+                folds_of(rows, folds, len(unit)),
                 unit,
                 components,
+                solved[:, chosen],
                 [
                     lightgbm.Booster(model_file=artifact.path / trees_file(one_line, one_kind, number))
                     for number in range(folds)
                 ],
-                scale,
-                offset,
+                [float(number) for number in weights[f"{one_line}.{one_kind}"].split()],
             )
     return Analogy(
         resolver,

@@ -35,7 +35,7 @@ from bioverify.artifacts.sources import CC_BY, Sources
 from bioverify.artifacts.store import ArtifactStore, Manifest
 from bioverify.artifacts.tables import write_table
 from bioverify.core.genes import GeneResolver
-from bioverify.core.metrics import auc_per_gene, brier_score, expected_calibration_error, fit_logistic, reliability
+from bioverify.core.metrics import auc_per_gene, calibration_figures, fit_logistic
 from bioverify.core.metrics import sigmoid as probability
 from bioverify.core.tasks import TaskKind
 from bioverify.verifiers.esm_mlp.artifact import KINDS, NAME, NETS_FILE, SYMBOLS_FILE, VECTORS_FILE
@@ -230,12 +230,7 @@ def _figures(own: Rows, fold: npt.NDArray[np.int8], scores: Floats, beliefs: Flo
     within_fold = own.measured_gene * 128 + fold[own.perturbation]
     return {
         "auc_per_gene": auc_per_gene(within_fold, own.label, scores)[0],
-        "brier": brier_score(own.label, beliefs),
-        "calibration_error": expected_calibration_error(own.label, beliefs),
-        **{
-            f"frequency_where_belief_is_{point.belief:.2f}": point.frequency
-            for point in reliability(own.label, beliefs)
-        },
+        **calibration_figures(own.label, beliefs),
     }
 
 

@@ -1,0 +1,47 @@
+"""The settings file: what it changes is part of what an artifact was built from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bioverify.artifacts.errors import ArtifactError
+from bioverify.artifacts.store import ArtifactStore
+from bioverify.cli.build_settings import BuildSettings, read_build_settings
+from bioverify.cli.services import build_artifact, open_verifier
+from tests.fixtures.artifacts import bundled_sources, silent
+
+RBIO = "esm_mlp: {net: rbio, form: strict, epochs: 0.02, folds: 2, go_dimensions: 8, reduce_to: null}\n"
+
+
+def written(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def test_rbios_classifier_that_leaves_the_line_out_is_built_by_a_settings_file(tmp_path: Path) -> None:
+    settings = read_build_settings(written(tmp_path / "rbio.yaml", RBIO))
+    assert settings.of("esm_mlp") != BuildSettings().of("esm_mlp")
+    store, sources = ArtifactStore(tmp_path / "artifacts"), bundled_sources(tmp_path)
+    for name in ("genes", "esm_mlp"):
+        build_artifact(name, store, sources, silent, settings)
+    parameters = store.manifest("esm_mlp").parameters
+    assert (parameters["net"], parameters["form"], parameters["folds"]) == ("rbio", "strict", 2)
+    verifier = open_verifier("esm_mlp", store)
+    item, expected = verifier.canary()
+    assert verifier.score([item]) == [expected]
+    assert "MLP trained on RPE1, HepG2, Jurkat; strict transfer" in str(expected)
+
+
+def test_a_mistake_in_the_classifiers_settings_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"esm_mlp\.net"):
+        read_build_settings(written(tmp_path / "wrong.yaml", "esm_mlp: {net: resnet}\n"))
+
+
+def test_a_classifier_without_any_vectors_is_refused(tmp_path: Path) -> None:
+    settings = read_build_settings(written(tmp_path / "none.yaml", "esm_mlp: {go_dimensions: 0}\n"))
+    store, sources = ArtifactStore(tmp_path / "artifacts"), bundled_sources(tmp_path)
+    build_artifact("genes", store, sources, silent, settings)
+    with pytest.raises(ArtifactError, match="no gene vectors"):
+        build_artifact("esm_mlp", store, sources, silent, settings)
