@@ -52,7 +52,7 @@ def _targets(measured: dict[str, Any]) -> str:
     transport = max(race["transport alone"], race["transport alone, 4 callers"])
 
     def at_least(name: str, found: float, target: float, unit: str = "/s") -> tuple[str, str, str, str]:
-        return name, f"≥ {target:,g}{unit}", f"{found:,.0f}{unit}", _verdict(found >= target)
+        return name, f"≥ {target:,.0f}{unit}", f"{found:,.0f}{unit}", _verdict(found >= target)
 
     def times(name: str, found: float, target: float) -> tuple[str, str, str, str]:
         return name, f"≥ {target:g} ×", f"{found:.2f} ×", _verdict(found >= target)

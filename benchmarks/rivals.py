@@ -199,17 +199,18 @@ def serve(name: str, port: int, kind: str) -> None:
     def health() -> dict[str, str]:
         return {"status": "ok"}
 
-    def score_one(item: OneItem) -> dict[str, float | None]:
+    async def score_one(item: OneItem) -> dict[str, float | None]:
         return {"value": value(score([item.item()])[0])}
 
-    def score_batch(batch: Batch) -> dict[str, list[float | None]]:
+    async def score_batch(batch: Batch) -> dict[str, list[float | None]]:
         return {"values": [value(outcome) for outcome in score([item.item() for item in batch.items])]}
 
     # FastAPI reads annotations in the module's namespace, where these classes are not.
     score_one.__annotations__["item"], score_batch.__annotations__["batch"] = OneItem, Batch
     app.post("/score")(score_one)
     app.post("/score_batch")(score_batch)
-    uvicorn.run(app, host="127.0.0.1", port=port, log_level="error")
+    # Idle connections stay: a slow sibling must not cost a fast server its own.
+    uvicorn.run(app, host="127.0.0.1", port=port, log_level="error", timeout_keep_alive=600)
 
 
 if __name__ == "__main__":

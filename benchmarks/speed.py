@@ -112,7 +112,7 @@ def latency(questions: Questions, target: str) -> dict[str, Any]:
     """Milliseconds of a 512-item call, and of one item at half of the load at which single items saturate."""
     found: dict[str, Any] = {}
     with Client(target) as client:
-        drawn = [questions.draw(512, 30_000 + i) for i in range(25)]
+        drawn = [questions.draw(512, 30_000 + i) for i in range(20)]
         for way in ("cold", "warm"):
             found[f"512 items, {way}"] = _quantiles([seconds_of(lambda i=i: ask(client, i, 512))[0] for i in drawn])
         singles = questions.draw(400, 40_000)
@@ -173,7 +173,7 @@ def cpu_by_process(questions: Questions, target: str, state: str) -> dict[str, d
             found.setdefault(name, {})[key] = round((one["cpu_s"] - before[name]["cpu_s"]) / n * 1e6, 1)
 
     with Client(target) as client:
-        items = questions.draw(8 * N, 60_000)
+        items = questions.draw(4 * N, 60_000)
         spent("cold", len(items), lambda: ask(client, items, 1024))
         spent("warm", len(items), lambda: ask(client, items, 1024))
         singles = questions.draw(600, 60_001)
@@ -194,37 +194,40 @@ def main(
     measured["simulated_screen"] = questions.is_simulated
     verifiers = {name: open_verifier(name, store) for name in NAMES}
 
+    output.parent.mkdir(parents=True, exist_ok=True)
+
     def tell(case: str) -> None:
         print(f"{time.strftime('%H:%M:%S')} {case}", flush=True)
+        output.write_text(json.dumps(measured, indent=2) + "\n")
 
+    starts = []
+    with running_stack(port_base) as (target, started):
+        starts.append(started["seconds"])
+        tell("race")
+        measured["race"] = race(questions, verifiers, target, port_base + 100, runs)
+        tell("latency")
+        measured["latency"] = latency(questions, target)
+        tell("CPU by process")
+        measured["cpu"] = cpu_by_process(questions, target, started["state"])
+        measured["start"] = {"processes": started["processes"], "after_load": processes_of(started["state"])}
+        tell("sizes and callers")
+        measured["sizes"] = by_size(questions, target, runs)
+        tell("trainers")
+        measured["trainers"] = trainers(questions, target)
     tell("per core")
     measured["per_core"] = per_core(questions, verifiers)
     tell("stages")
     measured["stages"] = stage_table(questions, verifiers)
-    starts = []
-    for again in range(3):
-        tell("start-up")
-        with running_stack(port_base) as (target, started):
-            starts.append(started["seconds"])
-            if again < 2:
-                continue
-            tell("race")
-            measured["race"] = race(questions, verifiers, target, port_base + 100, runs)
-            tell("sizes and callers")
-            measured["sizes"] = by_size(questions, target, runs)
-            tell("latency")
-            measured["latency"] = latency(questions, target)
-            tell("trainers")
-            measured["trainers"] = trainers(questions, target)
-            tell("CPU by process")
-            measured["cpu"] = cpu_by_process(questions, target, started["state"])
-            measured["start"] = {"processes": started["processes"], "after_load": processes_of(started["state"])}
-    measured["start"]["seconds"] = spread(starts, 2)
     tell("two workers each")
     with running_stack(port_base, workers=2) as (target, _), Client(target) as client:
-        drawn = [questions.draw(2 * N, 70_000 + i) for i in range(runs + 1)]
+        drawn = [questions.draw(N, 70_000 + i) for i in range(runs + 1)]
         rates = [len(i) / seconds_of(lambda i=i: ask(client, i, callers=4))[0] for i in drawn]
         measured["two_workers"] = spread(rates[1:])
+    for _ in range(2):
+        tell("start-up")
+        with running_stack(port_base) as (_, started):
+            starts.append(started["seconds"])
+    measured["start"]["seconds"] = spread(starts, 2)
     tell("capacity")
     services = {
         name: capacity.Service(max(own["call_of_one"] - own["cold"], 0.0) / 1e6, own["cold"] / 1e6)
@@ -233,8 +236,6 @@ def main(
     }
     measured["capacity"] = [capacity.plan(n, services) for n in (1, 4, 16, 64)]
     tell("done")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(measured, indent=2) + "\n")
     markdown.write_text(report.markdown(measured))
     print(f"Written: {output}, {markdown}")
 

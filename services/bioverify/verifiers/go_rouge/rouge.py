@@ -24,7 +24,7 @@ from rouge_score_rs.tokenizers import DefaultTokenizer
 _UNKNOWN = "\x00"
 _SURROGATES = range(0xD800, 0xE000)
 _TOKEN_BYTES = bytes(code if code < 128 and chr(code).isalnum() else ord(" ") for code in range(256))
-_tokenizer = DefaultTokenizer(use_stemmer=True)
+_tokenizer = DefaultTokenizer(use_stemmer=True)  # type: ignore[no-untyped-call]
 
 MAX_CACHED_WORDS = 200_000
 PAIRS_AT_ONCE = 512
@@ -43,7 +43,7 @@ def words_of(text: str) -> list[bytes]:
 
 def _stem(word: bytes) -> str:
     """Porter stem of a word of more than three characters; may be empty."""
-    return "".join(_tokenizer.tokenize(word.decode()))
+    return "".join(_tokenizer.tokenize(word.decode()))  # type: ignore[no-untyped-call]
 
 
 class _WordCharacters(dict[bytes, str]):
