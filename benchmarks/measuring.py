@@ -16,6 +16,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 PACKAGES = ("grpcio", "protobuf", "numpy", "redis", "rapidfuzz", "rouge-score-rs", "rouge-score", "fastapi", "uvicorn")
 
 
@@ -87,6 +89,12 @@ def processes_of(state: str) -> dict[str, dict[str, float]]:
         one["proportional_mb"] = round(one["proportional_mb"] + mb["Pss"], 1)
         one["cpu_s"] = round(one["cpu_s"] + cpu_s, 2)
     return dict(sorted(found.items()))
+
+
+def cpu_of_all(state: str) -> float:
+    """CPU seconds so far of this process, of those it started, and of the stack in ``state``."""
+    children = sum(sum(child.cpu_times()[:2]) for child in psutil.Process().children(recursive=True))
+    return time.process_time() + children + sum(one["cpu_s"] for one in processes_of(state).values())
 
 
 def _name_of(words: Sequence[str]) -> str | None:

@@ -106,7 +106,7 @@ def _race(measured: dict[str, Any]) -> str:
     race = measured["race"]
     cold, warm = race["stack, cold"]["median"], race["stack, warm"]["median"]
     rows = [
-        (way, _rate(spread), f"{cold / spread['median']:.2f}", f"{warm / spread['median']:.2f}")
+        (way, _rate(spread), f"{cold / spread['median']:.2f}", f"{warm / spread['median']:.2f}", spread["cpu_us"])
         for way, spread in race.items()
     ]
     trainers = measured["trainers"]
@@ -115,7 +115,7 @@ def _race(measured: dict[str, Any]) -> str:
         f"groups of 4 to 16, three in ten questions asked before: the slowest caller waits {trainers['p50_ms']:.0f} ms "
         f"(p99 {trainers['p99_ms']:.0f} ms) a step."
     )
-    header = ("way", "completions/s, median (min–max)", "stack cold is × as fast", "stack warm is × as fast")
+    header = ("way", "completions/s, median (min–max)", "stack cold is × as fast", "warm ×", "CPU µs/completion")
     return f"### Side by side\n\n{_table(header, rows)}\n\n{after}"
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +22,7 @@ import typer
 from benchmarks import capacity, constant, report, rivals
 from benchmarks.cores import per_core
 from benchmarks.items import Questions
-from benchmarks.measuring import machine, processes_of, running_stack, spread
+from benchmarks.measuring import cpu_of_all, machine, processes_of, running_stack, spread
 from benchmarks.rivals import NAMES, RECIPE
 from benchmarks.stages import stage_table
 from bioverify.artifacts.store import ArtifactStore
@@ -51,12 +52,15 @@ def seconds_of(work: Callable[[], Any]) -> tuple[float, Any]:
     return time.perf_counter() - started, done
 
 
-def race(questions: Questions, verifiers: dict[str, Any], target: str, port: int, runs: int) -> dict[str, Any]:
-    """All ways side by side."""
+def race(
+    questions: Questions, verifiers: dict[str, Any], target: str, state: str, port: int, runs: int
+) -> dict[str, Any]:
+    """All ways side by side: completions/s, and the CPU that a completion costs in all processes together."""
     store = ArtifactStore.default()
     scorers = {kind: {name: rivals.scorer(name, store, kind) for name in NAMES} for kind in ("usual", "ours")}
     rivals.check_usual(questions.draw(32, seed=9999), scorers["usual"], verifiers)
     rates: dict[str, list[float]] = {}
+    cpu: dict[str, list[float]] = {}
     with (
         Client(target) as client,
         rivals.servers(port, "usual") as usual,
@@ -85,12 +89,14 @@ def race(questions: Questions, verifiers: dict[str, Any], target: str, port: int
             }
             rewards = {}
             for way, (n, work) in ways.items():
+                before_s = cpu_of_all(state)
                 seconds, rewards[way] = seconds_of(work)
                 if run > 0:
                     rates.setdefault(way, []).append(n / seconds)
+                    cpu.setdefault(way, []).append((cpu_of_all(state) - before_s) / n * 1e6)
             if not rewards["in process, 256 items"] == rewards["stack, cold"] == rewards["stack, warm"]:
                 raise SystemExit("stack and process do not give the same rewards; their speed is of no interest")
-    return {way: spread(values) for way, values in rates.items()}
+    return {way: spread(values) | {"cpu_us": round(statistics.median(cpu[way]))} for way, values in rates.items()}
 
 
 def by_size(questions: Questions, target: str, runs: int) -> dict[str, Any]:
@@ -204,7 +210,7 @@ def main(
     with running_stack(port_base) as (target, started):
         starts.append(started["seconds"])
         tell("race")
-        measured["race"] = race(questions, verifiers, target, port_base + 100, runs)
+        measured["race"] = race(questions, verifiers, target, started["state"], port_base + 100, runs)
         tell("latency")
         measured["latency"] = latency(questions, target)
         tell("CPU by process")
