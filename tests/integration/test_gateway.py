@@ -188,31 +188,34 @@ def test_without_an_aggregator_it_lives_but_is_not_ready(tmp_path: Path) -> None
         assert answer.headers["retry-after"]
 
 
+@pytest.fixture(scope="module")
+def keys_file() -> Iterator[Path]:
+    with scratch_folder() as folder:
+        yield folder / "keys.yaml"
+
+
+@pytest.fixture(scope="module")
+def texts(keys_file: Path) -> dict[str, str]:
+    made = {
+        "scorer": new_key("scorer", (Scope.SCORE,), items_per_day=10),
+        "slow": new_key("slow", (Scope.SCORE,), requests_per_minute=2),
+        "trainer": new_key("trainer", (Scope.TRAIN,)),
+        "boss": new_key("boss", (Scope.ADMIN,)),
+        "old": new_key("old", (Scope.ADMIN,), expires="2020-01-01T00:00:00Z"),
+    }
+    write_keys(keys_file, tuple(key for _, key in made.values()))
+    assert all(text not in keys_file.read_text() for text, _ in made.values())
+    assert keys_file.stat().st_mode & 0o077 == 0
+    return {name: text for name, (text, _) in made.items()}
+
+
+@pytest.fixture(scope="module")
+def guarded(target: str, keys_file: Path, texts: dict[str, str]) -> Iterator[RunningGateway]:
+    with scratch_folder() as folder, gateway(folder, target, keys_file=keys_file) as running:
+        yield running
+
+
 class TestKeys:
-    @pytest.fixture(scope="class")
-    def keys_file(self) -> Iterator[Path]:
-        with scratch_folder() as folder:
-            yield folder / "keys.yaml"
-
-    @pytest.fixture(scope="class")
-    def texts(self, keys_file: Path) -> dict[str, str]:
-        made = {
-            "scorer": new_key("scorer", (Scope.SCORE,), items_per_day=10),
-            "slow": new_key("slow", (Scope.SCORE,), requests_per_minute=2),
-            "trainer": new_key("trainer", (Scope.TRAIN,)),
-            "boss": new_key("boss", (Scope.ADMIN,)),
-            "old": new_key("old", (Scope.ADMIN,), expires="2020-01-01T00:00:00Z"),
-        }
-        write_keys(keys_file, tuple(key for _, key in made.values()))
-        assert all(text not in keys_file.read_text() for text, _ in made.values())
-        assert keys_file.stat().st_mode & 0o077 == 0
-        return {name: text for name, (text, _) in made.items()}
-
-    @pytest.fixture(scope="class")
-    def guarded(self, target: str, keys_file: Path, texts: dict[str, str]) -> Iterator[RunningGateway]:
-        with scratch_folder() as folder, gateway(folder, target, keys_file=keys_file) as running:
-            yield running
-
     @staticmethod
     def by(text: str) -> dict[str, str]:
         return {"authorization": f"Bearer {text}"}

@@ -19,20 +19,21 @@ from bioverify.stack.plan import VERIFIER_HEALTH
 from tests.fixtures.stack import LocalStack, make_stack, wait_until
 
 QUESTION = "Is a knockdown of AARS1 in k562 cells likely to result in differential expression of ASNS?"
-N_PROCESSES = len(VERIFIERS) + 2
-"""The verifiers, the aggregator and Valkey."""
+N_PROCESSES = len(VERIFIERS) + 3
+"""The verifiers, the aggregator, the gateway and Valkey."""
 ITEM = ScoreItem("1", "<think>AARS1, ASNS</think><answer>yes</answer>", [Message("user", QUESTION)])
 
 
 def test_every_service_is_a_process_of_its_own_and_ready(stack: LocalStack) -> None:
     processes = stack.processes()
 
-    assert list(processes) == ["valkey", *VERIFIERS, "aggregator"]
+    assert list(processes) == ["valkey", *VERIFIERS, "aggregator", "gateway"]
     assert all(process.is_ready and process.state == "running" for process in processes.values())
     commands = {name: psutil.Process(process.pid).cmdline() for name, process in processes.items()}
     assert len({process.pid for process in processes.values()}) == len(processes)
     assert all("serve" in commands[name] and name in commands[name] for name in VERIFIERS)
     assert "aggregate" in commands["aggregator"]
+    assert "gateway" in commands["gateway"]
     assert commands["valkey"][0].endswith("valkey-server")
 
 
