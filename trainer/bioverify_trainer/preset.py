@@ -53,8 +53,11 @@ class PolicyPreset(_Strict):
 
 
 class PromptPreset(_Strict):
+    """``computed_once``: not once per completion; pays on a CPU, where the prompt is most of the work."""
+
     example_turns: Annotated[int, Field(ge=0, le=MOST_EXAMPLE_TURNS)] = 0
     chain_of_thought: bool = False
+    computed_once: bool = False
 
 
 class Grpo(_Strict):
@@ -139,6 +142,11 @@ class Preset(_Strict):
             )
         if self.grpo.use_cpu and (self.grpo.use_vllm or self.launcher.deepspeed):
             raise ValueError("grpo.use_cpu: vLLM and DeepSpeed need GPUs")
+        if self.prompts.computed_once and (self.grpo.use_vllm or self.grpo.gradient_checkpointing):
+            raise ValueError(
+                "prompts.computed_once: vLLM has a prefix cache of its own, and gradient checkpointing keeps no cache; "
+                "set grpo.use_vllm and grpo.gradient_checkpointing to false, or leave this out"
+            )
         return self
 
     @property

@@ -34,6 +34,7 @@ from trl.trainer.grpo_trainer import GRPOTrainer
 from bioverify.artifacts.store import ArtifactStore
 from bioverify.client import AsyncClient, ClientError, ListedVerifier
 from bioverify.core.recipes import Recipe, Requirement
+from bioverify_trainer import shared_prompts
 from bioverify_trainer.dataset import PromptSource, make_dataset, open_prompts
 from bioverify_trainer.policy import Policy, open_policy, use_threads
 from bioverify_trainer.preset import Preset
@@ -136,6 +137,7 @@ def make_trainer(
         args=grpo_config(preset, folder.checkpoints),
         train_dataset=dataset,
         peft_config=lora_config(preset, policy.model),
+        prompts_computed_once=preset.prompts.computed_once,
     )
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(_Progress())
@@ -188,6 +190,33 @@ class VerifiedTrainer(GRPOTrainer):
 
     any_row_scored = False
     _kept_at_step = 0
+
+    def __init__(self, *, prompts_computed_once: bool, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._prompts_computed_once = prompts_computed_once
+
+    def _generate_single_turn(self, prompt_ids: list[list[int]], *others: Any, **options: Any) -> Any:
+        if not self._prompts_computed_once:
+            return super()._generate_single_turn(prompt_ids, *others, **options)
+        tokenizer = self.processing_class
+        completions = shared_prompts.generate(
+            self.accelerator.unwrap_model(self.model_wrapped),
+            prompt_ids,
+            self.generation_config,
+            pad_token=tokenizer.pad_token_id,
+            end_tokens=self.eos_token_ids,
+        )
+        return completions, None
+
+    def _get_per_token_logps_and_entropies(
+        self, model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor, logits_to_keep: int, **options: Any
+    ) -> Any:
+        if not self._prompts_computed_once:
+            return super()._get_per_token_logps_and_entropies(
+                model, input_ids, attention_mask, logits_to_keep, **options
+            )
+        found = shared_prompts.completion_log_probabilities(model, input_ids, attention_mask, logits_to_keep)
+        return *found, None
 
     def _calculate_rewards(self, *args: Any) -> torch.Tensor:
         # TRL gathers these over all processes, so every process comes to the same conclusion.
