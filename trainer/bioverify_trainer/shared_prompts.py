@@ -10,9 +10,10 @@ prompt repeated, up to rounding.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
-from transformers import DynamicCache, GenerationConfig, PreTrainedModel, StaticCache
+from transformers import Cache, DynamicCache, GenerationConfig, PreTrainedModel, StaticCache
 
 
 def prompt_cache(model: torch.nn.Module, ids: torch.Tensor, mask: torch.Tensor) -> DynamicCache:
@@ -35,6 +36,13 @@ def prompt_cache(model: torch.nn.Module, ids: torch.Tensor, mask: torch.Tensor) 
     )
     cache.batch_select_indices(member)
     return cache
+
+
+def copy_cache(source: Cache, target: Cache, rows: int) -> None:
+    """Put what ``source`` holds into the empty ``target``; a single row is repeated to ``rows``."""
+    layer: Any
+    for number, layer in enumerate(source.layers):
+        target.update(layer.keys.expand(rows, -1, -1, -1), layer.values.expand(rows, -1, -1, -1), number)
 
 
 def positions(mask: torch.Tensor) -> torch.Tensor:
@@ -78,8 +86,7 @@ def generate(
     with torch.no_grad():
         # Room for all tokens at once: a cache that grows is copied whole at every token.
         cache = StaticCache(model.config, max_cache_len=width + config.max_new_tokens)
-        for number, layer in enumerate(prompt_cache(model, ids, mask).layers):
-            cache.update(layer.keys, layer.values, number)
+        copy_cache(prompt_cache(model, ids, mask), cache, len(ids))
         written = model.generate(  # type: ignore[operator]
             input_ids=ids, attention_mask=mask, past_key_values=cache, generation_config=config
         )[:, width:]
