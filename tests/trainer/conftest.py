@@ -21,6 +21,10 @@ from bioverify.core.tasks import DifferentialExpression, TaskKind
 from bioverify_trainer.preset import Preset
 from bioverify_trainer.prompts import RBIO_SYSTEM
 from tests.fixtures import servers
+from tests.fixtures.artifacts import bundled_store, real_sources
+from tests.fixtures.stack import stack
+
+__all__ = ["bundled_store", "real_sources", "stack"]
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<|end|>{% endfor %}"

@@ -3,9 +3,11 @@
 from collections import Counter
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from bioverify import recipes
+from bioverify.artifacts.perturbqa import read_tables
 from bioverify.core.completions import PromptForm
 from bioverify.core.recipes import Recipe, Requirement, Source, Term
 from bioverify.core.tasks import CoExpression, TaskKind
@@ -36,6 +38,37 @@ def test_prompts_come_from_the_train_split_only():
     drawn = {gene for index in range(400) for gene in source.draw(index).task.genes}
     assert test_perturbations
     assert not drawn & test_perturbations
+
+
+def real_table(sources):
+    rows = read_tables(sources, progress=lambda _said: None).rows
+    return rows.append_column("simulated", pa.repeat(pa.scalar(False), rows.num_rows))
+
+
+def test_no_held_out_pair_or_perturbation_of_the_real_screens_is_ever_drawn(real_sources):
+    table = real_table(real_sources)
+    held_out = {
+        (row["line"], row["perturbation"])
+        for row in table.filter(pc.equal(table["split"], "test"))
+        .select(["line", "perturbation"])
+        .group_by(["line", "perturbation"])
+        .aggregate([])
+        .to_pylist()
+    }
+    anywhere = {perturbation for _, perturbation in held_out}
+    loose, strict = (PromptSource(table, EXP, seed=0, strict=strict) for strict in (False, True))
+    drawn = {(draw.task.cell_line, draw.task.perturbation) for draw in map(loose.draw, range(5000))}
+    assert not drawn & held_out
+    assert {perturbation for _, perturbation in drawn} & anywhere
+    assert not {draw.task.perturbation for draw in map(strict.draw, range(5000))} & anywhere
+    assert strict.n_rows < loose.n_rows
+
+
+def test_a_run_may_be_confined_to_some_lines():
+    source = PromptSource(question_table(), recipes.load("rbio1-tf+exp"), seed=0, lines=("k562",))
+    draws = [source.draw(index) for index in range(200)]
+    assert {draw.task.cell_line for draw in draws if draw.source == "experimental"} == {"k562"}
+    assert {draw.source for draw in draws} == {"transcriptformer", "experimental"}
 
 
 def test_yes_and_no_are_drawn_alike_though_yes_is_rare():

@@ -12,8 +12,8 @@ from bioverify_trainer.cli import app
 from bioverify_trainer.preset import ALIASES, PresetError, load_preset, preset_names
 
 
-def test_the_two_shipped_presets_load_by_name_and_alias():
-    assert preset_names() == ["cpu-smollm2-135m", "h100x8-qwen2.5-3b"]
+def test_the_shipped_presets_load_by_name_and_alias():
+    assert preset_names() == ["cpu-smollm2-135m", "h100x8-qwen2.5-3b", "one-gpu-qwen2.5-3b"]
     for alias, name in ALIASES.items():
         assert load_preset(alias) == load_preset(name)
 
@@ -42,6 +42,11 @@ def test_the_h100_preset_is_the_published_run():
         ("grpo.learning_rate=fast", r"grpo\.learning_rate: .*valid number.*, not 'fast'"),
         ("grpo.num_generations=3", r"grpo\.num_generations: 3 does not divide the 8 completions"),
         ("grpo.use_vllm=true", r"grpo\.use_cpu: vLLM and DeepSpeed need GPUs"),
+        (
+            "grpo.vllm_server_base_url=http://gpu:8000",
+            r"vllm_server_base_url: belongs to use_vllm: true with vllm_mode",
+        ),
+        ("grpo.gradient_checkpointing=true", r"prompts\.computed_once: .*gradient checkpointing keeps no cache"),
         ("grpo.max_steps", r"--set grpo\.max_steps: expected key=value"),
         ("name.first=x", r"--set name\.first=x: name has no keys of its own"),
     ],
@@ -90,6 +95,26 @@ def test_the_h100_preset_makes_a_training_configuration():
     assert config.save_steps == 10_000
     assert config.steps_per_generation == 1
     assert config.generation_batch_size == 4
+
+
+def test_generation_on_a_server_of_its_own_makes_a_training_configuration():
+    from bioverify_trainer.train import grpo_config
+
+    server = ["grpo.vllm_mode=server", "grpo.vllm_server_base_url=http://gpu-0:8000"]
+    config = grpo_config(load_preset("h100x8", [*server, "launcher.deepspeed=null", "grpo.bf16=false"]), "runs/h100")
+    assert (config.vllm_mode, config.vllm_server_base_url) == ("server", "http://gpu-0:8000")
+    with pytest.raises(PresetError, match="these need it"):
+        load_preset("h100x8", ["grpo.vllm_mode=server"])
+
+
+def test_the_one_gpu_preset_trains_adapters_and_makes_a_training_configuration():
+    from bioverify_trainer.train import grpo_config
+
+    preset = load_preset("one-gpu", ["grpo.bf16=false"])
+    assert preset.policy.lora is not None
+    assert preset.launcher.processes == 1
+    config = grpo_config(preset, "runs/one-gpu")
+    assert (config.gradient_accumulation_steps, config.generation_batch_size) == (4, 32)
 
 
 def test_a_dry_run_prints_the_resolved_run_and_the_launch_of_all_processes(monkeypatch):

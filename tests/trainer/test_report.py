@@ -112,7 +112,7 @@ def test_the_page_is_one_file_that_fetches_and_runs_nothing(run):
     assert all(reference.startswith("#") for reference in references.found)
     assert not {"script", "link", "img", "iframe", "object"} & set(references.tags)
     assert not re.search(r"url\((?!['\"]?#)", page)
-    assert references.tags.count("svg") == 5
+    assert references.tags.count("svg") == 7
 
 
 def test_text_of_a_model_is_shown_and_not_obeyed(run):

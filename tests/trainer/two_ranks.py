@@ -1,6 +1,6 @@
 """One of the processes of a training run over two: ``torchrun … -m tests.trainer.two_ranks JSON``.
 
-Writes what this process generated, and the rewards and advantages that it trained on, as JSON lines.
+Writes the completions of this process and their rewards as JSON lines. With ``fixed_completions`` nothing is sampled.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from bioverify.artifacts.store import ArtifactStore
@@ -20,6 +21,20 @@ from bioverify_trainer.policy import open_policy
 from bioverify_trainer.preset import Preset
 from bioverify_trainer.run import RunFolder
 from bioverify_trainer.train import leave_process_group, make_trainer
+
+
+def fixed_completions(trainer: Any) -> Any:
+    """Sampling depends on the process; these completions depend on the prompt and the place in the group alone."""
+
+    def generate(prompt_ids: list[list[int]], *_others: Any, **_options: Any) -> tuple[list[list[int]], None]:
+        completions = []
+        for row, prompt in enumerate(prompt_ids):
+            place = (trainer.accelerator.process_index * len(prompt_ids) + row) % trainer.num_generations
+            random = np.random.default_rng([place, *prompt])
+            completions.append(random.integers(8, 200, size=random.integers(4, 12)).tolist())
+        return completions, None
+
+    return generate
 
 
 def main(settings: dict[str, Any]) -> None:
@@ -46,7 +61,10 @@ def main(settings: dict[str, Any]) -> None:
         return rewards
 
     trainer.reward_funcs[0] = recorded
+    if settings.get("fixed_completions"):
+        trainer._generate_single_turn = fixed_completions(trainer)
     trainer.train()
+    trainer.save_model(str(folder.model))
     leave_process_group(trainer)
 
 

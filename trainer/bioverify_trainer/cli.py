@@ -1,4 +1,4 @@
-"""The commands: train, generate, report.
+"""The commands: train, generate, eval, runs, report, ask, chat, export.
 
 What is heavy (torch, transformers, TRL) is imported inside the command that needs it, so that ``--help``, a dry run and
 a mistake in a recipe answer at once.
@@ -11,6 +11,7 @@ import logging
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -22,15 +23,21 @@ from bioverify import recipes
 from bioverify.artifacts.errors import ArtifactError
 from bioverify.artifacts.store import ArtifactStore
 from bioverify.core.recipes import Recipe
+from bioverify_trainer import runs
+from bioverify_trainer.evaluate.command import evaluate
 from bioverify_trainer.preset import Preset, PresetError, load_preset
 
 app = typer.Typer(help="GRPO training against live verifiers.", no_args_is_help=True, add_completion=False)
+app.command("eval")(evaluate)
+app.add_typer(runs.app, name="runs")
 errors = Console(stderr=True)
 
 PresetOption = Annotated[str, typer.Option("--preset", help="A shipped preset (cpu, h100x8) or a .yaml file.")]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="Change one key: grpo.max_steps=4. May be repeated.")
 ]
+ModelOption = Annotated[str, typer.Option(help="A checkpoint or adapter folder, hub id or smollm2.")]
+TargetOption = Annotated[str, typer.Option(help="The aggregator: host:port or unix:/path.")]
 RecipeArgument = Annotated[str, typer.Argument(help="A shipped recipe (bioverify recipes lists them) or a .yaml file.")]
 
 
@@ -41,17 +48,23 @@ def train(
         Path | None, typer.Option("--output", help="Folder of the run; without one, the recipe's name below runs/.")
     ] = None,
     preset: PresetOption = "cpu",
-    target: Annotated[str, typer.Option(help="The aggregator: host:port or unix:/path.")] = "127.0.0.1:50050",
+    target: TargetOption = "127.0.0.1:50050",
     changes: SetOption = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --output.")] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check and print the resolved run, train nothing.")
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Train nothing: print the resolved run, and a prompt and a scored example of every source.",
+        ),
     ] = False,
 ) -> None:
     """Train a policy by GRPO: RECIPE says what is rewarded, the preset what is trained and how."""
     resolved_recipe, resolved_preset = _resolve(recipe, preset, changes)
     launch = _launch_command(resolved_preset)
     if dry_run:
+        from bioverify_trainer.plan import plan_sources
+
         typer.echo(
             json.dumps(
                 {
@@ -59,28 +72,40 @@ def train(
                     "preset": resolved_preset.model_dump(mode="json"),
                     "completions_per_step": resolved_preset.prompts_per_step * resolved_preset.grpo.num_generations,
                     "command": launch or [sys.executable, *_own_arguments()],
+                    "sources": plan_sources(resolved_recipe, resolved_preset, ArtifactStore.default(), target),
                 },
                 indent=2,
             )
         )
         return
+    _train(resolved_recipe, resolved_preset, target, output or Path("runs") / resolved_recipe.name, resume=resume)
+
+
+@runs.app.command()
+def resume(
+    run: Annotated[Path, typer.Argument(help="Folder of a run that stopped.")],
+    target: Annotated[str | None, typer.Option(help="The aggregator; none: the one that the run began with.")] = None,
+) -> None:
+    """Go on from the last checkpoint, with the recipe and the preset that the run began with."""
+    config = runs.open_run(run).config
+    recipe, preset = Recipe.model_validate(config["recipe"]), Preset.model_validate(config["preset"])
+    _train(recipe, preset, target or config["target"], run, resume=True)
+
+
+def _train(recipe: Recipe, preset: Preset, target: str, output: Path, *, resume: bool) -> None:
+    """Here, or in as many processes as the preset asks for, each of which comes here again."""
+    launch = _launch_command(preset)
     if launch is not None:
         raise typer.Exit(subprocess.run(launch, check=False).returncode)
     _quieten()
+    from bioverify_trainer.evaluate.questions import EvaluationError
     from bioverify_trainer.policy import PolicyError
     from bioverify_trainer.run import RunError
     from bioverify_trainer.train import train as run
 
     try:
-        trained = run(
-            resolved_recipe,
-            resolved_preset,
-            target=target,
-            output=output or Path("runs") / resolved_recipe.name,
-            store=ArtifactStore.default(),
-            resume=resume,
-        )
-    except (RunError, PolicyError, ArtifactError) as error:
+        trained = run(recipe, preset, target=target, output=output, store=ArtifactStore.default(), resume=resume)
+    except (RunError, PolicyError, ArtifactError, EvaluationError) as error:
         _refuse(error)
     typer.echo(f"{trained.steps} steps; the run is in {trained.folder.path}")
 
@@ -134,6 +159,97 @@ def report(
     except RunError as error:
         _refuse(error)
     typer.echo(f"report: {output}")
+
+
+@app.command()
+def ask(
+    question: Annotated[str, typer.Argument(help="As in: Is a knockdown of AARS in k562 cells likely to …")],
+    model: ModelOption = "smollm2",
+    verify: Annotated[bool, typer.Option("--verify", help="Show what each verifier says of the answer.")] = False,
+    target: TargetOption = "127.0.0.1:50050",
+    preset: PresetOption = "cpu",
+    changes: SetOption = None,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Of the answer.")] = 256,
+    temperature: Annotated[float, typer.Option(min=0, help="0: greedy.")] = 0.0,
+) -> None:
+    """Put one question to a model."""
+    answer = _asker(model, target, preset, changes, max_tokens, temperature, verify=verify)
+    answer(question)
+
+
+@app.command()
+def chat(
+    model: ModelOption = "smollm2",
+    verify: Annotated[bool, typer.Option("--verify", help="Show what each verifier says of the answers.")] = False,
+    target: TargetOption = "127.0.0.1:50050",
+    preset: PresetOption = "cpu",
+    changes: SetOption = None,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Of an answer.")] = 256,
+    temperature: Annotated[float, typer.Option(min=0, help="0: greedy.")] = 0.0,
+) -> None:
+    """Put questions to a model, one by one, each on its own; an empty line ends it."""
+    answer = _asker(model, target, preset, changes, max_tokens, temperature, verify=verify)
+    while question := typer.prompt("?", default="", show_default=False, prompt_suffix=" ").strip():
+        answer(question)
+
+
+def _asker(
+    model: str,
+    target: str,
+    preset: str,
+    changes: list[str] | None,
+    max_tokens: int,
+    temperature: float,
+    *,
+    verify: bool,
+) -> Callable[[str], None]:
+    try:
+        chosen = load_preset(preset, changes)
+    except PresetError as error:
+        _refuse(error)
+    _quieten()
+    import torch
+    from transformers import TextStreamer
+
+    from bioverify.client import ClientError
+    from bioverify_trainer import asking
+    from bioverify_trainer.policy import PolicyError, open_policy, use_threads
+
+    use_threads(chosen.launcher.threads)
+    try:
+        policy = open_policy(model, dtype=getattr(torch, chosen.policy.dtype))
+    except PolicyError as error:
+        _refuse(error)
+
+    def answer(question: str) -> None:
+        turns, task = asking.conversation(question, chosen.prompts)
+        streamer = TextStreamer(policy.tokenizer, skip_prompt=True, skip_special_tokens=True)
+        completion = asking.reply(policy, turns, max_tokens=max_tokens, temperature=temperature, streamer=streamer)
+        if verify:
+            try:
+                asking.verify(target, turns, task, completion, typer.echo)
+            except ClientError as error:
+                _refuse(error)
+
+    return answer
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    output: Annotated[Path, typer.Option("--output", help="New folder for model, tokenizer and card.")],
+    evaluation: Annotated[Path | None, typer.Option(help="results.json of `bioverify eval`, for the card.")] = None,
+) -> None:
+    """Write a run's model as safetensors, adapters merged, with a model card filled from the run."""
+    _quieten()
+    from bioverify_trainer.export import export as write
+    from bioverify_trainer.run import RunError
+
+    try:
+        write(run, output, evaluation=evaluation)
+    except RunError as error:
+        _refuse(error)
+    typer.echo(f"exported: {output}")
 
 
 def _resolve(recipe: str, preset: str, changes: list[str] | None) -> tuple[Recipe, Preset]:

@@ -5,13 +5,14 @@ Every prompt is one draw: first the recipe's source by its share, then the label
 of all cell lines. A draw depends on the seed and its own index alone, so a resumed run sees the same prompts in the
 same order, and nothing is kept but the index: a row of the dataset is made when it is asked for.
 
-Only rows of the ``train`` split are ever drawn.
+Only rows of the ``train`` split are ever drawn. A perturbation that one line holds out may be a training perturbation
+of another; ``strict`` leaves such rows out as well.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -56,9 +57,22 @@ class Draw:
 class PromptSource:
     """The training rows of the ``prompts`` artifact, ready to be drawn from."""
 
-    def __init__(self, table: pa.Table, recipe: Recipe, *, seed: int) -> None:
-        """``table``: columns line, task_kind, perturbation, measured_gene, label, split, simulated."""
+    def __init__(
+        self, table: pa.Table, recipe: Recipe, *, seed: int, lines: Sequence[str] = (), strict: bool = False
+    ) -> None:
+        """``table``: columns line, task_kind, perturbation, measured_gene, label, split, simulated.
+
+        ``lines``: draw from these cell lines only (co-expression has none, and stays); none: from all. ``strict``:
+        leave out, in every line, the perturbations that any line holds out.
+        """
         train = table.filter(pc.equal(table["split"], "train"))
+        if lines:
+            train = train.filter(pc.is_in(train["line"].cast(pa.string()), pa.array(["", *lines])))
+        if strict:
+            held_out = table.filter(pc.equal(table["split"], "test"))["perturbation"].unique().cast(pa.string())
+            is_knockdown = pc.not_equal(train["task_kind"].cast(pa.string()), str(TaskKind.CO_EXPRESSION))
+            leaks = pc.and_(is_knockdown, pc.is_in(train["perturbation"].cast(pa.string()), held_out))
+            train = train.filter(pc.invert(leaks))
         if train.num_rows == 0:
             raise DatasetError("the prompts artifact has no row of the train split. Run: bioverify data build prompts")
         self.simulated = bool(pc.any(train["simulated"]).as_py())
@@ -123,10 +137,12 @@ class _Dictionary:
         return self.values[int(self._codes[row])]
 
 
-def open_prompts(store: ArtifactStore, recipe: Recipe, *, seed: int) -> PromptSource:
+def open_prompts(
+    store: ArtifactStore, recipe: Recipe, *, seed: int, lines: Sequence[str] = (), strict: bool = False
+) -> PromptSource:
     """The prompts artifact of the store. Raises ArtifactError where it is missing or damaged."""
     table, _artifact = prompts.open_prompts(store)
-    return PromptSource(table, recipe, seed=seed)
+    return PromptSource(table, recipe, seed=seed, lines=lines, strict=strict)
 
 
 def make_dataset(

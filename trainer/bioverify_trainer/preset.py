@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from bioverify_trainer.prompts import MOST_EXAMPLE_TURNS
 
-ALIASES = {"cpu": "cpu-smollm2-135m", "h100x8": "h100x8-qwen2.5-3b"}
+ALIASES = {"cpu": "cpu-smollm2-135m", "one-gpu": "one-gpu-qwen2.5-3b", "h100x8": "h100x8-qwen2.5-3b"}
 # A link to trainer/presets, so that an installed package carries them too.
 _SHIPPED = importlib.resources.files("bioverify_trainer") / "presets"
 
@@ -53,8 +53,16 @@ class PolicyPreset(_Strict):
 
 
 class PromptPreset(_Strict):
+    """``computed_once``: not once per completion; pays on a CPU, where the prompt is most of the work.
+
+    ``lines``: cell lines that are trained on; none: all. ``strict``: no line trains on what any line holds out.
+    """
+
     example_turns: Annotated[int, Field(ge=0, le=MOST_EXAMPLE_TURNS)] = 0
     chain_of_thought: bool = False
+    computed_once: bool = False
+    lines: tuple[Literal["k562", "rpe1", "hepg2", "jurkat"], ...] = ()
+    strict: bool = False
 
 
 class Grpo(_Strict):
@@ -84,6 +92,7 @@ class Grpo(_Strict):
     use_vllm: bool = False
     vllm_mode: Literal["colocate", "server"] = "colocate"
     vllm_gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = 0.3
+    vllm_server_base_url: Annotated[str, Field(pattern="^https?://")] | None = None
 
 
 class Rewards(_Strict):
@@ -96,6 +105,18 @@ class Rewards(_Strict):
     deadline_s: Annotated[float, Field(gt=0)] = 60.0
     max_unscorable_share: Annotated[float, Field(ge=0, le=1)] = 0.25
     samples_per_step: Annotated[int, Field(ge=0)] = 0
+
+
+class HeldOut(_Strict):
+    """Every ``every`` steps, and before the first, the policy answers ``questions`` held-out ones, greedily.
+
+    Half of them are positive, ``per_gene`` of each gene: what is logged under ``heldout/`` has no base rate to live
+    on.
+    """
+
+    every: PositiveInt
+    questions: Annotated[int, Field(ge=2)]
+    per_gene: Annotated[int, Field(ge=2)] = 4
 
 
 class Launcher(_Strict):
@@ -112,12 +133,16 @@ class Launcher(_Strict):
 
 
 class Preset(_Strict):
+    """``tracking``: where transformers sends the metrics besides ``metrics.jsonl``; their packages are the user's."""
+
     name: Annotated[str, Field(min_length=1)]
     description: str = ""
     policy: PolicyPreset
     prompts: PromptPreset = PromptPreset()
     grpo: Grpo
     rewards: Rewards = Rewards()
+    heldout: HeldOut | None = None
+    tracking: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
     launcher: Launcher = Launcher()
 
     @model_validator(mode="after")
@@ -139,6 +164,18 @@ class Preset(_Strict):
             )
         if self.grpo.use_cpu and (self.grpo.use_vllm or self.launcher.deepspeed):
             raise ValueError("grpo.use_cpu: vLLM and DeepSpeed need GPUs")
+        if self.heldout and self.launcher.deepspeed:
+            raise ValueError("heldout: DeepSpeed spreads the weights, and one process alone answers held-out questions")
+        if (self.grpo.use_vllm and self.grpo.vllm_mode == "server") != (self.grpo.vllm_server_base_url is not None):
+            raise ValueError(
+                "grpo.vllm_server_base_url: belongs to use_vllm: true with vllm_mode: server, and these need it; it is "
+                "the address of `trl vllm-serve`"
+            )
+        if self.prompts.computed_once and (self.grpo.use_vllm or self.grpo.gradient_checkpointing):
+            raise ValueError(
+                "prompts.computed_once: vLLM has a prefix cache of its own, and gradient checkpointing keeps no cache; "
+                "set grpo.use_vllm and grpo.gradient_checkpointing to false, or leave this out"
+            )
         return self
 
     @property

@@ -22,6 +22,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from bioverify_trainer import watch
 from bioverify_trainer.run import RunError, RunFolder, read_lines
 
 N_EXAMPLES = 3
@@ -59,6 +60,8 @@ def write_report(run: Path, output: Path, *, scores: Path | None = None) -> None
             config=config,
             config_text=json.dumps(config, indent=2),
             summary=summarise(metrics),
+            alarm=watch.alarm(metrics),
+            watched=any(record.get(watch.HELD_OUT) is not None for record in metrics),
             plots=make_plots(metrics),
             examples=choose_examples(samples),
             scores=tabulate_scores(scores) if scores else None,
@@ -105,7 +108,31 @@ def make_plots(metrics: Sequence[Mapping[str, Any]]) -> list[Plot]:
         **{f"{name}: not applicable": values for name, values in series("verifier/", "/not_applicable").items()},
     }
     shown = {name: values for name, values in unscored.items() if name == "unscorable" or any(values)}
+    held_out = {name: values for name, values in series("heldout/").items() if any(v is not None for v in values)}
+    watched = {name: values for name, values in series("watch/").items() if name != "words"}
     return [
+        *(
+            [
+                Plot(
+                    "Held-out questions",
+                    "Greedy answers to the same questions, half of them positive.",
+                    _draw(steps, held_out, "value", top=1.0),
+                )
+            ]
+            if held_out
+            else []
+        ),
+        Plot(
+            "Signs of reward hacking",
+            'Shares over the completions of a step: repetition within a completion, answers "yes", answers that cannot '
+            "be read, thoughts that name the genes and say nothing else, distance between verifiers' beliefs.",
+            _draw(steps, watched, "share", top=1.0),
+        ),
+        Plot(
+            "Reward by source",
+            "Mean over the completions of each source of questions.",
+            _draw(steps, series("source/"), "reward"),
+        ),
         Plot(
             "Reward and its parts",
             "Mean over the completions of a step. Each part is weight × value; the black line is their sum.",

@@ -33,6 +33,7 @@ from bioverify.core.completions import PromptForm
 from bioverify.core.outcomes import Evidence, Failed, NotApplicable, Scored
 from bioverify.core.recipes import Recipe, Requirement
 from bioverify.core.rewards import term_value
+from bioverify_trainer import watch
 from bioverify_trainer.dataset import read_task
 from bioverify_trainer.preset import LONGEST_PAUSE_S
 from bioverify_trainer.prompts import Turn
@@ -143,7 +144,7 @@ def make_reward(
             return [None] * len(here)
         log_metric("reward_call/failed", 0.0)
         log_metric("reward_call/seconds", call_s)
-        _log_batch(reply, log_metric)
+        _log_batch(items, reply, log_metric)
         if wants_samples and record_sample is not None:
             # The first of each group in turn, so that several prompts are seen.
             for row in sorted(range(len(items)), key=lambda row: _place_in_group(items, row))[:samples_per_step]:
@@ -190,10 +191,18 @@ def _place_in_group(items: Sequence[ScoreItem], row: int) -> int:
     return sum(earlier.group_id == items[row].group_id for earlier in items[:row])
 
 
-def _log_batch(batch: ScoredBatch, log_metric: LogMetric) -> None:
+def _log_batch(items: Sequence[ScoreItem], batch: ScoredBatch, log_metric: LogMetric) -> None:
     """Metrics of one call: shares of rows in [0, 1], values in [0, 1], contributions in units of the reward."""
     rewards = batch.rewards
+    by_source: defaultdict[str, list[float]] = defaultdict(list)
+    for item, reward in zip(items, rewards, strict=True):
+        if item.source and reward.reward is not None:
+            by_source[item.source].append(reward.reward)
+    for source, numbers in by_source.items():
+        log_metric(f"source/{source}", fmean(numbers))
     log_metric("reward_call/unscorable", fmean(reward.reward is None for reward in rewards))
+    for sign, number in watch.signs(items, rewards).items():
+        log_metric(f"watch/{sign}", number)
     values: defaultdict[str, list[float]] = defaultdict(list)
     contributions: defaultdict[str, list[float]] = defaultdict(list)
     for reward in rewards:

@@ -35,7 +35,10 @@ from trl.trainer.grpo_trainer import GRPOTrainer
 from bioverify.artifacts.store import ArtifactStore
 from bioverify.client import AsyncClient, ClientError, ListedVerifier
 from bioverify.core.recipes import Recipe, Requirement
+from bioverify_trainer import shared_prompts
 from bioverify_trainer.dataset import PromptSource, make_dataset, open_prompts
+from bioverify_trainer.evaluate.questions import Rows
+from bioverify_trainer.heldout import HeldOutQuestions, held_out_rows
 from bioverify_trainer.policy import Policy, open_policy, use_threads
 from bioverify_trainer.preset import Preset
 from bioverify_trainer.reward import make_reward
@@ -64,10 +67,15 @@ def train(
     """
     use_threads(preset.launcher.threads)
     folder = RunFolder(output)
+    if "tensorboard" in preset.tracking:
+        # Where transformers' writer looks; its own choice would be below the checkpoints.
+        os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder.path / "tensorboard")
     if not resume and is_main_process():
         folder.check_unused()
     verifiers = check_services(target, recipe)
-    prompts = open_prompts(store, recipe, seed=preset.grpo.seed)
+    prompts = open_prompts(
+        store, recipe, seed=preset.grpo.seed, lines=preset.prompts.lines, strict=preset.prompts.strict
+    )
     policy = open_policy(preset.policy.model, dtype=getattr(torch, preset.policy.dtype))
     checkpoint = _last_checkpoint(folder) if resume else None
     if is_main_process() and checkpoint is None:
@@ -75,7 +83,8 @@ def train(
         folder.write_config(
             run_config(recipe, preset, verifiers, target=target, simulated=simulated, policy_path=policy.path)
         )
-    trainer = make_trainer(recipe, preset, policy, prompts, target=target, folder=folder)
+    held_out = held_out_rows(store, preset) if preset.heldout else None
+    trainer = make_trainer(recipe, preset, policy, prompts, target=target, folder=folder, held_out=held_out)
     if checkpoint is not None and is_main_process():
         folder.forget_after(int(checkpoint.rsplit("-", 1)[1]))
     trainer.train(resume_from_checkpoint=checkpoint)
@@ -136,9 +145,16 @@ def check_services(target: str, recipe: Recipe) -> list[ListedVerifier]:
 
 
 def make_trainer(
-    recipe: Recipe, preset: Preset, policy: Policy, prompts: PromptSource, *, target: str, folder: RunFolder
+    recipe: Recipe,
+    preset: Preset,
+    policy: Policy,
+    prompts: PromptSource,
+    *,
+    target: str,
+    folder: RunFolder,
+    held_out: Rows | None = None,
 ) -> GRPOTrainer:
-    """The trainer, with reward, prompts and record in place."""
+    """The trainer, with reward, prompts and record in place. ``held_out``: questions for the preset's ``heldout``."""
     reward = make_reward(
         target,
         recipe,
@@ -162,10 +178,13 @@ def make_trainer(
         args=grpo_config(preset, folder.checkpoints),
         train_dataset=dataset,
         peft_config=lora_config(preset, policy.model),
+        prompts_computed_once=preset.prompts.computed_once,
     )
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(_Progress())
     trainer.add_callback(_LeaveUnscoredStepsOut(trainer))
+    if held_out is not None:
+        trainer.add_callback(HeldOutQuestions(held_out, preset, policy))
     trainer.add_callback(_Record(folder))
     return trainer
 
@@ -182,7 +201,7 @@ def grpo_config(preset: Preset, output: Path) -> GRPOConfig:
         # Each draw is random already, and its place in the order must be its index.
         shuffle_dataset=False,
         logging_steps=1,
-        report_to="none",
+        report_to=list(preset.tracking),
         # Otherwise, where transformers is told to be quiet, it prints forty figures per step in place of the bar.
         disable_tqdm=False,
         dataloader_pin_memory=not preset.grpo.use_cpu,
@@ -214,6 +233,33 @@ class VerifiedTrainer(GRPOTrainer):
 
     any_row_scored = False
     _kept_at_step = 0
+
+    def __init__(self, *, prompts_computed_once: bool, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._prompts_computed_once = prompts_computed_once
+
+    def _generate_single_turn(self, prompt_ids: list[list[int]], *others: Any, **options: Any) -> Any:
+        if not self._prompts_computed_once:
+            return super()._generate_single_turn(prompt_ids, *others, **options)  # type: ignore[no-untyped-call]
+        tokenizer: Any = self.processing_class
+        completions = shared_prompts.generate(
+            self.accelerator.unwrap_model(self.model_wrapped),
+            prompt_ids,
+            self.generation_config,
+            pad_token=tokenizer.pad_token_id,
+            end_tokens=self.eos_token_ids,
+        )
+        return completions, None
+
+    def _get_per_token_logps_and_entropies(
+        self, model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor, logits_to_keep: int, **options: Any
+    ) -> Any:
+        if not self._prompts_computed_once:
+            return super()._get_per_token_logps_and_entropies(
+                model, input_ids, attention_mask, logits_to_keep, **options
+            )
+        found = shared_prompts.completion_log_probabilities(model, input_ids, attention_mask, logits_to_keep)
+        return *found, None
 
     def _calculate_rewards(self, *args: Any) -> torch.Tensor:
         # TRL gathers these over all processes, so every process comes to the same conclusion.

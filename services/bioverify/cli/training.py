@@ -1,4 +1,4 @@
-"""`bioverify train` and `bioverify report`: passed on to the trainer, a program of its own."""
+"""`bioverify train`, `eval`, `runs`, `report`, `ask`, `chat`, `export`: passed on to the trainer."""
 
 from __future__ import annotations
 
@@ -18,9 +18,34 @@ def train(context: typer.Context) -> None:
     _trainer("train", context.args)
 
 
+def evaluate(context: typer.Context) -> None:
+    """Models on PerturbQA's held-out questions, beside baselines (python -m bioverify_trainer eval …)."""
+    _trainer("eval", context.args)
+
+
+def runs(context: typer.Context) -> None:
+    """List, show, compare and resume runs (python -m bioverify_trainer runs …)."""
+    _trainer("runs", context.args)
+
+
 def report(context: typer.Context) -> None:
     """A run as one self-contained HTML page (python -m bioverify_trainer report …)."""
     _trainer("report", context.args)
+
+
+def ask(context: typer.Context) -> None:
+    """Put a question to a model (python -m bioverify_trainer ask …)."""
+    _trainer("ask", context.args)
+
+
+def chat(context: typer.Context) -> None:
+    """Put questions to a model, one by one (python -m bioverify_trainer chat …)."""
+    _trainer("chat", context.args)
+
+
+def export(context: typer.Context) -> None:
+    """A run's model with a model card (python -m bioverify_trainer export …)."""
+    _trainer("export", context.args)
 
 
 def _trainer(command: str, arguments: list[str]) -> None:

@@ -1,0 +1,76 @@
+"""What is worth keeping of a run: ``python -m benchmarks.record RUN docs/records/NAME --evaluation E``.
+
+Configuration, metrics and an evaluation, without weights, and without completions or questions: these quote PerturbQA,
+which may not be passed on.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from matplotlib.figure import Figure
+
+from bioverify_trainer.evaluate.tables import COLOURS
+from bioverify_trainer.runs import Run
+
+KEPT = ("step", "step_seconds", "reward", "reward_std", "loss", "grad_norm", "entropy", "completions/mean_length")
+PREFIXES = ("source/", "value/", "watch/", "heldout", "reward_call/unscorable")
+WINDOW = 10
+"""Steps of the moving average in the figure."""
+
+
+def main(
+    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    output: Annotated[Path, typer.Argument(help="Folder of the record.")],
+    evaluation: Annotated[Path, typer.Option(help="results.json of `bioverify eval`.")],
+) -> None:
+    opened = Run.open(run)
+    output.mkdir(parents=True, exist_ok=True)
+    config = {key: value for key, value in opened.config.items() if key not in ("policy_path", "target")}
+    (output / "run.json").write_text(json.dumps(config, indent=2) + "\n")
+    metrics = [
+        {key: _rounded(value) for key, value in record.items() if key in KEPT or key.startswith(PREFIXES)}
+        for record in opened.metrics
+    ]
+    (output / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in metrics))
+    (output / "results.json").write_text(evaluation.read_text())
+    draw(metrics, output / "reward.svg")
+
+
+def draw(metrics: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Reward and form of the answers, per step and as moving averages."""
+    drawing = Figure(figsize=(9, 3.2), layout="constrained")
+    left, right = drawing.subplots(1, 2)
+    for axes, keys in (
+        (left, ["reward", *_keys(metrics, "source/")]),
+        (right, ["value/format", "value/format.mention", "value/experimental", "value/esm_mlp"]),
+    ):
+        for number, key in enumerate(keys):
+            known = [(record["step"], record[key]) for record in metrics if record.get(key) is not None]
+            if not known:
+                continue
+            steps, values = zip(*known, strict=True)
+            smooth = [sum(values[max(0, i - WINDOW + 1) : i + 1]) / min(i + 1, WINDOW) for i in range(len(values))]
+            axes.plot(steps, values, ".", color=COLOURS[number], markersize=2, alpha=0.4)
+            axes.plot(steps, smooth, color=COLOURS[number], label=key)
+        axes.set_xlabel("step")
+        axes.legend(fontsize=7, frameon=False)
+    left.set_ylabel("reward")
+    right.set_ylabel("mean value")
+    drawing.savefig(path, metadata={"Creator": None, "Date": None})
+
+
+def _keys(metrics: Sequence[Mapping[str, Any]], prefix: str) -> list[str]:
+    return sorted({key for record in metrics for key in record if key.startswith(prefix)})
+
+
+def _rounded(value: Any) -> Any:
+    return round(value, 5) if isinstance(value, float) else value
+
+
+if __name__ == "__main__":
+    typer.run(main)

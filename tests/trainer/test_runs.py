@@ -1,0 +1,167 @@
+"""The runs in a folder, and what gives cause to doubt one."""
+
+from __future__ import annotations
+
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from bioverify import recipes
+from bioverify.artifacts.store import ArtifactStore
+from bioverify.client import ItemReward, RewardPart, ScoreItem
+from bioverify.core.outcomes import Scored
+from bioverify.core.recipes import Requirement, Term
+from bioverify.core.tasks import DifferentialExpression
+from bioverify_trainer import watch
+from bioverify_trainer.cli import app
+from bioverify_trainer.evaluate.questions import EvaluationError
+from bioverify_trainer.preset import load_preset
+from bioverify_trainer.run import read_lines
+from bioverify_trainer.train import train
+
+TASK = DifferentialExpression("AARS", "TRIB3", "k562")
+
+
+def item(completion):
+    return ScoreItem(id="1", completion=completion, task=TASK)
+
+
+def reward(answer, *beliefs):
+    parts = tuple(
+        RewardPart(
+            Term(verifier=f"v{n}", weight=1, requirement=Requirement.OPTIONAL), Scored(b, belief=b), b, "", False
+        )
+        for n, b in enumerate(beliefs)
+    )
+    return ItemReward("1", 1.0, "", parts, TASK, answer)
+
+
+def test_the_signs_of_hacking_are_seen():
+    empty = "<think> AARS and TRIB3 </think> <answer> yes </answer>"
+    reasoned = "<think> Loss of AARS starves the cell, and ATF4 switches on TRIB3. </think> <answer> no </answer>"
+    looping = "<think> AARS acts on TRIB3 and so on and so on and so on and so on </think> <answer> yes </answer>"
+    items = [item(empty), item(reasoned), item(looping)]
+    signs = watch.signs(items, [reward(True, 0.2, 0.9), reward(False, 0.5), reward(True)])
+    assert signs["mention_only"] == pytest.approx(1 / 3)
+    assert signs["yes_share"] == pytest.approx(2 / 3)
+    assert signs["unread"] == 0
+    assert signs["disagreement"] == pytest.approx(0.7)
+    assert watch.repetition(reasoned) == 0
+    assert watch.repetition(looping) > 0.3
+
+
+def metrics(rewards, held_out):
+    records = [{"step": step, "reward": value, watch.HELD_OUT: None} for step, value in enumerate(rewards, 1)]
+    records[0][watch.BEFORE] = held_out[0]
+    records[-1][watch.HELD_OUT] = held_out[1]
+    return records
+
+
+def test_a_reward_that_rises_alone_raises_the_alarm():
+    rising, flat = [1 + step / 10 for step in range(20)], [1.0, 1.1] * 10
+    assert "0.500 to 0.500" in watch.alarm(metrics(rising, (0.5, 0.5)))
+    assert watch.alarm(metrics(rising, (0.5, 0.6))) is None
+    assert watch.alarm(metrics(flat, (0.5, 0.5))) is None
+    assert watch.alarm([{"reward": value} for value in rising]) is None
+
+
+@pytest.fixture
+def runs_folder(recipe, tiny_preset, store, lasting_target, tmp_path):
+    """Two runs that differ in their seed, the second cut short after its checkpoint."""
+    for name, seed in (("first", 0), ("second", 1)):
+        changes = {"grpo": tiny_preset.grpo.model_copy(update={"seed": seed}), "tracking": ("tensorboard",)}
+        preset = tiny_preset.model_copy(update=changes)
+        train(recipe, preset, target=lasting_target, output=tmp_path / "runs" / name, store=store)
+    config = tmp_path / "runs" / "second" / "run.json"
+    content = json.loads(config.read_text())
+    content["preset"]["grpo"]["max_steps"] = 3
+    config.write_text(json.dumps(content))
+    return tmp_path / "runs"
+
+
+def test_runs_are_listed_shown_compared_and_resumed(runs_folder, store, monkeypatch):
+    def said(*arguments):
+        done = CliRunner().invoke(app, ["runs", *map(str, arguments)], env={"COLUMNS": "200"})
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    monkeypatch.setenv("BIOVERIFY_HOME", str(store.root.parent))
+    listed = said("list", "--folder", runs_folder)
+    assert "first" in listed
+    assert "2 of 2" in listed
+    assert "2 of 3" in listed
+    compared = said("compare", runs_folder / "first", runs_folder / "second")
+    assert "preset.grpo.seed" in compared
+    assert "preset.grpo.learning_rate" not in compared
+    assert "source/questions" in said("show", runs_folder / "first")
+    said("resume", runs_folder / "second")
+    assert [record["step"] for record in read_lines(runs_folder / "second" / "metrics.jsonl")] == [1, 2, 3]
+    assert list((runs_folder / "first").glob("tensorboard/**/events.out.*"))
+    refused = CliRunner().invoke(app, ["runs", "show", str(runs_folder)])
+    assert refused.exit_code == 2
+
+
+@pytest.fixture
+def mixed_store(tmp_path):
+    """Questions in which every gene has both labels, in either split."""
+    table = pa.Table.from_pylist(
+        [
+            {
+                "line": "k562",
+                "task_kind": "differential_expression",
+                "perturbation": f"P{p}",
+                "measured_gene": f"G{g}",
+                "label": (p + g) % 2,
+                "split": "test" if p < 4 else "train",
+                "simulated": True,
+            }
+            for p in range(12)
+            for g in range(4)
+        ]
+    )
+    store = ArtifactStore(tmp_path / "mixed" / "artifacts")
+    with store.building("prompts") as folder:
+        pq.write_table(table.set_column(4, "label", table["label"].cast(pa.int8())), folder.path / "prompts.parquet")
+        folder.commit(description="Questions of the tests.", license="none", sources=(), simulated=True)
+    return store
+
+
+def test_held_out_questions_are_asked_before_and_during_a_run(
+    recipe, tiny_preset, mixed_store, lasting_target, tmp_path
+):
+    preset = tiny_preset.model_dump(mode="json") | {"heldout": {"every": 2, "questions": 4, "per_gene": 2}}
+    with pytest.raises(EvaluationError, match="have so many rows"):
+        train(
+            recipe,
+            type(tiny_preset).model_validate(preset | {"heldout": {"every": 2, "questions": 400}}),
+            target=lasting_target,
+            output=tmp_path / "too-many",
+            store=mixed_store,
+        )
+    trained = train(
+        recipe,
+        type(tiny_preset).model_validate(preset),
+        target=lasting_target,
+        output=tmp_path / "run",
+        store=mixed_store,
+    )
+    first, second = read_lines(trained.folder.metrics_file)
+    assert 0 <= first["heldout_before/balanced_accuracy"] <= 1
+    assert "heldout/balanced_accuracy" not in first
+    assert 0 <= second["heldout/coverage"] <= 1
+
+
+def test_a_dry_run_shows_a_prompt_and_a_scored_example_of_every_source(stack):
+    recipe = "rbio1-tf+go+mlp+exp"
+    done = CliRunner().invoke(app, ["train", recipe, "--dry-run", "--target", stack.target], env=stack.environment)
+    assert done.exit_code == 0, done.output
+    plan = json.loads(done.stdout)
+    assert [source["source"] for source in plan["sources"]] == [source.name for source in recipes.load(recipe).sources]
+    for source in plan["sources"]:
+        assert source["prompt"][0]["role"] == "system"
+        assert source["example"]["parts"][0]["term"] == "format"
+        assert source["example"]["reward"] is None or source["example"]["reward"] > 1
+    assert load_preset("cpu").model_dump(mode="json") == plan["preset"]

@@ -1,0 +1,47 @@
+"""What a model answered, ready to be measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from bioverify.core.answers import Answer, AnswerProblem
+
+NO_ANSWER = -1
+
+
+@dataclass(frozen=True)
+class Answers:
+    """One entry per question, in the questions' order.
+
+    ``answer``: 1 for "yes" or "increase", 0, or `NO_ANSWER`. ``belief``: p of 1, in [0, 1]. ``format_score``: mean over
+    the question's completions; None for a model that writes none.
+    """
+
+    answer: npt.NDArray[np.int64]
+    belief: npt.NDArray[np.float64]
+    format_score: npt.NDArray[np.float64] | None = None
+
+    def where(self, chosen: npt.NDArray[np.int64]) -> Answers:
+        """Those at the given positions."""
+        form = None if self.format_score is None else self.format_score[chosen]
+        return Answers(self.answer[chosen], self.belief[chosen], form)
+
+
+def majority(answers: Sequence[Answer], beliefs: Sequence[float | None]) -> tuple[int, float]:
+    """Answer and belief of several samples to one question.
+
+    The answer is the majority of those that can be read; with as many of each, what the belief says. The belief is the
+    mean of those that were read off probabilities; without one, the share of "yes" among the answers, and one half
+    where there is no answer either, which ranks the question neither above nor below others.
+    """
+    read = [answer for answer in answers if not isinstance(answer, AnswerProblem)]
+    given = [belief for belief in beliefs if belief is not None]
+    share = sum(read) / len(read) if read else 0.5
+    belief = sum(given) / len(given) if given else share
+    if not read:
+        return NO_ANSWER, belief
+    return int(share > 0.5 or (share == 0.5 and belief >= 0.5)), belief

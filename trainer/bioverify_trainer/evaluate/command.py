@@ -1,0 +1,116 @@
+"""`bioverify eval`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from bioverify.artifacts.perturbqa import CELL_LINES
+
+errors = Console(stderr=True)
+
+
+def evaluate(
+    models: Annotated[
+        list[str],
+        typer.Option(
+            "--model",
+            help="May be repeated. baseline:gene-rate, baseline:always-yes, baseline:other-lines, baseline:mlp; a "
+            ".jsonl file of completions; a checkpoint or adapter folder, hub id or smollm2; http://host:port/v1#NAME.",
+        ),
+    ],
+    lines: Annotated[list[str] | None, typer.Option("--line", help="May be repeated; none: all four.")] = None,
+    tasks: Annotated[list[str] | None, typer.Option("--task", help="de or direction; may be repeated.")] = None,
+    questions: Annotated[
+        int | None,
+        typer.Option(min=2, help="A sample of about as many questions, half of them positive; none: the test split."),
+    ] = None,
+    per_gene: Annotated[int, typer.Option(min=2, help="Questions of each gene in the sample.")] = 10,
+    samples: Annotated[int, typer.Option(min=1, help="Completions per question; the majority answers.")] = 1,
+    temperature: Annotated[float, typer.Option(min=0, help="0: greedy.")] = 0.0,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="Of a completion; none: as the preset says.")] = None,
+    chain_of_thought: Annotated[
+        bool | None, typer.Option("--cot/--no-cot", help="The chain-of-thought suffix; neither: as the preset says.")
+    ] = None,
+    preset: Annotated[str, typer.Option(help="Whose prompts, precision and threads are used.")] = "cpu",
+    changes: Annotated[list[str] | None, typer.Option("--set", help="Change one key of the preset.")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Questions at once.")] = 32,
+    seed: Annotated[int, typer.Option(help="Of the sample, of sampling and of the bootstrap.")] = 0,
+    resamples: Annotated[int, typer.Option(min=1, help="Of the bootstrap over perturbations.")] = 1000,
+    with_baselines: Annotated[bool, typer.Option("--baselines/--no-baselines", help="Beside the models.")] = True,
+    target: Annotated[str, typer.Option(help="The aggregator, for baseline:mlp.")] = "127.0.0.1:50050",
+    output: Annotated[Path, typer.Option(help="Folder for answers, tables and the figure.")] = Path("runs/eval"),
+    json_file: Annotated[
+        str | None, typer.Option("--json", help="The results as JSON here; -: standard output.")
+    ] = None,
+) -> None:
+    """Measure models on PerturbQA's held-out questions, with 95 % intervals, beside baselines.
+
+    The same command goes on where it was interrupted. OPENAI_API_KEY is sent to an endpoint.
+    """
+    from bioverify.artifacts.errors import ArtifactError
+    from bioverify.artifacts.prompts import open_prompts
+    from bioverify.artifacts.store import ArtifactStore
+    from bioverify.client import ClientError
+    from bioverify_trainer.evaluate import tables
+    from bioverify_trainer.evaluate.evaluation import Settings
+    from bioverify_trainer.evaluate.evaluation import evaluate as run
+    from bioverify_trainer.evaluate.questions import TASKS, EvaluationError, Screens
+    from bioverify_trainer.preset import PresetError, load_preset
+
+    for given, known, option in ((lines, CELL_LINES, "--line"), (tasks, tuple(TASKS), "--task")):
+        for name in given or ():
+            if name not in known:
+                raise typer.BadParameter(f"{option} {name}: not one of {', '.join(known)}")
+    try:
+        chosen = load_preset(preset, changes)
+        if chain_of_thought is not None:
+            prompts = chosen.prompts.model_copy(update={"chain_of_thought": chain_of_thought})
+            chosen = chosen.model_copy(update={"prompts": prompts})
+        settings = Settings(
+            models=models,
+            lines=tuple(lines or CELL_LINES),
+            tasks=tuple(tasks or ("de",)),
+            questions=questions,
+            per_gene=per_gene,
+            samples=samples,
+            temperature=temperature,
+            max_tokens=max_tokens or chosen.grpo.max_completion_length,
+            at_once=batch,
+            seed=seed,
+            target=target,
+            resamples=resamples,
+            with_baselines=with_baselines,
+            preset=chosen,
+        )
+        screens = Screens.read(open_prompts(ArtifactStore.default())[0])
+        with Progress(console=errors, transient=True) as bars:
+            bar = bars.add_task("evaluating", total=None)
+
+            def show(said: str, done: int, of: int) -> None:
+                bars.update(bar, description=said, completed=done, total=of)
+
+            results = run(screens, settings, output, progress=show)
+    except (ArtifactError, ClientError, EvaluationError, PresetError) as error:
+        errors.print(str(error), style="red", markup=False, highlight=False)
+        raise typer.Exit(2) from error
+    content = json.dumps({"simulated": screens.simulated, "results": tables.as_json(results)}, indent=2) + "\n"
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "results.json").write_text(content)
+    (output / "results.md").write_text(tables.as_markdown(results))
+    (output / "results.tex").write_text(tables.as_latex(results))
+    tables.draw(results, output / "results.svg")
+    if json_file == "-":
+        typer.echo(content, nl=False)
+        return
+    if json_file:
+        Path(json_file).write_text(content)
+    if screens.simulated:
+        errors.print("The screens are simulated: these figures say nothing about biology.", style="yellow")
+    typer.echo(tables.as_markdown(results), nl=False)
+    errors.print(f"In {output}: results.json, .md, .tex, .svg, and the answers", highlight=False)

@@ -1,0 +1,137 @@
+"""Files of completions: what models write when they are asked, and what the evaluation reads.
+
+One JSON object per line and completion: ``{"task": {"differential_expression": {…}} | "prompt": "text" | [turns],
+"completion": "…", "p_yes": 0.7}``. ``p_yes`` is the probability of "yes" (or "increase") against "no" at the answer,
+where the model tells it. Several lines with the same question are samples of one answer. `bioverify score` reads the
+same files.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+
+from bioverify.core.answers import Answer, parse_answer
+from bioverify.core.completions import form_checks, format_score
+from bioverify.core.tasks import DifferentialExpression, DirectionOfChange, TaskKind, canonical_cell_line, parse_task
+from bioverify_trainer.evaluate.answers import Answers, majority
+from bioverify_trainer.evaluate.questions import EvaluationError, Rows
+from bioverify_trainer.prompts import Turn
+
+Question = tuple[str, str, str]
+"""Perturbation, measured gene, cell line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One completion, and the probability of "yes" against "no" at its answer where it is known."""
+
+    completion: str
+    p_yes: float | None
+
+
+Answerer = Callable[[Sequence[DifferentialExpression | DirectionOfChange]], list[list[Sample]]]
+"""Asked some questions at once; the samples of each, in order."""
+
+
+def ask(
+    rows: Rows, answerer: Answerer, path: Path, *, samples: int, at_once: int, progress: Callable[[int], None]
+) -> None:
+    """Append the samples of every question that is not in the file yet; ``progress`` hears how many are done.
+
+    A line that was cut short by a kill is dropped, and a question of which a sample is missing is asked again.
+    """
+    answered = _finish_lines(path, rows.kind, samples)
+    left = [row for question, row in rows.questions().items() if question not in answered]
+    progress(len(rows) - len(left))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        for start in range(0, len(left), at_once):
+            tasks = [rows.task(row) for row in left[start : start + at_once]]
+            for task, given in zip(tasks, answerer(tasks), strict=True):
+                for sample in given:
+                    record = {"task": {str(task.kind): asdict(task)}, **asdict(sample)}
+                    file.write(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE))
+            file.flush()
+            progress(len(tasks))
+
+
+def read(path: Path, rows: Rows) -> tuple[Rows, Answers, int]:
+    """The rows that the file answers, the answers, and how many lines ask about none of ``rows``."""
+    places = rows.questions()
+    by_row: defaultdict[int, list[dict[str, Any]]] = defaultdict(list)
+    n_others = 0
+    for question, record in _records(path, rows.kind):
+        row = None if question is None else places.get(question)
+        if row is None:
+            n_others += 1
+        else:
+            by_row[row].append(record)
+    if not by_row:
+        raise EvaluationError(f"{path}: none of its {n_others} lines asks one of the {len(rows)} held-out questions")
+    answered = sorted(by_row)
+    answer, belief, form = np.empty(len(answered), np.int64), np.empty(len(answered)), np.empty(len(answered))
+    for place, row in enumerate(answered):
+        completions = [record["completion"] for record in by_row[row]]
+        answers = read_answers(completions, rows.kind)
+        answer[place], belief[place] = majority(answers, [record.get("p_yes") for record in by_row[row]])
+        form[place] = sum(format_score(form_checks(completion)) for completion in completions) / len(completions)
+    return rows.where(np.array(answered)), Answers(answer, belief, form), n_others
+
+
+def read_answers(completions: Sequence[str], kind: TaskKind) -> list[Answer]:
+    """The answer of each completion, by the one rule of `parse_answer`."""
+    return [parse_answer(completion, kind) for completion in completions]
+
+
+def _records(path: Path, kind: TaskKind) -> list[tuple[Question | None, dict[str, Any]]]:
+    """Question (None where it is of another kind) and content of every line. Raises EvaluationError."""
+    records = []
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                record = orjson.loads(line)
+                question = _question(record, kind)
+                belief = record.get("p_yes")
+                if not isinstance(record["completion"], str):
+                    raise TypeError("completion is no text")  # noqa: TRY301
+                if belief is not None and not 0 <= belief <= 1:
+                    raise ValueError(f"p_yes is {belief}, not in [0, 1]")  # noqa: TRY301
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise EvaluationError(f"{path}, line {number}: not a completion ({error!r})") from error
+            records.append((question, record))
+    return records
+
+
+def _question(record: dict[str, Any], kind: TaskKind) -> Question | None:
+    if "task" in record:
+        fields = record["task"].get(str(kind))
+        if fields is None:
+            return None
+        return fields["perturbation"], fields["measured_gene"], canonical_cell_line(fields["cell_line"])
+    prompt: str | list[Turn] = record["prompt"]
+    task = parse_task(prompt if isinstance(prompt, str) else prompt[-1]["content"])
+    if not isinstance(task, DifferentialExpression | DirectionOfChange) or task.kind is not kind:
+        return None
+    return task.perturbation, task.measured_gene, task.cell_line
+
+
+def _finish_lines(path: Path, kind: TaskKind, samples: int) -> set[Question]:
+    """The questions with all their samples; lines of others are dropped from the file."""
+    if not path.exists():
+        return set()
+    whole = path.read_bytes()
+    path.write_bytes(whole[: whole.rfind(b"\n") + 1])
+    records = _records(path, kind)
+    count: defaultdict[Question | None, int] = defaultdict(int)
+    for question, _ in records:
+        count[question] += 1
+    kept = [record for question, record in records if count[question] == samples]
+    path.write_bytes(b"".join(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE) for record in kept))
+    return {question for question, n in count.items() if question is not None and n == samples}

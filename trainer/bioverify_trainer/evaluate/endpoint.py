@@ -1,0 +1,126 @@
+"""Asking a model behind an OpenAI-compatible HTTP endpoint (vLLM, llama.cpp, SGLang, hosted ones)."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+
+from bioverify.core.completions import PromptForm
+from bioverify.core.tasks import DifferentialExpression, DirectionOfChange
+from bioverify_trainer.evaluate.completions import Sample
+from bioverify_trainer.evaluate.questions import EvaluationError
+from bioverify_trainer.preset import PromptPreset
+from bioverify_trainer.prompts import make_prompt
+
+KEY_VARIABLE = "OPENAI_API_KEY"
+TRIES = 5
+TOP_LOGPROBS = 20
+_TIMEOUT_S = 300.0
+_LONGEST_PAUSE_S = 60.0
+
+
+class Endpoint:
+    """Completions over ``POST {address}/chat/completions``; P(yes) where the server tells log-probabilities.
+
+    What may pass (no connection, 408, 429, 5xx) is tried again, after as long as the server says; anything else ends
+    the evaluation, which can be resumed.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        model: str,
+        prompts: PromptPreset,
+        *,
+        max_tokens: int,
+        samples: int,
+        temperature: float,
+        at_once: int,
+    ) -> None:
+        """``address``: with its version, like http://127.0.0.1:8000/v1."""
+        key = os.environ.get(KEY_VARIABLE)
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._client = httpx.Client(base_url=address, headers=headers, timeout=_TIMEOUT_S)
+        self._prompts = prompts
+        self._at_once = at_once
+        self._body: dict[str, Any] = {
+            "model": model,
+            "max_tokens": max_tokens,
+            "temperature": temperature,
+            "n": samples,
+            "logprobs": True,
+            "top_logprobs": TOP_LOGPROBS,
+        }
+
+    def __call__(self, tasks: Sequence[DifferentialExpression | DirectionOfChange]) -> list[list[Sample]]:
+        with ThreadPoolExecutor(self._at_once) as pool:
+            return list(pool.map(self._ask, tasks))
+
+    def _ask(self, task: DifferentialExpression | DirectionOfChange) -> list[Sample]:
+        turns = make_prompt(
+            task,
+            PromptForm.ANSWER,
+            example_turns=self._prompts.example_turns,
+            chain_of_thought=self._prompts.chain_of_thought,
+        )
+        reply = self._post({**self._body, "messages": turns})
+        words = ("yes", "no") if isinstance(task, DifferentialExpression) else ("increase", "decrease")
+        try:
+            samples = [
+                Sample(choice["message"]["content"] or "", read_belief(choice.get("logprobs"), *words))
+                for choice in reply.json()["choices"]
+            ]
+        except (ValueError, KeyError, TypeError) as error:
+            raise EvaluationError(f"{reply.url}: not a chat completion ({error!r})") from error
+        if len(samples) != self._body["n"]:
+            raise EvaluationError(f"{reply.url}: asked for {self._body['n']} samples, {len(samples)} came")
+        return samples
+
+    def _post(self, body: dict[str, Any]) -> httpx.Response:
+        why = ""
+        for attempt in range(TRIES):
+            pause_s = float(2**attempt)
+            try:
+                reply = self._client.post("chat/completions", json=body)
+            except httpx.TransportError as error:
+                why = f"{type(error).__name__}: {error}"
+            else:
+                if reply.is_success:
+                    return reply
+                why = f"{reply.status_code} {reply.text[:300]}"
+                if reply.status_code not in (408, 429) and reply.status_code < 500:
+                    break
+                asked = reply.headers.get("Retry-After", "")
+                pause_s = float(asked) if asked.isdigit() else pause_s
+            if attempt + 1 < TRIES:
+                time.sleep(min(pause_s, _LONGEST_PAUSE_S))
+        raise EvaluationError(
+            f"{self._client.base_url}: {why}. What was answered is kept; run the command again to go on"
+        )
+
+
+def read_belief(logprobs: dict[str, Any] | None, affirming: str, denying: str) -> float | None:
+    """P(affirming) against denying at the first word after the answer tag; None where the reply does not tell.
+
+    ``logprobs``: the choice's. A word counts by its first token: "dec" for decrease, but not a token that begins both.
+    """
+    text, probability = "", {affirming: 0.0, denying: 0.0}
+    for token in (logprobs or {}).get("content") or ():
+        behind_tag = "<answer>" in text
+        text += token["token"]
+        if not behind_tag or not token["token"].strip():
+            continue
+        for other in token.get("top_logprobs") or ():
+            start = other["token"].strip().lower()
+            fitting = [word for word in (affirming, denying) if start and word.startswith(start)]
+            if len(fitting) == 1:
+                probability[fitting[0]] += math.exp(other["logprob"])
+        break
+    total = sum(probability.values())
+    return probability[affirming] / total if total else None

@@ -1,0 +1,159 @@
+"""From answers to figures, each with an interval.
+
+An answer that could not be read counts as wrong, whichever the label; ``coverage`` says how many could. Intervals are
+percentile intervals over a bootstrap of the perturbations: the rows of one perturbation share its biology, so they are
+drawn together. A resample is a weight per perturbation, so nothing is sorted or counted again for it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bioverify.core.metrics import ReliabilityPoint, brier_score, expected_calibration_error, reliability
+from bioverify_trainer.evaluate.answers import NO_ANSWER, Answers
+from bioverify_trainer.evaluate.questions import Rows
+
+Floats = npt.NDArray[np.float64]
+
+N_RESAMPLES = 1000
+N_BINS = 10
+"""Of belief, for the calibration error."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A value and the ends of its 95 % interval; NaN where it is not defined."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Of one model on some rows. ``genes``: how many the per-gene AUC is a mean of."""
+
+    figures: dict[str, Figure]
+    rows: int
+    positives: int
+    perturbations: int
+    genes: int
+    reliability: list[ReliabilityPoint]
+
+
+def measure(rows: Rows, answers: Answers, *, resamples: int = N_RESAMPLES, seed: int = 0) -> Measured:
+    """All figures of ``answers``, pooled over the given rows; the same gene in two lines counts as two."""
+    _, cluster = np.unique(np.stack([rows.line, rows.perturbation]), axis=1, return_inverse=True)
+    n_clusters = int(cluster.max()) + 1
+    auc = PerGeneAuc(rows.line * len(rows.screens.genes) + rows.measured_gene, rows.label, answers.belief)
+    sums = np.stack([np.bincount(cluster, column, n_clusters) for column in _columns(rows, answers)], axis=1)
+
+    def figures(weight: Floats) -> dict[str, Any]:
+        """Of one weighting (clusters) or of several at once (resamples × clusters)."""
+        return _pooled(weight @ sums, has_format=answers.format_score is not None)
+
+    whole = figures(np.ones(n_clusters))
+    whole["auc_per_gene"] = auc(np.ones(len(rows)))
+    whole["brier"] = brier_score(rows.label, answers.belief)
+    whole["ece"] = expected_calibration_error(rows.label, answers.belief, N_BINS)
+
+    rng = np.random.default_rng(seed)
+    weights = rng.multinomial(n_clusters, np.full(n_clusters, 1 / n_clusters), size=resamples).astype(np.float64)
+    drawn = figures(weights)
+    drawn["auc_per_gene"] = np.array([auc(weight[cluster]) for weight in weights])
+    low_high = {name: _ends(values) for name, values in drawn.items()}
+    return Measured(
+        figures={name: Figure(float(value), *low_high[name]) for name, value in whole.items()},
+        rows=len(rows),
+        positives=int(rows.label.sum()),
+        perturbations=n_clusters,
+        genes=auc.n_genes,
+        reliability=reliability(rows.label, answers.belief, N_BINS),
+    )
+
+
+class PerGeneAuc:
+    """`bioverify.core.metrics.auc_per_gene` with a weight per row, for many weightings of the same rows.
+
+    A gene counts where both its labels have weight. Rows are sorted once; a call is a few running sums.
+    """
+
+    def __init__(self, gene: npt.NDArray[np.integer[Any]], label: npt.NDArray[np.integer[Any]], belief: Floats) -> None:
+        self._order = np.lexsort((belief, gene))
+        genes, beliefs = gene[self._order], belief[self._order]
+        self._is_positive = label[self._order].astype(np.float64)
+        starts_gene = np.r_[True, genes[1:] != genes[:-1]]
+        starts_tie = starts_gene | np.r_[True, beliefs[1:] != beliefs[:-1]]
+        self._ties = np.flatnonzero(starts_tie)
+        self._genes = np.flatnonzero(starts_gene[self._ties])
+        self._ties_of_gene = np.diff(np.r_[self._genes, len(self._ties)])
+        self.n_genes = 0
+        self(np.ones(len(gene)))
+
+    def __call__(self, weight: Floats) -> float:
+        """Mean over genes; NaN where no gene has both labels."""
+        ordered = weight[self._order]
+        positive = np.add.reduceat(ordered * self._is_positive, self._ties)
+        negative = np.add.reduceat(ordered, self._ties) - positive
+        positives, negatives = (np.add.reduceat(one, self._genes) for one in (positive, negative))
+        below = np.cumsum(negative) - negative
+        below -= np.repeat(below[self._genes], self._ties_of_gene)
+        in_order = np.add.reduceat(positive * (below + negative / 2), self._genes)
+        # Weights are whole numbers, so sums of them are exact.
+        has_both = (positives > 0) & (negatives > 0)
+        self.n_genes = self.n_genes or int(has_both.sum())
+        if not has_both.any():
+            return float("nan")
+        return float((in_order[has_both] / (positives[has_both] * negatives[has_both])).mean())
+
+
+def _columns(rows: Rows, answers: Answers) -> list[Floats]:
+    """What the pooled figures are sums of, row by row."""
+    label, answered = rows.label == 1, answers.answer != NO_ANSWER
+    right = answered & (answers.answer == rows.label)
+    columns = [right & label, ~right & label, right & ~label, ~right & ~label, answered, answers.answer == 1]
+    if answers.format_score is not None:
+        columns.append(answers.format_score)
+    bins = np.minimum((answers.belief * N_BINS).astype(np.int64), N_BINS - 1)
+    off = answers.belief - rows.label
+    columns.append(off**2)
+    columns += [np.where(bins == one, off, 0.0) for one in range(N_BINS)]
+    return [column.astype(np.float64) for column in columns]
+
+
+def _pooled(sums: Floats, *, has_format: bool) -> dict[str, Any]:
+    """Figures of sums of `_columns`, along the last axis."""
+    hits, misses, rejections, alarms, answered, yes, *rest = np.moveaxis(sums, -1, 0)
+    n = hits + misses + rejections + alarms
+    format_sum, square, *off = rest if has_format else (None, *rest)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        recall, specificity = hits / (hits + misses), rejections / (rejections + alarms)
+        spread = np.sqrt((hits + alarms) * (hits + misses) * (rejections + alarms) * (rejections + misses))
+        found = {
+            "accuracy": (hits + rejections) / n,
+            "balanced_accuracy": (recall + specificity) / 2,
+            "precision": np.where(hits + alarms > 0, hits / (hits + alarms), 0.0),
+            "recall": recall,
+            "f1": 2 * hits / (2 * hits + misses + alarms),
+            "specificity": specificity,
+            # Without a positive or a negative answer, no correlation.
+            "mcc": np.where(spread > 0, (hits * rejections - alarms * misses) / spread, 0.0),
+            "coverage": answered / n,
+            "yes_share": yes / answered,
+            "brier": square / n,
+            "ece": sum(np.abs(one) for one in off) / n,
+        }
+        if format_sum is not None:
+            found["format"] = format_sum / n
+    return found
+
+
+def _ends(values: Floats) -> tuple[float, float]:
+    if np.isnan(values).all():
+        return float("nan"), float("nan")
+    low, high = np.nanpercentile(values, (2.5, 97.5))
+    return float(low), float(high)

@@ -1,0 +1,88 @@
+"""Held-out questions during a run: whether the policy becomes better at what it is not rewarded for."""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping
+from typing import Any
+
+import numpy as np
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from bioverify.artifacts import prompts
+from bioverify.artifacts.store import ArtifactStore
+from bioverify.core.tasks import TaskKind
+from bioverify_trainer.evaluate.answers import Answers, majority
+from bioverify_trainer.evaluate.completions import read_answers
+from bioverify_trainer.evaluate.local import LocalModel
+from bioverify_trainer.evaluate.measures import measure
+from bioverify_trainer.evaluate.questions import Rows, Screens
+from bioverify_trainer.policy import Policy
+from bioverify_trainer.preset import Preset
+
+FIGURES = ("balanced_accuracy", "auc_per_gene", "coverage", "yes_share")
+_AT_ONCE = 32
+
+
+def held_out_rows(store: ArtifactStore, preset: Preset) -> Rows:
+    """The sample of differential expression that the preset asks for. Raises EvaluationError where it is too large."""
+    assert preset.heldout is not None
+    rows = Screens.read(prompts.open_prompts(store)[0]).rows(TaskKind.DIFFERENTIAL_EXPRESSION, "test")
+    return rows.sample(preset.heldout.questions, per_gene=preset.heldout.per_gene, seed=preset.grpo.seed)
+
+
+class HeldOutQuestions(TrainerCallback):
+    """Adds ``heldout/…`` to the log of every n-th step; the first log also has ``heldout_before/…``.
+
+    Answers are greedy, so that the random numbers of the run are those of a run without.
+    """
+
+    def __init__(self, rows: Rows, preset: Preset, policy: Policy) -> None:
+        self._rows = rows
+        self._preset = preset
+        self._policy = policy
+        self._found: dict[str, float] = {}
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if state.is_world_process_zero and state.global_step == 0:
+            self._found |= {f"heldout_before/{name}": value for name, value in self._measure(kwargs["model"]).items()}
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        assert self._preset.heldout is not None
+        if state.is_world_process_zero and state.global_step % self._preset.heldout.every == 0:
+            self._found |= {f"heldout/{name}": value for name, value in self._measure(kwargs["model"]).items()}
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: MutableMapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if logs is not None:
+            logs.update(self._found)
+            self._found = {}
+
+    def _measure(self, model: Any) -> dict[str, float]:
+        while hasattr(model, "module"):
+            model = model.module
+        was_training = model.training
+        model.eval()
+        asked = LocalModel(
+            Policy(model, self._policy.tokenizer, self._policy.path),
+            self._preset.prompts,
+            max_tokens=self._preset.grpo.max_completion_length,
+            samples=1,
+            temperature=0,
+        )
+        read = []
+        for start in range(0, len(self._rows), _AT_ONCE):
+            tasks = [self._rows.task(row) for row in range(start, min(start + _AT_ONCE, len(self._rows)))]
+            for [sample] in asked(tasks):
+                read.append(majority(read_answers([sample.completion], self._rows.kind), [sample.p_yes]))
+        model.train(was_training)
+        answer, belief = (np.array(column) for column in zip(*read, strict=True))
+        figures = measure(self._rows, Answers(answer, belief), resamples=1).figures
+        return {name: figures[name].value for name in FIGURES}

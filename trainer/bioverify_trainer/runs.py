@@ -1,0 +1,148 @@
+"""`bioverify runs`: the runs in a folder, listed, shown, compared, gone on with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from bioverify_trainer import watch
+from bioverify_trainer.run import RunError, RunFolder, read_lines
+
+app = typer.Typer(help="The runs in a folder.", no_args_is_help=True, add_completion=False)
+RunsFolder = Annotated[Path, typer.Option("--folder", help="Where the runs are.")]
+console = Console(highlight=False)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run folder says. ``metrics``: one record per finished step."""
+
+    folder: RunFolder
+    config: Mapping[str, Any]
+    metrics: Sequence[Mapping[str, Any]]
+
+    @classmethod
+    def open(cls, path: Path) -> Run:
+        """Raises RunError where ``path`` holds no run."""
+        folder = RunFolder(path)
+        if not folder.config_file.is_file():
+            raise RunError(f"{path} holds no run (no {folder.config_file.name})")
+        metrics = list(read_lines(folder.metrics_file)) if folder.metrics_file.is_file() else []
+        return cls(folder, json.loads(folder.config_file.read_text()), metrics)
+
+    @property
+    def steps(self) -> str:
+        """Done and planned."""
+        done = self.metrics[-1]["step"] if self.metrics else 0
+        return f"{done} of {self.config['preset']['grpo']['max_steps']}"
+
+    def mean(self, key: str, *, last: bool) -> float | None:
+        """Over the first or the last quarter of the steps that have it."""
+        values = [record[key] for record in self.metrics if record.get(key) is not None]
+        quarter = max(1, len(values) // 4)
+        return fmean(values[-quarter:] if last else values[:quarter]) if values else None
+
+
+def find_runs(folder: Path) -> list[Run]:
+    """The runs directly below ``folder``, oldest first."""
+    found = [Run.open(config.parent) for config in folder.glob("*/run.json")]
+    return sorted(found, key=lambda run: str(run.config["started_at"]))
+
+
+def differences(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
+    """The keys of recipe, preset, verifiers and revision in which the runs differ, with each run's value."""
+    flat = [
+        _flat({key: run.config[key] for key in ("recipe", "preset", "revision", "simulated")})
+        | {f"verifiers.{v['name']}": v["fingerprint"][:12] for v in run.config["verifiers"]}
+        for run in runs
+    ]
+    keys = dict.fromkeys(key for one in flat for key in one)
+    rows = [(key, [str(one.get(key, "–")) for one in flat]) for key in keys]
+    return [(key, values) for key, values in rows if len(set(values)) > 1]
+
+
+@app.command("list")
+def list_runs(folder: RunsFolder = Path("runs")) -> None:
+    """Every run: recipe, preset, how far it came, reward of the last quarter of its steps."""
+    table = Table("run", "started", "recipe", "preset", "steps", "reward", "unscorable", "simulated", box=None)
+    for run in find_runs(folder):
+        config = run.config
+        table.add_row(
+            run.folder.path.name,
+            config["started_at"][:16].replace("T", " "),
+            config["recipe"]["name"],
+            config["preset"]["name"],
+            run.steps,
+            _number(run.mean("reward", last=True)),
+            _number(run.mean("reward_call/unscorable", last=True)),
+            "simulated" if config["simulated"] else "no",
+        )
+    if not table.row_count:
+        raise typer.BadParameter(f"{folder} holds no run")
+    console.print(table)
+
+
+@app.command()
+def show(run: Annotated[Path, typer.Argument(help="Folder of a run.")]) -> None:
+    """One run: first and last quarter of its steps, its verifiers, and what gives cause to doubt."""
+    opened = open_run(run)
+    config = opened.config
+    console.print(
+        f"{run}: {config['recipe']['name']} × {config['preset']['name']}, {opened.steps} steps", soft_wrap=True
+    )
+    console.print(f"started {config['started_at']}, source {config['revision']}, services {config['target']}")
+    console.print(_quarters([opened]))
+    for verifier in config["verifiers"]:
+        simulated = " (simulated)" if any(artifact["simulated"] for artifact in verifier["artifacts"]) else ""
+        console.print(f"{verifier['name']} {verifier['version']}, {verifier['fingerprint'][:12]}{simulated}")
+    if warning := watch.alarm(opened.metrics):
+        console.print(f"[red]Look closer.[/] {warning}", soft_wrap=True)
+
+
+@app.command()
+def compare(runs: Annotated[list[Path], typer.Argument(help="Folders of two runs or more.")]) -> None:
+    """In what the runs differ, and how they fared."""
+    opened = [open_run(run) for run in runs]
+    table = Table("", *(run.folder.path.name for run in opened), box=None)
+    for key, values in differences(opened):
+        table.add_row(key, *values)
+    console.print(table)
+    console.print(_quarters(opened))
+
+
+def open_run(path: Path) -> Run:
+    """`Run.open`, for a command line."""
+    try:
+        return Run.open(path)
+    except RunError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def _quarters(runs: Sequence[Run]) -> Table:
+    """Means over the first and the last quarter of the steps."""
+    table = Table("mean of first → last quarter", *(run.folder.path.name for run in runs), box=None)
+    prefixes = ("reward_call/unscorable", "source/", "value/", "heldout/", "watch/")
+    names = {key for run in runs for record in run.metrics for key in record if key.startswith(prefixes)}
+    for name in ["reward", *sorted(names), "step_seconds"]:
+        cells = [f"{_number(run.mean(name, last=False))} → {_number(run.mean(name, last=True))}" for run in runs]
+        table.add_row(name, *cells)
+    return table
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in content.items():
+        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return found

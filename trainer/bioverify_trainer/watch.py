@@ -1,0 +1,103 @@
+"""Signs that a policy has found a way to be rewarded without becoming better.
+
+Logged per step under ``watch/``, all over the completions of the step:
+
+* ``words``: mean length; ``repetition``: mean share of a completion's word 4-grams that occurred in it before;
+* ``yes_share``: share of "yes" (or "increase") among the answers that can be read; ``unread``: share that cannot;
+* ``mention_only``: share whose thoughts name all genes of the question and say hardly anything else;
+* ``disagreement``: mean distance between the highest and the lowest belief, where two verifiers or more hold one.
+
+None of them enters the reward. The alarm compares what is rewarded with what is held out: `heldout` in a preset.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from statistics import fmean, stdev
+from typing import Any
+
+from bioverify.client import ItemReward, ScoreItem
+from bioverify.core.answers import AnswerProblem
+from bioverify.core.completions import mentions, think_text
+from bioverify.core.outcomes import Scored
+
+N_GRAM = 4
+FEWEST_OTHER_WORDS = 5
+"""Below this many words beside the genes' names, thoughts say hardly anything."""
+HELD_OUT = "heldout/balanced_accuracy"
+BEFORE = "heldout_before/balanced_accuracy"
+SIGNIFICANT = 2.0
+"""Standard errors by which the reward must have risen to count as risen."""
+NO_GAIN = 0.01
+"""Held-out balanced accuracy that rose by less has not risen."""
+
+_WORD = re.compile(r"[\w-]+")
+
+
+def signs(items: Sequence[ScoreItem], rewards: Sequence[ItemReward]) -> dict[str, float]:
+    """The figures above; those that are not defined for these completions are left out."""
+    found = {
+        "words": fmean(len(_WORD.findall(item.completion)) for item in items),
+        "repetition": fmean(repetition(item.completion) for item in items),
+        "mention_only": fmean(is_mention_only(item.completion, item.task.genes if item.task else ()) for item in items),
+    }
+    asked = [reward.answer for reward in rewards if reward.answer is not None]
+    read = [answer for answer in asked if not isinstance(answer, AnswerProblem)]
+    if asked:
+        found["unread"] = 1 - len(read) / len(asked)
+    if read:
+        found["yes_share"] = fmean(read)
+    spreads = [spread for spread in map(_spread, rewards) if spread is not None]
+    if spreads:
+        found["disagreement"] = fmean(spreads)
+    return found
+
+
+def repetition(completion: str) -> float:
+    """Share of the word 4-grams that occurred before, in [0, 1]; 0 for fewer than five words."""
+    words = _WORD.findall(completion.lower())
+    grams = [tuple(words[start : start + N_GRAM]) for start in range(len(words) - N_GRAM + 1)]
+    return 1 - len(set(grams)) / len(grams) if grams else 0.0
+
+
+def is_mention_only(completion: str, genes: Sequence[str]) -> bool:
+    """Whether the thoughts name all ``genes`` and hold hardly another word."""
+    thoughts = think_text(completion)
+    others = [word for word in _WORD.findall(thoughts) if word not in genes]
+    return bool(genes) and len(others) < FEWEST_OTHER_WORDS and all(mentions(thoughts, gene) for gene in genes)
+
+
+def alarm(metrics: Sequence[Mapping[str, Any]]) -> str | None:
+    """What a run's metrics give cause to doubt, in one sentence; None where they give none, or cannot tell.
+
+    The reward has risen, first quarter of the steps against last, by more than twice the standard error; the held-out
+    balanced accuracy, first measurement against last, has not.
+    """
+    held_out = [
+        float(record[name]) for record in metrics for name in (BEFORE, HELD_OUT) if record.get(name) is not None
+    ]
+    rewards = [float(record["reward"]) for record in metrics if record.get("reward") is not None]
+    quarter = len(rewards) // 4
+    if len(held_out) < 2 or quarter < 2:
+        return None
+    first, last = rewards[:quarter], rewards[-quarter:]
+    rise = fmean(last) - fmean(first)
+    error = math.sqrt((stdev(first) ** 2 + stdev(last) ** 2) / quarter)
+    gain = held_out[-1] - held_out[0]
+    if rise <= SIGNIFICANT * error or gain >= NO_GAIN:
+        return None
+    return (
+        f"The reward rose from {fmean(first):.2f} to {fmean(last):.2f}, and the balanced accuracy on held-out "
+        f"questions went from {held_out[0]:.3f} to {held_out[-1]:.3f}: it is something else that is being rewarded."
+    )
+
+
+def _spread(reward: ItemReward) -> float | None:
+    beliefs = [
+        part.outcome.belief
+        for part in reward.parts
+        if isinstance(part.outcome, Scored) and part.outcome.belief is not None
+    ]
+    return max(beliefs) - min(beliefs) if len(beliefs) > 1 else None
