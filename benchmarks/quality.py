@@ -164,8 +164,7 @@ def collect(folder: Path, setup: Figures, wanted: Sequence[Job]) -> Figures:
     """All figures: models → kind → line → one per seed."""
     models: dict[str, dict[str, dict[str, list[Figures]]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
     cpu_seconds = 0.0
-    members_asked = {job[1:] for job in wanted if job[0] in MEMBERS}
-    stacked = [(CONSENSUS, *asked) for asked in sorted(members_asked)]
+    stacked = [(CONSENSUS, *asked) for asked in dict.fromkeys(job[1:] for job in wanted if job[0] in MEMBERS)]
     for job in (*wanted, *(job for job in stacked if _kept(folder, setup, job).is_file())):
         part = json.loads(_kept(folder, setup, job).read_text())
         cpu_seconds += part["cpu_seconds"]

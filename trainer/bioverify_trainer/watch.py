@@ -20,7 +20,7 @@ from typing import Any
 
 from bioverify.client import ItemReward, ScoreItem
 from bioverify.core.answers import AnswerProblem
-from bioverify.core.completions import mentions, think_text
+from bioverify.core.completions import TaggedText, mentions
 from bioverify.core.outcomes import Scored
 
 N_GRAM = 4
@@ -64,7 +64,7 @@ def repetition(completion: str) -> float:
 
 def is_mention_only(completion: str, genes: Sequence[str]) -> bool:
     """Whether the thoughts name all ``genes`` and hold hardly another word."""
-    thoughts = think_text(completion)
+    thoughts = TaggedText(completion).thoughts
     others = [word for word in _WORD.findall(thoughts) if word not in genes]
     return bool(genes) and len(others) < FEWEST_OTHER_WORDS and all(mentions(thoughts, gene) for gene in genes)
 

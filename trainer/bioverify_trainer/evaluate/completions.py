@@ -18,7 +18,7 @@ import numpy as np
 import orjson
 
 from bioverify.core.answers import Answer, parse_answer
-from bioverify.core.completions import form_checks, format_score
+from bioverify.core.completions import TaggedText, format_score
 from bioverify.core.tasks import DifferentialExpression, DirectionOfChange, TaskKind, canonical_cell_line, parse_task
 from bioverify_trainer.evaluate.answers import Answers, majority
 from bioverify_trainer.evaluate.questions import EvaluationError, Rows
@@ -81,7 +81,9 @@ def read(path: Path, rows: Rows) -> tuple[Rows, Answers, int]:
         completions = [record["completion"] for record in by_row[row]]
         answers = read_answers(completions, rows.kind)
         answer[place], belief[place] = majority(answers, [record.get("p_yes") for record in by_row[row]])
-        form[place] = sum(format_score(form_checks(completion)) for completion in completions) / len(completions)
+        form[place] = sum(format_score(TaggedText(completion).form_checks()) for completion in completions) / len(
+            completions
+        )
     return rows.where(np.array(answered)), Answers(answer, belief, form), n_others
 
 
