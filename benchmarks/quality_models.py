@@ -85,9 +85,12 @@ def neighbours_and_trees(inputs: Inputs) -> dict[str, Scores]:
 
 def consensus(inputs: Inputs, members: Mapping[str, Scores]) -> dict[str, Scores]:
     """The stack of the members' beliefs, fitted out of fold as the artifact is."""
-    label = inputs.training.label
+    training, label = inputs.training, inputs.training.label
+    number = np.unique(training.perturbation, return_inverse=True)[1]
+    folds = {"MLP": Settings().folds, "analogy": FOLDS}
+    groups = {name: training.measured_gene.astype(np.int64) * 128 + number % folds[name] for name in members}
     known = {name: one.known for name, one in members.items() if one.known is not None}
-    stack, _ = fit_stack(inputs.line, inputs.kind, known, label)
+    stack, _ = fit_stack(inputs.line, inputs.kind, known, label, groups)
     on_known, on_new = (
         stack.offset + sum(weight * logits[name] for name, weight in stack.weights.items())
         for logits in (known, {name: one.score for name, one in members.items()})

@@ -13,7 +13,7 @@ from bioverify.artifacts.errors import ArtifactError
 from bioverify.artifacts.store import ArtifactStore
 from bioverify.cli.services import open_verifier
 from bioverify.core.consensus import Consensus, Stack, logit
-from bioverify.core.metrics import sigmoid
+from bioverify.core.metrics import fit_logistic, fit_within, sigmoid
 from bioverify.core.outcomes import Scored
 from bioverify.core.tasks import CoExpression, DifferentialExpression, DirectionOfChange, Task, TaskKind
 from bioverify.core.verifier import Item
@@ -59,13 +59,31 @@ def test_members_that_say_the_same_share_their_weight_and_noise_gets_none() -> N
     label = (random.random(20_000) < sigmoid(truth - 1.0)).astype(np.int8)
     logits = {"one": truth, "same": truth.copy(), "noise": random.standard_normal(20_000)}
     logits["noise"][:100] = np.nan
-    stack, is_known = fit_stack("k562", DE, logits, label)
+    groups = dict.fromkeys(logits, np.arange(20_000) % 50)
+    stack, is_known = fit_stack("k562", DE, logits, label, groups)
     assert stack.weights == pytest.approx({"one": 0.5, "same": 0.5, "noise": 0.0}, abs=0.06)
     assert stack.offset == pytest.approx(-1.0, abs=0.08)
     assert not is_known[:100].any()
     assert is_known[100:].all()
     with pytest.raises(ArtifactError, match="no training rows of both labels"):
-        fit_stack("k562", DE, logits, np.zeros(20_000, np.int8))
+        fit_stack("k562", DE, logits, np.zeros(20_000, np.int8), groups)
+
+
+def test_a_member_is_weighed_by_how_it_ranks_a_genes_rows_within_a_fold() -> None:
+    # A model's bias for a gene is learnt from the other folds, so it is low where this fold has many positives.
+    random = np.random.default_rng(1)
+    gene, fold = np.arange(30_000) % 300, np.arange(30_000) // 300 % 5
+    truth, shift = random.standard_normal(30_000), random.standard_normal((300, 5))[gene, fold]
+    label = (random.random(30_000) < sigmoid(truth + shift)).astype(np.int8)
+    logits = {"net": 0.7 * truth - 2.0 * shift, "noise": random.standard_normal(30_000)}
+    groups = dict.fromkeys(logits, gene * 128 + fold)
+    columns = np.column_stack(list(logits.values()))
+    misled, _, _ = fit_logistic(columns, label)
+    weighed, of_noise = fit_within(columns, label, np.column_stack(list(groups.values())))
+    assert misled < 0 < 1.0 < weighed
+    assert abs(of_noise) < 0.05
+    stack, _ = fit_stack("k562", DE, logits, label, groups)
+    assert stack.weights["noise"] / stack.weights["net"] == pytest.approx(of_noise / weighed)
 
 
 def test_the_artifact_is_fitted_to_what_its_members_say_and_names_them(bundled_store: ArtifactStore) -> None:

@@ -1,15 +1,16 @@
 """The ``consensus`` artifact: how much each verifier's belief counts, fitted to what they say of training rows.
 
 The members are asked as any client asks them. They answer a training question without having been trained on its
-perturbation (their READMEs), so the weights are fitted out of fold; a member's own calibration and its correlation
-with the others are both in the weights. Lines and kinds of question have weights of their own, and so has every set of
-two or more members, fitted to the rows of which all of the set hold a belief.
+perturbation (their READMEs), so the weights are fitted out of fold, to how the members rank a gene's rows within a
+fold; their correlation is in the weights, and the sum is calibrated. Lines and kinds of question have weights of their
+own, and so has every set of two or more members, fitted to the rows of which all of the set hold a belief.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -21,9 +22,9 @@ from bioverify.artifacts.perturbqa import CELL_LINE_NAMES, CELL_LINES, read_tabl
 from bioverify.artifacts.sources import Sources
 from bioverify.artifacts.store import ArtifactStore, Manifest, OpenArtifact
 from bioverify.core.consensus import CONSENSUS, Consensus, Stack, logit
-from bioverify.core.metrics import calibration_figures, fit_logistic, sigmoid
+from bioverify.core.metrics import calibration_figures, fit_logistic, fit_within, sigmoid
 from bioverify.core.outcomes import Scored
-from bioverify.core.tasks import DifferentialExpression, DirectionOfChange, TaskKind
+from bioverify.core.tasks import DifferentialExpression, DirectionOfChange, Task, TaskKind
 from bioverify.core.verifier import Item, Verifier
 
 NAME = CONSENSUS
@@ -38,10 +39,19 @@ _TASKS: dict[TaskKind, type[DifferentialExpression | DirectionOfChange]] = {
 }
 
 Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+
+class Member(Verifier, Protocol):
+    """A verifier that answers about a training perturbation without having been trained on it."""
+
+    def fold(self, task: Task) -> int:
+        """Which fold of perturbations the answer is made without; −1 for none."""
+        ...
 
 
 def build(
-    store: ArtifactStore, sources: Sources, members: Mapping[str, Verifier], *, progress: Callable[[str], None]
+    store: ArtifactStore, sources: Sources, members: Mapping[str, Member], *, progress: Callable[[str], None]
 ) -> Manifest:
     """Make the artifact. ``members``: verifiers with belief, opened over the artifacts of their names in ``store``."""
     inputs = [store.open(name) for name in members]
@@ -55,10 +65,13 @@ def build(
             rows = training.filter(pc.and_(pc.equal(training["line"], line), pc.equal(training["task_kind"], kind)))
             rows = rows.take(np.arange(0, rows.num_rows, -(-rows.num_rows // MOST_ROWS)))
             label = rows["label"].to_numpy()
-            logits = {name: _logits(verifier, rows, line, kind) for name, verifier in members.items()}
+            items = _items(rows, line, kind)
+            logits = {name: _logits(verifier, items) for name, verifier in members.items()}
+            groups = {name: _groups(verifier, items) for name, verifier in members.items()}
             for size in range(2, len(members) + 1):
                 for chosen in combinations(members, size):
-                    stack, is_known = fit_stack(line, kind, {name: logits[name] for name in chosen}, label)
+                    told = {name: logits[name] for name in chosen}
+                    stack, is_known = fit_stack(line, kind, told, label, groups)
                     stacks.append(stack)
                     key = f"{line}.{kind}.{'+'.join(chosen)}"
                     counts[f"{key}.rows"] = int(is_known.sum())
@@ -87,18 +100,24 @@ def build(
 
 
 def fit_stack(
-    line: str, kind: TaskKind, logits: Mapping[str, Floats], label: npt.NDArray[np.int8]
+    line: str, kind: TaskKind, logits: Mapping[str, Floats], label: npt.NDArray[np.int8], groups: Mapping[str, Ints]
 ) -> tuple[Stack, npt.NDArray[np.bool_]]:
-    """Weights of exactly these members, and the rows that they were fitted to. NaN: the member holds no belief."""
+    """Weights of exactly these members, and the rows that they were fitted to. NaN: the member holds no belief.
+
+    ``groups``: per member each row's gene and fold, as for `fit_within`, which says how the members count against each
+    other; their sum is then calibrated.
+    """
     columns = np.column_stack(list(logits.values()))
     is_known: npt.NDArray[np.bool_] = np.isfinite(columns.sum(axis=1))
     if len(np.unique(label[is_known])) < 2:
         raise ArtifactError(
             f"consensus of {', '.join(logits)} in {line}, {kind}: no training rows of both labels that all of them know"
         )
-    *weights, offset = fit_logistic(columns[is_known], label[is_known]).tolist()
-    stack = Stack(cell_line=line, task_kind=kind, weights=dict(zip(logits, weights, strict=True)), offset=offset)
-    return stack, is_known
+    columns, label = columns[is_known], label[is_known]
+    ranking = fit_within(columns, label, np.column_stack([groups[name] for name in logits])[is_known])
+    scale, offset = fit_logistic((columns @ ranking)[:, None], label).tolist()
+    weights = dict(zip(logits, (scale * ranking).tolist(), strict=True))
+    return Stack(cell_line=line, task_kind=kind, weights=weights, offset=offset), is_known
 
 
 def open_consensus(store: ArtifactStore) -> tuple[Consensus, OpenArtifact]:
@@ -107,9 +126,12 @@ def open_consensus(store: ArtifactStore) -> tuple[Consensus, OpenArtifact]:
     return Consensus.model_validate_json((artifact.path / FILE).read_bytes()), artifact
 
 
-def _logits(verifier: Verifier, rows: pa.Table, line: str, kind: TaskKind) -> Floats:
+def _items(rows: pa.Table, line: str, kind: TaskKind) -> list[Item]:
     pairs = zip(rows["perturbation"].to_pylist(), rows["measured_gene"].to_pylist(), strict=True)
-    items = [Item(_TASKS[kind](perturbation, gene, line), answer=True) for perturbation, gene in pairs]
+    return [Item(_TASKS[kind](perturbation, gene, line), answer=True) for perturbation, gene in pairs]
+
+
+def _logits(verifier: Verifier, items: Sequence[Item]) -> Floats:
     outcomes = verifier.score(items, with_evidence=False)
     return np.array(
         [
@@ -117,3 +139,9 @@ def _logits(verifier: Verifier, rows: pa.Table, line: str, kind: TaskKind) -> Fl
             for outcome in outcomes
         ]
     )
+
+
+def _groups(verifier: Member, items: Sequence[Item]) -> Ints:
+    tasks = [item.task for item in items if item.task is not None]
+    genes = {gene: number for number, gene in enumerate(sorted({task.genes[1] for task in tasks}))}
+    return np.array([genes[task.genes[1]] * 128 + verifier.fold(task) for task in tasks])

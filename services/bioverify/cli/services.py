@@ -102,7 +102,12 @@ def build_artifact(
             return analogy.build(store, sources, progress=progress)
         case "consensus":
             from bioverify.artifacts import consensus
+            from bioverify.verifiers.analogy import verifier as analogy_verifier
+            from bioverify.verifiers.esm_mlp import verifier as esm_mlp_verifier
 
-            members = {member: open_verifier(member, store) for member in consensus.MEMBERS}
+            members: dict[str, consensus.Member] = {
+                "esm_mlp": esm_mlp_verifier.open_verifier(store),
+                "analogy": analogy_verifier.open_verifier(store),
+            }
             return consensus.build(store, sources, members, progress=progress)
     raise KeyError(name)

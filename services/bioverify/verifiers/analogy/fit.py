@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import lightgbm
 import numpy as np
+import numpy.typing as npt
 
-from bioverify.core.metrics import fit_logistic
+from bioverify.core.metrics import fit_logistic, fit_within
 from bioverify.verifiers.analogy.model import LineModel, folds_of
 from bioverify.verifiers.analogy.neighbours import FEATURES, Floats, Rows, krige
 
@@ -45,5 +46,14 @@ def fit(rows: Rows, unit: Floats, components: Floats, folds: int, seed: int) -> 
         for one in range(folds)
     ]
     design = model.design(rows, features, scored)
-    model.weights = fit_logistic(design, rows.label).tolist()
+    model.weights = _weights(design, rows, of_row)
     return model, scored, model.logits(design)
+
+
+def _weights(design: Floats, rows: Rows, fold: npt.NDArray[np.int8]) -> list[float]:
+    """The parts by how they rank a gene's rows; then their sum, the gene's rate and the offset together."""
+    rate, parts = design[:, :1], design[:, 1:]
+    group = rows.gene.astype(np.int64) * 128 + fold
+    ranking = fit_within(parts, rows.label, np.column_stack([group] * parts.shape[1]))
+    of_rate, scale, offset = fit_logistic(np.column_stack([rate, parts @ ranking]), rows.label).tolist()
+    return [of_rate, *(scale * ranking).tolist(), offset]

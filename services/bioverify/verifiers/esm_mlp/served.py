@@ -137,7 +137,8 @@ class LineNets:
 
     def __init__(self, nets: Sequence[ServedNet], fold: npt.NDArray[np.int8], scale: float, offset: float) -> None:
         """``fold``: per gene the net that was trained without it, −1 for all. Belief = σ(scale · logit + offset)."""
-        self._nets, self._fold, self._scale, self._offset = nets, fold, scale, offset
+        self.fold = fold
+        self._nets, self._scale, self._offset = nets, scale, offset
         self._perturbed = _Kept(nets, "perturbed", len(fold))
         self._measured = _Kept(nets, "measured", len(fold))
 
@@ -145,7 +146,7 @@ class LineNets:
         """``vectors``: genes × d; two arrays of rows of one length → beliefs in (0, 1)."""
         left, right = self._perturbed(vectors, perturbation), self._measured(vectors, measured)
         logits = np.stack([net.join(left[:, at], right[:, at]) for at, net in enumerate(self._nets)])
-        fold = self._fold[perturbation].astype(np.int64)
+        fold = self.fold[perturbation].astype(np.int64)
         own = logits[fold.clip(min=0), np.arange(len(fold))]
         chosen = np.where(fold >= 0, own, logits.mean(axis=0))
         beliefs: list[float] = np.round(sigmoid(self._scale * chosen + self._offset), BELIEF_DIGITS).tolist()

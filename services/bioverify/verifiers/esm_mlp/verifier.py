@@ -24,7 +24,7 @@ from bioverify.artifacts.store import ArtifactStore, OpenArtifact
 from bioverify.artifacts.tables import read_table
 from bioverify.core.genes import GeneResolver
 from bioverify.core.outcomes import Evidence, NotApplicable, Outcome
-from bioverify.core.tasks import DifferentialExpression, DirectionOfChange, TaskKind, canonical_cell_line
+from bioverify.core.tasks import DifferentialExpression, DirectionOfChange, Task, TaskKind, canonical_cell_line
 from bioverify.core.verifier import ArtifactIdentity, Description, Item, Reads, score_by_belief, unsupported_task
 from bioverify.verifiers.esm_mlp.artifact import KINDS, NAME, NETS_FILE, SYMBOLS_FILE, VECTORS_FILE
 from bioverify.verifiers.esm_mlp.served import LineNets, ServedNet, ServedRbioNet, ServedTwoTowerNet
@@ -98,6 +98,11 @@ class EsmMlp:
                 evidence = self._explain(net, belief) if with_evidence else ()
                 outcomes[position] = score_by_belief(belief, items[position].answer, evidence, {})
         return [outcome for outcome in outcomes if outcome is not None]
+
+    def fold(self, task: Task) -> int:
+        """The fold of training perturbations that the answer is made without; −1 for none, or for no answer."""
+        found = self._find(Item(task))
+        return -1 if isinstance(found, NotApplicable) else int(self._nets[found[0]].fold[found[1]])
 
     def canary(self) -> tuple[Item, Outcome]:
         """The first two genes of the table in the first line, with the belief that the build computed."""
