@@ -194,7 +194,7 @@ def main(
     markdown: Annotated[Path, typer.Option(help="Where the Markdown goes.")] = Path("benchmarks/results/speed.md"),
 ) -> None:
     """Measure all cases; write JSON and Markdown. About three minutes."""
-    measured: dict[str, Any] = {"machine": machine(), "runs": runs, "recipe": RECIPE}
+    measured: dict[str, Any] = {"machine": machine(), "runs": runs, "recipe": RECIPE.name}
     store = ArtifactStore.default()
     questions = Questions(store)
     measured["simulated_screen"] = questions.is_simulated

@@ -10,7 +10,6 @@ from typing import Any
 from benchmarks.items import Questions
 from benchmarks.measuring import cpu_us
 from benchmarks.rivals import RECIPE
-from bioverify import recipes
 from bioverify.aggregator import cache, keys, replies, requests, upstream
 from bioverify.aggregator.fanout import Told
 from bioverify.aggregator.policy.breaker import State
@@ -36,7 +35,7 @@ def stage_table(questions: Questions, verifiers: dict[str, Verifier]) -> dict[st
         return work()
 
     items = questions.draw(N, seed=2000)
-    recipe = recipes.load(RECIPE)
+    recipe = RECIPE
     [(_, wire_items)] = requests_cut = timed("client: items to messages", lambda: messages.cut(items))
     sent = timed(
         "client: request to bytes",
