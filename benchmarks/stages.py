@@ -43,7 +43,7 @@ def stage_table(questions: Questions, verifiers: dict[str, Verifier]) -> dict[st
     )
     request = timed("aggregator: bytes to request", lambda: RewardRequest.FromString(sent))
     timed("aggregator: contract's rules", lambda: check_items(request, request.items, 4096))
-    read = timed("aggregator: read task and answer", lambda: requests.read_request(request, recipe))
+    read = timed("aggregator: read task and answer", lambda: requests.read_request(request, recipe, ()))
     told = {}
     for name, verifier in verifiers.items():
         own = [read.items[position] for position in read.positions[name]]
@@ -84,7 +84,7 @@ def stage_table(questions: Questions, verifiers: dict[str, Verifier]) -> dict[st
         )
         told[name] = Told([said[one] for one in asked], len(said))
     states = dict.fromkeys(told, State.CLOSED)
-    composed = timed("aggregator: compose and write", lambda: replies.reply_to(request, read, told, states))
+    composed = timed("aggregator: compose and write", lambda: replies.reply_to(request, read, told, states, None))
     returned = timed("aggregator: reply to bytes", composed.SerializeToString)
     answered = timed("client: bytes to reply", lambda: RewardReply.FromString(returned))
     timed("client: reply to values", lambda: messages.assemble(items, requests_cut, [answered], 0.0))
