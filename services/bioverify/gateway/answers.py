@@ -24,7 +24,7 @@ def json_answer(request: Request, body: bytes, status: int = 200) -> Response:
 
 
 def tagged_answer(request: Request, value: Any) -> Response:
-    """JSON with an entity tag; 304 where the caller has shown that it holds the same."""
+    """JSON with an entity tag; 304 where the caller has shown that it holds the same. For a worker thread, too."""
     body = orjson.dumps(value)
     etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
     held = {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}

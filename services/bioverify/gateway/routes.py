@@ -59,7 +59,8 @@ async def score_by_verifier(request: Request, name: VerifierName, key: Scorer) -
 async def list_verifiers(request: Request, key: Scorer) -> Response:
     """The verifiers, whether they answer, and what they say of themselves."""
     verifiers = await _verifiers(request)
-    return tagged_answer(request, {"verifiers": [listed_verifier_json(verifier) for verifier in verifiers]})
+    listed = {"verifiers": [listed_verifier_json(verifier) for verifier in verifiers]}
+    return await anyio.to_thread.run_sync(tagged_answer, request, listed)
 
 
 @router.get("/v1/verifiers/{name}", responses={200: {"model": VerifierReply}})
@@ -68,7 +69,7 @@ async def show_verifier(request: Request, name: VerifierName, key: Scorer) -> Re
     verifiers = {verifier.name: verifier for verifier in await _verifiers(request)}
     if name not in verifiers:
         raise _unknown_verifier(name, list(verifiers))
-    return tagged_answer(request, listed_verifier_json(verifiers[name]))
+    return await anyio.to_thread.run_sync(tagged_answer, request, listed_verifier_json(verifiers[name]))
 
 
 @router.get("/v1/recipes", responses={200: {"model": RecipesReply}})
@@ -79,7 +80,8 @@ async def list_recipes(request: Request, key: Scorer) -> Response:
         recipes = await anyio.to_thread.run_sync(client.list_recipes)
     except ClientError as error:
         raise of_client_error(error) from error
-    return tagged_answer(request, {"recipes": [recipe.model_dump(mode="json") for recipe in recipes]})
+    listed = {"recipes": [recipe.model_dump(mode="json") for recipe in recipes]}
+    return await anyio.to_thread.run_sync(tagged_answer, request, listed)
 
 
 @router.get("/healthz", responses={200: {"model": ReadyReply}}, tags=["operation"])
