@@ -14,7 +14,7 @@ from bioverify.aggregator import cache, keys, replies, requests, upstream
 from bioverify.aggregator.fanout import Told
 from bioverify.aggregator.policy.breaker import State
 from bioverify.client import messages
-from bioverify.core.verifier import Verifier
+from bioverify.core.verifier import Reads, Verifier
 from bioverify.runtime.validation import check_items
 from bioverify.runtime.verifier_service import score_request
 from bioverify.v1 import reward_pb2, verifier_pb2
@@ -43,25 +43,24 @@ def stage_table(questions: Questions, verifiers: dict[str, Verifier]) -> dict[st
     )
     request = timed("aggregator: bytes to request", lambda: RewardRequest.FromString(sent))
     timed("aggregator: contract's rules", lambda: check_items(request, request.items, 4096))
-    read = timed("aggregator: read task and answer", lambda: requests.read_request(request, recipe, ()))
+    every_reads = {verifier.description.reads for verifier in verifiers.values()}
+    read = timed("aggregator: read task and answer", lambda: requests.read_request(request, recipe, (), ()))
+    timed("aggregator: cache keys", lambda: _hashed(read, every_reads))
+    timed("aggregator: questions to bytes", lambda: _written(read, every_reads))
     told = {}
     for name, verifier in verifiers.items():
-        own = [read.items[position] for position in read.positions[name]]
+        positions = read.positions[name]
         reads, fingerprint = verifier.description.reads, verifier.description.fingerprint
 
-        def keyed(own: Any = own, reads: Any = reads, name: str = name, fingerprint: str = fingerprint) -> Any:
-            questions_of = [keys.question_of(item, reads) for item in own]
-            return questions_of, {one: keys.cache_key(name, fingerprint, one) for one in set(questions_of)}
+        def keyed(reads: Any = reads, name: str = name, fingerprint: str = fingerprint) -> Any:
+            return [keys.cache_key(name, fingerprint, one) for one in read.questions.hashes(reads)]
 
-        asked, key_of = timed("aggregator: cache keys", keyed)
-        first_with = dict(reversed(list(zip(asked, own, strict=True))))
+        asked = timed("aggregator: cache keys", keyed)
+        asked_by = dict(zip(asked, positions, strict=True))
 
-        def to_send(first_with: Any = first_with, reads: Any = reads) -> Any:
-            return ScoreRequest(
-                items=[keys.item_for_verifier(at, item, reads) for at, item in enumerate(first_with.values())],
-                parse_mode=1,
-                omit_evidence=True,
-            ).SerializeToString()
+        def to_send(asked_by: Any = asked_by, reads: Any = reads) -> Any:
+            messages = read.questions.messages(asked_by.values(), reads)
+            return ScoreRequest(items=messages, parse_mode=1, omit_evidence=True).SerializeToString()
 
         bytes_sent = timed("aggregator: questions to bytes", to_send)
         message = ScoreRequest.FromString(bytes_sent)
@@ -72,10 +71,10 @@ def stage_table(questions: Questions, verifiers: dict[str, Verifier]) -> dict[st
         )
         reply = timed("verifiers: reply to bytes", lambda: ScoreReply(outcomes=outcomes).SerializeToString())  # noqa: B023
         answers = timed("aggregator: replies checked", lambda: upstream._checked(message, ScoreReply.FromString(reply)))  # noqa: B023, SLF001
-        said = dict(zip(first_with, answers, strict=True))
+        said = dict(zip(asked_by, answers, strict=True))
 
-        def packed(said: Any = said, key_of: Any = key_of) -> Any:
-            return {key_of[one]: cache.pack(key_of[one], answer, with_evidence=False) for one, answer in said.items()}
+        def packed(said: Any = said) -> Any:
+            return {key: cache.pack(key, answer, with_evidence=False) for key, answer in said.items()}
 
         values = timed("aggregator: values for the cache", packed)
         timed(
@@ -89,3 +88,15 @@ def stage_table(questions: Questions, verifiers: dict[str, Verifier]) -> dict[st
     answered = timed("client: bytes to reply", lambda: RewardReply.FromString(returned))
     timed("client: reply to values", lambda: messages.assemble(items, requests_cut, [answered], 0.0))
     return table
+
+
+def _hashed(read: requests.ReadRequest, every_reads: set[Reads]) -> None:
+    questions = keys.Questions(read.items, read.recipe.parse_mode)
+    for reads in every_reads:
+        questions.hashes(reads)
+
+
+def _written(read: requests.ReadRequest, every_reads: set[Reads]) -> None:
+    questions = keys.Questions(read.items, read.recipe.parse_mode)
+    for reads in every_reads:
+        questions.messages(range(len(read.items)), reads)

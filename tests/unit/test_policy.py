@@ -16,6 +16,7 @@ from bioverify.aggregator.policy.hedging import hedged
 from bioverify.aggregator.policy.latency import ENOUGH, Latency
 from bioverify.aggregator.policy.limits import ItemLimit, QueueFullError, TurnedAwayError
 from bioverify.aggregator.policy.pauses import Pauses
+from bioverify.aggregator.policy.together import Together
 
 
 def soon() -> float:
@@ -262,3 +263,52 @@ def test_a_helper_that_failed_is_tried_by_one_caller_after_a_pause_that_grows() 
     pauses.leave()
     assert pauses.enter()
     assert pauses.enter()
+
+
+def test_who_comes_in_one_turn_or_while_a_call_is_under_way_shares_the_next_one() -> None:
+    calls: list[set[bytes]] = []
+
+    async def run() -> None:
+        async def call(entries: dict[bytes, int], deadline: float) -> dict[bytes, int]:
+            calls.append(set(entries))
+            await asyncio.sleep(0.01)
+            return {key: 2 * value for key, value in entries.items()}
+
+        together = Together(call)
+
+        async def caller(number: int, late: bool) -> None:
+            if late:
+                await asyncio.sleep(0.005)
+            key = str(number).encode()
+            found = await together.join({key: number}, soon(), 5)
+            assert found is not None
+            assert found[key] == 2 * number
+
+        await asyncio.gather(*(caller(number, number >= 3) for number in range(6)))
+
+    asyncio.run(run())
+    assert calls == [{b"0", b"1", b"2"}, {b"3", b"4", b"5"}]
+
+
+def test_who_leaves_a_shared_call_takes_nobody_along_and_an_error_reaches_all_who_wait() -> None:
+    async def run() -> None:
+        async def call(entries: dict[bytes, None], deadline: float) -> int:
+            await asyncio.sleep(0.02)
+            if b"bad" in entries:
+                raise ValueError("bad")
+            return len(entries)
+
+        together = Together(call)
+        hasty = asyncio.ensure_future(together.join({b"a": None}, soon(), 0.001))
+        gone = asyncio.ensure_future(together.join({b"b": None}, soon(), 5))
+        patient = asyncio.ensure_future(together.join({b"c": None}, soon(), 5))
+        await asyncio.sleep(0)
+        gone.cancel()
+        assert (await hasty, await patient) == (None, 3)
+        failed = await asyncio.gather(
+            *(together.join({key: None}, soon(), 5) for key in (b"bad", b"d")), return_exceptions=True
+        )
+        assert [type(error) for error in failed] == [ValueError, ValueError]
+        assert await together.join({b"e": None}, soon(), 5) == 1
+
+    asyncio.run(run())

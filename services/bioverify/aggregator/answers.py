@@ -1,40 +1,85 @@
-"""What a verifier said to one question: as core composes it, and as it goes on the wire."""
+"""What a verifier said to one question, carried from the verifier or the cache to the reply as the bytes that came.
+
+Hardly anything in an outcome is looked at on the way: rewards need its value or a component, the consensus its belief.
+So value and belief are read once, when an outcome arrives and is checked, and travel beside the message; the rest stays
+bytes, which the reply repeats as they are.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from typing import Literal, NamedTuple
 
 from bioverify.core.outcomes import Failed, Outcome
 from bioverify.v1 import types_pb2
 from bioverify.wire.outcomes import outcome_from_wire, outcome_to_wire
 
+Kind = Literal["scored", "not_applicable", "failure"]
 
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """``message`` names no item: one answer may serve many."""
 
-    outcome: Outcome
-    message: types_pb2.Outcome
+class Answered(NamedTuple):
+    """``message``: the contract's Outcome without an item's name, because one answer may serve many items.
+
+    ``value``: None unless ``kind`` is scored. ``belief``: None where there is none. (A tuple, because five are made for
+    every completion and no other immutable value is made as fast.)
+    """
+
+    kind: Kind
+    message: bytes
+    value: float | None = None
+    belief: float | None = None
     from_cache: bool = False
 
     @property
     def failed(self) -> bool:
-        return isinstance(self.outcome, Failed)
+        return self.kind == "failure"
+
+    @property
+    def outcome(self) -> Outcome:
+        """All of it, as core sees it. Read anew at each call."""
+        return outcome_from_wire(types_pb2.Outcome.FromString(self.message))
+
+    def number(self, component: str) -> float | None:
+        """The value, or the component of this name; None where there is no such number."""
+        if not component or self.value is None:
+            return self.value
+        return types_pb2.Outcome.FromString(self.message).scored.components.get(component)
 
 
-def answered(message: types_pb2.Outcome, *, from_cache: bool = False) -> Answered:
-    """Takes the message over. Raises ValueError where it holds no outcome, or a value outside [0, 1]."""
-    outcome = outcome_from_wire(message)
-    message.item_id = ""
-    return Answered(outcome, message, from_cache)
+def answered(message: types_pb2.Outcome) -> Answered:
+    """Takes the message over. Raises ValueError where it holds no outcome, a value outside [0, 1], or a component that
+    is not finite: the same rules as `core.outcomes.Scored`, without making one.
+    """
+    kind = message.WhichOneof("result")
+    if kind is None:
+        raise ValueError(f"the outcome of item {message.item_id!r} holds no result")
+    message.ClearField("item_id")
+    if kind != "scored":
+        return Answered(kind, message.SerializeToString())
+    scored = message.scored
+    value = scored.value
+    belief = scored.belief if scored.HasField("belief") else None
+    # NaN fails both comparisons' negation, so it is refused as well.
+    if not 0.0 <= value <= 1.0 or (belief is not None and not 0.0 <= belief <= 1.0):
+        raise ValueError(f"a score lies in [0, 1], not value={value!r}, belief={belief!r}")
+    components = scored.components
+    # Of the ways to go through a map this is the fastest. A component may be a term, where NaN would spread to a group.
+    if len(components) and not all(map(math.isfinite, [components[name] for name in components])):
+        raise ValueError(f"components are finite numbers, not {dict(components)}")
+    return Answered(kind, message.SerializeToString(), value, belief)
 
 
 def failure(reason: str, detail: str, *, retryable: bool = True) -> Answered:
-    outcome = Failed(reason, detail, retryable)
-    return Answered(outcome, outcome_to_wire("", outcome))
+    return answered(outcome_to_wire("", Failed(reason, detail, retryable)))
+
+
+def without_evidence(message: bytes) -> bytes:
+    """The outcome as it comes to callers who asked for no evidence."""
+    outcome = types_pb2.Outcome.FromString(message)
+    strip_evidence(outcome)
+    return outcome.SerializeToString()
 
 
 def strip_evidence(message: types_pb2.Outcome) -> None:
-    """Leave the outcome without its evidence, as it comes to callers who asked for none."""
     if message.HasField("scored"):
         message.scored.ClearField("evidence")

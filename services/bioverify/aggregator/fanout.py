@@ -1,9 +1,9 @@
 """One request at one verifier: what is asked once, what is remembered, what is asked anew.
 
-Items are reduced to questions (what the verifier reads), equal questions are one, known ones come out of the cache with
-one MGET, those that another request is asking just now are awaited with it, and the rest goes to the verifier. While a
-verifier does not answer, what it last said of itself still names the keys of what it said before, so known questions
-keep their answers and only the others fail.
+Items are reduced to questions (what the verifier reads), equal questions are one, known ones come out of the cache,
+those that another request is asking just now are awaited with it, and the rest goes to the verifier. While a verifier
+does not answer, what it last said of itself still names the keys of what it said before, so known questions keep their
+answers and only the others fail.
 """
 
 from __future__ import annotations
@@ -15,12 +15,10 @@ from bioverify.aggregator import metrics
 from bioverify.aggregator.answers import Answered
 from bioverify.aggregator.cache import OutcomeCache
 from bioverify.aggregator.faults import DEADLINE_EXCEEDED, VERSION_CHANGED, UpstreamError
-from bioverify.aggregator.keys import cache_key, item_for_verifier, question_of
+from bioverify.aggregator.keys import Questions, cache_key
 from bioverify.aggregator.policy.flights import Flight
 from bioverify.aggregator.replica import Usage
 from bioverify.aggregator.upstream import Account, Landed, Upstream
-from bioverify.core.answers import ParseMode
-from bioverify.core.verifier import Item
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +38,7 @@ class Asking:
 
     upstream: Upstream
     cache: OutcomeCache | None
-    mode: ParseMode
+    questions: Questions
     deadline: float
     with_evidence: bool
     usage: Usage
@@ -49,52 +47,49 @@ class Asking:
 async def ask_verifier(
     upstream: Upstream,
     cache: OutcomeCache | None,
-    items: Sequence[Item],
-    mode: ParseMode,
+    questions: Questions,
+    positions: Sequence[int],
     deadline: float,
     *,
     with_evidence: bool,
 ) -> Told:
-    """Never raises for a fault of the verifier or of Redis; ends by ``deadline`` (time.monotonic)."""
+    """What the verifier says of the items at ``positions``.
+
+    Never raises for a fault of the verifier or of Redis; ends by ``deadline`` (time.monotonic)."""
     usage = Usage()
     unreachable: UpstreamError | None = None
     try:
         account = await upstream.account(deadline)
     except UpstreamError as error:
         if upstream.last_account is None:
-            _count_failures(upstream, error, len(items))
-            return Told([error.failed] * len(items), usage=usage)
+            _count_failures(upstream, error, len(positions))
+            return Told([error.failed] * len(positions), usage=usage)
         account, unreachable = upstream.last_account, error
 
-    asking = Asking(upstream, cache, mode, deadline, with_evidence, usage)
+    asking = Asking(upstream, cache, questions, deadline, with_evidence, usage)
     for _ in range(2):
-        questions = [question_of(item, account.reads) for item in items]
-        first_with = {question: items[-1 - at] for at, question in enumerate(reversed(questions))}
-        keys = {question: cache_key(upstream.name, account.fingerprint, question) for question in first_with}
-        known = await _known(asking, account, list(keys.values()))
-        open_items = {key: first_with[question] for question, key in keys.items() if key not in known}
+        hashes = questions.hashes(account.reads)
+        keys = [cache_key(upstream.name, account.fingerprint, hashes[position]) for position in positions]
+        # Of those who ask the same one stands for all.
+        asked_by = dict(zip(keys, positions, strict=True))
+        known = await _known(asking, account, list(asked_by))
+        open_positions = {key: position for key, position in asked_by.items() if key not in known}
         if unreachable is not None:
-            _count_failures(upstream, unreachable, len(open_items))
-            landed = Landed(dict.fromkeys(open_items, unreachable.failed), set())
+            _count_failures(upstream, unreachable, len(open_positions))
+            landed = Landed(dict.fromkeys(open_positions, unreachable.failed), set())
         else:
-            landed = await _fly(asking, account, open_items)
+            landed = await _fly(asking, account, open_positions)
         if landed.fingerprints <= {account.fingerprint}:
             answers = known | landed.answers
-            return Told(
-                [answers[keys[question]] for question in questions],
-                len(keys),
-                len(known),
-                account.fingerprint,
-                usage,
-            )
+            return Told([answers[key] for key in keys], len(asked_by), len(known), account.fingerprint, usage)
         # Another version has taken over in between: what was known is about the old one.
         try:
             account = await upstream.account(deadline, refresh=True)
         except UpstreamError as error:
-            return Told([error.failed] * len(items), len(keys), usage=usage)
+            return Told([error.failed] * len(positions), len(asked_by), usage=usage)
 
     changed = UpstreamError(VERSION_CHANGED, f"{upstream.name} answers with several versions at once")
-    return Told([changed.failed] * len(items), len(keys), usage=usage)
+    return Told([changed.failed] * len(positions), len(asked_by), usage=usage)
 
 
 async def _known(asking: Asking, account: Account, keys: list[bytes]) -> dict[bytes, Answered]:
@@ -103,27 +98,27 @@ async def _known(asking: Asking, account: Account, keys: list[bytes]) -> dict[by
     return await asking.cache.get(asking.upstream.name, keys, asking.deadline, with_evidence=asking.with_evidence)
 
 
-async def _fly(asking: Asking, account: Account, open_items: dict[bytes, Item]) -> Landed:
-    """The answers to ``open_items`` (by key): of flights under way where there are, else of a flight of our own."""
+async def _fly(asking: Asking, account: Account, open_positions: dict[bytes, int]) -> Landed:
+    """The answers, by key: of flights under way where there are, else of a flight of our own."""
     flights = asking.upstream.flights
     boarded: dict[Flight[Landed], list[bytes]] = {}
-    own: dict[bytes, Item] = {}
-    for key, item in open_items.items():
+    own: dict[bytes, int] = {}
+    for key, position in open_positions.items():
         flight = None
         if account.message.deterministic:
             flight = flights.find(_flight_key(key, asking.with_evidence), asking.deadline)
         if flight is None:
-            own[key] = item
+            own[key] = position
         else:
             boarded.setdefault(flight, []).append(key)
-    asking.usage.shared += len(open_items) - len(own)
-    metrics.SHARED.labels(asking.upstream.name).inc(len(open_items) - len(own))
+    asking.usage.shared += len(open_positions) - len(own)
+    metrics.SHARED.labels(asking.upstream.name).inc(len(open_positions) - len(own))
     if own:
         flight_keys = [_flight_key(key, asking.with_evidence) for key in own] if account.message.deterministic else []
         boarded[flights.start(flight_keys, asking.deadline, _ask(asking, account, own))] = list(own)
 
     late = UpstreamError(DEADLINE_EXCEEDED, f"{asking.upstream.name} did not answer another request in time")
-    found = Landed(dict.fromkeys(open_items, late.failed), set())
+    found = Landed(dict.fromkeys(open_positions, late.failed), set())
     for flight in await flights.ride(boarded, asking.deadline):
         brought = flight.task.result()
         found.answers.update((key, brought.answers[key]) for key in boarded[flight])
@@ -131,14 +126,13 @@ async def _fly(asking: Asking, account: Account, open_items: dict[bytes, Item]) 
     return found
 
 
-async def _ask(asking: Asking, account: Account, items: dict[bytes, Item]) -> Landed:
+async def _ask(asking: Asking, account: Account, open_positions: dict[bytes, int]) -> Landed:
     """Ask the verifier and remember what it says."""
-    keys = list(items)
-    messages = [item_for_verifier(position, item, account.reads) for position, item in enumerate(items.values())]
+    messages = asking.questions.messages(list(open_positions.values()), account.reads)
     replies = await asking.upstream.ask(
-        messages, account, asking.mode, asking.deadline, asking.usage, with_evidence=asking.with_evidence
+        messages, account, asking.questions.mode, asking.deadline, asking.usage, with_evidence=asking.with_evidence
     )
-    answers = {key: replies.answers[position] for position, key in enumerate(keys)}
+    answers = {key: replies.answers[at] for at, key in enumerate(open_positions)}
     is_current = replies.fingerprints <= {account.fingerprint}
     if asking.cache is not None and account.message.deterministic and is_current:
         await asking.cache.put(answers, asking.deadline, with_evidence=asking.with_evidence)

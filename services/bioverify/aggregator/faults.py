@@ -50,8 +50,9 @@ class UpstreamError(Exception):
 
     @property
     def outcome(self) -> Failed:
-        assert isinstance(self.failed.outcome, Failed)
-        return self.failed.outcome
+        outcome = self.failed.outcome
+        assert isinstance(outcome, Failed)
+        return outcome
 
 
 def of_refusal(refusal: Refusal, who: str) -> UpstreamError:

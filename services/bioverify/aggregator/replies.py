@@ -4,26 +4,33 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from bioverify.aggregator import metrics
-from bioverify.aggregator.answers import Answered
+from bioverify.aggregator.answers import Answered, answered
 from bioverify.aggregator.fanout import Told
 from bioverify.aggregator.policy.breaker import State
 from bioverify.aggregator.requests import ReadRequest
+from bioverify.aggregator.writing import name_field, part_field, reward_field, term_field
 from bioverify.core.consensus import CONSENSUS, Consensus
-from bioverify.core.outcomes import Failed, NotApplicable
-from bioverify.core.rewards import Reward, Row, compose
-from bioverify.core.verifier import Item
-from bioverify.v1 import reward_pb2, verifier_pb2
-from bioverify.wire.outcomes import failure_to_wire, outcome_to_wire
-from bioverify.wire.rewards import term_to_wire
-from bioverify.wire.tasks import answer_to_wire, task_to_wire
+from bioverify.core.rewards import Weighed, weigh
+from bioverify.v1 import reward_pb2, types_pb2, verifier_pb2
+from bioverify.wire.outcomes import outcome_to_wire
 
 _BREAKER_STATES = {
     State.CLOSED: reward_pb2.BREAKER_STATE_CLOSED,
     State.OPEN: reward_pb2.BREAKER_STATE_OPEN,
     State.HALF_OPEN: reward_pb2.BREAKER_STATE_HALF_OPEN,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class _Summand:
+    """A term, ready for all items: its verifier's answers by position, and itself as the reply writes it."""
+
+    component: str
+    answers: Mapping[int, Answered]
+    field: bytes
 
 
 def reply_to(
@@ -34,89 +41,97 @@ def reply_to(
     consensus: Consensus | None,
 ) -> reward_pb2.RewardServiceScoreBatchResponse:
     """The rewards, in order, and a report per verifier that was asked."""
-    by_item: list[dict[str, Answered]] = [{} for _ in read.items]
-    for verifier, positions in read.positions.items():
-        for position, answer in zip(positions, told[verifier].answers, strict=True):
-            by_item[position][verifier] = answer
+    answers: dict[str, dict[int, Answered]] = {
+        verifier: dict(zip(positions, told[verifier].answers, strict=True))
+        for verifier, positions in read.positions.items()
+    }
     if consensus is not None:
-        fingerprints = {verifier: said.fingerprint for verifier, said in told.items()}
-        for item, answers in zip(read.items, by_item, strict=True):
-            if consensus.members.keys() <= answers.keys():
-                answers[CONSENSUS] = _agreed(consensus, item, answers, fingerprints, not request.omit_evidence)
-    rows = [
-        Row(
-            message.group_id,
-            message.source,
-            item.task.kind if item.task else None,
-            {verifier: answer.outcome for verifier, answer in answers.items()},
-        )
-        for message, item, answers in zip(request.items, read.items, by_item, strict=True)
-    ]
-    rewards = compose(read.recipe, rows)
-
-    # By identity: to hash a term anew for every part takes longer than to write the part.
-    terms = {id(term): term_to_wire(term) for term in read.recipe.all_terms}
-    response = reward_pb2.RewardServiceScoreBatchResponse(
-        verifiers=[
-            _report(verifier, read.positions[verifier], told[verifier], states[verifier]) for verifier in read.positions
+        answers[CONSENSUS] = _agreed(consensus, read, told, answers, with_evidence=not request.omit_evidence)
+    summands = _summands(read, answers)
+    values = [
+        [
+            one.answers[row].number(one.component) if one.component else one.answers[row].value
+            for one in summands[id(terms)]
         ]
+        for row, terms in enumerate(read.terms)
+    ]
+    weighed = weigh(
+        read.recipe,
+        [message.group_id for message in request.items],
+        [item.task.kind if item.task else None for item in read.items],
+        read.terms,
+        values,
+        lambda row, verifier: answers[verifier][row].outcome,
     )
-    for message, item, answers, reward in zip(request.items, read.items, by_item, rewards, strict=True):
-        item_id = message.id
-        rewarded = response.rewards.add(
-            item_id=item_id,
-            reward=reward.reward,
-            unscorable_because=reward.unscorable_because,
-            task=None if item.task is None else task_to_wire(item.task),
-            answer=None if item.answer is None else answer_to_wire(item.answer),
+    agreed = answers.get(CONSENSUS, {})
+    fields = []
+    for row, (message, item, terms, reward) in enumerate(
+        zip(request.items, read.items, read.terms, weighed, strict=True)
+    ):
+        item_id = message.id.encode()
+        name = name_field(item_id)
+        parts = []
+        for one, number, dropped in zip(summands[id(terms)], reward.contributions, reward.dropped_because, strict=True):
+            answer = one.answers[row]
+            parts.append(part_field(one.field, name, answer.message, number, dropped, answer.from_cache))
+        consensual = name + agreed[row].message if row in agreed else None
+        fields.append(
+            reward_field(item_id, reward.reward, reward.unscorable_because, parts, item.task, item.answer, consensual)
         )
-        if CONSENSUS in answers:
-            rewarded.consensus.CopyFrom(answers[CONSENSUS].message)
-            rewarded.consensus.item_id = item_id
-        for part in reward.parts:
-            answer = answers[part.term.verifier]
-            # Field by field: by the constructor it takes half as long again.
-            written = rewarded.parts.add()
-            written.term.CopyFrom(terms[id(part.term)])
-            outcome = written.outcome
-            outcome.CopyFrom(answer.message)
-            outcome.item_id = item_id
-            if part.contribution is not None:
-                written.contribution = part.contribution
-            if part.dropped_because:
-                written.dropped_because = part.dropped_because
-            if answer.from_cache:
-                written.from_cache = True
-    _count(read, rewards, told)
+    response = reward_pb2.RewardServiceScoreBatchResponse.FromString(b"".join(fields))
+    response.verifiers.extend(
+        _report(verifier, read.positions[verifier], told[verifier], states[verifier]) for verifier in read.positions
+    )
+    _count(weighed, told)
     return response
+
+
+def _summands(read: ReadRequest, answers: Mapping[str, Mapping[int, Answered]]) -> dict[int, list[_Summand]]:
+    """For each combination of terms, by its identity: items share theirs, and to hash terms takes longer than to use
+    them."""
+    return {
+        key: [_Summand(term.component, answers.get(term.verifier, {}), term_field(term)) for term in terms or ()]
+        for key, terms in {id(terms): terms for terms in read.terms}.items()
+    }
 
 
 def _agreed(
     consensus: Consensus,
-    item: Item,
-    answers: Mapping[str, Answered],
-    fingerprints: Mapping[str, str],
+    read: ReadRequest,
+    told: Mapping[str, Told],
+    answers: Mapping[str, Mapping[int, Answered]],
+    *,
     with_evidence: bool,
-) -> Answered:
-    told = {name: answers[name].outcome for name in consensus.members}
-    outcome = consensus.outcome(item.task, item.answer, told, fingerprints, with_evidence=with_evidence)
-    return Answered(outcome, outcome_to_wire("", outcome))
+) -> dict[int, Answered]:
+    """What the members of the consensus amount to together, for the items that all of them were asked about."""
+    if not consensus.members.keys() <= answers.keys():
+        return {}
+    fingerprints = {verifier: said.fingerprint for verifier, said in told.items()}
+    members = {name: answers[name] for name in consensus.members}
+    agreed = {}
+    for row, item in enumerate(read.items):
+        if all(row in own for own in members.values()):
+            outcomes = {name: own[row].outcome for name, own in members.items()}
+            outcome = consensus.outcome(item.task, item.answer, outcomes, fingerprints, with_evidence=with_evidence)
+            agreed[row] = answered(outcome_to_wire("", outcome))
+    return agreed
 
 
 def _report(verifier: str, positions: list[int], told: Told, state: State) -> reward_pb2.VerifierReport:
-    failures = [answer.outcome for answer in told.answers if isinstance(answer.outcome, Failed)]
+    kinds = Counter([answer.kind for answer in told.answers])
+    first_failure = next((answer for answer in told.answers if answer.failed), None) if kinds["failure"] else None
     return reward_pb2.VerifierReport(
         verifier=verifier,
         fingerprint=told.fingerprint,
         items=len(positions),
         distinct=told.distinct,
         cache_hits=told.cache_hits,
-        failed=len(failures),
-        not_applicable=sum(isinstance(answer.outcome, NotApplicable) for answer in told.answers),
+        failed=kinds["failure"],
+        not_applicable=kinds["not_applicable"],
         calls=told.usage.calls,
         wall_seconds=told.usage.wall_s,
         timing=verifier_pb2.Timing(queue_seconds=told.usage.queue_s, work_seconds=told.usage.work_s),
-        first_failure=failure_to_wire(failures[0]) if failures else None,
+        first_failure=types_pb2.Outcome.FromString(first_failure.message).failure if first_failure else None,
         retries=told.usage.retries,
         hedges=told.usage.hedges,
         shared=told.usage.shared,
@@ -125,11 +140,11 @@ def _report(verifier: str, positions: list[int], told: Told, state: State) -> re
     )
 
 
-def _count(read: ReadRequest, rewards: list[Reward], told: Mapping[str, Told]) -> None:
+def _count(rewards: list[Weighed], told: Mapping[str, Told]) -> None:
     unscorable = sum(reward.reward is None for reward in rewards)
     metrics.REWARDS.labels("rewarded").inc(len(rewards) - unscorable)
     metrics.REWARDS.labels("unscorable").inc(unscorable)
     for verifier, said in told.items():
-        for kind, count in Counter(answer.message.WhichOneof("result") for answer in said.answers).items():
+        for kind, count in Counter([answer.kind for answer in said.answers]).items():
             metrics.OUTCOMES.labels(verifier, kind).inc(count)
         metrics.VERIFIER_SECONDS.labels(verifier).observe(said.usage.wall_s)

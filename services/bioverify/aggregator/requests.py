@@ -9,6 +9,7 @@ from itertools import chain
 
 from pydantic import ValidationError
 
+from bioverify.aggregator.keys import Questions
 from bioverify.core.consensus import CONSENSUS
 from bioverify.core.recipes import Recipe, Term
 from bioverify.core.tasks import TaskKind
@@ -31,6 +32,7 @@ class ReadRequest:
 
     recipe: Recipe
     items: list[Item]
+    questions: Questions
     terms: list[tuple[Term, ...] | None]
     positions: dict[str, list[int]]
 
@@ -80,10 +82,19 @@ def _invalid_recipe(error: ValidationError) -> Refused:
 
 
 def read_request(
-    request: reward_pb2.RewardServiceScoreBatchRequest, recipe: Recipe, members: Collection[str]
+    request: reward_pb2.RewardServiceScoreBatchRequest,
+    recipe: Recipe,
+    members: Collection[str],
+    reads: Collection[Reads],
 ) -> ReadRequest:
-    """Read every task and completion, once. Raises Refused (INVALID_ARGUMENT) for a source that the recipe lacks."""
+    """Read every task and completion, once. Raises Refused (INVALID_ARGUMENT) for a source that the recipe lacks.
+
+    ``reads``: what verifiers are known to read; the questions are hashed for these.
+    """
     terms_for = lru_cache(maxsize=None)(recipe.terms_for)
+    verifiers_for = lru_cache(maxsize=None)(
+        lambda source, kind: asked_by(recipe.terms_for(source, kind) or (), members)
+    )
     items: list[Item] = []
     terms: list[tuple[Term, ...] | None] = []
     positions: dict[str, list[int]] = {name: [] for name in asked_by(recipe.all_terms, members)}
@@ -100,8 +111,11 @@ def read_request(
             continue
         items.append(item)
         terms.append(item_terms)
-        for verifier in asked_by(item_terms or (), members):
+        for verifier in verifiers_for(message.source, kind):
             positions[verifier].append(index)
     if violations:
         raise invalid(violations)
-    return ReadRequest(recipe, items, terms, {name: found for name, found in positions.items() if found})
+    questions = Questions(items, recipe.parse_mode)
+    for fields in reads:
+        questions.hashes(fields)
+    return ReadRequest(recipe, items, questions, terms, {name: found for name, found in positions.items() if found})

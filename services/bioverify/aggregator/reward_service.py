@@ -21,18 +21,20 @@ from bioverify.aggregator.cache import OutcomeCache
 from bioverify.aggregator.config import AggregatorConfig
 from bioverify.aggregator.fanout import Told, ask_verifier
 from bioverify.aggregator.faults import UpstreamError
+from bioverify.aggregator.keys import Questions
 from bioverify.aggregator.replica import DESCRIBE_TIMEOUT_S
 from bioverify.aggregator.replies import reply_to
 from bioverify.aggregator.requests import asked_by, read_recipe, read_request
 from bioverify.aggregator.upstream import Upstream
 from bioverify.core.recipes import Recipe, Requirement
-from bioverify.core.verifier import Item
+from bioverify.core.verifier import Reads
 from bioverify.runtime.errors import over_limit
 from bioverify.runtime.hosting import host
 from bioverify.runtime.metrics import ITEMS_IN_FLIGHT
 from bioverify.runtime.validation import check_items
 from bioverify.runtime.work import RETRY_AFTER_S, Admission, WorkThread
 from bioverify.v1 import reward_pb2, reward_pb2_grpc
+from bioverify.wire.outcomes import failure_to_wire
 from bioverify.wire.rewards import recipe_to_wire
 
 SERVICE = reward_pb2.DESCRIPTOR.services_by_name["RewardService"].full_name
@@ -84,14 +86,15 @@ class RewardService(reward_pb2_grpc.RewardServiceServicer):
         recipe = read_recipe(request, self._upstreams, self._config.members)
         self._refuse_where_a_queue_is_full(recipe, len(request.items))
         with self._admission.hold(len(request.items)):
+            reads = self._reads_of(recipe)
             reading = await self._thread.run(
-                lambda: read_request(request, recipe, self._config.members), deadline=deadline
+                lambda: read_request(request, recipe, self._config.members, reads), deadline=deadline
             )
             read = reading.result
             asked = time.monotonic()
             told = await asyncio.gather(
                 *(
-                    self._ask(verifier, [read.items[position] for position in positions], request, deadline)
+                    self._ask(verifier, read.questions, positions, request, deadline)
                     for verifier, positions in read.positions.items()
                 )
             )
@@ -126,15 +129,25 @@ class RewardService(reward_pb2_grpc.RewardServiceServicer):
             if not self._upstreams[verifier].has_room(items):
                 raise over_limit(f"too many items wait for {verifier}", retry_after_s=RETRY_AFTER_S)
 
+    def _reads_of(self, recipe: Recipe) -> set[Reads]:
+        """What the verifiers read that the recipe asks, as far as it is known yet."""
+        accounts = [self._upstreams[name].last_account for name in asked_by(recipe.all_terms, self._config.members)]
+        return {account.reads for account in accounts if account is not None}
+
     async def _ask(
-        self, verifier: str, items: list[Item], request: reward_pb2.RewardServiceScoreBatchRequest, deadline: float
+        self,
+        verifier: str,
+        questions: Questions,
+        positions: list[int],
+        request: reward_pb2.RewardServiceScoreBatchRequest,
+        deadline: float,
     ) -> Told:
         own_budget_s = self._config.verifier_deadlines_s.get(verifier, math.inf)
         return await ask_verifier(
             self._upstreams[verifier],
             self._cache,
-            items,
-            items[0].parse_mode,
+            questions,
+            positions,
             min(deadline, time.monotonic() + own_budget_s),
             with_evidence=not request.omit_evidence,
         )
@@ -145,7 +158,7 @@ async def _status(upstream: Upstream) -> reward_pb2.VerifierStatus:
     try:
         account = await upstream.account(time.monotonic() + DESCRIBE_TIMEOUT_S, refresh=True)
     except UpstreamError as error:
-        status.failure.CopyFrom(error.failed.message.failure)
+        status.failure.CopyFrom(failure_to_wire(error.outcome))
         return status
     status.is_ready = True
     status.description.CopyFrom(account.message)

@@ -9,16 +9,13 @@ is left is dropped for all of them, so the rewards that remain equal those compu
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 from bioverify.core.outcomes import Failed, NotApplicable, Outcome, Scored
 from bioverify.core.recipes import Recipe, Requirement, Term
 from bioverify.core.tasks import TaskKind
-
-_Terms = tuple[tuple[Term, str], ...]
-"""Terms and their labels."""
 
 MISSING = "missing"
 MISSING_IN_GROUP = "missing_in_group"
@@ -53,11 +50,91 @@ class Reward:
     parts: tuple[Part, ...]
 
 
+@dataclass(slots=True)
+class Weighed:
+    """A reward in numbers: per term its contribution, or None with the reason in ``dropped_because``."""
+
+    reward: float | None
+    unscorable_because: str
+    contributions: list[float | None]
+    dropped_because: list[str]
+
+
+def compose(recipe: Recipe, rows: Sequence[Row]) -> list[Reward]:
+    """One reward per row, in order. The members of a group must all be among ``rows``."""
+    terms_for = lru_cache(maxsize=None)(recipe.terms_for)
+    terms = [terms_for(row.source, row.task_kind) for row in rows]
+    values = [
+        [term_value(term, row.outcomes[term.verifier]) for term in row_terms or ()]
+        for row, row_terms in zip(rows, terms, strict=True)
+    ]
+    groups = [row.group_id for row in rows]
+    kinds = [row.task_kind for row in rows]
+    weighed = weigh(recipe, groups, kinds, terms, values, lambda row, verifier: rows[row].outcomes[verifier])
+    rewards = []
+    for row, row_terms, one in zip(rows, terms, weighed, strict=True):
+        summands = zip(row_terms or (), one.contributions, one.dropped_because, strict=True)
+        parts = [Part(term, row.outcomes[term.verifier], number, dropped) for term, number, dropped in summands]
+        rewards.append(Reward(one.reward, one.unscorable_because, tuple(parts)))
+    return rewards
+
+
+def weigh(
+    recipe: Recipe,
+    group_ids: Sequence[str],
+    task_kinds: Sequence[TaskKind | None],
+    terms: Sequence[tuple[Term, ...] | None],
+    values: Sequence[Sequence[float | None]],
+    outcome_of: Callable[[int, str], Outcome],
+) -> list[Weighed]:
+    """`compose` on numbers alone: all sequences by row, ``values`` beside ``terms`` with None where one is missing.
+
+    ``outcome_of(row, verifier)`` is asked only where a required value is missing, to say why.
+    """
+    groups = [f"group:{group_id}" if group_id else f"row:{row}" for row, group_id in enumerate(group_ids)]
+    unscorable: dict[int, str] = {}
+    lost: dict[str, set[str]] = defaultdict(set)
+    for row, (row_terms, row_values) in enumerate(zip(terms, values, strict=True)):
+        if row_terms is None:
+            asked = task_kinds[row] or "a question of no known form"
+            unscorable[row] = f"no source of recipe {recipe.name} asks about {asked}"
+        elif None in row_values:
+            missing = [term for term, value in zip(row_terms, row_values, strict=True) if value is None]
+            required = next((term for term in missing if term.requirement is Requirement.REQUIRED), None)
+            if required is None:
+                lost[groups[row]].update(term.label for term in missing)
+            else:
+                unscorable[row] = _why_missing(required, outcome_of(row, required.verifier))
+    return [
+        _sum(row_terms or (), row_values, lost.get(group, ()), unscorable.get(row, ""))
+        for row, (row_terms, row_values, group) in enumerate(zip(terms, values, groups, strict=True))
+    ]
+
+
 def term_value(term: Term, outcome: Outcome) -> float | None:
     """What the outcome gives to the term, in the unit of its value or component; None where it gives nothing."""
     if not isinstance(outcome, Scored):
         return None
     return outcome.components.get(term.component) if term.component else outcome.value
+
+
+def _sum(terms: Sequence[Term], values: Sequence[float | None], lost: Collection[str], unscorable: str) -> Weighed:
+    """``lost``: labels of the terms that are missing for another member of the group."""
+    contributions: list[float | None] = []
+    dropped = []
+    total = 0.0
+    for term, value in zip(terms, values, strict=True):
+        if value is None or (lost and term.label in lost):
+            contributions.append(None)
+            dropped.append(MISSING if value is None else MISSING_IN_GROUP)
+        else:
+            contribution = term.weight * value
+            contributions.append(contribution)
+            dropped.append("")
+            total += contribution
+    if not unscorable and not any(contribution is not None for contribution in contributions):
+        unscorable = "every term is missing for the group"
+    return Weighed(None if unscorable else total, unscorable, contributions, dropped)
 
 
 def _why_missing(term: Term, outcome: Outcome) -> str:
@@ -66,65 +143,3 @@ def _why_missing(term: Term, outcome: Outcome) -> str:
     if isinstance(outcome, NotApplicable):
         return f"{term.label} is not applicable: {outcome.reason}"
     return f"{term.label}: the verifier gives no such component for this item"
-
-
-def compose(recipe: Recipe, rows: Sequence[Row]) -> list[Reward]:
-    """One reward per row, in order. The members of a group must all be among ``rows``."""
-    terms_for = lru_cache(maxsize=None)(lambda source, kind: _labelled(recipe.terms_for(source, kind)))
-    terms: list[_Terms | None] = [terms_for(row.source, row.task_kind) for row in rows]
-    values = [
-        [term_value(term, row.outcomes[term.verifier]) for term, _ in row_terms or ()]
-        for row, row_terms in zip(rows, terms, strict=True)
-    ]
-    unscorable = [
-        _unscorable_reason(recipe, row, row_terms, row_values) if row_terms is None or None in row_values else ""
-        for row, row_terms, row_values in zip(rows, terms, values, strict=True)
-    ]
-
-    dropped: dict[str, set[str]] = defaultdict(set)
-    for index, (row, row_terms, row_values) in enumerate(zip(rows, terms, values, strict=True)):
-        if not unscorable[index] and None in row_values:
-            missing = {label for (_, label), value in zip(row_terms or (), row_values, strict=True) if value is None}
-            dropped[_group_key(row, index)] |= missing
-
-    rewards = []
-    for index, (row, row_terms, row_values) in enumerate(zip(rows, terms, values, strict=True)):
-        lost = dropped.get(_group_key(row, index), ()) if dropped else ()
-        parts = tuple(
-            [
-                _part(term, row.outcomes[term.verifier], value, is_lost=label in lost)
-                for (term, label), value in zip(row_terms or (), row_values, strict=True)
-            ]
-        )
-        contributions = [part.contribution for part in parts if part.contribution is not None]
-        reason = unscorable[index]
-        if not reason and not contributions:
-            reason = "every term is missing for the group"
-        rewards.append(Reward(None if reason else sum(contributions), reason, parts))
-    return rewards
-
-
-def _labelled(terms: tuple[Term, ...] | None) -> _Terms | None:
-    return None if terms is None else tuple([(term, term.label) for term in terms])
-
-
-def _group_key(row: Row, index: int) -> str:
-    return f"group:{row.group_id}" if row.group_id else f"row:{index}"
-
-
-def _unscorable_reason(recipe: Recipe, row: Row, terms: _Terms | None, values: Sequence[float | None]) -> str:
-    if terms is None:
-        asked = row.task_kind or "a question of no known form"
-        return f"no source of recipe {recipe.name} asks about {asked}"
-    for (term, _), value in zip(terms, values, strict=True):
-        if term.requirement is Requirement.REQUIRED and value is None:
-            return _why_missing(term, row.outcomes[term.verifier])
-    return ""
-
-
-def _part(term: Term, outcome: Outcome, value: float | None, *, is_lost: bool) -> Part:
-    if value is None:
-        return Part(term, outcome, None, MISSING)
-    if is_lost:
-        return Part(term, outcome, None, MISSING_IN_GROUP)
-    return Part(term, outcome, term.weight * value)

@@ -1,0 +1,155 @@
+"""A reply is written as bytes and composed on numbers; here it is held to messages filled field by field."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bioverify.aggregator.answers import answered
+from bioverify.aggregator.cache import pack, unpack
+from bioverify.aggregator.fanout import Told
+from bioverify.aggregator.policy.breaker import State
+from bioverify.aggregator.replies import reply_to
+from bioverify.aggregator.requests import read_request
+from bioverify.core.answers import AnswerProblem
+from bioverify.core.outcomes import Evidence, Failed, NotApplicable, Outcome, Scored
+from bioverify.core.recipes import Recipe, Requirement, Source, Term
+from bioverify.core.rewards import Row, compose
+from bioverify.core.tasks import DifferentialExpression, GeneAnnotation, TaskKind
+from bioverify.v1 import reward_pb2, types_pb2
+from bioverify.wire.outcomes import outcome_from_wire, outcome_to_wire
+from bioverify.wire.rewards import term_to_wire
+from bioverify.wire.tasks import answer_to_wire, task_to_wire
+
+SHARES = st.floats(0, 1)
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=200)
+SCORED = st.builds(
+    Scored,
+    SHARES,
+    st.dictionaries(st.sampled_from(["C", "mention", "ü"]), NUMBERS),
+    st.lists(st.builds(Evidence, TEXTS, TEXTS, st.booleans()), max_size=2).map(tuple),
+    st.none() | SHARES,
+)
+OUTCOMES = SCORED | st.builds(NotApplicable, TEXTS, TEXTS) | st.builds(Failed, TEXTS, TEXTS, st.booleans())
+TERMS = [
+    Term(verifier="a", weight=2.0, requirement=Requirement.REQUIRED),
+    Term(verifier="a", component="C", weight=-0.5, requirement=Requirement.OPTIONAL),
+    Term(verifier="b", weight=1.0, requirement=Requirement.OPTIONAL),
+]
+RECIPE = Recipe(
+    name="r",
+    sources=(
+        Source(name="de", share=0.5, task_kind=TaskKind.DIFFERENTIAL_EXPRESSION, terms=tuple(TERMS)),
+        Source(name="go", share=0.5, task_kind=TaskKind.GENE_ANNOTATION, terms=(TERMS[1],)),
+    ),
+)
+TASKS = st.sampled_from([None, DifferentialExpression("A", "B", "k562"), GeneAnnotation(("A",))])
+ANSWERS = st.booleans() | st.sampled_from(AnswerProblem)
+# A name of two bytes and one of more than a length of one byte can say.
+GROUPS = st.sampled_from(["", "g", "ü", "g" * 250])
+ROWS = st.lists(st.tuples(GROUPS, TASKS, ANSWERS, OUTCOMES, OUTCOMES, st.booleans()), max_size=8)
+
+
+def messages_filled_field_by_field(request, read, told) -> list[reward_pb2.Reward]:
+    by_row = [{} for _ in read.items]
+    for verifier, positions in read.positions.items():
+        for position, answer in zip(positions, told[verifier].answers, strict=True):
+            by_row[position][verifier] = answer
+    rows = [
+        Row(
+            message.group_id,
+            message.source,
+            item.task.kind if item.task else None,
+            {k: a.outcome for k, a in own.items()},
+        )
+        for message, item, own in zip(request.items, read.items, by_row, strict=True)
+    ]
+    rewards = []
+    for message, item, own, reward in zip(request.items, read.items, by_row, compose(RECIPE, rows), strict=True):
+        written = reward_pb2.Reward(
+            item_id=message.id,
+            reward=reward.reward,
+            unscorable_because=reward.unscorable_because,
+            task=None if item.task is None else task_to_wire(item.task),
+            answer=None if item.answer is None else answer_to_wire(item.answer),
+        )
+        for part in reward.parts:
+            written.parts.add(
+                term=term_to_wire(part.term),
+                outcome=outcome_to_wire(message.id, part.outcome),
+                contribution=part.contribution,
+                dropped_because=part.dropped_because,
+                from_cache=own[part.term.verifier].from_cache,
+            )
+        rewards.append(written)
+    return rewards
+
+
+@given(ROWS)
+def test_a_reply_says_what_messages_filled_field_by_field_say(rows) -> None:
+    request = reward_pb2.RewardServiceScoreBatchRequest()
+    for number, (group, task, answer, *_) in enumerate(rows):
+        one = request.items.add(id=f"{group}-{number}", group_id=group)
+        if task is not None:
+            one.task.CopyFrom(task_to_wire(task))
+        one.answer.CopyFrom(answer_to_wire(answer))
+    read = read_request(request, RECIPE, (), ())
+    told = {}
+    for at, verifier in enumerate(("a", "b")):
+        positions = read.positions.get(verifier, [])
+        answers = [answered(outcome_to_wire("", rows[n][3 + at]))._replace(from_cache=rows[n][5]) for n in positions]
+        told[verifier] = Told(answers)
+    reply = reply_to(request, read, told, dict.fromkeys(told, State.CLOSED), None)
+    assert list(reply.rewards) == messages_filled_field_by_field(request, read, told)
+
+
+@given(OUTCOMES, st.sampled_from(["", "C", "mention", "none"]))
+def test_what_is_kept_as_bytes_gives_the_numbers_of_the_outcome(outcome: Outcome, component: str) -> None:
+    kept = answered(outcome_to_wire("an item", outcome))
+    assert kept.outcome == outcome
+    assert kept.failed == isinstance(outcome, Failed)
+    assert (kept.value, kept.belief) == (
+        (outcome.value, outcome.belief) if isinstance(outcome, Scored) else (None, None)
+    )
+    expected = None
+    if isinstance(outcome, Scored):
+        expected = outcome.components.get(component) if component else outcome.value
+    assert kept.number(component) == expected
+
+
+@given(OUTCOMES, st.booleans(), st.booleans())
+def test_what_comes_out_of_the_cache_is_what_went_in(outcome: Outcome, kept_evidence: bool, wanted: bool) -> None:
+    answer = answered(outcome_to_wire("", outcome))
+    if answer.failed:
+        return
+    found = unpack(b"key", pack(b"key", answer, with_evidence=kept_evidence), with_evidence=wanted)
+    if wanted and not kept_evidence:
+        assert found is None
+    else:
+        assert found is not None
+        assert found.from_cache
+        bare = outcome
+        if isinstance(outcome, Scored) and kept_evidence and not wanted:
+            bare = Scored(outcome.value, outcome.components, (), outcome.belief)
+        assert found.outcome == bare
+        assert found[2:4] == answer[2:4]
+
+
+@given(st.floats(), st.none() | st.floats(), st.dictionaries(st.sampled_from("CF"), st.floats()))
+def test_a_reply_is_refused_exactly_where_its_numbers_are_no_score(value, belief, components) -> None:
+    message = types_pb2.Outcome(scored=types_pb2.Scored(value=value, belief=belief, components=components))
+    is_score = 0 <= value <= 1 and (belief is None or 0 <= belief <= 1) and all(map(math.isfinite, components.values()))
+    if is_score:
+        assert answered(message).outcome == outcome_from_wire(message)
+    else:
+        with pytest.raises(ValueError, match=r"score lies in|finite"):
+            answered(message)
+
+
+def test_an_outcome_without_a_result_is_refused() -> None:
+    with pytest.raises(ValueError, match="holds no result"):
+        answered(types_pb2.Outcome(item_id="a"))
