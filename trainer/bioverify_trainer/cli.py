@@ -37,6 +37,9 @@ SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="Change one key: grpo.max_steps=4. May be repeated.")
 ]
 ModelOption = Annotated[str, typer.Option(help="A checkpoint or adapter folder, hub id or smollm2.")]
+MetricsOption = Annotated[
+    str | None, typer.Option("--metrics-listen", help="host:port for Prometheus metrics of the run; none: no metrics.")
+]
 TargetOption = Annotated[str, typer.Option(help="The aggregator: host:port or unix:/path.")]
 RecipeArgument = Annotated[str, typer.Argument(help="A shipped recipe (bioverify recipes lists them) or a .yaml file.")]
 
@@ -51,6 +54,7 @@ def train(
     target: TargetOption = "127.0.0.1:50050",
     changes: SetOption = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --output.")] = False,
+    metrics_listen: MetricsOption = None,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -78,21 +82,25 @@ def train(
             )
         )
         return
-    _train(resolved_recipe, resolved_preset, target, output or Path("runs") / resolved_recipe.name, resume=resume)
+    folder = output or Path("runs") / resolved_recipe.name
+    _train(resolved_recipe, resolved_preset, target, folder, resume=resume, metrics_listen=metrics_listen)
 
 
 @runs.app.command()
 def resume(
     run: Annotated[Path, typer.Argument(help="Folder of a run that stopped.")],
     target: Annotated[str | None, typer.Option(help="The aggregator; none: the one that the run began with.")] = None,
+    metrics_listen: MetricsOption = None,
 ) -> None:
     """Go on from the last checkpoint, with the recipe and the preset that the run began with."""
     config = runs.open_run(run).config
     recipe, preset = Recipe.model_validate(config["recipe"]), Preset.model_validate(config["preset"])
-    _train(recipe, preset, target or config["target"], run, resume=True)
+    _train(recipe, preset, target or config["target"], run, resume=True, metrics_listen=metrics_listen)
 
 
-def _train(recipe: Recipe, preset: Preset, target: str, output: Path, *, resume: bool) -> None:
+def _train(
+    recipe: Recipe, preset: Preset, target: str, output: Path, *, resume: bool, metrics_listen: str | None
+) -> None:
     """Here, or in as many processes as the preset asks for, each of which comes here again."""
     launch = _launch_command(preset)
     if launch is not None:
@@ -104,7 +112,15 @@ def _train(recipe: Recipe, preset: Preset, target: str, output: Path, *, resume:
     from bioverify_trainer.train import train as run
 
     try:
-        trained = run(recipe, preset, target=target, output=output, store=ArtifactStore.default(), resume=resume)
+        trained = run(
+            recipe,
+            preset,
+            target=target,
+            output=output,
+            store=ArtifactStore.default(),
+            resume=resume,
+            metrics_listen=metrics_listen,
+        )
     except (RunError, PolicyError, ArtifactError, EvaluationError) as error:
         _refuse(error)
     typer.echo(f"{trained.steps} steps; the run is in {trained.folder.path}")

@@ -32,6 +32,7 @@ from transformers import (
 from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
 
+from bioverify import tracing
 from bioverify.artifacts.store import ArtifactStore
 from bioverify.client import AsyncClient, ClientError, ListedVerifier
 from bioverify.core.recipes import Recipe, Requirement
@@ -43,6 +44,7 @@ from bioverify_trainer.policy import Policy, open_policy, use_threads
 from bioverify_trainer.preset import Preset
 from bioverify_trainer.reward import make_reward
 from bioverify_trainer.run import RunError, RunFolder, finite, run_config
+from bioverify_trainer.telemetry import Telemetry, expose
 
 DISK_ERRORS = (OSError, RuntimeError, SafetensorError)
 """What saving raises where the disk is full: Python, torch and safetensors have a word of their own each."""
@@ -59,9 +61,16 @@ class Trained:
 
 
 def train(
-    recipe: Recipe, preset: Preset, *, target: str, output: Path, store: ArtifactStore, resume: bool = False
+    recipe: Recipe,
+    preset: Preset,
+    *,
+    target: str,
+    output: Path,
+    store: ArtifactStore,
+    resume: bool = False,
+    metrics_listen: str | None = None,
 ) -> Trained:
-    """Train, or go on training with ``resume``.
+    """Train, or go on training with ``resume``. ``metrics_listen``: host:port of metrics for Prometheus; None: none.
 
     Raises RunError, PolicyError, ArtifactError before anything is run, and RunError where the disk is full at the end.
     """
@@ -87,7 +96,13 @@ def train(
     trainer = make_trainer(recipe, preset, policy, prompts, target=target, folder=folder, held_out=held_out)
     if checkpoint is not None and is_main_process():
         folder.forget_after(int(checkpoint.rsplit("-", 1)[1]))
-    trainer.train(resume_from_checkpoint=checkpoint)
+    if metrics_listen is not None and is_main_process():
+        try:
+            expose(metrics_listen, recipe, preset)
+        except (OSError, ValueError) as error:
+            raise RunError(f"--metrics-listen {metrics_listen}: {error}. Write a free host:port") from error
+    with tracing.exporting("bioverify-trainer"):
+        trainer.train(resume_from_checkpoint=checkpoint)
     keep_result(trainer, folder)
     leave_process_group(trainer)
     return Trained(trainer.state.global_step, folder)
@@ -181,6 +196,7 @@ def make_trainer(
         prompts_computed_once=preset.prompts.computed_once,
     )
     trainer.remove_callback(ProgressCallback)
+    trainer.add_callback(Telemetry())
     trainer.add_callback(_Progress())
     trainer.add_callback(_LeaveUnscoredStepsOut(trainer))
     if held_out is not None:

@@ -149,8 +149,9 @@ class OutcomeCache:
             metrics.CACHE_ERRORS.labels(operation, "paused").inc()
             return None
         try:
-            async with asyncio.timeout(limit_s):
-                result = await work(redis)
+            with metrics.CACHE_SECONDS.labels(operation).time():
+                async with asyncio.timeout(limit_s):
+                    result = await work(redis)
         except (RedisError, OSError, TimeoutError) as error:
             metrics.CACHE_ERRORS.labels(operation, type(error).__name__).inc()
             log.warning("the cache is not available", operation=operation, error=f"{type(error).__name__}: {error}")

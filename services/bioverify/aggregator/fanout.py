@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from bioverify import tracing
 from bioverify.aggregator import metrics
 from bioverify.aggregator.answers import Answered
 from bioverify.aggregator.cache import OutcomeCache
@@ -145,3 +146,4 @@ def _flight_key(key: bytes, with_evidence: bool) -> bytes:
 
 def _count_failures(upstream: Upstream, error: UpstreamError, questions: int) -> None:
     metrics.FAILURES.labels(upstream.name, error.reason).inc(questions)
+    tracing.failed("failed", error.reason)

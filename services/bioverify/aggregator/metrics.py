@@ -1,12 +1,24 @@
-"""Prometheus metrics of the aggregator. Labels hold names from code and configuration only."""
+"""Prometheus metrics of the aggregator. Labels hold names from code and configuration only.
+
+`show_zeros` makes the series of each verifier before anything has happened to it: a counter that appears with its first
+fault has no value before it, so a rate would miss just that one.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from prometheus_client import Counter, Gauge, Histogram
+
+from bioverify.aggregator.faults import REASONS
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
-REWARDS = Counter("bioverify_rewards", "Items: rewarded or unscorable.", ["result"])
+REWARDS = Counter(
+    "bioverify_rewards",
+    "Items: rewarded, or unscorable because of a fact about the item, or of a fault of ours.",
+    ["result", "cause"],
+)
 OUTCOMES = Counter("bioverify_aggregator_outcomes", "Items by verifier and kind of outcome.", ["verifier", "outcome"])
 FAILURES = Counter("bioverify_aggregator_failures", "Questions that a fault left open.", ["verifier", "reason"])
 VERIFIER_CALLS = Counter("bioverify_aggregator_verifier_calls", "Calls to verifiers.", ["verifier", "code"])
@@ -60,3 +72,26 @@ CACHE_LOOKUPS = Counter(
 CACHE_ERRORS = Counter(
     "bioverify_cache_errors", "Redis operations that failed or were left out.", ["operation", "kind"]
 )
+CACHE_SECONDS = Histogram(
+    "bioverify_cache_seconds", "Seconds of a Redis operation, failed ones included.", ["operation"], buckets=_SECONDS
+)
+
+
+def show_zeros(verifiers: Iterable[str]) -> None:
+    for result, cause in (("rewarded", ""), ("unscorable", "fact"), ("unscorable", "fault")):
+        REWARDS.labels(result, cause)
+    for operation in ("read", "write"):
+        CACHE_ERRORS.labels(operation, "paused")
+    for verifier in verifiers:
+        RETRIES.labels(verifier)
+        SHARED.labels(verifier)
+        for outcome in ("scored", "not_applicable", "failed"):
+            OUTCOMES.labels(verifier, outcome)
+        for reason in REASONS:
+            FAILURES.labels(verifier, reason)
+        for result in ("won", "lost"):
+            HEDGES.labels(verifier, result)
+        for kind in ("retry", "hedge"):
+            EXTRA_DENIED.labels(verifier, kind)
+        for result in ("hit", "miss", "invalid", "unavailable"):
+            CACHE_LOOKUPS.labels(verifier, result)

@@ -18,7 +18,9 @@ from typing import TypeVar
 
 import grpc
 import structlog
+from opentelemetry.trace import SpanKind
 
+from bioverify import tracing
 from bioverify.aggregator import metrics
 from bioverify.aggregator.faults import (
     BREAKER_OPEN,
@@ -97,6 +99,7 @@ class Replica:
         self._given_up: set[asyncio.Task[None]] = set()
         self._describing: asyncio.Task[verifier_pb2.DescribeResponse] | None = None
         self._recovering: asyncio.Task[None] | None = None
+        self._show()
 
     @property
     def is_allowed(self) -> bool:
@@ -141,7 +144,9 @@ class Replica:
             usage.calls += 1
             started = time.monotonic()
             try:
-                response = await self._call(self._stub.ScoreBatch, request, deadline)
+                told: dict[str, tracing.Told] = {"verifier": self._verifier, "target": self.target, "items": items}
+                with tracing.span("ScoreBatch", SpanKind.CLIENT, **told):
+                    response = await self._call(self._stub.ScoreBatch, request, deadline)
             except UpstreamError as error:
                 self._note(error, deadline - started)
                 raise
@@ -250,7 +255,7 @@ class Replica:
         if timeout_s <= 0:
             raise UpstreamError(EXPIRED_IN_QUEUE, f"no time was left to ask {self._who}")
         try:
-            response = await method(request, timeout=timeout_s, metadata=_request_id())
+            response = await method(request, timeout=timeout_s, metadata=_headers())
         except grpc.aio.AioRpcError as error:
             refusal = refusal_from_error(error)
             metrics.VERIFIER_CALLS.labels(self._verifier, refusal.code.name).inc()
@@ -263,7 +268,7 @@ class Replica:
         metrics.LIMIT_ITEMS.labels(self._verifier, self.target).set(self.limit.limit)
 
 
-def _request_id() -> tuple[tuple[str, str], ...]:
-    """The id of the request that this call is made for, so that both logs can be brought together."""
+def _headers() -> tuple[tuple[str, str], ...]:
+    """The id of the request that this call is made for, and its trace, so that logs and spans come together."""
     request_id = structlog.contextvars.get_contextvars().get("request_id")
-    return ((REQUEST_ID, request_id),) if request_id else ()
+    return (*(((REQUEST_ID, request_id),) if request_id else ()), *tracing.outgoing())

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from bioverify import tracing
 from bioverify.aggregator import metrics
 from bioverify.aggregator.answers import Answered, answered
 from bioverify.aggregator.fanout import Told
@@ -13,7 +14,7 @@ from bioverify.aggregator.policy.breaker import State
 from bioverify.aggregator.requests import ReadRequest
 from bioverify.aggregator.writing import name_field, part_field, reward_field, term_field
 from bioverify.core.consensus import CONSENSUS, Consensus
-from bioverify.core.rewards import Weighed, weigh
+from bioverify.core.rewards import Weighed, is_lost_to_a_fault, weigh
 from bioverify.v1 import reward_pb2, types_pb2, verifier_pb2
 from bioverify.wire.outcomes import outcome_to_wire
 
@@ -82,7 +83,12 @@ def reply_to(
     response.verifiers.extend(
         _report(verifier, read.positions[verifier], told[verifier], states[verifier]) for verifier in read.positions
     )
-    _count(weighed, told)
+    lost = sum(
+        is_lost_to_a_fault(read.terms[row] or (), values[row], lambda verifier, row=row: answers[verifier][row].failed)
+        for row, reward in enumerate(weighed)
+        if reward.reward is None
+    )
+    _count(weighed, lost, told)
     return response
 
 
@@ -140,11 +146,15 @@ def _report(verifier: str, positions: list[int], told: Told, state: State) -> re
     )
 
 
-def _count(rewards: list[Weighed], told: Mapping[str, Told]) -> None:
-    unscorable = sum(reward.reward is None for reward in rewards)
-    metrics.REWARDS.labels("rewarded").inc(len(rewards) - unscorable)
-    metrics.REWARDS.labels("unscorable").inc(unscorable)
+def _count(weighed: Sequence[Weighed], lost: int, told: Mapping[str, Told]) -> None:
+    """``lost``: rewards that there are not because of a fault."""
+    unscorable = sum(reward.reward is None for reward in weighed)
+    metrics.REWARDS.labels("rewarded", "").inc(len(weighed) - unscorable)
+    metrics.REWARDS.labels("unscorable", "fact").inc(unscorable - lost)
+    metrics.REWARDS.labels("unscorable", "fault").inc(lost)
+    tracing.note(unscorable=unscorable, lost_to_faults=lost)
     for verifier, said in told.items():
         for kind, count in Counter([answer.kind for answer in said.answers]).items():
-            metrics.OUTCOMES.labels(verifier, kind).inc(count)
-        metrics.VERIFIER_SECONDS.labels(verifier).observe(said.usage.wall_s)
+            # In the contract the fault is a noun; in every label it is "failed".
+            metrics.OUTCOMES.labels(verifier, "failed" if kind == "failure" else kind).inc(count)
+        metrics.VERIFIER_SECONDS.labels(verifier).observe(said.usage.wall_s, tracing.exemplar())

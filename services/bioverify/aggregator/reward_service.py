@@ -15,7 +15,7 @@ from typing import Any
 
 import grpc
 
-from bioverify import recipes
+from bioverify import recipes, tracing
 from bioverify.aggregator import metrics
 from bioverify.aggregator.cache import OutcomeCache
 from bioverify.aggregator.config import AggregatorConfig
@@ -47,6 +47,7 @@ class RewardService(reward_pb2_grpc.RewardServiceServicer):
 
     def __init__(self, config: AggregatorConfig) -> None:
         self._config = config
+        metrics.show_zeros(config.verifiers)
         self._admission = Admission(config.max_items_in_flight, ITEMS_IN_FLIGHT)
         self._thread = WorkThread()
         self._upstreams = {
@@ -84,6 +85,7 @@ class RewardService(reward_pb2_grpc.RewardServiceServicer):
 
         check_items(request, request.items, self._config.max_items)
         recipe = read_recipe(request, self._upstreams, self._config.members)
+        tracing.note(recipe=recipe.name, items=len(request.items))
         self._refuse_where_a_queue_is_full(recipe, len(request.items))
         with self._admission.hold(len(request.items)):
             reads = self._reads_of(recipe)
@@ -107,9 +109,9 @@ class RewardService(reward_pb2_grpc.RewardServiceServicer):
             )
         response = composing.result
         response.wall_seconds = time.monotonic() - arrived
-        metrics.STAGE_SECONDS.labels("read").observe(reading.work_s)
-        metrics.STAGE_SECONDS.labels("ask").observe(asking_s)
-        metrics.STAGE_SECONDS.labels("compose").observe(composing.work_s)
+        metrics.STAGE_SECONDS.labels("read").observe(reading.work_s, tracing.exemplar())
+        metrics.STAGE_SECONDS.labels("ask").observe(asking_s, tracing.exemplar())
+        metrics.STAGE_SECONDS.labels("compose").observe(composing.work_s, tracing.exemplar())
         return response
 
     async def ListVerifiers(  # noqa: N802
@@ -143,14 +145,23 @@ class RewardService(reward_pb2_grpc.RewardServiceServicer):
         deadline: float,
     ) -> Told:
         own_budget_s = self._config.verifier_deadlines_s.get(verifier, math.inf)
-        return await ask_verifier(
-            self._upstreams[verifier],
-            self._cache,
-            questions,
-            positions,
-            min(deadline, time.monotonic() + own_budget_s),
-            with_evidence=not request.omit_evidence,
-        )
+        with tracing.span(f"ask {verifier}", verifier=verifier, items=len(positions)):
+            told = await ask_verifier(
+                self._upstreams[verifier],
+                self._cache,
+                questions,
+                positions,
+                min(deadline, time.monotonic() + own_budget_s),
+                with_evidence=not request.omit_evidence,
+            )
+            tracing.note(
+                distinct=told.distinct,
+                cache_hits=told.cache_hits,
+                shared=told.usage.shared,
+                retries=told.usage.retries,
+                hedges=told.usage.hedges,
+            )
+            return told
 
 
 async def _status(upstream: Upstream) -> reward_pb2.VerifierStatus:
@@ -180,4 +191,5 @@ def serve_process(config: AggregatorConfig) -> int:
         finally:
             await service.close()
 
-    return asyncio.run(run())
+    with tracing.exporting("bioverify-aggregator"):
+        return asyncio.run(run())

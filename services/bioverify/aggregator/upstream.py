@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from bioverify import tracing
 from bioverify.aggregator import metrics
 from bioverify.aggregator.answers import Answered, answered, strip_evidence
 from bioverify.aggregator.faults import INVALID_REPLY, MISCONFIGURED, UNAVAILABLE, UpstreamError
@@ -155,6 +156,7 @@ class Upstream:
                 found = _checked(request, response)
             except UpstreamError as error:
                 metrics.FAILURES.labels(self.name, error.reason).inc(len(batch))
+                tracing.failed("failed", error.reason)
                 log.warning("a verifier failed", verifier=self.name, items=len(batch), failure=str(error))
                 replies.answers.update((position, error.failed) for position in batch)
                 return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -37,6 +38,8 @@ def serve(
     def opener() -> Verifier:
         return open_verifier(verifier, ArtifactStore.default())
 
+    # Traces then tell the verifiers apart; whoever sets the variable has other plans.
+    os.environ.setdefault("OTEL_SERVICE_NAME", f"bioverify-{verifier}")
     server.serve(opener, ServerConfig(listen=listen, metrics_port=metrics_port, workers=workers))
 
 

@@ -14,7 +14,9 @@ from types import TracebackType
 from typing import Self
 
 import grpc
+from opentelemetry.trace import SpanKind
 
+from bioverify import tracing
 from bioverify.client import messages
 from bioverify.client.errors import ClientError, client_error
 from bioverify.client.values import ListedVerifier, ScoredBatch, ScoreItem
@@ -52,10 +54,12 @@ class AsyncClient:
         async def ask(index: int) -> reward_pb2.RewardServiceScoreBatchResponse | ClientError:
             async with at_once:
                 request = messages.score_request(requests[index][1], recipe, with_evidence=with_evidence)
-                return await self._ask(request, started + deadline_s, deadline_s)
+                return await self._ask(request, started + deadline_s, deadline_s, headers)
 
-        replies = await asyncio.gather(*(ask(index) for index in range(len(requests))))
-        return messages.assemble(items, requests, replies, time.monotonic() - started)
+        with tracing.span("score", SpanKind.CLIENT, recipe=messages.recipe_name(recipe), items=len(items)):
+            headers = tracing.outgoing()
+            replies = await asyncio.gather(*(ask(index) for index in range(len(requests))))
+            return messages.assemble(items, requests, replies, time.monotonic() - started)
 
     async def list_verifiers(self, *, deadline_s: float = 10) -> list[ListedVerifier]:
         """The verifiers that the aggregator knows, and whether they answer. Raises ClientError."""
@@ -95,11 +99,16 @@ class AsyncClient:
         return reward_pb2_grpc.RewardServiceStub(self._channel)
 
     async def _ask(
-        self, request: reward_pb2.RewardServiceScoreBatchRequest, deadline: float, deadline_s: float
+        self,
+        request: reward_pb2.RewardServiceScoreBatchRequest,
+        deadline: float,
+        deadline_s: float,
+        headers: tuple[tuple[str, str], ...],
     ) -> reward_pb2.RewardServiceScoreBatchResponse | ClientError:
         while True:
             try:
-                return await self._stub().ScoreBatch(request, timeout=max(0.001, deadline - time.monotonic()))
+                left_s = max(0.001, deadline - time.monotonic())
+                return await self._stub().ScoreBatch(request, timeout=left_s, metadata=headers)
             except grpc.aio.AioRpcError as error:
                 refusal = refusal_from_error(error)
                 wait_s = refusal.retry_after_s

@@ -99,6 +99,10 @@ def cut(
     return requests
 
 
+def recipe_name(recipe: str | Recipe) -> str:
+    return recipe if isinstance(recipe, str) else recipe.name
+
+
 def score_request(
     messages: Sequence[types_pb2.Item], recipe: str | Recipe, *, with_evidence: bool
 ) -> reward_pb2.RewardServiceScoreBatchRequest:

@@ -11,7 +11,9 @@ from types import TracebackType
 from typing import Self
 
 import grpc
+from opentelemetry.trace import SpanKind
 
+from bioverify import tracing
 from bioverify.client import messages
 from bioverify.client.errors import ClientError, client_error
 from bioverify.client.values import ListedVerifier, ScoredBatch, ScoreItem
@@ -48,14 +50,16 @@ class Client:
 
         def ask(index: int) -> reward_pb2.RewardServiceScoreBatchResponse | ClientError:
             request = messages.score_request(requests[index][1], recipe, with_evidence=with_evidence)
-            return self._ask(request, started + deadline_s, deadline_s)
+            return self._ask(request, started + deadline_s, deadline_s, headers)
 
-        if len(requests) <= 1:
-            replies = [ask(index) for index in range(len(requests))]
-        else:
-            with ThreadPoolExecutor(messages.CALLS_AT_ONCE) as pool:
-                replies = list(pool.map(ask, range(len(requests))))
-        return messages.assemble(items, requests, replies, time.monotonic() - started)
+        with tracing.span("score", SpanKind.CLIENT, recipe=messages.recipe_name(recipe), items=len(items)):
+            headers = tracing.outgoing()
+            if len(requests) <= 1:
+                replies = [ask(index) for index in range(len(requests))]
+            else:
+                with ThreadPoolExecutor(messages.CALLS_AT_ONCE) as pool:
+                    replies = list(pool.map(ask, range(len(requests))))
+            return messages.assemble(items, requests, replies, time.monotonic() - started)
 
     def list_verifiers(self, *, deadline_s: float = 10) -> list[ListedVerifier]:
         """The verifiers that the aggregator knows, and whether they answer. Raises ClientError."""
@@ -97,11 +101,16 @@ class Client:
             return reward_pb2_grpc.RewardServiceStub(self._channel)
 
     def _ask(
-        self, request: reward_pb2.RewardServiceScoreBatchRequest, deadline: float, deadline_s: float
+        self,
+        request: reward_pb2.RewardServiceScoreBatchRequest,
+        deadline: float,
+        deadline_s: float,
+        headers: tuple[tuple[str, str], ...],
     ) -> reward_pb2.RewardServiceScoreBatchResponse | ClientError:
         while True:
             try:
-                return self._stub().ScoreBatch(request, timeout=max(0.001, deadline - time.monotonic()))
+                left_s = max(0.001, deadline - time.monotonic())
+                return self._stub().ScoreBatch(request, timeout=left_s, metadata=headers)
             except grpc.RpcError as error:
                 refusal = refusal_from_error(error)
                 wait_s = refusal.retry_after_s

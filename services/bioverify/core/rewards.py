@@ -111,6 +111,21 @@ def weigh(
     ]
 
 
+def is_lost_to_a_fault(
+    terms: Sequence[Term], values: Sequence[float | None], has_failed: Callable[[str], bool]
+) -> bool:
+    """Whether an unscorable row is so because verifiers failed, and not because of a fact about the item.
+
+    ``has_failed``: of a verifier. False also where all terms, each optional, are dropped for what another member of the
+    group lacks.
+    """
+    missing = [term for term, value in zip(terms, values, strict=True) if value is None]
+    required = [term for term in missing if term.requirement is Requirement.REQUIRED]
+    if required:
+        return all(has_failed(term.verifier) for term in required)
+    return any(has_failed(term.verifier) for term in missing)
+
+
 def term_value(term: Term, outcome: Outcome) -> float | None:
     """What the outcome gives to the term, in the unit of its value or component; None where it gives nothing."""
     if not isinstance(outcome, Scored):

@@ -55,6 +55,8 @@ def make_app(config: GatewayConfig) -> ASGIApp:
         lifespan=lifespan,
         redoc_url=None,
         redirect_slashes=False,
+        # Boundary has the request's span, so that the audit log is within it too.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     for router in _ROUTERS:
         app.include_router(router)

@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 import time
 import uuid
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import structlog
+from opentelemetry import trace
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars
 
+from bioverify import tracing
 from bioverify.gateway import metrics
 
 REQUEST_ID = "x-request-id"
@@ -52,7 +56,12 @@ class Boundary:
                 self._add_headers(MutableHeaders(scope=message), scope["path"], request_id)
             await send(message)
 
-        with bound_contextvars(request_id=request_id), metrics.IN_FLIGHT.track_inprogress():
+        with (
+            _span(scope),
+            bound_contextvars(request_id=request_id),
+            metrics.IN_FLIGHT.track_inprogress(),
+        ):
+            tracing.note(request_id=request_id)
             try:
                 await self._app(scope, receive, send_with_headers)
             except Exception:
@@ -74,7 +83,11 @@ class Boundary:
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "other")
         metrics.REQUESTS.labels(scope["method"], route, str(status)).inc()
-        metrics.SECONDS.labels(scope["method"], route).observe(seconds)
+        metrics.SECONDS.labels(scope["method"], route).observe(seconds, tracing.exemplar())
+        trace.get_current_span().update_name(f"{scope['method']} {route}")
+        tracing.note(status=status)
+        if status >= 500:
+            tracing.failed(str(status), "fault")
         client = scope.get("client")
         audit.info(
             "request",
@@ -86,3 +99,10 @@ class Boundary:
             items=scope["state"].get("items", 0),
             remote=client[0] if client else "",
         )
+
+
+def _span(scope: Scope) -> AbstractContextManager[Any]:
+    """The API is traced; pages, health and metrics are not."""
+    if not scope["path"].startswith("/v1/"):
+        return nullcontext()
+    return tracing.served(scope["method"], Headers(scope=scope))

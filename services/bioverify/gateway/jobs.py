@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from enum import StrEnum
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
@@ -32,6 +33,7 @@ from pydantic import BaseModel, ConfigDict
 
 from bioverify.client import Client, ClientError, ScoredBatch
 from bioverify.client.jsonl import FileItem, LineError, in_chunks, output_line, read_items
+from bioverify.gateway import metrics
 
 CHUNK_ITEMS = 512
 CHUNKS_AT_ONCE = 2
@@ -101,6 +103,8 @@ class Jobs:
         self._ending = threading.Event()
         self._cancelled: dict[str, threading.Event] = {}
         self._jobs = {job.id: job for job in self._stored()}
+        for state in JobState:
+            metrics.JOBS.labels(state).set_function(partial(self._count, state))
         for job in sorted(self._jobs.values(), key=lambda job: job.created):
             if job.state not in ENDED:
                 self._take_up(job)
@@ -129,6 +133,9 @@ class Jobs:
         with self._lock:
             jobs = list(self._jobs.values())
         return sorted(jobs, key=lambda job: job.created, reverse=True)
+
+    def _count(self, state: JobState) -> int:
+        return sum(job.state is state for job in self.all())
 
     def get(self, job_id: str) -> Job | None:
         with self._lock:
@@ -232,6 +239,9 @@ class Jobs:
                 job.scored += len(scored) - unscorable
                 job.unscorable += unscorable
                 job.bad_lines += len(refused)
+                metrics.JOB_LINES.labels("scored").inc(len(scored) - unscorable)
+                metrics.JOB_LINES.labels("unscorable").inc(unscorable)
+                metrics.JOB_LINES.labels("bad").inc(len(refused))
                 job.result_bytes, job.bad_line_bytes = results.tell(), bad.tell()
                 self._save(job)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
+
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 REQUESTS = Counter("bioverify_http_requests", "Requests by route and status.", ["method", "route", "status"])
 SECONDS = Histogram(
@@ -13,3 +15,5 @@ SECONDS = Histogram(
 )
 IN_FLIGHT = Gauge("bioverify_http_in_flight", "Requests that are being answered.")
 REFUSED_KEYS = Counter("bioverify_http_keys_refused", "Requests refused for their key.", ["status"])
+JOBS = Gauge("bioverify_http_jobs", "Jobs that are kept, by state.", ["state"])
+JOB_LINES = Counter("bioverify_http_job_lines", "Lines of jobs: scored, unscorable, bad.", ["result"])

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import anyio.to_thread
 import orjson
 from fastapi import APIRouter, Path, Request
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import REGISTRY
+from prometheus_client.exposition import choose_encoder
 from pydantic import BaseModel
 from starlette.responses import Response
 
@@ -102,9 +103,10 @@ async def readyz(request: Request) -> Response:
 
 
 @router.get("/metrics", tags=["operation"], responses={200: {"content": {"text/plain": {}}}})
-async def show_metrics(key: Administrator) -> Response:
-    """For Prometheus."""
-    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+async def show_metrics(request: Request, key: Administrator) -> Response:
+    """For Prometheus; exemplars come with OpenMetrics, where that is asked for."""
+    encode, media_type = choose_encoder(request.headers.get("accept", ""))
+    return Response(encode(REGISTRY), media_type=media_type)
 
 
 async def _score(request: Request, key: Key, verifier: str | None) -> Response:

@@ -9,6 +9,7 @@ from contextlib import suppress
 import structlog
 import uvicorn
 
+from bioverify import tracing
 from bioverify.gateway.app import make_app
 from bioverify.gateway.config import ConfigError, GatewayConfig
 from bioverify.runtime import logs
@@ -45,7 +46,8 @@ def serve(config: GatewayConfig) -> None:
             ssl_cert_reqs=ssl.CERT_REQUIRED if config.client_ca else ssl.CERT_NONE,
         )
     )
-    asyncio.run(_serve(server, config))
+    with tracing.exporting("bioverify-gateway"):
+        asyncio.run(_serve(server, config))
     if not server.started:
         raise SystemExit(1)
 

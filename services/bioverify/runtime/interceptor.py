@@ -10,13 +10,14 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from typing import Any, cast
 
 import grpc
 import structlog
 from structlog.contextvars import bound_contextvars
 
+from bioverify import tracing
 from bioverify.runtime import metrics
 from bioverify.runtime.errors import Refused
 from bioverify.wire.transport import REQUEST_ID, Refusal, refusal_metadata
@@ -73,7 +74,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         refusal: Refusal | None = None
         code = grpc.StatusCode.OK
         self._enter()
-        with bound_contextvars(request_id=request_id, method=method):
+        with _span(method, context), bound_contextvars(request_id=request_id, method=method):
+            tracing.note(request_id=request_id)
             try:
                 context.set_trailing_metadata(((REQUEST_ID, request_id),))
                 yield
@@ -81,6 +83,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 refusal = error.refusal
             except asyncio.CancelledError:
                 code = grpc.StatusCode.CANCELLED
+                tracing.failed(code.name, "cancelled")
                 raise
             except Exception:
                 log.exception("handler raised")
@@ -91,13 +94,14 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 code = refusal.code if refusal else code
                 seconds = time.monotonic() - started
                 metrics.RPC_CALLS.labels(method, code.name).inc()
-                metrics.RPC_SECONDS.labels(method).observe(seconds)
+                metrics.RPC_SECONDS.labels(method).observe(seconds, tracing.exemplar())
                 self._leave()
                 if refusal:
                     log.warning("call refused", code=code.name, reason=refusal.reason, message=refusal.message)
                 else:
                     log.debug("call answered", code=code.name, seconds=round(seconds, 6))
             if refusal:
+                tracing.failed(code.name, refusal.reason)
                 trailing: tuple[tuple[str, str | bytes], ...] = (*refusal_metadata(refusal), (REQUEST_ID, request_id))
                 await context.abort(refusal.code, refusal.message, trailing)
 
@@ -111,6 +115,15 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         metrics.RPC_ACTIVE.set(self.active)
         if not self.active:
             self._idle.set()
+
+
+def _span(method: str, context: Context) -> AbstractContextManager[Any]:
+    """Scoring is traced; accounts and listings, which are asked for all the time, are not."""
+    name = method.rpartition("/")[2]
+    if not name.startswith("Score"):
+        return nullcontext()
+    headers = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+    return tracing.served(name, headers)
 
 
 def _request_id(context: Context) -> str:

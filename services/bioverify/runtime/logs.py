@@ -1,4 +1,4 @@
-"""Logs: one JSON object per line on stderr, ours and those of the libraries alike."""
+"""Logs: one JSON object per line on stderr, ours and those of the libraries alike; within a trace it says which."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 
 import structlog
 
+from bioverify import tracing
 from bioverify.runtime.config import LogLevel
 
 
@@ -14,6 +15,7 @@ def configure(service: str, level: LogLevel) -> None:
     """Send every log line of this process to stderr as JSON, marked with the service's name."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
+        tracing.add_ids,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso"),

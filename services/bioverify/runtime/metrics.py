@@ -9,11 +9,22 @@ from __future__ import annotations
 
 import os
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import (
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    start_http_server,
+)
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from bioverify.core.outcomes import Failed, NotApplicable, Outcome
 from bioverify.core.verifier import Description
+
+# They would double the series, and tell nothing that a counter's start at zero does not.
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _ITEMS = (1, 4, 16, 64, 256, 1024, 4096)
@@ -32,10 +43,16 @@ BATCH_ITEMS = Histogram("bioverify_verifier_batch_items", "Items per call.", ["v
 ITEMS_IN_FLIGHT = Gauge("bioverify_items_in_flight", "Items queued or in work.", multiprocess_mode="livesum")
 READY = Gauge("bioverify_ready", "1 where the service answers with scores.", multiprocess_mode="livemin")
 TASKS = Gauge("bioverify_asyncio_tasks", "Tasks of the event loop that are not done.", multiprocess_mode="livesum")
+VERIFIER = Gauge(
+    "bioverify_verifier_info",
+    "Always 1: which version serves; the fingerprint covers code, parameters and artifacts.",
+    ["verifier", "version", "fingerprint"],
+    multiprocess_mode="livemax",
+)
 ARTIFACT = Gauge(
     "bioverify_verifier_artifact_info",
     "Always 1: what the verifier opened.",
-    ["verifier", "version", "fingerprint", "artifact", "digest", "simulated"],
+    ["verifier", "artifact", "digest", "simulated"],
     multiprocess_mode="livemax",
 )
 
@@ -49,12 +66,15 @@ def outcome_labels(outcome: Outcome) -> tuple[str, str]:
     return "scored", ""
 
 
-def show_artifacts(description: Description) -> None:
+def show(description: Description) -> None:
+    """What serves from now on, and zeros for what has not happened to it yet."""
+    VERIFIER.labels(description.name, description.version, description.fingerprint).set(1)
+    OUTCOMES.labels(description.name, "scored", "")
+    OUTCOMES.labels(description.name, "failed", "internal")
+    EXCEPTIONS.labels(description.name)
     for artifact in description.artifacts:
         ARTIFACT.labels(
             description.name,
-            description.version,
-            description.fingerprint,
             artifact.name,
             artifact.digest,
             str(artifact.simulated).lower(),

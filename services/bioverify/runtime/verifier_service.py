@@ -19,6 +19,7 @@ from typing import Any
 import grpc
 import structlog
 
+from bioverify import tracing
 from bioverify.core.outcomes import Failed, NotApplicable, Outcome, Scored
 from bioverify.core.verifier import Description, Item, Verifier
 from bioverify.runtime import metrics
@@ -55,7 +56,7 @@ class VerifierService(verifier_pb2_grpc.VerifierServiceServicer):
         verifier = (await self._thread.run(self._open_verifier)).result
         name = verifier.description.name
         log.info("opened", verifier=name, fingerprint=verifier.description.fingerprint, seconds=_since(started))
-        metrics.show_artifacts(verifier.description)
+        metrics.show(verifier.description)
         problem = (await self._thread.run(lambda: canary_problem(verifier))).result
         if problem:
             self._why_not_ready = f"the canary of {name} failed: {problem}"
@@ -105,6 +106,7 @@ class VerifierService(verifier_pb2_grpc.VerifierServiceServicer):
         remaining_s = context.time_remaining()
         deadline = None if remaining_s is None else time.monotonic() + remaining_s
         items = len(request.items)
+        tracing.note(verifier=description.name, items=items)
         self._admission.enter(items)
         finished = await self._thread.run(
             lambda: score_request(verifier, description, request),
@@ -112,8 +114,9 @@ class VerifierService(verifier_pb2_grpc.VerifierServiceServicer):
             # Not when the call ends: one that was cancelled while being worked on still occupies the thread.
             on_end=lambda: self._admission.leave(items),
         )
-        metrics.QUEUE_SECONDS.labels(description.name).observe(finished.queue_s)
-        metrics.WORK_SECONDS.labels(description.name).observe(finished.work_s)
+        tracing.note(queue_seconds=finished.queue_s, work_seconds=finished.work_s)
+        metrics.QUEUE_SECONDS.labels(description.name).observe(finished.queue_s, tracing.exemplar())
+        metrics.WORK_SECONDS.labels(description.name).observe(finished.work_s, tracing.exemplar())
         metrics.BATCH_ITEMS.labels(description.name).observe(items)
         return verifier_pb2.VerifierServiceScoreBatchResponse(
             outcomes=finished.result,
@@ -208,4 +211,5 @@ def serve_process(open_verifier: Callable[[], Verifier], config: ServerConfig) -
             os._exit(code)
         return code
 
-    return asyncio.run(run())
+    with tracing.exporting("bioverify-verifier"):
+        return asyncio.run(run())
