@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from bioverify import recipes
 from bioverify.core.outcomes import Failed, NotApplicable, Outcome, Scored
 from bioverify.core.recipes import Recipe, Requirement, Source, Term
-from bioverify.core.rewards import Row, compose
+from bioverify.core.rewards import Row, compose, is_lost_to_a_fault
 from bioverify.core.tasks import TaskKind
 
 FAILED = Failed("unavailable", "connection refused", retryable=True)
@@ -169,11 +169,12 @@ def test_shares_must_add_up_to_one():
         Recipe(name="x", sources=(Source(name="s", share=0.5, task_kind=DE, terms=(term,)),))
 
 
-def test_a_row_is_lost_to_a_fault_only_where_no_fact_stands_in_its_way_as_well() -> None:
-    exact, soft = required("a"), required("b")
-    assert is_lost_to_a_fault([exact, soft], [None, 1.0], {"a"}.__contains__)
-    assert not is_lost_to_a_fault([exact, soft], [None, None], {"a"}.__contains__)
-    assert is_lost_to_a_fault([exact, soft], [None, None], {"a", "b"}.__contains__)
+def test_a_row_is_lost_to_a_fault_only_where_no_fact_stands_in_its_way_as_well():
+    both = recipe(one=Requirement.REQUIRED, other=Requirement.REQUIRED).terms
+    assert is_lost_to_a_fault(both, [None, 1.0], {"one"})
+    assert not is_lost_to_a_fault(both, [None, None], {"one"})
+    assert is_lost_to_a_fault(both, [None, None], {"one", "other"})
     # Of optional terms one would have been enough.
-    assert is_lost_to_a_fault([optional("a"), optional("b")], [None, None], {"a"}.__contains__)
-    assert not is_lost_to_a_fault([optional("a")], [None], set[str]().__contains__)
+    either = recipe(one=Requirement.OPTIONAL, other=Requirement.OPTIONAL).terms
+    assert is_lost_to_a_fault(either, [None, None], {"one"})
+    assert not is_lost_to_a_fault(either, [None, None], ())

@@ -84,7 +84,11 @@ def reply_to(
         _report(verifier, read.positions[verifier], told[verifier], states[verifier]) for verifier in read.positions
     )
     lost = sum(
-        is_lost_to_a_fault(read.terms[row] or (), values[row], lambda verifier, row=row: answers[verifier][row].failed)
+        is_lost_to_a_fault(
+            read.terms[row] or (),
+            values[row],
+            {name for name, own in answers.items() if row in own and own[row].failed},
+        )
         for row, reward in enumerate(weighed)
         if reward.reward is None
     )

@@ -111,19 +111,17 @@ def weigh(
     ]
 
 
-def is_lost_to_a_fault(
-    terms: Sequence[Term], values: Sequence[float | None], has_failed: Callable[[str], bool]
-) -> bool:
+def is_lost_to_a_fault(terms: Sequence[Term], values: Sequence[float | None], failed: Collection[str]) -> bool:
     """Whether an unscorable row is so because verifiers failed, and not because of a fact about the item.
 
-    ``has_failed``: of a verifier. False also where all terms, each optional, are dropped for what another member of the
+    ``failed``: verifiers by name. False also where all terms, each optional, are dropped for what another member of the
     group lacks.
     """
     missing = [term for term, value in zip(terms, values, strict=True) if value is None]
     required = [term for term in missing if term.requirement is Requirement.REQUIRED]
     if required:
-        return all(has_failed(term.verifier) for term in required)
-    return any(has_failed(term.verifier) for term in missing)
+        return all(term.verifier in failed for term in required)
+    return any(term.verifier in failed for term in missing)
 
 
 def term_value(term: Term, outcome: Outcome) -> float | None:
