@@ -20,6 +20,8 @@ from bioverify.runtime.verifier_service import score_request
 from bioverify.v1 import reward_pb2, verifier_pb2
 
 N = 256
+# A reward's parts are read when they are asked for. The stage that makes the values was one with this before.
+PARTS_STAGE = "client: parts, where they are asked for"
 RewardRequest = reward_pb2.RewardServiceScoreBatchRequest
 RewardReply = reward_pb2.RewardServiceScoreBatchResponse
 ScoreRequest = verifier_pb2.VerifierServiceScoreBatchRequest
@@ -87,6 +89,7 @@ def stage_table(questions: Questions, verifiers: dict[str, Verifier]) -> dict[st
     returned = timed("aggregator: reply to bytes", composed.SerializeToString)
     answered = timed("client: bytes to reply", lambda: RewardReply.FromString(returned))
     timed("client: reply to values", lambda: messages.assemble(items, requests_cut, [answered], 0.0))
+    timed(PARTS_STAGE, lambda: [messages.item_reward(reward).parts for reward in answered.rewards])
     return table
 
 

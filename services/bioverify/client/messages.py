@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from functools import partial
 from typing import Literal
 
 import grpc
@@ -22,6 +23,7 @@ from bioverify.client.values import (
     ScoreItem,
     VerifierReport,
 )
+from bioverify.core.answers import Answer
 from bioverify.core.outcomes import Outcome
 from bioverify.core.recipes import Recipe
 from bioverify.core.tasks import Task
@@ -115,6 +117,13 @@ def score_request(
 
 
 def item_reward(message: reward_pb2.Reward) -> ItemReward:
+    reward = message.reward if message.HasField("reward") else None
+    return ItemReward.received(message.item_id, reward, message.unscorable_because, partial(_rest_of, message))
+
+
+def _rest_of(
+    message: reward_pb2.Reward,
+) -> tuple[tuple[RewardPart, ...], Task | None, Answer | None, Outcome | None]:
     # Parts of one verifier carry the same outcome, which is read once.
     outcomes: dict[str, Outcome] = {}
     parts = []
@@ -125,11 +134,10 @@ def item_reward(message: reward_pb2.Reward) -> ItemReward:
             outcome = outcomes[term.verifier] = outcome_from_wire(part.outcome)
         contribution = part.contribution if part.HasField("contribution") else None
         parts.append(RewardPart(term, outcome, contribution, part.dropped_because, part.from_cache))
-    reward = message.reward if message.HasField("reward") else None
-    task: Task | None = task_from_wire(message.task) if message.HasField("task") else None
+    task = task_from_wire(message.task) if message.HasField("task") else None
     answer = answer_from_wire(message.answer) if message.HasField("answer") else None
     consensus = outcome_from_wire(message.consensus) if message.HasField("consensus") else None
-    return ItemReward(message.item_id, reward, message.unscorable_because, tuple(parts), task, answer, consensus)
+    return tuple(parts), task, answer, consensus
 
 
 def lost_reward(item: ScoreItem, error: ClientError) -> ItemReward:
