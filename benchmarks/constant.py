@@ -11,12 +11,12 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from bioverify.client.health import serves
 from bioverify.core.outcomes import Outcome, Scored
 from bioverify.core.tasks import TaskKind
 from bioverify.core.verifier import Description, Item, Reads
 from bioverify.runtime import server
 from bioverify.runtime.config import ServerConfig
-from bioverify.stack.health import serves
 from bioverify.stack.plan import AGGREGATOR_HEALTH, VERIFIER_HEALTH
 
 READS = {

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from bioverify.client import Client, Message, ScoreItem
+from bioverify.client import Client, Message, ScoreItem, TlsIdentity
 from bioverify.core.completions import PromptForm
 from bioverify.core.outcomes import Failed, NotApplicable, Scored
 from bioverify.core.tasks import Task, parse_task
@@ -57,7 +57,7 @@ def verify(target: str, turns: list[Turn], task: Task | None, completion: str, t
     item = ScoreItem(
         id="1", completion=completion, prompt=[Message(turn["role"], turn["content"]) for turn in turns], task=task
     )
-    with Client(target) as client:
+    with Client(target, tls=TlsIdentity.from_environment()) as client:
         [reward] = client.score([item], VERIFYING_RECIPE).rewards
     for part in reward.parts:
         outcome = part.outcome

@@ -10,7 +10,7 @@ from typing import Any
 
 from bioverify.artifacts.errors import ArtifactError
 from bioverify.artifacts.store import ArtifactStore
-from bioverify.client import Client, ClientError, Message, ScoreItem
+from bioverify.client import Client, ClientError, Message, ScoreItem, TlsIdentity
 from bioverify.core.completions import PromptForm
 from bioverify.core.recipes import Recipe
 from bioverify.core.tasks import TaskKind
@@ -45,7 +45,7 @@ def plan_sources(recipe: Recipe, preset: Preset, store: ArtifactStore, target: s
             prompt_form=draw.prompt_form,
         )
     try:
-        with Client(target) as client:
+        with Client(target, tls=TlsIdentity.from_environment()) as client:
             scored = client.score(list(items.values()), recipe, deadline_s=preset.rewards.deadline_s).rewards
         examples = [sample_record(0, item, reward) for item, reward in zip(items.values(), scored, strict=True)]
     except ClientError as error:

@@ -28,7 +28,7 @@ import grpc
 from accelerate import PartialState  # type: ignore[import-untyped]
 from accelerate.utils import broadcast_object_list, gather_object  # type: ignore[import-untyped]
 
-from bioverify.client import Client, ClientError, ItemReward, Message, ScoredBatch, ScoreItem
+from bioverify.client import Client, ClientError, ItemReward, Message, ScoredBatch, ScoreItem, TlsIdentity
 from bioverify.core.completions import PromptForm
 from bioverify.core.outcomes import Evidence, Failed, NotApplicable, Scored
 from bioverify.core.recipes import Recipe, Requirement
@@ -76,7 +76,7 @@ def make_reward(
     every process, and the rows are asked for again until the share is met. ``samples_per_step`` completions of each
     call are handed to ``record_sample`` with their parts and evidence.
     """
-    client = Client(target)
+    client = Client(target, tls=TlsIdentity.from_environment())
     wants_samples = samples_per_step > 0 and record_sample is not None
 
     def ask(items: Sequence[ScoreItem]) -> ScoredBatch | _LostCall:

@@ -34,7 +34,7 @@ from trl.trainer.grpo_trainer import GRPOTrainer
 
 from bioverify import tracing
 from bioverify.artifacts.store import ArtifactStore
-from bioverify.client import AsyncClient, ClientError, ListedVerifier
+from bioverify.client import AsyncClient, ClientError, ListedVerifier, TlsError, TlsIdentity
 from bioverify.core.recipes import Recipe, Requirement
 from bioverify_trainer import shared_prompts
 from bioverify_trainer.dataset import PromptSource, make_dataset, open_prompts
@@ -141,12 +141,12 @@ def check_services(target: str, recipe: Recipe) -> list[ListedVerifier]:
     """The verifiers behind ``target``. Raises RunError where the recipe could score nothing there."""
 
     async def ask() -> list[ListedVerifier]:
-        async with AsyncClient(target) as client:
+        async with AsyncClient(target, tls=TlsIdentity.from_environment()) as client:
             return await client.list_verifiers()
 
     try:
         verifiers = asyncio.run(ask())
-    except ClientError as error:
+    except (ClientError, TlsError) as error:
         raise RunError(f"--target {target}: {error}") from error
     ready = {verifier.name for verifier in verifiers if verifier.is_ready}
     terms = [*recipe.terms, *(term for source in recipe.sources for term in source.terms)]

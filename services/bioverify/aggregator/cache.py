@@ -36,8 +36,9 @@ from bioverify.aggregator import metrics
 from bioverify.aggregator.answers import Answered, Kind, without_evidence
 from bioverify.aggregator.policy.pauses import Pauses
 from bioverify.aggregator.policy.together import Together
+from bioverify.wire.identity import LiveIdentity
 
-CLUSTER_SCHEME = "redis+cluster://"
+CLUSTER_SCHEMES = {"redis+cluster://": "redis://", "rediss+cluster://": "rediss://"}
 _CHECKSUM_BYTES = 8
 # With evidence or without, kind, value, belief; NaN where there is no such number.
 _HEAD = Struct("<?Bdd")
@@ -55,15 +56,20 @@ log = structlog.stdlib.get_logger("bioverify.aggregator.cache")
 class OutcomeCache:
     """To be made inside the running event loop. ``timeout_s`` bounds each read and write.
 
-    ``url``: "redis://host:port/0", "unix:///path", or "redis+cluster://host:port", any node of a cluster.
+    ``url``: "redis://host:port/0", "unix:///path", or "redis+cluster://host:port", any node of a cluster; with "rediss"
+    over TLS, with the certificates of ``tls`` where there are any, else those that the system trusts.
     """
 
-    def __init__(self, url: str, *, ttl_s: int, timeout_s: float, pause_s: float) -> None:
+    def __init__(
+        self, url: str, *, ttl_s: int, timeout_s: float, pause_s: float, tls: LiveIdentity | None = None
+    ) -> None:
         self._ttl_s = ttl_s
         self._timeout_s = timeout_s
         self._pauses = {"read": Pauses(pause_s), "write": Pauses(pause_s)}
         self._url = url
-        self._redis = _connect(url, timeout_s)
+        self._tls = tls
+        self._shown = tls.current() if tls is not None else None
+        self._redis = self._connect()
         self._closing: set[asyncio.Task[None]] = set()
         self._reads = Together(self._read)
         self._writes = Together(self._write)
@@ -128,8 +134,8 @@ class OutcomeCache:
         await self._bounded("write", deadline, write)
 
     def _connect_anew(self) -> None:
-        """After a failover the name may lead to another node, while open connections still lead to the old one."""
-        old, self._redis = self._redis, _connect(self._url, self._timeout_s)
+        """Leave the open connections: they show an old certificate or, after a failover, lead to the old node."""
+        old, self._redis = self._redis, self._connect()
 
         async def close_when_idle() -> None:
             await asyncio.sleep(self._timeout_s)
@@ -139,8 +145,25 @@ class OutcomeCache:
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)
 
+    def _connect(self) -> AnyRedis:
+        settings: dict[str, Any] = {
+            "socket_timeout": self._timeout_s,
+            "socket_connect_timeout": self._timeout_s,
+            # One attempt: the time limit is for the whole of it, and a miss is cheap.
+            "retry": Retry(NoBackoff(), 0),
+        }
+        if self._tls is not None and self._url.startswith("rediss"):
+            settings |= self._tls.redis_settings()
+        for scheme, plain in CLUSTER_SCHEMES.items():
+            if self._url.startswith(scheme):
+                return RedisCluster.from_url(plain + self._url.removeprefix(scheme), **settings)
+        return Redis.from_url(self._url, **settings)
+
     async def _bounded(self, operation: str, deadline: float, work: Callable[[AnyRedis], Awaitable[T]]) -> T | None:
         """The result of ``work``, or None where Redis is left alone, fails, or takes too long."""
+        if self._tls is not None and self._tls.current() is not self._shown:
+            self._shown = self._tls.current()
+            self._connect_anew()
         pauses, redis = self._pauses[operation], self._redis
         limit_s = min(self._timeout_s, deadline - time.monotonic())
         if limit_s <= 0:
@@ -169,18 +192,6 @@ class OutcomeCache:
             return result
         finally:
             pauses.leave()
-
-
-def _connect(url: str, timeout_s: float) -> AnyRedis:
-    settings: dict[str, Any] = {
-        "socket_timeout": timeout_s,
-        "socket_connect_timeout": timeout_s,
-        # One attempt: the time limit is for the whole of it, and a miss is cheap.
-        "retry": Retry(NoBackoff(), 0),
-    }
-    if url.startswith(CLUSTER_SCHEME):
-        return RedisCluster.from_url("redis://" + url.removeprefix(CLUSTER_SCHEME), **settings)
-    return Redis.from_url(url, **settings)
 
 
 def _by_slot(keys: Iterable[bytes]) -> list[list[bytes]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from bioverify.core.consensus import CONSENSUS, Consensus
 from bioverify.runtime.config import LogLevel, ServerConfig
+from bioverify.wire.identity import TlsIdentity
 from bioverify.wire.transport import MAX_MESSAGE_BYTES
 
 
@@ -15,14 +16,16 @@ class AggregatorConfig:
     """``verifiers``: name → gRPC target, "host:port" or "unix:/path"; several with commas are replicas of one verifier.
     "dns:///name:port" spreads calls over all addresses of a name, which then count as one replica.
 
-    ``redis_url``: "redis://host:port/0", "redis+cluster://host:port" or "unix:///path"; None: nothing is remembered.
+    ``redis_url``: "redis://host:port/0", "redis+cluster://host:port" or "unix:///path"; "rediss" is TLS, with the
+    certificates of ``tls`` where there are any; None: nothing is remembered.
     ``default_deadline_s``: for callers that set none. ``deadline_margin_s``: at most so much of a call's time is kept
     for composing and answering. ``verifier_deadlines_s``: name → seconds of a call that this verifier may take, waiting
     for its turn included; absent: all that the call has. ``consensus``: weights of the verifiers' beliefs; without them
     no recipe can name it. ``describe_ttl_s``: for so long a verifier's account of itself is trusted while its
     connection stands. ``cache_ttl_s``: seconds that a remembered outcome lives.
     ``cache_timeout_s``: what Redis may cost a call at most, per read and per write; after a failure it is left alone
-    for ``cache_pause_s``. The rest as for `ServerConfig`.
+    for ``cache_pause_s``. The rest as for `ServerConfig`; the verifiers
+    are called with the identity that is served with.
     """
 
     listen: str
@@ -43,6 +46,8 @@ class AggregatorConfig:
     max_items_in_flight: int = 32_768
     grace_s: float = 10.0
     log_level: LogLevel = "info"
+    tls: TlsIdentity | None = None
+    health_port: int | None = None
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.verifier_deadlines_s if name not in self.verifiers]
@@ -75,4 +80,6 @@ class AggregatorConfig:
             max_items_in_flight=self.max_items_in_flight,
             grace_s=self.grace_s,
             log_level=self.log_level,
+            tls=self.tls,
+            health_port=self.health_port,
         )

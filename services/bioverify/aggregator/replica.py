@@ -38,6 +38,7 @@ from bioverify.aggregator.policy.budget import pause_s
 from bioverify.aggregator.policy.latency import Latency
 from bioverify.aggregator.policy.limits import ItemLimit, QueueFullError, TurnedAwayError
 from bioverify.v1 import verifier_pb2, verifier_pb2_grpc
+from bioverify.wire.identity import LiveIdentity, open_aio_channel
 from bioverify.wire.transport import CHANNEL_OPTIONS, REQUEST_ID, refusal_from_error
 
 DESCRIBE_TIMEOUT_S = 1.0
@@ -88,6 +89,7 @@ class Replica:
         latency: Latency,
         max_waiting: int,
         described: Callable[[Replica, verifier_pb2.DescribeResponse], None],
+        tls: LiveIdentity | None = None,
     ) -> None:
         self.target = target
         self.limit = ItemLimit(UNSTATED_ITEMS_IN_FLIGHT, max_waiting)
@@ -95,6 +97,7 @@ class Replica:
         self._verifier = verifier
         self._latency = latency
         self._described = described
+        self._tls = tls
         self._connect()
         self._given_up: set[asyncio.Task[None]] = set()
         self._describing: asyncio.Task[verifier_pb2.DescribeResponse] | None = None
@@ -146,7 +149,7 @@ class Replica:
             try:
                 told: dict[str, tracing.Told] = {"verifier": self._verifier, "target": self.target, "items": items}
                 with tracing.span("ScoreBatch", SpanKind.CLIENT, **told):
-                    response = await self._call(self._stub.ScoreBatch, request, deadline)
+                    response = await self._call(self._renewed_stub().ScoreBatch, request, deadline)
             except UpstreamError as error:
                 self._note(error, deadline - started)
                 raise
@@ -202,13 +205,14 @@ class Replica:
         deadline = time.monotonic() + DESCRIBE_TIMEOUT_S
         for attempt in range(1, DESCRIBE_ATTEMPTS + 1):
             try:
-                said = await self._call(self._stub.Describe, verifier_pb2.DescribeRequest(), deadline)
+                said = await self._call(self._renewed_stub().Describe, verifier_pb2.DescribeRequest(), deadline)
             except UpstreamError as error:
                 # A connection that was reset is up again in a moment; a process that is gone is not.
                 if error.reason == UNAVAILABLE and attempt < DESCRIBE_ATTEMPTS and self.is_allowed:
                     await asyncio.sleep(min(pause_s(attempt), max(0.0, deadline - time.monotonic())))
                     continue
                 if error.reason == DEADLINE_EXCEEDED:
+                    metrics.NEW_CONNECTIONS.labels(self._verifier, self.target).inc()
                     self._connect_anew()
                 self.breaker.open()
                 raise
@@ -220,11 +224,17 @@ class Replica:
 
     def _connect(self) -> None:
         balanced = _TO_EACH_ADDRESS_IN_TURN if self.target.startswith("dns:///") else ()
-        self._channel = grpc.aio.insecure_channel(self.target, options=(*_OPTIONS, *balanced))
+        self._shown = self._tls.current() if self._tls is not None else None
+        self._channel = open_aio_channel(self.target, (*_OPTIONS, *balanced), self._shown)
         self._stub: verifier_pb2_grpc.VerifierServiceAsyncStub = verifier_pb2_grpc.VerifierServiceStub(self._channel)
 
+    def _renewed_stub(self) -> verifier_pb2_grpc.VerifierServiceAsyncStub:
+        """The stub to call now: over a new connection where the certificates were replaced."""
+        if self._tls is not None and self._tls.current() is not self._shown:
+            self._connect_anew()
+        return self._stub
+
     def _connect_anew(self) -> None:
-        metrics.NEW_CONNECTIONS.labels(self._verifier, self.target).inc()
         old = self._channel
         self._connect()
         closing = asyncio.ensure_future(old.close(LAST_CALLS_S))

@@ -29,11 +29,12 @@ from bioverify.aggregator.upstream import Upstream
 from bioverify.core.recipes import Recipe, Requirement
 from bioverify.core.verifier import Reads
 from bioverify.runtime.errors import over_limit
-from bioverify.runtime.hosting import host
+from bioverify.runtime.hosting import host, refuse_to_start
 from bioverify.runtime.metrics import ITEMS_IN_FLIGHT
 from bioverify.runtime.validation import check_items
 from bioverify.runtime.work import RETRY_AFTER_S, Admission, WorkThread
 from bioverify.v1 import reward_pb2, reward_pb2_grpc
+from bioverify.wire.identity import LiveIdentity, TlsError
 from bioverify.wire.outcomes import failure_to_wire
 from bioverify.wire.rewards import recipe_to_wire
 
@@ -50,8 +51,9 @@ class RewardService(reward_pb2_grpc.RewardServiceServicer):
         metrics.show_zeros(config.verifiers)
         self._admission = Admission(config.max_items_in_flight, ITEMS_IN_FLIGHT)
         self._thread = WorkThread()
+        tls = LiveIdentity(config.tls) if config.tls is not None else None
         self._upstreams = {
-            name: Upstream(name, target, describe_ttl_s=config.describe_ttl_s, max_waiting=config.max_waiting)
+            name: Upstream(name, target, describe_ttl_s=config.describe_ttl_s, max_waiting=config.max_waiting, tls=tls)
             for name, target in config.verifiers.items()
         }
         self._cache: OutcomeCache | None = None
@@ -61,6 +63,7 @@ class RewardService(reward_pb2_grpc.RewardServiceServicer):
                 ttl_s=config.cache_ttl_s,
                 timeout_s=config.cache_timeout_s,
                 pause_s=config.cache_pause_s,
+                tls=tls,
             )
 
     async def prepare(self) -> bool:
@@ -180,7 +183,10 @@ def serve_process(config: AggregatorConfig) -> int:
     """Serve in this process until SIGTERM; the exit code."""
 
     async def run() -> int:
-        service = RewardService(config)
+        try:
+            service = RewardService(config)
+        except TlsError as error:
+            return refuse_to_start(str(error))
         try:
             return await host(
                 config.server,

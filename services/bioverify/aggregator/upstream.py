@@ -34,6 +34,7 @@ from bioverify.aggregator.replica import Replica, Usage
 from bioverify.core.answers import ParseMode
 from bioverify.core.verifier import Reads
 from bioverify.v1 import types_pb2, verifier_pb2
+from bioverify.wire.identity import LiveIdentity
 from bioverify.wire.tasks import PARSE_MODES, reads_from_wire
 
 ATTEMPTS = 3
@@ -75,7 +76,9 @@ class Landed:
 class Upstream:
     """To be made inside the running event loop. ``target``: one gRPC target, or several with commas: its replicas."""
 
-    def __init__(self, name: str, target: str, *, describe_ttl_s: float, max_waiting: int) -> None:
+    def __init__(
+        self, name: str, target: str, *, describe_ttl_s: float, max_waiting: int, tls: LiveIdentity | None = None
+    ) -> None:
         self.name = name
         self.target = target
         self.last_account: Account | None = None
@@ -85,7 +88,7 @@ class Upstream:
         self._retries = Budget(RETRY_SHARE, RETRY_BURST)
         self._hedges = Budget(HEDGE_SHARE, HEDGE_BURST)
         self._replicas = [
-            Replica(name, one, self._latency, max_waiting, self._learn) for one in target.split(",") if one
+            Replica(name, one, self._latency, max_waiting, self._learn, tls) for one in target.split(",") if one
         ]
 
     async def close(self) -> None:

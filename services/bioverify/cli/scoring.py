@@ -13,6 +13,7 @@ import typer
 
 from bioverify.cli.showing import Target
 from bioverify.cli.terminal import fail, plain_errors, running_aggregator
+from bioverify.cli.tls import TlsCa, TlsCertificate, TlsKey, identity
 
 CHUNK_SIZE = 256
 # ROUGE of 256 long completions takes seconds, a cold start of everything behind the aggregator some more.
@@ -28,6 +29,9 @@ def score(
     target: Target = None,
     output: Annotated[Path | None, typer.Option(help="Where the JSONL goes; none: FILE.scored.jsonl.")] = None,
     evidence: Annotated[bool, typer.Option("--evidence/--no-evidence", help="Leaving it out is faster.")] = True,
+    tls_certificate: TlsCertificate = None,
+    tls_key: TlsKey = None,
+    tls_ca: TlsCa = None,
 ) -> None:
     """Score a file of completions: a table here, JSONL with reward, parts and evidence there.
 
@@ -53,7 +57,8 @@ def score(
             typer.echo("… and more lines like these", err=True)
 
     tally = Tally()
-    with plain_errors(ClientError), Client(running_aggregator(target)) as client:
+    tls = identity(tls_certificate, tls_key, tls_ca)
+    with plain_errors(ClientError), Client(running_aggregator(target), tls=tls) as client:
         known = {known.name: known for known in client.list_recipes()}
         if recipe not in known:
             raise fail(f"no recipe is called {recipe}; there are: {', '.join(known)}")

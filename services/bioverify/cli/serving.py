@@ -11,6 +11,7 @@ import typer
 
 from bioverify.cli.services import VERIFIERS, open_verifier
 from bioverify.cli.terminal import fail, plain_errors
+from bioverify.cli.tls import TlsCa, TlsCertificate, TlsKey, identity
 
 if TYPE_CHECKING:
     from bioverify.core.consensus import Consensus
@@ -18,6 +19,16 @@ if TYPE_CHECKING:
 
 Listen = Annotated[str, typer.Option(help="host:port or unix:/path.")]
 MetricsPort = Annotated[int | None, typer.Option(help="Port for Prometheus metrics over HTTP; none: no metrics.")]
+HealthPort = Annotated[
+    int | None, typer.Option(help="Port for health alone, without TLS, for probes of a cluster; none: no such port.")
+]
+RedisUrl = Annotated[
+    str | None,
+    typer.Option(
+        envvar="BIOVERIFY_REDIS_URL",
+        help="redis://host:port/0, redis+cluster://host:port, rediss:// for TLS, or unix:///path; none: no memory.",
+    ),
+]
 Workers = Annotated[int, typer.Option(min=1, help="Processes that share the port.")]
 
 
@@ -26,6 +37,10 @@ def serve(
     listen: Listen = "127.0.0.1:50051",
     metrics_port: MetricsPort = None,
     workers: Workers = 1,
+    tls_certificate: TlsCertificate = None,
+    tls_key: TlsKey = None,
+    tls_ca: TlsCa = None,
+    health_port: HealthPort = None,
 ) -> None:
     """Serve one verifier until SIGTERM."""
     from bioverify.artifacts.store import ArtifactStore
@@ -38,9 +53,10 @@ def serve(
     def opener() -> Verifier:
         return open_verifier(verifier, ArtifactStore.default())
 
+    tls = identity(tls_certificate, tls_key, tls_ca)
     # Traces then tell the verifiers apart; whoever sets the variable has other plans.
     os.environ.setdefault("OTEL_SERVICE_NAME", f"bioverify-{verifier}")
-    server.serve(opener, ServerConfig(listen=listen, metrics_port=metrics_port, workers=workers))
+    server.serve(opener, ServerConfig(listen, metrics_port, workers, tls=tls, health_port=health_port))
 
 
 def aggregate(
@@ -49,10 +65,7 @@ def aggregate(
         typer.Option(help="NAME=TARGET, or NAME=TARGET,TARGET for replicas: format=127.0.0.1:50055. Repeat it."),
     ],
     listen: Listen = "127.0.0.1:50050",
-    redis_url: Annotated[
-        str | None,
-        typer.Option(help="redis://host:port/0, redis+cluster://host:port or unix:///path; none: no memory."),
-    ] = None,
+    redis_url: RedisUrl = None,
     metrics_port: MetricsPort = None,
     workers: Workers = 1,
     consensus: Annotated[
@@ -62,6 +75,10 @@ def aggregate(
         list[str] | None,
         typer.Option(help="NAME=SECONDS of a call that this verifier may take at most; without: all. Repeat it."),
     ] = None,
+    tls_certificate: TlsCertificate = None,
+    tls_key: TlsKey = None,
+    tls_ca: TlsCa = None,
+    health_port: HealthPort = None,
 ) -> None:
     """Serve rewards until SIGTERM: asks the verifiers in parallel, remembers in Redis, composes by recipe."""
     from bioverify.aggregator import server
@@ -94,6 +111,8 @@ def aggregate(
             workers,
             verifier_deadlines_s=deadlines_s,
             consensus=_consensus() if consensus else None,
+            tls=identity(tls_certificate, tls_key, tls_ca),
+            health_port=health_port,
         )
     server.serve(config)
 
@@ -112,16 +131,24 @@ def gateway(
     listen: Annotated[str | None, typer.Option(help="host:port; without settings 127.0.0.1:50059.")] = None,
     target: Annotated[str | None, typer.Option(help="The aggregator; without settings 127.0.0.1:50050.")] = None,
     folder: Annotated[Path | None, typer.Option(help="Where jobs are kept; none: no jobs.")] = None,
+    tls_certificate: TlsCertificate = None,
+    tls_key: TlsKey = None,
+    tls_ca: TlsCa = None,
 ) -> None:
-    """Serve the rewards over HTTP, and the web pages, until SIGTERM. Needs: pip install 'bioverify[gateway]'."""
+    """Serve the rewards over HTTP, and the web pages, until SIGTERM. Needs: pip install 'bioverify[gateway]'.
+
+    The TLS options are what it shows the aggregator; HTTPS for its own callers is set in the settings.
+    """
     if importlib.util.find_spec("fastapi") is None:
         raise fail("the gateway is not installed here. Run: pip install 'bioverify[gateway]'")
+    from bioverify.client import TlsError
     from bioverify.gateway import server
     from bioverify.gateway.config import ConfigError, make_config
     from bioverify.gateway.keys import KeysError
 
-    given = {"listen": listen, "aggregator": target, "folder": folder}
-    with plain_errors(ConfigError, KeysError):
+    shown = identity(tls_certificate, tls_key, tls_ca)
+    given = {"listen": listen, "aggregator": target, "folder": folder, "identity": shown}
+    with plain_errors(ConfigError, KeysError, TlsError):
         server.serve(make_config(config, {name: value for name, value in given.items() if value is not None}))
 
 
@@ -130,9 +157,13 @@ def healthcheck(
     service: Annotated[
         str, typer.Option(help="Health service: empty is alive; bioverify.v1.VerifierService is ready.")
     ] = "",
+    tls_certificate: TlsCertificate = None,
+    tls_key: TlsKey = None,
+    tls_ca: TlsCa = None,
 ) -> None:
     """Exit with 0 where a service answers SERVING, else with 1."""
-    from bioverify.stack.health import serves
+    from bioverify.client.health import serves
 
-    if not serves(target, service):
+    tls = identity(tls_certificate, tls_key, tls_ca)
+    if not serves(target, service, tls=tls):
         raise fail(f"{target} is not serving {service or '(alive)'}")

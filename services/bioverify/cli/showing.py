@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bioverify.cli.terminal import plain_errors, running_aggregator
+from bioverify.cli.tls import TlsCa, TlsCertificate, TlsKey, identity
 
 if TYPE_CHECKING:
     from bioverify.core.recipes import Term
@@ -18,14 +19,20 @@ Target = Annotated[
 ]
 
 
-def verifiers(target: Target = None) -> None:
+def verifiers(
+    target: Target = None,
+    tls_certificate: TlsCertificate = None,
+    tls_key: TlsKey = None,
+    tls_ca: TlsCa = None,
+) -> None:
     """The verifiers, whether they answer, and what they opened."""
     from rich.console import Console
     from rich.table import Table
 
     from bioverify.client import Client, ClientError
 
-    with plain_errors(ClientError), Client(running_aggregator(target)) as client:
+    tls = identity(tls_certificate, tls_key, tls_ca)
+    with plain_errors(ClientError), Client(running_aggregator(target), tls=tls) as client:
         listed = client.list_verifiers()
     table = Table("verifier", "what it is", show_lines=True)
     for verifier in listed:
@@ -50,14 +57,20 @@ def verifiers(target: Target = None) -> None:
     Console(highlight=False).print(table)
 
 
-def recipes(target: Target = None) -> None:
+def recipes(
+    target: Target = None,
+    tls_certificate: TlsCertificate = None,
+    tls_key: TlsKey = None,
+    tls_ca: TlsCa = None,
+) -> None:
     """The reward mixtures that can be named, with their terms; "?" marks an optional one."""
     from rich.console import Console
     from rich.table import Table
 
     from bioverify.client import Client, ClientError
 
-    with plain_errors(ClientError), Client(running_aggregator(target)) as client:
+    tls = identity(tls_certificate, tls_key, tls_ca)
+    with plain_errors(ClientError), Client(running_aggregator(target), tls=tls) as client:
         listed = client.list_recipes()
     table = Table("recipe", "what it rewards", show_lines=True)
     table.columns[0].no_wrap = True

@@ -10,6 +10,9 @@ with Client("127.0.0.1:50050") as client:
 One `score` call may hold any number of items: it is split into as many requests as the aggregator's limits ask for, and
 the members of a group always travel together. A fault of one verifier is data (`RewardPart.outcome` is `Failed`, the
 reward may be None); only a call that reached no aggregator, or that it refused as a whole, raises `ClientError`.
+
+Where the services ask for certificates: `Client(target, tls=TlsIdentity(certificate, key, ca))`, PEM files that may be
+replaced while it is open.
 """
 
 from bioverify.client.asynchronous import AsyncClient
@@ -24,6 +27,7 @@ from bioverify.client.values import (
     ScoreItem,
     VerifierReport,
 )
+from bioverify.wire.identity import TlsError, TlsIdentity
 
 __all__ = [
     "AsyncClient",
@@ -35,5 +39,7 @@ __all__ = [
     "RewardPart",
     "ScoreItem",
     "ScoredBatch",
+    "TlsError",
+    "TlsIdentity",
     "VerifierReport",
 ]

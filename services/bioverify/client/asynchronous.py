@@ -22,15 +22,25 @@ from bioverify.client.errors import ClientError, client_error
 from bioverify.client.values import ListedVerifier, ScoredBatch, ScoreItem
 from bioverify.core.recipes import Recipe
 from bioverify.v1 import reward_pb2, reward_pb2_grpc
+from bioverify.wire.identity import LiveIdentity, Pems, TlsIdentity, open_aio_channel
 from bioverify.wire.rewards import recipe_from_wire
 from bioverify.wire.transport import CHANNEL_OPTIONS, refusal_from_error
 
+_LAST_CALLS_S = 3600.0
+"""For so long a call may go on over a connection that was replaced."""
+
 
 class AsyncClient:
-    """Asks one aggregator. ``target``: "host:port" or "unix:/path". Nothing is opened before the first call."""
+    """Asks one aggregator. ``target``: "host:port" or "unix:/path". Nothing is opened before the first call.
 
-    def __init__(self, target: str) -> None:
+    ``tls``: whom it shows itself to be, where the services ask for certificates. Raises TlsError for unusable files.
+    """
+
+    def __init__(self, target: str, *, tls: TlsIdentity | None = None) -> None:
         self.target = target
+        self._tls = LiveIdentity(tls) if tls is not None else None
+        self._shown: Pems | None = None
+        self._replaced: set[asyncio.Task[None]] = set()
         self._channel: grpc.aio.Channel | None = None
         self._opened_in: tuple[int, asyncio.AbstractEventLoop] | None = None
 
@@ -82,6 +92,8 @@ class AsyncClient:
         if self._channel is not None and self._opened_in == (os.getpid(), asyncio.get_running_loop()):
             await self._channel.close()
         self._channel = None
+        for closing in self._replaced:
+            closing.cancel()
 
     async def __aenter__(self) -> Self:
         return self
@@ -93,9 +105,16 @@ class AsyncClient:
 
     def _stub(self) -> reward_pb2_grpc.RewardServiceAsyncStub:
         here = (os.getpid(), asyncio.get_running_loop())
+        shown = self._tls.current() if self._tls is not None else None
+        if self._channel is not None and self._opened_in == here and self._shown is not shown:
+            # The calls under way keep the connection that they have.
+            closing = asyncio.ensure_future(self._channel.close(_LAST_CALLS_S))
+            self._replaced.add(closing)
+            closing.add_done_callback(self._replaced.discard)
+            self._channel = None
         if self._channel is None or self._opened_in != here:
-            self._channel = grpc.aio.insecure_channel(self.target, options=CHANNEL_OPTIONS)
-            self._opened_in = here
+            self._channel = open_aio_channel(self.target, CHANNEL_OPTIONS, shown)
+            self._opened_in, self._shown = here, shown
         return reward_pb2_grpc.RewardServiceStub(self._channel)
 
     async def _ask(

@@ -38,4 +38,6 @@ def _why_unreachable(said: str) -> str:
         return "connection refused"
     if "no such file" in lowered:
         return "no such socket"
+    if "verif" in lowered or "handshake" in lowered or "socket closed" in lowered:
+        return f"{said} (do both ends speak TLS, with certificates of one authority?)"
     return said or "not reachable"

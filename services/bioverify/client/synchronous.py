@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
@@ -19,18 +21,33 @@ from bioverify.client.errors import ClientError, client_error
 from bioverify.client.values import ListedVerifier, ScoredBatch, ScoreItem
 from bioverify.core.recipes import Recipe
 from bioverify.v1 import reward_pb2, reward_pb2_grpc
+from bioverify.wire.identity import LiveIdentity, Pems, TlsIdentity, open_channel
 from bioverify.wire.rewards import recipe_from_wire
 from bioverify.wire.transport import CHANNEL_OPTIONS, refusal_from_error
 
 
-class Client:
-    """Asks one aggregator. ``target``: "host:port" or "unix:/path". Nothing is opened before the first call."""
+@dataclass
+class _Connection:
+    """``shown``: the certificates that it was opened with. ``calls``: under way over it."""
 
-    def __init__(self, target: str) -> None:
+    channel: grpc.Channel
+    shown: Pems | None
+    opened_by: int
+    calls: int = 0
+    is_replaced: bool = False
+
+
+class Client:
+    """Asks one aggregator. ``target``: "host:port" or "unix:/path". Nothing is opened before the first call.
+
+    ``tls``: whom it shows itself to be, where the services ask for certificates. Raises TlsError for unusable files.
+    """
+
+    def __init__(self, target: str, *, tls: TlsIdentity | None = None) -> None:
         self.target = target
         self._lock = threading.Lock()
-        self._channel: grpc.Channel | None = None
-        self._opened_by = 0
+        self._tls = LiveIdentity(tls) if tls is not None else None
+        self._connection: _Connection | None = None
 
     def score(
         self,
@@ -64,7 +81,8 @@ class Client:
     def list_verifiers(self, *, deadline_s: float = 10) -> list[ListedVerifier]:
         """The verifiers that the aggregator knows, and whether they answer. Raises ClientError."""
         try:
-            reply = self._stub().ListVerifiers(reward_pb2.ListVerifiersRequest(), timeout=deadline_s)
+            with self._stub() as stub:
+                reply = stub.ListVerifiers(reward_pb2.ListVerifiersRequest(), timeout=deadline_s)
         except grpc.RpcError as error:
             raise client_error(refusal_from_error(error), self.target, deadline_s) from error
         return [messages.listed_verifier(message) for message in reply.verifiers]
@@ -72,7 +90,8 @@ class Client:
     def list_recipes(self, *, deadline_s: float = 10) -> list[Recipe]:
         """The recipes that can be named. Raises ClientError."""
         try:
-            reply = self._stub().ListRecipes(reward_pb2.ListRecipesRequest(), timeout=deadline_s)
+            with self._stub() as stub:
+                reply = stub.ListRecipes(reward_pb2.ListRecipesRequest(), timeout=deadline_s)
         except grpc.RpcError as error:
             raise client_error(refusal_from_error(error), self.target, deadline_s) from error
         return [recipe_from_wire(message) for message in reply.recipes]
@@ -80,9 +99,9 @@ class Client:
     def close(self) -> None:
         """Close the connection; the next call opens it again."""
         with self._lock:
-            if self._channel is not None and self._opened_by == os.getpid():
-                self._channel.close()
-            self._channel = None
+            if self._connection is not None and self._connection.opened_by == os.getpid():
+                self._connection.channel.close()
+            self._connection = None
 
     def __enter__(self) -> Self:
         return self
@@ -92,13 +111,32 @@ class Client:
     ) -> None:
         self.close()
 
-    def _stub(self) -> reward_pb2_grpc.RewardServiceStub:
+    @contextmanager
+    def _stub(self) -> Iterator[reward_pb2_grpc.RewardServiceStub]:
+        """The stub for one call. A connection that shows an old certificate is closed after its last one."""
         with self._lock:
-            # A channel does not survive a fork: its threads stay behind with the parent.
-            if self._channel is None or self._opened_by != os.getpid():
-                self._channel = grpc.insecure_channel(self.target, options=CHANNEL_OPTIONS)
-                self._opened_by = os.getpid()
-            return reward_pb2_grpc.RewardServiceStub(self._channel)
+            connection = self._connect()
+            connection.calls += 1
+        try:
+            yield reward_pb2_grpc.RewardServiceStub(connection.channel)
+        finally:
+            with self._lock:
+                connection.calls -= 1
+                if connection.is_replaced and not connection.calls:
+                    connection.channel.close()
+
+    def _connect(self) -> _Connection:
+        shown = self._tls.current() if self._tls is not None else None
+        open_now = self._connection
+        # A channel does not survive a fork: its threads stay behind with the parent.
+        if open_now is not None and open_now.opened_by == os.getpid():
+            if open_now.shown is shown:
+                return open_now
+            open_now.is_replaced = True
+            if not open_now.calls:
+                open_now.channel.close()
+        self._connection = _Connection(open_channel(self.target, CHANNEL_OPTIONS, shown), shown, os.getpid())
+        return self._connection
 
     def _ask(
         self,
@@ -110,7 +148,8 @@ class Client:
         while True:
             try:
                 left_s = max(0.001, deadline - time.monotonic())
-                return self._stub().ScoreBatch(request, timeout=left_s, metadata=headers)
+                with self._stub() as stub:
+                    return stub.ScoreBatch(request, timeout=left_s, metadata=headers)
             except grpc.RpcError as error:
                 refusal = refusal_from_error(error)
                 wait_s = refusal.retry_after_s

@@ -40,8 +40,12 @@ def make_app(config: GatewayConfig) -> ASGIApp:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        client = Client(config.aggregator)
-        jobs = Jobs(config.folder / "jobs", config.aggregator, config.keep_jobs_s) if config.folder else None
+        client = Client(config.aggregator, tls=config.identity)
+        jobs = (
+            Jobs(config.folder / "jobs", config.aggregator, config.keep_jobs_s, config.identity)
+            if config.folder
+            else None
+        )
         app.state.gateway = Gateway(config, client, keyring, jobs)
         yield
         if jobs:

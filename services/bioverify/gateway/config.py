@@ -9,6 +9,7 @@ from typing import Annotated, Any, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from bioverify.client import TlsIdentity
 from bioverify.runtime.config import LogLevel
 
 MIB = 2**20
@@ -25,7 +26,7 @@ class GatewayConfig(BaseModel):
     ``runs_folder``: training runs to show; None: there are none. ``keys_file``: API keys by hash; None: no key is asked
     for, and it listens on loopback only, unless ``open_to_anyone``. ``tls_certificate`` and ``tls_key``: PEM files,
     read again when they change; ``client_ca``: callers must show a certificate of this authority. ``cors_origins``:
-    pages elsewhere that may call.
+    pages elsewhere that may call. ``identity``: certificate, key and ca, PEM files that it shows the aggregator.
 
     ``max_body_bytes`` of a scoring request and ``max_job_bytes`` of a job's file count after decompression.
     ``body_timeout_s``: seconds that a body may pause between two pieces. ``max_calls_in_flight``: calls beyond it are
@@ -42,6 +43,7 @@ class GatewayConfig(BaseModel):
     tls_certificate: Path | None = None
     tls_key: Path | None = None
     client_ca: Path | None = None
+    identity: TlsIdentity | None = None
     open_to_anyone: bool = False
     cors_origins: tuple[str, ...] = ()
     max_items: Annotated[int, Field(ge=1)] = 4096

@@ -31,7 +31,7 @@ import structlog
 from grpc import StatusCode
 from pydantic import BaseModel, ConfigDict
 
-from bioverify.client import Client, ClientError, ScoredBatch
+from bioverify.client import Client, ClientError, ScoredBatch, TlsIdentity
 from bioverify.client.jsonl import FileItem, LineError, in_chunks, output_line, read_items
 from bioverify.gateway import metrics
 
@@ -93,10 +93,10 @@ class _StoppedError(Exception):
 class Jobs:
     """All jobs of one folder. Those that had not ended when the last process did are taken up again."""
 
-    def __init__(self, folder: Path, aggregator: str, keep_s: float) -> None:
+    def __init__(self, folder: Path, aggregator: str, keep_s: float, tls: TlsIdentity | None = None) -> None:
         self._folder = folder
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._client = Client(aggregator)
+        self._client = Client(aggregator, tls=tls)
         self._keep_s = keep_s
         self._pool = ThreadPoolExecutor(JOBS_AT_ONCE, thread_name_prefix="job")
         self._lock = threading.Lock()

@@ -23,13 +23,15 @@ def serve(config: GatewayConfig) -> None:
     """Host the gateway; returns after SIGTERM, when accepted requests are answered.
 
     Raises ConfigError where it would stand open to a network without asking for keys, KeysError for unusable keys,
-    SystemExit where the port cannot be had.
+    TlsError for an unusable identity, SystemExit where the port cannot be had.
     """
     if not config.is_loopback and config.keys_file is None and not config.open_to_anyone:
         raise ConfigError(
             f"listen {config.listen}: others could call it without a key. Give keys_file (bioverify keys new), "
             "or set open_to_anyone where something in front of it decides who may call"
         )
+    if config.identity is not None:
+        config.identity.read()
     logs.configure("gateway", config.log_level)
     server = uvicorn.Server(
         uvicorn.Config(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from bioverify.wire.identity import TlsIdentity
 from bioverify.wire.transport import MAX_MESSAGE_BYTES
 
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -15,6 +16,8 @@ class ServerConfig:
     """``listen``: "host:port" (port 0: any free one, written to the log) or "unix:/path".
 
     ``metrics_port``: Prometheus text over HTTP, on the same host as ``listen`` (127.0.0.1 for a socket); None: none.
+    ``tls``: who the service is, and whose callers it takes; None: plaintext, for loopback and networks that protect
+    themselves. ``health_port``: grpc.health.v1 alone, in plaintext, on the same host: probes of a cluster speak no TLS.
     ``workers``: processes that share the port. ``max_items`` and ``max_bytes``: of one call. ``max_items_in_flight``:
     queued or in work in one process. ``grace_s``: seconds that accepted calls have to finish after SIGTERM.
     """
@@ -27,6 +30,8 @@ class ServerConfig:
     max_items_in_flight: int = 16_384
     grace_s: float = 10.0
     log_level: LogLevel = "info"
+    tls: TlsIdentity | None = None
+    health_port: int | None = None
 
     def __post_init__(self) -> None:
         if self.workers < 1:

@@ -22,6 +22,7 @@ from grpc_reflection.v1alpha import reflection
 from bioverify.runtime import metrics
 from bioverify.runtime.config import ServerConfig
 from bioverify.runtime.interceptor import CallInterceptor
+from bioverify.wire.identity import LiveIdentity, TlsError
 from bioverify.wire.transport import SERVER_OPTIONS
 
 log = structlog.stdlib.get_logger("bioverify.runtime")
@@ -53,16 +54,28 @@ async def host(
     add_to(server)
     reflection.enable_server_reflection((service_name, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     try:
-        port = server.add_insecure_port(config.listen)
+        if config.tls is None:
+            port = server.add_insecure_port(config.listen)
+        else:
+            port = server.add_secure_port(config.listen, LiveIdentity(config.tls).server_credentials())
+        probes = await _serve_health(config, status)
         if config.metrics_port is not None and config.workers == 1:
             metrics.expose(config.host, config.metrics_port)
+    except TlsError as error:
+        return refuse_to_start(str(error))
     except (RuntimeError, OSError) as error:
-        return _refuse_to_start(f"cannot listen on {config.listen}: {error}. Is the port taken?")
+        return refuse_to_start(f"cannot listen on {config.listen}: {error}. Is the port taken?")
     loop = asyncio.get_running_loop()
     metrics.TASKS.set_function(lambda: len(asyncio.all_tasks(loop)))
     await server.start()
     target = config.listen if config.listen.startswith("unix:") else f"{config.listen.rpartition(':')[0]}:{port}"
-    log.info("listening", target=target, metrics_port=config.metrics_port)
+    log.info(
+        "listening",
+        target=target,
+        metrics_port=config.metrics_port,
+        health_port=config.health_port,
+        tls=config.tls is not None,
+    )
 
     preparing = asyncio.ensure_future(prepare())
     stopping = asyncio.ensure_future(stop.wait())
@@ -71,7 +84,7 @@ async def host(
         failure = preparing.exception()
         if failure is not None:
             await server.stop(None)
-            return _refuse_to_start(str(failure) or repr(failure), failure)
+            return refuse_to_start(str(failure) or repr(failure), failure)
         # What was loaded stays: without this, every full collection goes through all of it while calls wait.
         gc.collect()
         gc.freeze()
@@ -95,8 +108,22 @@ async def host(
     await asyncio.wait({stopped}, timeout=0.5)
     await server.stop(None)
     await stopped
+    if probes is not None:
+        await probes.stop(None)
     log.info("stopped")
     return 0
+
+
+async def _serve_health(config: ServerConfig, status: health.aio.HealthServicer) -> grpc.aio.Server | None:
+    """The same health once more, on the port that asks for no certificate."""
+    if config.health_port is None:
+        return None
+    server = grpc.aio.server(options=_options(config))
+    health_pb2_grpc.add_HealthServicer_to_server(status, server)
+    host = f"[{config.host}]" if ":" in config.host else config.host
+    server.add_insecure_port(f"{host}:{config.health_port}")
+    await server.start()
+    return server
 
 
 def _options(config: ServerConfig) -> list[tuple[str, int]]:
@@ -108,7 +135,8 @@ def _options(config: ServerConfig) -> list[tuple[str, int]]:
     ]
 
 
-def _refuse_to_start(message: str, error: BaseException | None = None) -> int:
+def refuse_to_start(message: str, error: BaseException | None = None) -> int:
+    """Tell the log and the person; the exit code."""
     log.error("refused to start", message=message, exception_type=type(error).__name__ if error else None)
     print(f"bioverify: {message}", file=sys.stderr, flush=True)
     return 1

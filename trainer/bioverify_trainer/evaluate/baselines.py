@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from bioverify.client import Client, ScoreItem
+from bioverify.client import Client, ScoreItem, TlsIdentity
 from bioverify.core.metrics import Floats
 from bioverify.core.outcomes import Failed, Scored
 from bioverify.core.recipes import Recipe, Requirement, Term
@@ -88,7 +88,7 @@ def mlp(asked: Rows, _training: Rows, target: str) -> tuple[Floats, float]:
     recipe = Recipe(name="belief", terms=(Term(verifier="esm_mlp", weight=1, requirement=Requirement.REQUIRED),))
     completion = "<answer>yes</answer>" if "expression" in asked.kind else "<answer>increase</answer>"
     beliefs: list[float] = []
-    with Client(target) as client:
+    with Client(target, tls=TlsIdentity.from_environment()) as client:
         for start in range(0, len(asked), _CHUNK):
             rows = range(start, min(start + _CHUNK, len(asked)))
             items = [ScoreItem(id=str(row), completion=completion, task=asked.task(row)) for row in rows]
