@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typer
 
-from bioverify.cli import artifacts, keys, local_stack, scoring, serving, showing, training
+from bioverify.cli import artifacts, authoring, keys, local_stack, scoring, serving, showing, training
 
 app = typer.Typer(
     name="bioverify",
@@ -19,6 +19,7 @@ app = typer.Typer(
 )
 app.add_typer(artifacts.app, name="data")
 app.add_typer(keys.app, name="keys")
+app.add_typer(authoring.app, name="verifier")
 app.command()(local_stack.up)
 app.command()(local_stack.down)
 app.command()(local_stack.status)

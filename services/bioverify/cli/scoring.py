@@ -7,13 +7,17 @@ reported by its number and the rest is scored; an item that cannot be scored is 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bioverify.cli.showing import Target
 from bioverify.cli.terminal import fail, plain_errors, running_aggregator
 from bioverify.cli.tls import TlsCa, TlsCertificate, TlsKey, identity
+
+if TYPE_CHECKING:
+    from bioverify.client import Client
+    from bioverify.core.recipes import Recipe
 
 CHUNK_SIZE = 256
 # ROUGE of 256 long completions takes seconds, a cold start of everything behind the aggregator some more.
@@ -25,7 +29,9 @@ def score(
     file: Annotated[
         Path, typer.Argument(exists=True, dir_okay=False, help="JSONL: prompt and completion per line; task optional.")
     ],
-    recipe: Annotated[str, typer.Option(help="A reward mixture; see: bioverify recipes")] = "all",
+    recipe: Annotated[
+        str, typer.Option(help="A reward mixture, see: bioverify recipes; or a YAML file of one.")
+    ] = "all",
     target: Target = None,
     output: Annotated[Path | None, typer.Option(help="Where the JSONL goes; none: FILE.scored.jsonl.")] = None,
     evidence: Annotated[bool, typer.Option("--evidence/--no-evidence", help="Leaving it out is faster.")] = True,
@@ -59,17 +65,15 @@ def score(
     tally = Tally()
     tls = identity(tls_certificate, tls_key, tls_ca)
     with plain_errors(ClientError), Client(running_aggregator(target), tls=tls) as client:
-        known = {known.name: known for known in client.list_recipes()}
-        if recipe not in known:
-            raise fail(f"no recipe is called {recipe}; there are: {', '.join(known)}")
-        sources = [source.name for source in known[recipe].sources]
+        mixture = _recipe(recipe, client)
+        sources = [source.name for source in mixture.sources]
         bar = Progress(console=Console(stderr=True), transient=True)
         with file.open("rb") as lines, output.open("wb") as results, bar:
             task = bar.add_task(f"Scoring {file.name}", total=file.stat().st_size)
             for chunk in in_chunks(read_items(lines, sources, on_error), CHUNK_SIZE):
                 try:
                     batch = client.score(
-                        [line.item for line in chunk], recipe, deadline_s=CHUNK_DEADLINE_S, with_evidence=evidence
+                        [line.item for line in chunk], mixture, deadline_s=CHUNK_DEADLINE_S, with_evidence=evidence
                     )
                 except ClientError as error:
                     first = chunk[0].item.id
@@ -83,7 +87,7 @@ def score(
         console.print(tally.first_rows_table())
         console.print(tally.verifier_table())
     console.print(
-        f"{tally.lines:,} scored by {recipe}: mean reward {tally.rewards} over {tally.rewards.count:,}, "
+        f"{tally.lines:,} scored by {mixture.name}: mean reward {tally.rewards} over {tally.rewards.count:,}, "
         f"{tally.unscorable.total():,} unscorable; {tally.cache_hits:,} of {tally.distinct:,} questions answered by "
         f"the cache. Written: {output}",
         soft_wrap=True,
@@ -95,3 +99,16 @@ def score(
             console.print(f"  {label} failed for {term.failed:,}: {term.first_failure}", soft_wrap=True, markup=False)
     if errors:
         raise fail(f"{len(errors):,} lines could not be read; the other {tally.lines:,} were scored")
+
+
+def _recipe(named: str, client: Client) -> Recipe:
+    """The recipe of a file, or the aggregator's of that name."""
+    from bioverify.recipes import RecipeError, read
+
+    if named.endswith((".yaml", ".yml")):
+        with plain_errors(RecipeError, OSError):
+            return read(Path(named))
+    known = {recipe.name: recipe for recipe in client.list_recipes()}
+    if named not in known:
+        raise fail(f"no recipe is called {named}; there are: {', '.join(known)}")
+    return known[named]

@@ -1,4 +1,4 @@
-"""The verifiers and artifacts by name: the one place where a new verifier is entered.
+"""The verifiers and artifacts by name: the one place where a new verifier of this repository is entered.
 
 Each is imported where it is opened or built, because only one of them needs torch.
 """

@@ -1,0 +1,1 @@
+"""example_verifier: a verifier for bioverify."""
