@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import trustme
 from typer.testing import CliRunner
 
 from bioverify.cli import app
+from bioverify.client.health import serves
 from bioverify.conformance import CHECKS, Check, Status, run, suite
 from tests.contract.rogues import ROGUES, Honest, serving
 from tests.fixtures import servers
+from tests.fixtures.certificates import issue
+from tests.fixtures.stack import wait_until
 
 LIMITS = {"max_items": 64, "max_bytes": 2**19, "max_items_in_flight": 128}
 
@@ -85,3 +90,13 @@ def test_where_nobody_answers_it_says_so(monkeypatch: pytest.MonkeyPatch) -> Non
         missed = CliRunner().invoke(app, ["verifier", "test", target])
     assert missed.exit_code == 1
     assert f"nobody answers at {target} within 0.5 s" in missed.output
+
+
+def test_a_verifier_behind_mutual_tls_is_asked_by_who_may_ask_it(tmp_path: Path) -> None:
+    identity = issue(tmp_path / "ours", trustme.CA())
+    target = f"127.0.0.1:{servers.free_port()}"
+    tls = [str(file) for file in identity.files]
+    with servers.verifier("Lookup", wait=False, listen=target, tls=tls, **LIMITS):
+        wait_until(lambda: serves(target, servers.VERIFIER_SERVICE, tls=identity), "the verifier is ready")
+        report = run(target, tls=identity)
+    assert [(result.check.name, result.found) for result in report.failed] == []

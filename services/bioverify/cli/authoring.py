@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,8 +10,9 @@ import orjson
 import typer
 
 from bioverify.cli.services import VERIFIERS
-from bioverify.cli.serving import Listen, MetricsPort, Workers
+from bioverify.cli.serving import HealthPort, Listen, MetricsPort, Workers
 from bioverify.cli.terminal import fail, plain_errors
+from bioverify.cli.tls import TlsCa, TlsCertificate, TlsKey, identity
 
 if TYPE_CHECKING:
     from bioverify.client import ScoreItem
@@ -46,16 +48,21 @@ def serve(
     listen: Listen = "127.0.0.1:50051",
     metrics_port: MetricsPort = None,
     workers: Workers = 1,
+    tls_certificate: TlsCertificate = None,
+    tls_key: TlsKey = None,
+    tls_ca: TlsCa = None,
+    health_port: HealthPort = None,
 ) -> None:
     """Serve the verifier of a folder until SIGTERM."""
     from bioverify.runtime import server
     from bioverify.runtime.config import ServerConfig
     from bioverify.scaffold import ScaffoldError, opener
 
-    with plain_errors(ScaffoldError, ValueError):
-        config = ServerConfig(listen=listen, metrics_port=metrics_port, workers=workers)
+    with plain_errors(ScaffoldError):
         open_verifier = opener(folder)
-    server.serve(open_verifier, config)
+    tls = identity(tls_certificate, tls_key, tls_ca)
+    os.environ.setdefault("OTEL_SERVICE_NAME", f"bioverify-{folder.resolve().name}")
+    server.serve(open_verifier, ServerConfig(listen, metrics_port, workers, tls=tls, health_port=health_port))
 
 
 @app.command("test")
@@ -66,6 +73,9 @@ def hold_to_contract(
         typer.Option(exists=True, dir_okay=False, help="JSONL of items that it scores, where it knows special genes."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The report as JSON on stdout.")] = False,
+    tls_certificate: TlsCertificate = None,
+    tls_key: TlsKey = None,
+    tls_ca: TlsCa = None,
 ) -> None:
     """Hold a running verifier to the contract. Exit status 1 where a check fails.
 
@@ -75,7 +85,9 @@ def hold_to_contract(
 
     probes = from_items(_items(items)) if items else []
     with plain_errors(Unreachable):
-        report = run(target, probes, on_result=_no_line if as_json else _line)
+        report = run(
+            target, probes, tls=identity(tls_certificate, tls_key, tls_ca), on_result=_no_line if as_json else _line
+        )
     if as_json:
         typer.echo(orjson.dumps(report.as_json(), option=orjson.OPT_INDENT_2).decode())
     else:

@@ -11,6 +11,7 @@ import grpc
 
 from bioverify.conformance import probes
 from bioverify.v1 import types_pb2, verifier_pb2, verifier_pb2_grpc
+from bioverify.wire.identity import TlsIdentity, open_channel
 from bioverify.wire.transport import CHANNEL_OPTIONS, Refusal, refusal_from_error
 
 SERVICE = verifier_pb2.DESCRIPTOR.services_by_name["VerifierService"].full_name
@@ -34,7 +35,7 @@ class NotShown(Exception):  # noqa: N818
 class Peer:
     """``probes``: complete items, with task, answer and completion. Close it after use."""
 
-    def __init__(self, target: str, probe_items: Sequence[types_pb2.Item]) -> None:
+    def __init__(self, target: str, probe_items: Sequence[types_pb2.Item], tls: TlsIdentity | None = None) -> None:
         self._options = [
             *((key, value) for key, value in CHANNEL_OPTIONS if key != "grpc.max_send_message_length"),
             ("grpc.max_send_message_length", -1),
@@ -42,12 +43,13 @@ class Peer:
             ("grpc.use_local_subchannel_pool", 1),
         ]
         self.target = target
+        self._shown = tls.read() if tls else None
         self.channel = self.new_channel()
         self.stub = verifier_pb2_grpc.VerifierServiceStub(self.channel)
         self._given = probe_items
 
     def new_channel(self) -> grpc.Channel:
-        return grpc.insecure_channel(self.target, options=self._options)
+        return open_channel(self.target, self._options, self._shown)
 
     def close(self) -> None:
         self.channel.close()

@@ -13,6 +13,7 @@ import grpc
 from bioverify.conformance import batches, calls, reading, service, texts
 from bioverify.conformance.peer import Broken, NotShown, Peer
 from bioverify.v1 import types_pb2
+from bioverify.wire.identity import TlsIdentity
 
 CONNECT_S = 10.0
 
@@ -312,11 +313,15 @@ def run(
     target: str,
     probe_items: Sequence[types_pb2.Item] = (),
     *,
+    tls: TlsIdentity | None = None,
     checks: Sequence[Check] = CHECKS,
     on_result: Callable[[Result], None] = lambda _: None,
 ) -> Report:
-    """Ask the service at ``target``. ``on_result`` is called after each check. Raises Unreachable."""
-    peer = Peer(target, probe_items)
+    """Ask the service at ``target``, as ``tls`` where it is given. ``on_result`` is called after each check.
+
+    Raises Unreachable, and TlsError where the files of ``tls`` are unusable.
+    """
+    peer = Peer(target, probe_items, tls)
     try:
         grpc.channel_ready_future(peer.channel).result(CONNECT_S)
         results = []

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bioverify.client.health import serves
 from bioverify.client.jsonl import FileItem, LineError, read_items
 from bioverify.conformance import from_items, run
 from bioverify.core.answers import parse_answer
 from bioverify.core.outcomes import NotApplicable, Scored
 from bioverify.core.tasks import parse_task
 from bioverify.core.verifier import Item
-from bioverify.stack.health import serves
 
 from .verifier import open_verifier
 
