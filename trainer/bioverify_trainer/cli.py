@@ -54,6 +54,13 @@ def train(
     target: TargetOption = "127.0.0.1:50050",
     changes: SetOption = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --output.")] = False,
+    restartable: Annotated[
+        bool,
+        typer.Option(
+            "--restartable",
+            help="Go on from the last checkpoint in --output if there is one, else begin: for what restarts by itself.",
+        ),
+    ] = False,
     metrics_listen: MetricsOption = None,
     dry_run: Annotated[
         bool,
@@ -83,7 +90,15 @@ def train(
         )
         return
     folder = output or Path("runs") / resolved_recipe.name
-    _train(resolved_recipe, resolved_preset, target, folder, resume=resume, metrics_listen=metrics_listen)
+    _train(
+        resolved_recipe,
+        resolved_preset,
+        target,
+        folder,
+        resume=resume,
+        restartable=restartable,
+        metrics_listen=metrics_listen,
+    )
 
 
 @runs.app.command()
@@ -99,7 +114,14 @@ def resume(
 
 
 def _train(
-    recipe: Recipe, preset: Preset, target: str, output: Path, *, resume: bool, metrics_listen: str | None
+    recipe: Recipe,
+    preset: Preset,
+    target: str,
+    output: Path,
+    *,
+    resume: bool,
+    metrics_listen: str | None,
+    restartable: bool = False,
 ) -> None:
     """Here, or in as many processes as the preset asks for, each of which comes here again."""
     launch = _launch_command(preset)
@@ -119,6 +141,7 @@ def _train(
             output=output,
             store=ArtifactStore.default(),
             resume=resume,
+            restartable=restartable,
             metrics_listen=metrics_listen,
         )
     except (RunError, PolicyError, ArtifactError, EvaluationError) as error:

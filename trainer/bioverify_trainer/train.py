@@ -68,9 +68,13 @@ def train(
     output: Path,
     store: ArtifactStore,
     resume: bool = False,
+    restartable: bool = False,
     metrics_listen: str | None = None,
 ) -> Trained:
     """Train, or go on training with ``resume``. ``metrics_listen``: host:port of metrics for Prometheus; None: none.
+
+    ``restartable``: go on from a checkpoint where an earlier start left one, else begin, and let go of what a start
+    that reached none had recorded.
 
     Raises RunError, PolicyError, ArtifactError before anything is run, and RunError where the disk is full at the end.
     """
@@ -79,15 +83,16 @@ def train(
     if "tensorboard" in preset.tracking:
         # Where transformers' writer looks; its own choice would be below the checkpoints.
         os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder.path / "tensorboard")
-    if not resume and is_main_process():
+    if not (resume or restartable) and is_main_process():
         folder.check_unused()
     verifiers = check_services(target, recipe)
     prompts = open_prompts(
         store, recipe, seed=preset.grpo.seed, lines=preset.prompts.lines, strict=preset.prompts.strict
     )
     policy = open_policy(preset.policy.model, dtype=getattr(torch, preset.policy.dtype))
-    checkpoint = _last_checkpoint(folder) if resume else None
+    checkpoint = _last_checkpoint(folder) if resume or (restartable and _whole_checkpoints(folder)) else None
     if is_main_process() and checkpoint is None:
+        folder.forget_after(0)
         simulated = prompts.simulated or any(a.simulated for v in verifiers for a in v.artifacts)
         folder.write_config(
             run_config(recipe, preset, verifiers, target=target, simulated=simulated, policy_path=policy.path)
@@ -379,9 +384,13 @@ class _Record(TrainerCallback):
             self._folder.append_metrics({"step": state.global_step, "step_seconds": seconds, **finite(logs)})
 
 
-def _last_checkpoint(folder: RunFolder) -> str:
+def _whole_checkpoints(folder: RunFolder) -> list[Path]:
     # The state is written last: a checkpoint without it was cut short by a kill or a full disk.
-    whole = [state.parent for state in folder.checkpoints.glob("checkpoint-*/trainer_state.json") if _is_json(state)]
+    return [state.parent for state in folder.checkpoints.glob("checkpoint-*/trainer_state.json") if _is_json(state)]
+
+
+def _last_checkpoint(folder: RunFolder) -> str:
+    whole = _whole_checkpoints(folder)
     if not whole:
         raise RunError(f"--resume: there is no checkpoint in {folder.checkpoints}")
     return str(max(whole, key=lambda checkpoint: int(checkpoint.name.rsplit("-", 1)[1])))

@@ -1,0 +1,93 @@
+"""What Helm makes of every set of values is what Kubernetes and the operators take."""
+
+from __future__ import annotations
+
+import copy
+import os
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.chart.helm import CHART, VALUES, named, of_kind, rendered, rendered_text, run_helm, template, value_sets
+from tests.chart.schemas import NEWEST, OLDEST, problems
+
+pytestmark = pytest.mark.chart
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.mark.parametrize("values", value_sets())
+def test_lint_finds_nothing(values: str) -> None:
+    done = run_helm("lint", "--strict", str(CHART), "--values", str(VALUES / f"{values}.yaml"))
+    assert done.returncode == 0, done.stdout
+    assert "[WARNING]" not in done.stdout
+
+
+@pytest.mark.parametrize("version", [OLDEST, NEWEST])
+@pytest.mark.parametrize("values", value_sets())
+def test_every_manifest_holds_against_the_published_schemas(values: str, version: str) -> None:
+    assert problems(rendered(values), version) == []
+
+
+def test_the_schemas_would_see_a_mistake() -> None:
+    manifests = copy.deepcopy(rendered("production"))
+    named(manifests, "Deployment", "gateway")["spec"]["template"]["spec"]["containers"][0]["imagePolicy"] = "Always"
+    named(manifests, "HorizontalPodAutoscaler", "aggregator")["spec"]["maxReplicas"] = "many"
+    named(manifests, "ScaledObject", "go-rouge")["spec"]["triggers"][0]["metadata"]["threshold"] = 0.25
+    of_kind(manifests, "Certificate")[0]["spec"]["dnsName"] = "one"
+    assert len(problems(manifests, NEWEST)) == 4
+
+
+@pytest.mark.parametrize("values", value_sets())
+def test_nothing_is_made_twice(values: str) -> None:
+    names = [(one["kind"], one["metadata"]["name"]) for one in rendered(values)]
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize("values", ["one_verifier", "default"])
+def test_manifests_are_as_they_were(values: str) -> None:
+    """After a change that is meant: UPDATE_GOLDEN=1 make test-chart, and read the difference."""
+    # A fresh key each time, and the version, are no change of the chart.
+    text = re.sub(r"(token: |sha256: ).*", r"\1…", rendered_text(values))
+    path = GOLDEN / f"{values}.yaml"
+    if os.environ.get("UPDATE_GOLDEN"):
+        path.write_text(text)
+    assert text == path.read_text()
+
+
+def test_the_packaged_chart_makes_the_same(tmp_path: Path) -> None:
+    done = run_helm("package", str(CHART), "--destination", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    (packed,) = tmp_path.glob("*.tgz")
+    arguments = ("--values", str(VALUES / "monitored.yaml"), "--set", "gateway.keys.existingSecret=keys")
+    assert template(*arguments, chart=packed).stdout == template(*arguments).stdout
+
+
+def test_the_chart_is_of_the_version_of_the_distribution() -> None:
+    from importlib.metadata import version
+
+    about = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    assert about["appVersion"] == version("bioverify")
+
+
+def test_a_certificate_is_good_for_every_name_that_is_dialled() -> None:
+    manifests = rendered("production")
+    (certificate,) = [one for one in of_kind(manifests, "Certificate") if one["metadata"]["name"].endswith("fy-tls")]
+    dialled = set(re.findall(r"dns:///([a-z0-9.-]+):", rendered_text("production")))
+    assert dialled
+    assert dialled <= set(certificate["spec"]["dnsNames"])
+    assert {"server auth", "client auth"} <= set(certificate["spec"]["usages"])
+
+
+def test_every_name_that_is_dialled_is_a_headless_service() -> None:
+    for values in value_sets():
+        headless = {
+            one["metadata"]["name"]
+            for one in of_kind(rendered(values), "Service")
+            if one["spec"].get("clusterIP") == "None"
+        }
+        dialled = set(re.findall(r"dns:///([a-z0-9-]+)\.biology\.svc\.", rendered_text(values)))
+        assert dialled <= headless
+        assert dialled
