@@ -24,7 +24,7 @@ BENCH_ARGS ?=
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	--no-emit-index-url --no-emit-find-links --no-emit-package torch
 
-.PHONY: help setup demo test test-pmi-builder test-chart test-fault test-browser soak lint proto chart lock bench clean
+.PHONY: help setup demo test test-pmi-builder test-node test-chart test-fault test-browser soak lint proto chart lock bench clean
 # `make lint test` in one go must not run the two at once: they would share two cores.
 .NOTPARALLEL:
 
@@ -72,6 +72,14 @@ endif
 
 test-chart: setup ## The Helm chart and the manifests for training: schemas, policies, probes, commands; fetches helm once
 	@pytest -m chart tests/chart $(PYTEST_ARGS)
+
+NODE_EXAMPLE := examples/verifier-node
+test-node: setup $(NODE_EXAMPLE)/node_modules/.installed ## The example verifier in JavaScript against the conformance suite; needs Node 20 and npm
+	pytest -m node tests/node $(PYTEST_ARGS)
+
+$(NODE_EXAMPLE)/node_modules/.installed: $(NODE_EXAMPLE)/package-lock.json
+	@cd $(NODE_EXAMPLE) && npm ci --ignore-scripts --no-audit --no-fund --silent
+	@touch $@
 
 test-fault: setup ## Faults and overload, a quarter of an hour; prints a table, writes reports/*.json
 	@pytest -m fault tests/fault tests/load $(PYTEST_ARGS)
@@ -121,5 +129,5 @@ bench: setup ## Speed: all ways of scoring side by side, stages, memory, capacit
 	python -m benchmarks.speed $(BENCH_ARGS)
 
 clean: ## Remove the environment, caches and what demo, test and bench wrote
-	rm -rf $(VENV) $(PMI_VENV) .cache runs report reports build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(PMI_VENV) $(NODE_EXAMPLE)/node_modules .cache runs report reports build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find services trainer tests -name __pycache__ -type d -prune -exec rm -rf {} +
