@@ -24,7 +24,8 @@ BENCH_ARGS ?=
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	--no-emit-index-url --no-emit-find-links --no-emit-package torch
 
-.PHONY: help setup demo test test-pmi-builder test-node test-chart test-fault test-browser soak lint proto chart lock bench clean
+.PHONY: help setup demo test test-pmi-builder test-node test-chart test-fault test-observability test-browser soak lint proto \
+	chart dashboards lock bench clean
 # `make lint test` in one go must not run the two at once: they would share two cores.
 .NOTPARALLEL:
 
@@ -83,6 +84,12 @@ $(NODE_EXAMPLE)/node_modules/.installed: $(NODE_EXAMPLE)/package-lock.json
 
 test-fault: setup ## Faults and overload, a quarter of an hour; prints a table, writes reports/*.json
 	@pytest -m fault tests/fault tests/load $(PYTEST_ARGS)
+
+test-observability: setup ## Rules by promtool, and a live stack before a real Prometheus: queries, faults, alerts
+	pytest -m observability tests/observability $(PYTEST_ARGS)
+
+dashboards: setup ## Grafana's dashboards from k8s/dashboards/write.py
+	python k8s/dashboards/write.py
 
 test-browser: setup ## The web pages in Chromium, which has to be installed: flows, keyboard, accessibility
 	pytest -m browser tests/browser $(PYTEST_ARGS)
