@@ -27,7 +27,6 @@ from bioverify.artifacts.store import ArtifactStore
 from bioverify.client import Client, ClientError, ScoreItem
 from bioverify.core.recipes import Recipe, Requirement, Term
 from bioverify.core.tasks import DifferentialExpression
-from bioverify_trainer.preset import Preset
 from tests.fault.system import AGGREGATOR, VALKEY, System
 from tests.fixtures import traces
 from tests.fixtures.gateway import RunningGateway, gateway
@@ -86,12 +85,9 @@ def load(target: str, gate: RunningGateway, ended: threading.Event) -> None:
 
 
 @contextlib.contextmanager
-def training(folder: Path, preset: Preset, store: ArtifactStore, target: str, listen: str) -> Iterator[None]:
+def training(folder: Path, preset: dict[str, Any], store: ArtifactStore, target: str, listen: str) -> Iterator[None]:
     """A real run of a tiny policy, with the recipe that asks the experiment."""
-    changed = preset.model_copy(
-        update={"grpo": preset.grpo.model_copy(update={"max_steps": 5000, "save_steps": 5000}), "name": "tiny"}
-    )
-    (folder / "tiny.yaml").write_text(yaml.safe_dump(changed.model_dump(mode="json")))
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(preset))
     command = [sys.executable, "-m", "bioverify_trainer", "train", "rbio1-exp", "--preset", str(folder / "tiny.yaml")]
     command += ["--target", target, "--output", str(folder / "run"), "--metrics-listen", listen]
     environment = os.environ | {"BIOVERIFY_HOME": str(store.root.parent), "OMP_NUM_THREADS": "1"}
@@ -109,7 +105,6 @@ def training(folder: Path, preset: Preset, store: ArtifactStore, target: str, li
 def watched(
     bundled_store: ArtifactStore, tiny_policy: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Watched]:
-    preset = _tiny(tiny_policy)
     folder = tmp_path_factory.mktemp("watched")
     ended = threading.Event()
     trainer = f"127.0.0.1:{free_port()}"
@@ -126,7 +121,7 @@ def watched(
             "bioverify-trainer": [trainer],
         }
         watching = stack.enter_context(prometheus(jobs))
-        stack.enter_context(training(folder, preset, bundled_store, system.aggregator.target, trainer))
+        stack.enter_context(training(folder, _tiny(tiny_policy), bundled_store, system.aggregator.target, trainer))
         loading = threading.Thread(target=load, args=(system.aggregator.target, gate, ended))
         loading.start()
         stack.callback(loading.join)
@@ -134,17 +129,24 @@ def watched(
         yield Watched(system, gate, watching, receiver)
 
 
-def _tiny(policy: Path) -> Preset:
-    grpo = {"max_steps": 2, "per_device_train_batch_size": 4, "num_generations": 4, "max_completion_length": 8}
-    plain = {"bf16": False, "gradient_checkpointing": False, "use_cpu": True, "learning_rate": 1e-5}
-    return Preset.model_validate(
-        {
-            "name": "tiny",
-            "policy": {"model": str(policy), "dtype": "float32"},
-            "grpo": {**grpo, **plain},
-            "rewards": {"deadline_s": 5},
-        }
-    )
+def _tiny(policy: Path) -> dict[str, Any]:
+    return {
+        "name": "tiny",
+        "policy": {"model": str(policy), "dtype": "float32"},
+        "grpo": {
+            "max_steps": 5000,
+            "per_device_train_batch_size": 4,
+            "num_generations": 4,
+            "max_completion_length": 8,
+            "learning_rate": 1e-5,
+            "lr_scheduler_type": "constant",
+            "save_steps": 5000,
+            "bf16": False,
+            "gradient_checkpointing": False,
+            "use_cpu": True,
+        },
+        "rewards": {"deadline_s": 5},
+    }
 
 
 def until(holds: Callable[[], bool], what: Callable[[], str], timeout_s: float = 120) -> float:
