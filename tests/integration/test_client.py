@@ -15,9 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bioverify.client import AsyncClient, Client, ClientError, ScoreItem, messages
-from bioverify.runtime.errors import over_limit
 from bioverify.v1 import reward_pb2, reward_pb2_grpc
-from bioverify.wire.transport import refusal_metadata
+from bioverify.wire.transport import Refusal, refusal_metadata
 from tests.fixtures import servers
 from tests.fixtures.rewards import item, many_items, numbers, optional, recipe, required
 
@@ -100,13 +99,17 @@ def test_a_client_that_was_handed_over_a_fork_opens_its_own_connection(target) -
 def test_nobody_at_the_address_says_how_to_start_an_aggregator() -> None:
     address = f"127.0.0.1:{servers.free_port()}"
     with Client(address) as client:
-        for call in (lambda: client.score([item("a")], "all"), client.list_verifiers, client.list_recipes):
+        for call in (
+            lambda: client.score([item("a")], "all", deadline_s=0.3),
+            client.list_verifiers,
+            client.list_recipes,
+        ):
             with pytest.raises(ClientError) as caught:
                 call()
             assert str(caught.value) == f"no aggregator at {address}: connection refused. Start one: bioverify up"
             assert caught.value.code is grpc.StatusCode.UNAVAILABLE
     with Client("unix:/nowhere/socket") as client, pytest.raises(ClientError, match="no such socket"):
-        client.score([item("a")], "all")
+        client.score([item("a")], "all", deadline_s=0.3)
 
 
 def test_an_aggregator_that_never_answers_raises_at_the_deadline() -> None:
@@ -145,19 +148,19 @@ def test_an_unknown_recipe_is_an_error_that_lists_the_known_ones(target) -> None
 
 
 class Stub(reward_pb2_grpc.RewardServiceServicer):
-    """An aggregator that refuses as it is told: the first calls as overloaded, and each that holds the item "bad"."""
+    """An aggregator that refuses the first calls as it is told, and each that holds the item "bad"."""
 
-    def __init__(self, overloaded_calls: int = 0) -> None:
+    def __init__(self) -> None:
         self.calls = 0
-        self.overloaded_calls = overloaded_calls
+        self.refusals: list[tuple[grpc.StatusCode, float | None]] = []
         self._lock = threading.Lock()
 
     def ScoreBatch(self, request, context):  # noqa: N802
         with self._lock:
             self.calls += 1
-            overloaded = self.calls <= self.overloaded_calls
-        if overloaded:
-            refusal = over_limit("busy", retry_after_s=0.05).refusal
+            refused = self.refusals.pop(0) if self.refusals else None
+        if refused:
+            refusal = Refusal(refused[0], "busy", retry_after_s=refused[1])
             context.set_trailing_metadata(refusal_metadata(refusal))
             context.abort(refusal.code, refusal.message)
         if any(one.id == "bad" for one in request.items):
@@ -205,11 +208,66 @@ async def test_a_lost_part_of_a_call_leaves_its_items_unscorable_and_the_others_
 
 async def test_an_overloaded_aggregator_is_asked_again_when_it_says_so(stub) -> None:
     servicer, address = stub
-    servicer.overloaded_calls = 2
+    servicer.refusals = [(grpc.StatusCode.RESOURCE_EXHAUSTED, 0.05)] * 2
     with Client(address) as client:
         assert client.score([ScoreItem("a", "x")], "all").rewards[0].reward == 1.0
     assert servicer.calls == 3
-    servicer.overloaded_calls = 10_000
+    servicer.refusals = [(grpc.StatusCode.RESOURCE_EXHAUSTED, 0.05)] * 10_000
     async with AsyncClient(address) as client:
         with pytest.raises(ClientError, match="busy"):
             await client.score([ScoreItem("a", "x")], "all", deadline_s=0.3)
+
+
+async def test_an_aggregator_that_is_away_for_a_moment_is_asked_again_and_no_other_refusal_is(stub) -> None:
+    servicer, address = stub
+    servicer.refusals = [(grpc.StatusCode.UNAVAILABLE, None)] * 2
+    with Client(address) as client:
+        assert client.score([ScoreItem("a", "x")], "all").rewards[0].reward == 1.0
+    assert servicer.calls == 3
+    servicer.refusals = [(grpc.StatusCode.UNAVAILABLE, None)] * 2
+    async with AsyncClient(address) as client:
+        assert (await client.score([ScoreItem("a", "x")], "all")).rewards[0].reward == 1.0
+    for code in (grpc.StatusCode.INTERNAL, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.DEADLINE_EXCEEDED):
+        servicer.calls, servicer.refusals = 0, [(code, None)]
+        with Client(address) as client, pytest.raises(ClientError):
+            client.score([ScoreItem("a", "x")], "all")
+        assert servicer.calls == 1
+
+
+def test_an_aggregator_that_says_when_to_come_back_is_asked_then_and_never_behind_the_deadline(stub) -> None:
+    servicer, address = stub
+    servicer.refusals = [(grpc.StatusCode.UNAVAILABLE, 0.4)] * 5
+    with Client(address) as client:
+        started = time.monotonic()
+        assert client.score([ScoreItem("a", "x")], "all", deadline_s=10).rewards[0].reward == 1.0
+        assert time.monotonic() - started > 5 * 0.4
+        servicer.calls, servicer.refusals = 0, [(grpc.StatusCode.UNAVAILABLE, 5.0)]
+        started = time.monotonic()
+        with pytest.raises(ClientError):
+            client.score([ScoreItem("a", "x")], "all", deadline_s=1)
+        assert time.monotonic() - started < 1
+    assert servicer.calls == 1
+
+
+def test_an_aggregator_that_is_killed_in_a_call_and_comes_back_costs_no_reward() -> None:
+    listen = f"127.0.0.1:{servers.free_port()}"
+    with (
+        servers.verifier("Text", parameters={"delay_s": 0.5}) as text,
+        servers.aggregator({"text": text.target}, listen=listen) as first,
+        Client(listen) as client,
+        futures.ThreadPoolExecutor(1) as pool,
+    ):
+        asked = pool.submit(client.score, [item("a")], recipe(required("text")))
+        time.sleep(0.3)
+        first.kill()
+        with servers.aggregator({"text": text.target}, listen=listen):
+            assert asked.result().rewards[0].reward is not None
+
+
+def test_512_completions_of_8_kilobytes_pass_and_progress_is_told(target) -> None:
+    items = [ScoreItem(str(n), "x" * 8192) for n in range(2560)]
+    heard: list[tuple[int, int]] = []
+    with Client(target) as client:
+        batch = client.score(items, recipe(required("text")), progress=lambda done, of: heard.append((done, of)))
+    assert all(reward.reward == 1.0 for reward in batch.rewards)
+    assert heard == [(1024, 2560), (2048, 2560), (2560, 2560)]

@@ -135,6 +135,12 @@ class ItemJson(BaseModel):
         )
 
 
+class StrictItem(ItemJson):
+    """One completion to be scored. A key that is not one of these is refused: a misspelt group_id would be lost."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
 def reward_json(reward: ItemReward, item_id: str | None = None) -> dict[str, Any]:
     """A reward with its parts. ``item_id``: the caller's own name for the item, where it travelled under another."""
     return {
@@ -168,6 +174,11 @@ def answer_word(answer: Answer | None, task: Task | None) -> str | None:
     return "yes" if answer else "no"
 
 
+def outcome_word(outcome: Outcome) -> str:
+    """scored, not_applicable or failed."""
+    return _OUTCOME_WORDS[type(outcome)]
+
+
 _OUTCOME_WORDS: dict[type[Outcome], str] = {Scored: "scored", NotApplicable: "not_applicable", Failed: "failed"}
 
 
@@ -187,7 +198,7 @@ def _part_json(part: RewardPart) -> dict[str, Any]:
 def _outcome_json(outcome: Outcome) -> dict[str, Any]:
     scored = outcome if isinstance(outcome, Scored) else None
     return {
-        "outcome": _OUTCOME_WORDS[type(outcome)],
+        "outcome": outcome_word(outcome),
         "reason": "" if isinstance(outcome, Scored) else outcome.reason,
         "detail": "" if isinstance(outcome, Scored) else outcome.detail,
         "belief": scored.belief if scored else None,

@@ -7,10 +7,11 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import count
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import grpc
 from opentelemetry.trace import SpanKind
@@ -18,12 +19,16 @@ from opentelemetry.trace import SpanKind
 from bioverify import tracing
 from bioverify.client import messages
 from bioverify.client.errors import ClientError, client_error
-from bioverify.client.values import ListedVerifier, ScoredBatch, ScoreItem
+from bioverify.client.retries import pause_before_retry
+from bioverify.client.values import ArrowStream, ListedVerifier, Progress, ScoredBatch, ScoreItem
 from bioverify.core.recipes import Recipe
 from bioverify.v1 import reward_pb2, reward_pb2_grpc
 from bioverify.wire.identity import LiveIdentity, Pems, TlsIdentity, open_channel
 from bioverify.wire.rewards import recipe_from_wire
 from bioverify.wire.transport import CHANNEL_OPTIONS, refusal_from_error
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 @dataclass
@@ -56,10 +61,12 @@ class Client:
         *,
         deadline_s: float = 30,
         with_evidence: bool = True,
+        progress: Progress | None = None,
     ) -> ScoredBatch:
         """One reward per item, in order, within ``deadline_s`` seconds for the whole call.
 
-        Items of a request that was lost are unscorable. Raises ClientError where no request came through.
+        ``progress`` hears after each request how many items are dealt with, and of how many. Items of a request that
+        was lost are unscorable. Raises ClientError where no request came through.
         """
         started = time.monotonic()
         messages.check_ids(items)
@@ -69,14 +76,33 @@ class Client:
             request = messages.score_request(requests[index][1], recipe, with_evidence=with_evidence)
             return self._ask(request, started + deadline_s, deadline_s, headers)
 
+        done = 0
+        replies: list[reward_pb2.RewardServiceScoreBatchResponse | ClientError] = []
         with tracing.span("score", SpanKind.CLIENT, recipe=messages.recipe_name(recipe), items=len(items)):
             headers = tracing.outgoing()
-            if len(requests) <= 1:
-                replies = [ask(index) for index in range(len(requests))]
-            else:
-                with ThreadPoolExecutor(messages.CALLS_AT_ONCE) as pool:
-                    replies = list(pool.map(ask, range(len(requests))))
+            with ThreadPoolExecutor(messages.CALLS_AT_ONCE) if len(requests) > 1 else nullcontext() as pool:
+                for reply in (pool.map if pool else map)(ask, range(len(requests))):
+                    done += len(requests[len(replies)][0])
+                    replies.append(reply)
+                    if progress:
+                        progress(done, len(items))
             return messages.assemble(items, requests, replies, time.monotonic() - started)
+
+    def score_dataframe(
+        self,
+        frame: ArrowStream,
+        recipe: str | Recipe,
+        *,
+        deadline_s: float = 600,
+        with_evidence: bool = True,
+        progress: Progress | None = None,
+    ) -> pa.Table:
+        """The frame and its rewards as further columns: `bioverify.client.frames`. Raises ValueError, ClientError."""
+        from bioverify.client.frames import read_frame, with_rewards
+
+        table, items = read_frame(frame)
+        batch = self.score(items, recipe, deadline_s=deadline_s, with_evidence=with_evidence, progress=progress)
+        return with_rewards(table, batch.rewards)
 
     def list_verifiers(self, *, deadline_s: float = 10) -> list[ListedVerifier]:
         """The verifiers that the aggregator knows, and whether they answer. Raises ClientError."""
@@ -145,15 +171,15 @@ class Client:
         deadline_s: float,
         headers: tuple[tuple[str, str], ...],
     ) -> reward_pb2.RewardServiceScoreBatchResponse | ClientError:
-        while True:
+        for retries in count():
             try:
                 left_s = max(0.001, deadline - time.monotonic())
                 with self._stub() as stub:
                     return stub.ScoreBatch(request, timeout=left_s, metadata=headers)
             except grpc.RpcError as error:
                 refusal = refusal_from_error(error)
-                wait_s = refusal.retry_after_s
-                overloaded = refusal.code is grpc.StatusCode.RESOURCE_EXHAUSTED
-                if not overloaded or wait_s is None or time.monotonic() + wait_s >= deadline:
-                    return client_error(refusal, self.target, deadline_s)
-                time.sleep(wait_s)
+            pause_s = pause_before_retry(refusal, retries, deadline - time.monotonic())
+            if pause_s is None:
+                break
+            time.sleep(pause_s)
+        return client_error(refusal, self.target, deadline_s)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Literal, Protocol, Self
 
 from bioverify.core.answers import Answer
 from bioverify.core.completions import PromptForm
@@ -12,6 +12,15 @@ from bioverify.core.outcomes import Failed, Outcome
 from bioverify.core.recipes import Term
 from bioverify.core.tasks import Task, TaskKind
 from bioverify.core.verifier import ArtifactIdentity, Reads
+
+Progress = Callable[[int, int], None]
+"""Hears how many items are dealt with, and of how many."""
+
+
+class ArrowStream(Protocol):
+    """A table of any library that speaks Arrow's PyCapsule interface: pandas, polars, pyarrow, duckdb, datasets."""
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object: ...
 
 
 @dataclass(frozen=True, slots=True)

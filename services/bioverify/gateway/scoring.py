@@ -9,7 +9,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from bioverify.client import Client, ClientError
-from bioverify.client.json_form import ItemJson, report_json, reward_json
+from bioverify.client.json_form import StrictItem, report_json, reward_json
 from bioverify.core.recipes import Recipe, Requirement, Term
 from bioverify.gateway.problems import ProblemError, of_client_error, of_validation
 
@@ -25,12 +25,6 @@ EXAMPLE_ITEM: dict[str, JsonValue] = {
     "completion": "<think>AARS1 charges tRNA with alanine; without it ATF4 is made, and ASNS is its target.</think> "
     "<answer>yes</answer>",
 }
-
-
-class StrictItem(ItemJson):
-    """One completion to be scored. A key that is not one of these is refused: a misspelt group_id would be lost."""
-
-    model_config = ConfigDict(extra="forbid")
 
 
 class _Items(BaseModel):

@@ -1,0 +1,78 @@
+"""Data frames: `score_dataframe` takes any table that speaks Arrow's PyCapsule interface, and gives a pyarrow one.
+
+So pandas (from 2.2), polars, pyarrow, duckdb and datasets are served without one of them being needed, and the answer
+goes back into any of them without a copy: ``polars.from_arrow(scored)``, ``scored.to_pandas()``.
+
+Columns in: ``completion`` and ``prompt`` (text or messages); ``task``, ``group_id``, ``source``, ``prompt_form`` where
+there are such. Rows of one ``group_id`` are a group wherever they stand. Columns out, behind those of the frame:
+``reward`` (null: unscorable), ``unscorable_because``, ``answer``, and for each term its ``value/…``,
+``contribution/…`` and ``outcome/…`` (scored, not_applicable or failed), and ``evidence``, a list of sentences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+from pydantic import ValidationError
+
+from bioverify.client.json_form import ItemJson, answer_word, outcome_word
+from bioverify.client.rows import json_rows
+from bioverify.client.values import ArrowStream, ItemReward, ScoreItem
+from bioverify.core.outcomes import Scored
+from bioverify.core.rewards import term_value
+
+
+def read_frame(frame: ArrowStream) -> tuple[pa.Table, list[ScoreItem]]:
+    """The frame as Arrow, and its rows as items. Raises ValueError for the first row that is none."""
+    table = pa.table(frame)
+    if "completion" not in table.column_names:
+        raise ValueError(f"the frame has no column completion; it has: {', '.join(table.column_names)}")
+    items = []
+    for number, fields in enumerate(json_rows(table)):
+        try:
+            row = ItemJson.model_validate(fields)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise ValueError(f"row {number}: {where}: {first['msg']}") from error
+        items.append(row.score_item(str(number), "" if row.group_id is None else str(row.group_id)))
+    return table, items
+
+
+def with_rewards(table: pa.Table, rewards: Sequence[ItemReward]) -> pa.Table:
+    """The table and the rewards of its rows. Raises ValueError where a column of this name is there already."""
+    columns = _columns(rewards)
+    if taken := sorted(set(columns) & set(table.column_names)):
+        raise ValueError(f"the frame has columns of these names already: {', '.join(taken)}. Rename or drop them")
+    for name, column in columns.items():
+        table = table.append_column(name, column)
+    return table
+
+
+def _columns(rewards: Sequence[ItemReward]) -> dict[str, pa.Array]:
+    parts = [{part.term.label: part for part in reward.parts} for reward in rewards]
+    columns = {
+        "reward": pa.array([reward.reward for reward in rewards], pa.float64()),
+        "unscorable_because": pa.array([reward.unscorable_because for reward in rewards], pa.string()),
+        "answer": pa.array([answer_word(reward.answer, reward.task) for reward in rewards], pa.string()),
+    }
+    for label in dict.fromkeys(label for row in parts for label in row):
+        of_term = [row.get(label) for row in parts]
+        values = [part and term_value(part.term, part.outcome) for part in of_term]
+        columns[f"value/{label}"] = pa.array(values, pa.float64())
+        columns[f"contribution/{label}"] = pa.array([part and part.contribution for part in of_term], pa.float64())
+        columns[f"outcome/{label}"] = pa.array([part and outcome_word(part.outcome) for part in of_term], pa.string())
+    columns["evidence"] = pa.array([_sentences(reward) for reward in rewards], pa.list_(pa.string()))
+    return columns
+
+
+def _sentences(reward: ItemReward) -> list[str]:
+    said = [
+        f"{part.term.verifier}: {evidence.text}"
+        for part in reward.parts
+        if isinstance(part.outcome, Scored)
+        for evidence in part.outcome.evidence
+    ]
+    # A verifier of several terms says the same to each.
+    return list(dict.fromkeys(said))

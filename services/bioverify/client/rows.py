@@ -1,0 +1,41 @@
+"""Rows of a table as lines of JSON, the form that everything else reads.
+
+The columns are the fields of an item (`bioverify.client.json_form`); others are left out. Arrow fills what a row does
+not have with nulls, down into structs, so nulls are taken for absent. A completion may be a list of messages, as chat
+trainers store it: its last one counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+import pyarrow as pa
+
+from bioverify.client.json_form import ItemJson
+
+BATCH_ROWS = 1024
+
+
+def json_rows(table: pa.Table) -> Iterator[dict[str, Any]]:
+    """The rows, as the fields that an item has."""
+    known = table.select([name for name in ItemJson.model_fields if name in table.column_names])
+    for batch in known.to_batches(max_chunksize=BATCH_ROWS):
+        for row in batch.to_pylist():
+            fields = _without_nulls(row)
+            if isinstance(turns := fields.get("completion"), list) and turns:
+                fields["completion"] = turns[-1].get("content")
+            yield fields
+
+
+def json_line(fields: dict[str, Any]) -> bytes:
+    return orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_nulls(inner) for name, inner in value.items() if inner is not None}
+    if isinstance(value, list):
+        return [_without_nulls(inner) for inner in value]
+    return value
