@@ -20,15 +20,14 @@ import logging
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-import grpc
 from accelerate import PartialState  # type: ignore[import-untyped]
-from accelerate.utils import broadcast_object_list, gather_object  # type: ignore[import-untyped]
+from accelerate.utils import gather_object  # type: ignore[import-untyped]
 
-from bioverify.client import Client, ClientError, ItemReward, Message, ScoredBatch, ScoreItem, TlsIdentity
+from bioverify.adapters.trl import LostCall, RewardFunction, ask, on_main_process
+from bioverify.client import Client, ItemReward, Message, ScoredBatch, ScoreItem, TlsIdentity
 from bioverify.core.completions import PromptForm
 from bioverify.core.outcomes import Evidence, Failed, NotApplicable, Scored
 from bioverify.core.recipes import Recipe, Requirement
@@ -42,22 +41,7 @@ FIRST_PAUSE_S = 1.0
 
 logger = logging.getLogger(__name__)
 
-RewardFunction = Callable[..., list[float | None]]
 LogMetric = Callable[[str, float], None]
-
-_MAY_PASS = {
-    grpc.StatusCode.UNAVAILABLE,
-    grpc.StatusCode.DEADLINE_EXCEEDED,
-    grpc.StatusCode.RESOURCE_EXHAUSTED,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class _LostCall:
-    """A call that brought nothing, and whether asking again may."""
-
-    why: str
-    may_pass: bool
 
 
 def make_reward(
@@ -78,14 +62,6 @@ def make_reward(
     """
     client = Client(target, tls=TlsIdentity.from_environment())
     wants_samples = samples_per_step > 0 and record_sample is not None
-
-    def ask(items: Sequence[ScoreItem]) -> ScoredBatch | _LostCall:
-        try:
-            return client.score(items, recipe, deadline_s=deadline_s, with_evidence=wants_samples)
-        except Exception as error:
-            # Whatever it was, it says nothing about the completions: no reward, and the run goes on.
-            may_pass = isinstance(error, ClientError) and error.code in _MAY_PASS
-            return _LostCall(f"the call failed ({type(error).__name__}: {error})", may_pass)
 
     def bioverify_reward(
         prompts: list[list[Turn]],
@@ -119,7 +95,9 @@ def make_reward(
         waited_s = 0.0
         for pause_s in _pauses():
             asked = time.perf_counter()
-            reply = _from_main_process(lambda: ask(items))
+            reply = on_main_process(
+                lambda: ask(client, items, recipe, deadline_s=deadline_s, with_evidence=wants_samples)
+            )
             call_s = time.perf_counter() - asked
             share, why = _lost_for_now(reply)
             if share <= max_unscorable_share:
@@ -137,7 +115,7 @@ def make_reward(
             time.sleep(pause_s)
             waited_s = time.perf_counter() - started
         log_metric("reward_call/waited_seconds", waited_s)
-        if isinstance(reply, _LostCall):
+        if isinstance(reply, LostCall):
             logger.warning("step %d: %d completions have no reward, %s", step, len(items), reply.why)
             log_metric("reward_call/failed", 1.0)
             log_metric("reward_call/unscorable", 1.0)
@@ -162,16 +140,9 @@ def _pauses() -> Iterator[float]:
         pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
 
-def _from_main_process(ask: Callable[[], ScoredBatch | _LostCall]) -> ScoredBatch | _LostCall:
-    reply: list[ScoredBatch | _LostCall | None] = [ask() if PartialState().is_main_process else None]
-    broadcast_object_list(reply)
-    assert reply[0] is not None
-    return reply[0]
-
-
-def _lost_for_now(reply: ScoredBatch | _LostCall) -> tuple[float, str]:
+def _lost_for_now(reply: ScoredBatch | LostCall) -> tuple[float, str]:
     """The share of rows, in [0, 1], that have no reward because of faults that may pass, and the commonest reason."""
-    if isinstance(reply, _LostCall):
+    if isinstance(reply, LostCall):
         return float(reply.may_pass), reply.why
     lost = [reward for reward in reply.rewards if _may_come_back(reward)]
     reasons = Counter(reward.unscorable_because for reward in lost)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typer
 
-from bioverify.cli import artifacts, authoring, keys, local_stack, scoring, serving, showing, training
+from bioverify.cli import artifacts, authoring, keys, local_stack, rescoring, scoring, serving, showing, training
 
 app = typer.Typer(
     name="bioverify",
@@ -24,6 +24,7 @@ app.command()(local_stack.up)
 app.command()(local_stack.down)
 app.command()(local_stack.status)
 app.command()(scoring.score)
+app.command()(rescoring.rescore)
 app.command()(showing.verifiers)
 app.command()(showing.recipes)
 app.command()(serving.serve)

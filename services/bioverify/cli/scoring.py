@@ -1,7 +1,8 @@
-"""`bioverify score`: a file of completions in, rewards with reasons out.
+"""`bioverify score` and `bioverify rescore`: stored rollouts in, rewards with reasons out.
 
-The file is streamed: read, scored and written in chunks, so memory does not grow with it. A line that cannot be read is
-reported by its number and the rest is scored; an item that cannot be scored is a result like any other.
+Rollouts are streamed: read, scored and written in chunks. A row that cannot be read is reported by its number and the
+rest is scored; an item that cannot be scored is a result like any other. `score` begins its file anew; `rescore` adds
+to it what is new, changed or failed, so it also goes on with a run that was killed (`bioverify.client.ledger`).
 """
 
 from __future__ import annotations
@@ -16,7 +17,12 @@ from bioverify.cli.terminal import fail, plain_errors, running_aggregator
 from bioverify.cli.tls import TlsCa, TlsCertificate, TlsKey, identity
 
 if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from bioverify.cli.tally import Tally
     from bioverify.client import Client
+    from bioverify.client.jsonl import LineError
     from bioverify.core.recipes import Recipe
 
 CHUNK_SIZE = 256
@@ -24,91 +30,132 @@ CHUNK_SIZE = 256
 CHUNK_DEADLINE_S = 120.0
 SHOWN_ERRORS = 20
 
+Rollouts = Annotated[
+    Path,
+    typer.Argument(exists=True, help="JSONL or Parquet with prompt and completion, task optional; or TRL's folder."),
+]
+RecipeName = Annotated[str, typer.Option("--recipe", help="A reward mixture, see: bioverify recipes; or a YAML file of one.")]
+Output = Annotated[Path | None, typer.Option(help="Where the JSONL goes; none: ROLLOUTS.scored.jsonl.")]
+WithEvidence = Annotated[bool, typer.Option("--evidence/--no-evidence", help="Leaving it out is faster.")]
+
 
 def score(
-    file: Annotated[
-        Path, typer.Argument(exists=True, dir_okay=False, help="JSONL: prompt and completion per line; task optional.")
-    ],
-    recipe: Annotated[
-        str, typer.Option(help="A reward mixture, see: bioverify recipes; or a YAML file of one.")
-    ] = "all",
+    rollouts: Rollouts,
+    recipe_name: RecipeName = "all",
     target: Target = None,
-    output: Annotated[Path | None, typer.Option(help="Where the JSONL goes; none: FILE.scored.jsonl.")] = None,
-    evidence: Annotated[bool, typer.Option("--evidence/--no-evidence", help="Leaving it out is faster.")] = True,
+    output: Output = None,
+    evidence: WithEvidence = True,
     tls_certificate: TlsCertificate = None,
     tls_key: TlsKey = None,
     tls_ca: TlsCa = None,
 ) -> None:
-    """Score a file of completions: a table here, JSONL with reward, parts and evidence there.
+    """Score stored rollouts: a table here, JSONL with reward, parts and evidence there.
 
-    Exit status 1 where a line could not be read; the others are scored. An unscorable item is no error.
+    Exit status 1 where a row could not be read; the others are scored. An unscorable item is no error.
     """
     from rich.console import Console
-    from rich.progress import Progress
 
     from bioverify.cli.tally import Tally
     from bioverify.client import Client, ClientError
-    from bioverify.client.jsonl import LineError, in_chunks, output_line, read_items
+    from bioverify.client.jsonl import in_chunks, read_items
+    from bioverify.client.ledger import Ledger, stamped
+    from bioverify.client.rescoring import as_answered
+    from bioverify.client.stored import StoredRollouts
 
-    output = output or file.with_suffix(".scored.jsonl")
-    if output.exists() and output.samefile(file):
-        raise fail(f"--output {output} is the input file")
-    errors: list[str] = []
-
-    def on_error(error: LineError) -> None:
-        errors.append(str(error))
-        if len(errors) <= SHOWN_ERRORS:
-            typer.echo(str(error), err=True)
-        elif len(errors) == SHOWN_ERRORS + 1:
-            typer.echo("… and more lines like these", err=True)
-
-    tally = Tally()
+    output = output_for(rollouts, output)
+    unread, tally = UnreadRows(), Tally()
     tls = identity(tls_certificate, tls_key, tls_ca)
-    with plain_errors(ClientError), Client(running_aggregator(target), tls=tls) as client:
-        mixture = _recipe(recipe, client)
-        sources = [source.name for source in mixture.sources]
-        bar = Progress(console=Console(stderr=True), transient=True)
-        with file.open("rb") as lines, output.open("wb") as results, bar:
-            task = bar.add_task(f"Scoring {file.name}", total=file.stat().st_size)
-            for chunk in in_chunks(read_items(lines, sources, on_error), CHUNK_SIZE):
+    with plain_errors(ClientError, ValueError), Client(running_aggregator(target), tls=tls) as client:
+        recipe = named_recipe(client, recipe_name)
+        fingerprints = fingerprints_now(client, recipe)
+        stored = StoredRollouts(rollouts)
+        output.unlink(missing_ok=True)
+        with Ledger(output) as results, progress() as bar:
+            task = bar.add_task(f"Scoring {rollouts.name}", total=stored.total)
+            sources = [source.name for source in recipe.sources]
+            for chunk in in_chunks(read_items(stored.lines(), sources, unread), CHUNK_SIZE):
                 try:
                     batch = client.score(
-                        [line.item for line in chunk], mixture, deadline_s=CHUNK_DEADLINE_S, with_evidence=evidence
+                        [line.item for line in chunk], recipe, deadline_s=CHUNK_DEADLINE_S, with_evidence=evidence
                     )
                 except ClientError as error:
-                    first = chunk[0].item.id
-                    raise fail(f"line {first}: {error}. The {tally.lines:,} lines before it are in {output}") from error
-                results.writelines(map(output_line, chunk, batch.rewards))
+                    raise fail(
+                        f"row {chunk[0].line}: {error}. The {tally.lines:,} rows before it are in {output}; "
+                        f"go on with: bioverify rescore {rollouts} --recipe {recipe_name} --output {output}"
+                    ) from error
+                behind = as_answered(fingerprints, batch)
+                results.add(
+                    stamped(line, reward, recipe, behind) for line, reward in zip(chunk, batch.rewards, strict=True)
+                )
                 tally.add(chunk, batch)
-                bar.update(task, completed=lines.tell())
-
+                bar.update(task, completed=stored.done)
     console = Console(highlight=False)
+    show_tally(console, tally)
+    console.print(f"{tally.summary(recipe.name)}. Written: {output}", soft_wrap=True)
+    show_reasons(console, tally)
+    unread.fail_where_any(f"the other {tally.lines:,} were scored")
+
+
+def output_for(rollouts: Path, output: Path | None) -> Path:
+    output = output or (rollouts / "scored.jsonl" if rollouts.is_dir() else rollouts.with_suffix(".scored.jsonl"))
+    if output.exists() and output.samefile(rollouts):
+        raise fail(f"--output {output} is the input file")
+    return output
+
+
+def named_recipe(client: Client, name: str) -> Recipe:
+    """The recipe of a file, or the aggregator's of that name."""
+    from bioverify.recipes import RecipeError, read
+
+    if name.endswith((".yaml", ".yml")):
+        with plain_errors(RecipeError, OSError):
+            return read(Path(name))
+    known = {known.name: known for known in client.list_recipes()}
+    if name not in known:
+        raise fail(f"no recipe is called {name}; there are: {', '.join(known)}")
+    return known[name]
+
+
+def fingerprints_now(client: Client, recipe: Recipe) -> dict[str, str]:
+    """Of the verifiers that the recipe asks; empty for one that does not answer."""
+    asked = set(recipe.verifiers)
+    return {known.name: known.fingerprint for known in client.list_verifiers() if known.name in asked}
+
+
+def progress() -> Progress:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    return Progress(console=Console(stderr=True), transient=True)
+
+
+class UnreadRows:
+    """Rows that could not be read: the first are shown as they come, all are counted."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, error: LineError) -> None:
+        self.count += 1
+        if self.count <= SHOWN_ERRORS:
+            typer.echo(str(error), err=True)
+        elif self.count == SHOWN_ERRORS + 1:
+            typer.echo("… and more lines like these", err=True)
+
+    def fail_where_any(self, others: str) -> None:
+        if self.count:
+            raise fail(f"{self.count:,} lines could not be read; {others}")
+
+
+def show_tally(console: Console, tally: Tally) -> None:
     if tally.lines:
         console.print(tally.first_rows_table())
         console.print(tally.verifier_table())
-    console.print(
-        f"{tally.lines:,} scored by {mixture.name}: mean reward {tally.rewards} over {tally.rewards.count:,}, "
-        f"{tally.unscorable.total():,} unscorable; {tally.cache_hits:,} of {tally.distinct:,} questions answered by "
-        f"the cache. Written: {output}",
-        soft_wrap=True,
-    )
+
+
+def show_reasons(console: Console, tally: Tally) -> None:
     for reason, count in tally.unscorable.most_common(3):
         console.print(f"  {count:,} unscorable: {reason}", soft_wrap=True, markup=False)
     for label, term in tally.terms.items():
         if term.failed:
             console.print(f"  {label} failed for {term.failed:,}: {term.first_failure}", soft_wrap=True, markup=False)
-    if errors:
-        raise fail(f"{len(errors):,} lines could not be read; the other {tally.lines:,} were scored")
-
-
-def _recipe(named: str, client: Client) -> Recipe:
-    """The recipe of a file, or the aggregator's of that name."""
-    from bioverify.recipes import RecipeError, read
-
-    if named.endswith((".yaml", ".yml")):
-        with plain_errors(RecipeError, OSError):
-            return read(Path(named))
-    known = {recipe.name: recipe for recipe in client.list_recipes()}
-    if named not in known:
-        raise fail(f"no recipe is called {named}; there are: {', '.join(known)}")
-    return known[named]

@@ -54,6 +54,13 @@ class Tally:
     def lines(self) -> int:
         return self.rewards.count + self.unscorable.total()
 
+    def summary(self, recipe: str) -> str:
+        return (
+            f"{self.lines:,} scored by {recipe}: mean reward {self.rewards} over {self.rewards.count:,}, "
+            f"{self.unscorable.total():,} unscorable; {self.cache_hits:,} of {self.distinct:,} questions answered by "
+            "the cache"
+        )
+
     def add(self, chunk: list[FileItem], batch: ScoredBatch) -> None:
         self.distinct += sum(report.distinct for report in batch.verifiers)
         self.cache_hits += sum(report.cache_hits for report in batch.verifiers)

@@ -6,6 +6,12 @@ import grpc
 
 from bioverify.wire.transport import Refusal
 
+_PASSING = {
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+}
+
 
 class ClientError(RuntimeError):
     """A call that reached no aggregator, or that it refused as a whole. The message says what to do.
@@ -17,6 +23,11 @@ class ClientError(RuntimeError):
         super().__init__(message)
         self.code = code
         self.violations = violations
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether asking again later may help."""
+        return self.code in _PASSING
 
 
 def client_error(refusal: Refusal, target: str, deadline_s: float) -> ClientError:

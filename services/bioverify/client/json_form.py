@@ -7,6 +7,7 @@ zero. A task is an object with one key, its kind: ``{"co_expression": {"gene_a":
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Annotated, Any, Literal, Self
 
@@ -15,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt, model_validator
 from bioverify.client.values import ItemReward, ListedVerifier, Message, RewardPart, ScoreItem, VerifierReport
 from bioverify.core.answers import Answer, AnswerProblem
 from bioverify.core.completions import PromptForm
-from bioverify.core.outcomes import Failed, NotApplicable, Outcome, Scored
+from bioverify.core.outcomes import Evidence, Failed, NotApplicable, Outcome, Scored
 from bioverify.core.rewards import term_value
 from bioverify.core.tasks import (
     CoExpression,
@@ -172,6 +173,21 @@ def answer_word(answer: Answer | None, task: Task | None) -> str | None:
     if task is not None and task.kind is TaskKind.DIRECTION_OF_CHANGE:
         return "increase" if answer else "decrease"
     return "yes" if answer else "no"
+
+
+def outcome_from_json(part: Mapping[str, Any]) -> Outcome:
+    """The outcome of a part of a reward's JSON.
+
+    The part of a component does not hold the verifier's value; what is given for it here may serve that component only.
+    """
+    if part["outcome"] == "scored":
+        evidence = tuple(Evidence(**each) for each in part["evidence"])
+        value = 0.0 if part["component"] else part["value"]
+        return Scored(value, part["components"], evidence, part["belief"])
+    if part["outcome"] == "not_applicable":
+        return NotApplicable(part["reason"], part["detail"])
+    # Whether it may pass is not kept.
+    return Failed(part["reason"], part["detail"], retryable=True)
 
 
 def outcome_word(outcome: Outcome) -> str:

@@ -142,7 +142,7 @@ def _rest_of(
 
 def lost_reward(item: ScoreItem, error: ClientError) -> ItemReward:
     """The reward of an item whose request was lost while others of the same call came through."""
-    return ItemReward(item.id, None, f"the request was lost: {error}", (), item.task, None)
+    return ItemReward(item.id, None, f"the request was lost: {error}", (), item.task, None, is_lost=True)
 
 
 def verifier_report(message: reward_pb2.VerifierReport) -> VerifierReport:

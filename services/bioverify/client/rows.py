@@ -23,7 +23,7 @@ def json_rows(table: pa.Table) -> Iterator[dict[str, Any]]:
     known = table.select([name for name in ItemJson.model_fields if name in table.column_names])
     for batch in known.to_batches(max_chunksize=BATCH_ROWS):
         for row in batch.to_pylist():
-            fields = _without_nulls(row)
+            fields = without_nulls(row)
             if isinstance(turns := fields.get("completion"), list) and turns:
                 fields["completion"] = turns[-1].get("content")
             yield fields
@@ -33,9 +33,10 @@ def json_line(fields: dict[str, Any]) -> bytes:
     return orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE)
 
 
-def _without_nulls(value: Any) -> Any:
+def without_nulls(value: Any) -> Any:
+    """The value without the nulls that Arrow fills in, at any depth."""
     if isinstance(value, dict):
-        return {name: _without_nulls(inner) for name, inner in value.items() if inner is not None}
+        return {name: without_nulls(inner) for name, inner in value.items() if inner is not None}
     if isinstance(value, list):
-        return [_without_nulls(inner) for inner in value]
+        return [without_nulls(inner) for inner in value]
     return value

@@ -71,6 +71,7 @@ class ItemReward(_Unread):
     """``reward`` is None where the item is unscorable, which is not a zero. ``parts`` in the recipe's order.
 
     ``consensus``: what the beliefs of several verifiers amount to together; None where there is no such thing.
+    ``is_lost``: the request that held the item brought nothing, so nothing is known about it.
     """
 
     id: str
@@ -80,6 +81,7 @@ class ItemReward(_Unread):
     task: Task | None
     answer: Answer | None
     consensus: Outcome | None = None
+    is_lost: bool = False
 
     @classmethod
     def received(
@@ -94,7 +96,12 @@ class ItemReward(_Unread):
         To read them takes nine tenths of the time of a reply, and a trainer may want the reward alone.
         """
         one = object.__new__(cls)
-        for name, value in (("id", item_id), ("reward", reward), ("unscorable_because", unscorable_because)):
+        for name, value in (
+            ("id", item_id),
+            ("reward", reward),
+            ("unscorable_because", unscorable_because),
+            ("is_lost", False),
+        ):
             object.__setattr__(one, name, value)
         object.__setattr__(one, "_rest", rest)
         return one

@@ -20,17 +20,18 @@ from starlette.routing import Match, Route
 from starlette.types import ASGIApp
 
 from bioverify.client import Client
-from bioverify.gateway import job_routes, routes, run_routes
+from bioverify.gateway import framework_routes, job_routes, routes, run_routes
 from bioverify.gateway.access import Gateway
 from bioverify.gateway.boundary import REQUEST_ID, Boundary
 from bioverify.gateway.config import GatewayConfig
+from bioverify.gateway.frameworks import GraderRequest, OpenRLHFRequest
 from bioverify.gateway.jobs import Jobs
 from bioverify.gateway.keys import Keyring
 from bioverify.gateway.problems import Problem, ProblemError, field_path
 from bioverify.gateway.scoring import ScoreRequest, VerifierScoreRequest
 
 _PAGES = Path(__file__).parent / "pages"
-_ROUTERS = (routes.router, job_routes.router, run_routes.router)
+_ROUTERS = (routes.router, framework_routes.router, job_routes.router, run_routes.router)
 _WORDS = {400: "bad_request", 404: "not_found", 405: "method_not_allowed"}
 
 
@@ -142,7 +143,13 @@ def _openapi(app: FastAPI, with_keys: bool) -> dict[str, Any]:
         schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
         # Bodies that are read by hand, and refusals of another media type, are not among the routes' models.
         _, by_hand = models_json_schema(
-            [(ScoreRequest, "validation"), (VerifierScoreRequest, "validation"), (Problem, "serialization")],
+            [
+                (ScoreRequest, "validation"),
+                (VerifierScoreRequest, "validation"),
+                (OpenRLHFRequest, "validation"),
+                (GraderRequest, "validation"),
+                (Problem, "serialization"),
+            ],
             ref_template="#/components/schemas/{model}",
         )
         schema["components"]["schemas"] |= by_hand["$defs"]

@@ -28,7 +28,6 @@ from typing import BinaryIO
 
 import orjson
 import structlog
-from grpc import StatusCode
 from pydantic import BaseModel, ConfigDict
 
 from bioverify.client import Client, ClientError, ScoredBatch, TlsIdentity
@@ -40,7 +39,6 @@ CHUNKS_AT_ONCE = 2
 CHUNK_DEADLINE_S = 120.0
 JOBS_AT_ONCE = 2
 LONGEST_WAIT_S = 15.0
-_PASSING = {StatusCode.UNAVAILABLE, StatusCode.DEADLINE_EXCEEDED, StatusCode.RESOURCE_EXHAUSTED}
 _log = structlog.get_logger("bioverify.gateway")
 
 
@@ -289,7 +287,7 @@ class Jobs:
 
     def _wait(self, job: Job, error: ClientError, wait_s: float) -> float:
         """Wait for an aggregator; returns how long the next wait is. Raises the error where waiting is of no use."""
-        if error.code not in _PASSING:
+        if not error.may_pass:
             raise error
         job.state, job.detail = JobState.WAITING, str(error)
         if self._cancelled[job.id].wait(wait_s) or self._ending.is_set():

@@ -9,6 +9,7 @@ Rates and quotas are counted in this process (library `limits`), so several gate
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
 import secrets
@@ -109,7 +110,9 @@ class Keyring:
     def admit(self, authorization: str | None, scope: Scope) -> Key:
         """The caller's key. Raises ProblemError: 401 without a good one, 403 without the scope, 429 beyond its rate."""
         scheme, _, text = (authorization or "").partition(" ")
-        if scheme.lower() != "bearer" or not text:
+        if scheme.lower() == "basic":
+            text = _password(text)
+        elif scheme.lower() != "bearer" or not text:
             raise _unauthorised("no key: send it as `Authorization: Bearer …`")
         self._reload()
         key = self._by_hash.get(_hash(text.strip()))
@@ -159,6 +162,14 @@ def _hash(text: str) -> str:
 
 def _now() -> float:
     return datetime.now(UTC).timestamp()
+
+
+def _password(credentials: str) -> str:
+    """Of "name:password" in base64: the key of a caller that can only be given an address, https://any:KEY@host/…"""
+    try:
+        return base64.b64decode(credentials, validate=True).decode().partition(":")[2]
+    except ValueError as error:
+        raise _unauthorised("the credentials are not base64") from error
 
 
 def _unauthorised(detail: str) -> ProblemError:

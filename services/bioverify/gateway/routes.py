@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any
 
@@ -109,25 +110,19 @@ async def show_metrics(request: Request, key: Administrator) -> Response:
     return Response(encode(REGISTRY), media_type=media_type)
 
 
-async def _score(request: Request, key: Key, verifier: str | None) -> Response:
+async def answer_scored(request: Request, key: Key, score: Callable[[bytes, scoring.Limits], bytes]) -> Response:
+    """What ``score`` makes of the body, in a worker thread, where there is room for a call."""
     gateway = gateway_of(request)
     config = gateway.config
     with gateway.call():
         body = await bodies.whole(request, config.max_body_bytes, config.body_timeout_s)
-        charge = charger(request, key)
+        limits = scoring.Limits(config.max_items, config.max_deadline_s, charger(request, key))
+        return await anyio.to_thread.run_sync(lambda: json_answer(request, score(body, limits)))
 
-        def work() -> Response:
-            reply = scoring.score(
-                body,
-                verifier,
-                gateway.client,
-                max_items=config.max_items,
-                max_deadline_s=config.max_deadline_s,
-                charge=charge,
-            )
-            return json_answer(request, reply)
 
-        return await anyio.to_thread.run_sync(work)
+async def _score(request: Request, key: Key, verifier: str | None) -> Response:
+    client = gateway_of(request).client
+    return await answer_scored(request, key, lambda body, limits: scoring.score(body, verifier, client, limits))
 
 
 async def _verifiers(request: Request) -> list[ListedVerifier]:

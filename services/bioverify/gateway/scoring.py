@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated, Any, Self, TypeVar
 
 import orjson
@@ -78,30 +79,35 @@ def one_verifier(name: str) -> Recipe:
     return Recipe(name=name, terms=(Term(verifier=name, weight=1.0, requirement=Requirement.REQUIRED),))
 
 
-def score(
-    body: bytes,
-    verifier: str | None,
-    client: Client,
-    *,
-    max_items: int,
-    max_deadline_s: float,
-    charge: Callable[[int], None],
-) -> bytes:
-    """The reply's JSON. ``charge`` hears how many items there are before they are scored. Raises ProblemError."""
+@dataclass(frozen=True)
+class Limits:
+    """Of one call. ``charge`` hears how many items there are before they are scored."""
+
+    max_items: int
+    max_deadline_s: float
+    charge: Callable[[int], None]
+
+    def admit(self, items: int) -> None:
+        """Raises ProblemError where there are too many, or more than the caller's quota has left."""
+        if items > self.max_items:
+            detail = f"items: {items:,} of them; at most {self.max_items:,} a call. Send a file to /v1/jobs"
+            raise ProblemError(413, "too_many_items", detail, [("items", f"more than {self.max_items:,}")])
+        self.charge(items)
+
+
+def score(body: bytes, verifier: str | None, client: Client, limits: Limits) -> bytes:
+    """The reply's JSON. Raises ProblemError."""
     request: _Items
     if verifier is None:
-        request = by_recipe = _read(ScoreRequest, body)
+        request = by_recipe = read_body(ScoreRequest, body)
         measure = by_recipe.measure
     else:
-        request = _read(VerifierScoreRequest, body)
+        request = read_body(VerifierScoreRequest, body)
         measure = one_verifier(verifier)
-    if len(request.items) > max_items:
-        detail = f"items: {len(request.items):,} of them; at most {max_items:,} a call. Send a file to /v1/jobs"
-        raise ProblemError(413, "too_many_items", detail, [("items", f"more than {max_items:,}")])
-    if request.deadline_s > max_deadline_s:
-        problem = f"at most {max_deadline_s:g} here"
+    if request.deadline_s > limits.max_deadline_s:
+        problem = f"at most {limits.max_deadline_s:g} here"
         raise ProblemError(422, "invalid_request", f"deadline_s: {problem}", [("deadline_s", problem)])
-    charge(len(request.items))
+    limits.admit(len(request.items))
     items = [
         item.score_item(
             str(index) if item.id is None else str(item.id), "" if item.group_id is None else str(item.group_id)
@@ -120,7 +126,8 @@ def score(
     return orjson.dumps(reply)
 
 
-def _read(model: type[AnyRequest], body: bytes) -> AnyRequest:
+def read_body(model: type[AnyRequest], body: bytes) -> AnyRequest:
+    """Raises ProblemError with every field that does not fit."""
     try:
         return model.model_validate_json(body)
     except ValidationError as error:

@@ -1,0 +1,105 @@
+"""TRL: a reward function for the ``reward_funcs`` of a `GRPOTrainer` of one's own, and what it shares with our trainer.
+
+The members of a group may sit on several processes, and a term that is missing for one of them has to be dropped for
+all. So the items of all processes are brought together, the main process asks once for everything, and every process
+takes its own rows out of the same reply. Rows with the same prompt are a group.
+
+A row that cannot be scored comes back as None, which TRL leaves out of the group's mean and gives no advantage; so does
+every row of a call that failed, because an exception would end the run and a number would be a lie.
+
+```python
+trainer = GRPOTrainer(model, reward_funcs=make_reward("127.0.0.1:50050", "rbio1-exp"), train_dataset=questions, …)
+```
+
+The dataset may have a column ``bioverify`` (`bioverify.adapters.rollouts`). ``bioverify train`` does more: it waits
+for services that are away, keeps samples with their evidence and logs every verifier.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import orjson
+from accelerate import PartialState  # type: ignore[import-untyped]
+from accelerate.utils import broadcast_object_list, gather_object  # type: ignore[import-untyped]
+from grpc import StatusCode
+
+from bioverify.adapters.rollouts import read_rollout, text_of
+from bioverify.client import Client, ClientError, ScoredBatch, ScoreItem, TlsIdentity
+from bioverify.core.recipes import Recipe
+
+logger = logging.getLogger(__name__)
+
+RewardFunction = Callable[..., list[float | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class LostCall:
+    """A call that brought nothing, whether asking again may, and whether it was asked wrongly."""
+
+    why: str
+    may_pass: bool
+    is_callers_mistake: bool
+
+
+def ask(
+    client: Client, items: Sequence[ScoreItem], recipe: str | Recipe, *, deadline_s: float, with_evidence: bool = False
+) -> ScoredBatch | LostCall:
+    """Whatever goes wrong says nothing about the completions: no reward, and the run goes on."""
+    try:
+        return client.score(items, recipe, deadline_s=deadline_s, with_evidence=with_evidence)
+    except Exception as error:
+        of_client = error if isinstance(error, ClientError) else None
+        is_mistake = of_client is not None and of_client.code is StatusCode.INVALID_ARGUMENT
+        why = f"the call failed ({type(error).__name__}: {error})"
+        return LostCall(why, of_client is not None and of_client.may_pass, is_mistake)
+
+
+def on_main_process(ask: Callable[[], ScoredBatch | LostCall]) -> ScoredBatch | LostCall:
+    """What the main process was answered, on every process."""
+    reply: list[ScoredBatch | LostCall | None] = [ask() if PartialState().is_main_process else None]
+    broadcast_object_list(reply)
+    assert reply[0] is not None
+    return reply[0]
+
+
+def make_reward(target: str, recipe: str | Recipe, *, deadline_s: float = 60) -> RewardFunction:
+    """The reward function. ``recipe``: a name, or a recipe of one's own. It raises ValueError for a wrong question."""
+    client = Client(target, tls=TlsIdentity.from_environment())
+
+    def bioverify_reward(
+        prompts: Sequence[Any],
+        completions: Sequence[Any],
+        *,
+        bioverify: Sequence[Any] | None = None,
+        log_metric: Callable[[str, float], None],
+        **_other_columns: Any,
+    ) -> list[float | None]:
+        first = PartialState().process_index * len(completions)
+        here = []
+        for row, completion in enumerate(completions):
+            text = completion if isinstance(completion, str) else text_of(completion[-1]["content"])
+            item = read_rollout(text, prompts[row], bioverify[row] if bioverify else None, str(first + row))
+            here.append(item if item.group_id else replace(item, group_id=_group_of(prompts[row])))
+        items: list[ScoreItem] = gather_object(here)
+        reply = on_main_process(lambda: ask(client, items, recipe, deadline_s=deadline_s))
+        if isinstance(reply, LostCall):
+            # A recipe that does not exist would train on nothing for ever. Every process sees the same reply.
+            if reply.is_callers_mistake:
+                raise ValueError(reply.why)
+            logger.warning("%d completions have no reward, %s", len(items), reply.why)
+            rewards: list[float | None] = [None] * len(items)
+        else:
+            rewards = [reward.reward for reward in reply.rewards]
+        log_metric("bioverify/unscorable", rewards.count(None) / max(1, len(rewards)))
+        return rewards[first : first + len(here)]
+
+    return bioverify_reward
+
+
+def _group_of(prompt: Any) -> str:
+    return hashlib.sha256(orjson.dumps(prompt)).hexdigest()

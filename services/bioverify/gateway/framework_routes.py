@@ -1,0 +1,37 @@
+"""Endpoints in the form that other frameworks call: docs/adapters.md."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Request
+from starlette.responses import Response
+
+from bioverify.gateway import frameworks
+from bioverify.gateway.access import Scorer, gateway_of
+from bioverify.gateway.routes import PROBLEMS, answer_scored, reads_body
+
+router = APIRouter(tags=["frameworks"], responses=PROBLEMS)
+RecipeName = Annotated[str, Path(max_length=256, examples=["all"])]
+
+
+@router.post(
+    "/v1/openrlhf/{recipe}",
+    openapi_extra=reads_body(frameworks.OpenRLHFRequest),
+    responses={200: {"model": frameworks.OpenRLHFReply}},
+)
+async def openrlhf(request: Request, recipe: RecipeName, key: Scorer) -> Response:
+    """A remote reward model for OpenRLHF. The key may be the password of the address: http://any:KEY@host/…"""
+    client = gateway_of(request).client
+    return await answer_scored(request, key, lambda body, limits: frameworks.openrlhf(body, recipe, client, limits))
+
+
+@router.post(
+    "/v1/fine_tuning/alpha/graders/run",
+    openapi_extra=reads_body(frameworks.GraderRequest),
+    responses={200: {"model": frameworks.GraderReply}},
+)
+async def run_grader(request: Request, key: Scorer) -> Response:
+    """Run a grader, in OpenAI's form."""
+    client = gateway_of(request).client
+    return await answer_scored(request, key, lambda body, limits: frameworks.run_grader(body, client, limits))
