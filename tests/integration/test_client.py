@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import multiprocessing
 import threading
 import time
@@ -18,7 +19,9 @@ from bioverify.client import AsyncClient, Client, ClientError, ScoreItem, messag
 from bioverify.v1 import reward_pb2, reward_pb2_grpc
 from bioverify.wire.transport import Refusal, refusal_metadata
 from tests.fixtures import servers
+from tests.fixtures.proxy import FaultProxy
 from tests.fixtures.rewards import item, many_items, numbers, optional, recipe, required
+from tests.fixtures.stack import wait_until
 
 BY = recipe(optional("lookup", 2.0), required("text"))
 
@@ -249,19 +252,22 @@ def test_an_aggregator_that_says_when_to_come_back_is_asked_then_and_never_behin
     assert servicer.calls == 1
 
 
-def test_an_aggregator_that_is_killed_in_a_call_and_comes_back_costs_no_reward() -> None:
-    listen = f"127.0.0.1:{servers.free_port()}"
+def test_an_aggregator_that_is_killed_in_a_call_costs_no_reward_where_another_takes_its_place() -> None:
+    first_address, second_address = (f"127.0.0.1:{servers.free_port()}" for _ in range(2))
     with (
-        servers.verifier("Text", parameters={"delay_s": 0.5}) as text,
-        servers.aggregator({"text": text.target}, listen=listen) as first,
-        Client(listen) as client,
+        servers.verifier("Text", parameters={"delay_s": 2.0}) as text,
+        servers.aggregator({"text": text.target}, listen=first_address) as first,
+        servers.aggregator({"text": text.target}, listen=second_address),
+        contextlib.closing(FaultProxy(first_address)) as proxy,
+        Client(proxy.target) as client,
         futures.ThreadPoolExecutor(1) as pool,
     ):
-        asked = pool.submit(client.score, [item("a")], recipe(required("text")))
-        time.sleep(0.3)
+        asked = pool.submit(client.score, [item("a")], recipe(required("text")), deadline_s=60)
+        wait_until(lambda: proxy.connections > 0, "the call is under way")
+        proxy.upstream = second_address
         first.kill()
-        with servers.aggregator({"text": text.target}, listen=listen):
-            assert asked.result().rewards[0].reward is not None
+        assert asked.result().rewards[0].reward is not None
+    assert proxy.connections > 1
 
 
 def test_512_completions_of_8_kilobytes_pass_and_progress_is_told(target) -> None:

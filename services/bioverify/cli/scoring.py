@@ -34,7 +34,9 @@ Rollouts = Annotated[
     Path,
     typer.Argument(exists=True, help="JSONL or Parquet with prompt and completion, task optional; or TRL's folder."),
 ]
-RecipeName = Annotated[str, typer.Option("--recipe", help="A reward mixture, see: bioverify recipes; or a YAML file of one.")]
+RecipeName = Annotated[
+    str, typer.Option("--recipe", help="A reward mixture, see: bioverify recipes; or a YAML file of one.")
+]
 Output = Annotated[Path | None, typer.Option(help="Where the JSONL goes; none: ROLLOUTS.scored.jsonl.")]
 WithEvidence = Annotated[bool, typer.Option("--evidence/--no-evidence", help="Leaving it out is faster.")]
 
