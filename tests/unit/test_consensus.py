@@ -8,9 +8,10 @@ import math
 import numpy as np
 import pytest
 
-from bioverify.artifacts.consensus import FILE, MEMBERS, fit_stack, open_consensus
+from bioverify.artifacts.consensus import MEMBERS, fit_stack
 from bioverify.artifacts.errors import ArtifactError
 from bioverify.artifacts.store import ArtifactStore
+from bioverify.artifacts.weights import FILE, open_consensus
 from bioverify.cli.services import open_verifier
 from bioverify.core.consensus import Consensus, Stack, logit
 from bioverify.core.metrics import fit_logistic, fit_within, sigmoid

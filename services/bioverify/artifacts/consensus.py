@@ -20,7 +20,8 @@ import pyarrow.compute as pc
 from bioverify.artifacts.errors import ArtifactError
 from bioverify.artifacts.perturbqa import CELL_LINE_NAMES, CELL_LINES, read_tables
 from bioverify.artifacts.sources import Sources
-from bioverify.artifacts.store import ArtifactStore, Manifest, OpenArtifact
+from bioverify.artifacts.store import ArtifactStore, Manifest
+from bioverify.artifacts.weights import FILE
 from bioverify.core.consensus import CONSENSUS, Consensus, Stack, logit
 from bioverify.core.metrics import calibration_figures, fit_logistic, fit_within, sigmoid
 from bioverify.core.outcomes import Scored
@@ -28,7 +29,6 @@ from bioverify.core.tasks import DifferentialExpression, DirectionOfChange, Task
 from bioverify.core.verifier import Item, Verifier
 
 NAME = CONSENSUS
-FILE = "consensus.json"
 MEMBERS = ("esm_mlp", "analogy")
 MOST_ROWS = 30_000
 """Of a line and kind of question: a handful of weights needs no more, and the members take a while to answer."""
@@ -118,12 +118,6 @@ def fit_stack(
     scale, offset = fit_logistic((columns @ ranking)[:, None], label).tolist()
     weights = dict(zip(logits, (scale * ranking).tolist(), strict=True))
     return Stack(cell_line=line, task_kind=kind, weights=weights, offset=offset), is_known
-
-
-def open_consensus(store: ArtifactStore) -> tuple[Consensus, OpenArtifact]:
-    """Raises ArtifactError where the artifact is missing or damaged."""
-    artifact = store.open(NAME)
-    return Consensus.model_validate_json((artifact.path / FILE).read_bytes()), artifact
 
 
 def _items(rows: pa.Table, line: str, kind: TaskKind) -> list[Item]:

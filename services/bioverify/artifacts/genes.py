@@ -16,13 +16,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from bioverify.artifacts.errors import ArtifactError
 from bioverify.artifacts.go import read_uniprot_ids
+from bioverify.artifacts.names import Names, Texts
 from bioverify.artifacts.sources import GENES, GO_ANNOTATIONS, LocatedSource, Sources
 from bioverify.artifacts.store import ArtifactStore, Manifest, OpenArtifact
-from bioverify.artifacts.tables import read_table
+from bioverify.artifacts.tables import numbers, read_table
 from bioverify.core.genes import GeneResolver
 
 _CURRENT_FILE = "current.parquet"
@@ -127,30 +129,36 @@ def _write_resolver(resolver: GeneResolver, folder: Path) -> None:
     symbols = list(resolver.current.values())
     row = {symbol: index for index, symbol in enumerate(symbols)}
     candidates = [[row[symbol] for symbol in own] for own in resolver.other_names.values()]
-    current = pa.table({"symbol": pa.array(symbols)})
+    current = pa.table({"symbol": pa.array(symbols, pa.string())})
     other = pa.table(
-        {"name": pa.array(list(resolver.other_names)), "symbols": pa.array(candidates, pa.list_(pa.int32()))}
+        {
+            "name": pa.array(list(resolver.other_names), pa.string()),
+            "symbols": pa.array(candidates, pa.list_(pa.int32())),
+        }
     )
     pq.write_table(current, folder / _CURRENT_FILE, compression="zstd")
     pq.write_table(other, folder / _OTHER_NAMES_FILE, compression="zstd")
 
 
 def _read_resolver(folder: Path) -> GeneResolver:
-    symbols: list[str] = read_table(folder / _CURRENT_FILE)["symbol"].to_pylist()
+    """Both mappings as sorted texts; see `bioverify.artifacts.names`."""
+    table = read_table(folder / _CURRENT_FILE)
+    symbols = Texts(table["symbol"])
+
+    def symbol_of(row: int) -> str:
+        return symbols[row].decode()
+
+    upper = pc.utf8_upper(table["symbol"])
+    order = pc.sort_indices(upper)
+    rows = numbers(order).data
+    current = Names(Texts(upper.take(order)), lambda at: symbol_of(rows[at]))
+
     other = read_table(folder / _OTHER_NAMES_FILE)
+    other = other.take(pc.sort_indices(other["name"]))
     candidates = other["symbols"].combine_chunks()
-    rows, starts = candidates.values.to_pylist(), candidates.offsets.to_pylist()
-    alone = [(symbol,) for symbol in symbols]
-    other_names: dict[str, tuple[str, ...]] = {}
-    for name, start, end in zip(other["name"].to_pylist(), starts, starts[1:], strict=False):
-        is_alone = end - start == 1
-        other_names[name] = alone[rows[start]] if is_alone else tuple(symbols[row] for row in rows[start:end])
-    return GeneResolver(dict(zip(map(_upper, symbols), symbols, strict=True)), other_names)
-
-
-def _upper(symbol: str) -> str:
-    """The same object where nothing changes, as with nearly all 65,000 of them."""
-    return symbol if symbol == (upper := symbol.upper()) else upper
+    starts, genes = numbers(candidates.offsets).data, numbers(candidates.values).data
+    other_names = Names(Texts(other["name"]), lambda at: tuple(map(symbol_of, genes[starts[at] : starts[at + 1]])))
+    return GeneResolver(current, other_names)
 
 
 def _read_parquet(path: Path) -> list[Gene]:

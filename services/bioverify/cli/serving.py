@@ -118,8 +118,8 @@ def aggregate(
 
 
 def _consensus() -> Consensus:
-    from bioverify.artifacts.consensus import open_consensus
     from bioverify.artifacts.store import ArtifactStore
+    from bioverify.artifacts.weights import open_consensus
 
     return open_consensus(ArtifactStore.default())[0]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 from bioverify.core.outcomes import NotApplicable
 
@@ -31,6 +32,14 @@ class GeneResolver:
         A current symbol wins over another gene's alias. Mitochondrial names are known with and without ``MT-``, Ensembl
         ids with and without version, UniProt ids with and without isoform.
         """
+        return self._kept(name)
+
+    @cached_property
+    def _kept(self) -> Callable[[str], str | NotApplicable]:
+        # A run asks about the same few thousand genes over and over.
+        return lru_cache(maxsize=16_384)(self._resolve)
+
+    def _resolve(self, name: str) -> str | NotApplicable:
         key = name.strip().upper()
         versioned = _VERSIONED_ID.fullmatch(key)
         if versioned:

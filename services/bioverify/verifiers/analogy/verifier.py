@@ -17,7 +17,7 @@ import numpy as np
 from bioverify.artifacts.genes import open_genes
 from bioverify.artifacts.perturbqa import CELL_LINE_NAMES, CELL_LINES, SIMULATED_REMARK
 from bioverify.artifacts.store import ArtifactStore
-from bioverify.artifacts.tables import read_table
+from bioverify.artifacts.tables import numbers, read_table
 from bioverify.core.genes import GeneResolver
 from bioverify.core.outcomes import Evidence, NotApplicable, Outcome
 from bioverify.core.tasks import DifferentialExpression, DirectionOfChange, Task, TaskKind, canonical_cell_line
@@ -158,14 +158,17 @@ def open_verifier(store: ArtifactStore) -> Analogy:
     unit = unit_vectors(np.load(artifact.path / VECTORS_FILE, allow_pickle=False))
     components = leading_components(unit)
     table = read_table(artifact.path / ROWS_FILE)
-    line, kind = (np.asarray(table[name].to_pylist()) for name in ("line", "kind"))
-    perturbation, gene = (table[name].to_numpy().astype(np.int64) for name in ("perturbation", "measured_gene"))
-    every = Rows(perturbation, gene, table["label"].to_numpy())
-    solved = np.stack([table[solved_column(one)].to_numpy() for one in (*range(folds), -1)])
+    # Numbers for names: as texts these two columns are most of what the service holds while it opens.
+    encoded = [table[name].combine_chunks().dictionary_encode() for name in ("line", "kind")]
+    lines, kinds = (numbers(one.indices) for one in encoded)
+    names = {name: number for one in encoded for number, name in enumerate(one.dictionary.to_pylist())}
+    perturbation, gene = (numbers(table[name]).astype(np.int64) for name in ("perturbation", "measured_gene"))
+    every = Rows(perturbation, gene, numbers(table["label"]))
+    solved = np.stack([numbers(table[solved_column(one)]) for one in (*range(folds), -1)])
     models = {}
     for one_line in CELL_LINES:
         for one_kind in KINDS:
-            chosen = (line == one_line) & (kind == one_kind.value)
+            chosen = (lines == names.get(one_line, -1)) & (kinds == names.get(one_kind.value, -1))
             rows = every.where(chosen)
             models[one_line, one_kind] = LineModel(
                 rows,

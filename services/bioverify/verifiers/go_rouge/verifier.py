@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from bioverify.artifacts.genes import open_genes
 from bioverify.artifacts.store import ArtifactStore
-from bioverify.artifacts.tables import read_table
+from bioverify.artifacts.tables import numbers, read_table
 from bioverify.core.completions import TaggedText, mentions
 from bioverify.core.genes import GeneResolver
 from bioverify.core.outcomes import Evidence, NotApplicable, Outcome, Scored
@@ -248,7 +248,7 @@ def open_verifier(store: ArtifactStore) -> GoRouge:
         resolver,
         terms=list(zip(*(terms[column].to_pylist() for column in ("name", "aspect", "definition")), strict=True)),
         symbols=annotated["symbol"].to_pylist(),
-        term_offsets=of_genes.offsets.to_numpy(),
-        term_indices=of_genes.values.to_numpy(),
+        term_offsets=numbers(of_genes.offsets),
+        term_indices=numbers(of_genes.values),
         artifacts=(artifact.identity, genes.identity),
     )
