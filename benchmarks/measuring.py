@@ -102,6 +102,8 @@ def _name_of(words: Sequence[str]) -> str | None:
         return words[words.index("serve") + 1]
     if "aggregate" in words:
         return "aggregator"
+    if "gateway" in words:
+        return "gateway"
     if any("valkey" in word for word in words[:1]):
         return "valkey"
     return "supervisor" if "supervisor.supervisord" in words else None

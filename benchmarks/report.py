@@ -18,7 +18,7 @@ ONLY_COLD = ("verifiers:", "aggregator: questions to bytes", "aggregator: replie
 
 
 def markdown(measured: dict[str, Any]) -> str:
-    sections = [_head, _targets, _race, _per_core, _stages, _processes, _sizes, _capacity]
+    sections = [_head, _targets, _race, _per_core, _stages, _processes, _sizes, _doors, _capacity]
     return "\n\n".join(section(measured) for section in sections) + "\n"
 
 
@@ -176,6 +176,11 @@ def _sizes(measured: dict[str, Any]) -> str:
             f"Single items saturate at {latency['one item, saturated, per s']:,}/s (16 callers).",
         ]
     )
+
+
+def _doors(measured: dict[str, Any]) -> str:
+    rows = [(case, _rate(spread), spread["cpu_us"]) for case, spread in measured["doors"].items()]
+    return "### Other ways in\n\n" + _table(("case", "completions/s, median (min–max)", "CPU µs/completion"), rows)
 
 
 def _capacity(measured: dict[str, Any]) -> str:

@@ -21,6 +21,7 @@ import typer
 
 from benchmarks import capacity, constant, report, rivals
 from benchmarks.cores import per_core
+from benchmarks.doors import doors
 from benchmarks.items import Questions
 from benchmarks.measuring import cpu_of_all, machine, processes_of, running_stack, spread
 from benchmarks.rivals import NAMES, RECIPE
@@ -218,6 +219,8 @@ def main(
         measured["start"] = {"processes": started["processes"], "after_load": processes_of(started["state"])}
         tell("sizes and callers")
         measured["sizes"] = by_size(questions, target, runs)
+        tell("gateway and streams")
+        measured["doors"] = doors(questions, port_base, started["state"], runs)
         tell("trainers")
         measured["trainers"] = trainers(questions, target)
     tell("per core")
