@@ -180,7 +180,7 @@ def _redis_poisoned(system: System, draw: random.Random) -> Disturbance:
         present = [(key, value) for key, value in values.items() if value]
         pipeline = connection.pipeline(transaction=False)
         for (key, value), (_, other) in zip(present, present[1:] + present[:1], strict=True):
-            spoilt = draw.choice([draw.randbytes(len(value)), value[: len(value) // 2], other, value[9:], b""])
+            spoilt = draw.choice([draw.randbytes(len(value)), value[: len(value) // 2], other, value[26:], b""])
             pipeline.set(key, spoilt, ex=600)
         pipeline.execute()
         yield
