@@ -282,9 +282,13 @@ class Monitoring(Block):
     """For the Prometheus operator."""
     interval: Annotated[str, Field(pattern=r"^[0-9]+(s|m)$")] = "15s"
     alerts: bool = False
-    """A PrometheusRule of k8s/alerts."""
+    """A PrometheusRule of k8s/alerts, which knows the services by "bioverify" in their names."""
     labels: dict[str, str] = {}
     """Of both, by which a Prometheus chooses what it takes."""
+    dashboards: bool = False
+    """ConfigMaps with the dashboards of k8s/dashboards, for Grafana's sidecar."""
+    dashboardLabels: dict[str, str] = {"grafana_dashboard": "1"}
+    """By which the sidecar finds them."""
 
 
 class ServiceAccount(Block):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 import re
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -63,6 +65,33 @@ def test_the_packaged_chart_makes_the_same(tmp_path: Path) -> None:
     (packed,) = tmp_path.glob("*.tgz")
     arguments = ("--values", str(VALUES / "monitored.yaml"), "--set", "gateway.keys.existingSecret=keys")
     assert template(*arguments, chart=packed).stdout == template(*arguments).stdout
+    with tarfile.open(packed) as files:
+        inside = {Path(name).relative_to("bioverify") for name in files.getnames()}
+    assert {path.parts[1] for path in inside if path.parts[0] == "alerts"} == {"faults.yaml", "slo.yaml"}
+    assert {path.suffix for path in inside if path.parts[0] == "dashboards"} == {".json"}
+
+
+def test_the_alerts_and_dashboards_are_those_of_their_folders() -> None:
+    manifests = rendered("monitored")
+    (rule,) = of_kind(manifests, "PrometheusRule")
+    written = [
+        group
+        for path in sorted(CHART.parent.glob("alerts/*.yaml"))
+        for group in yaml.safe_load(path.read_text())["groups"]
+    ]
+    assert written
+    assert rule["spec"]["groups"] == written
+    shown = {
+        name: json.loads(text)
+        for one in of_kind(manifests, "ConfigMap")
+        for name, text in one["data"].items()
+        if one["metadata"]["labels"].get("grafana_dashboard")
+    }
+    assert shown == {path.name: json.loads(path.read_text()) for path in CHART.parent.glob("dashboards/*.json")}
+    assert shown
+    # By this the rules tell a service from another that the same Prometheus watches.
+    for service in of_kind(manifests, "Service"):
+        assert "bioverify" in service["metadata"]["name"]
 
 
 def test_the_chart_is_of_the_version_of_the_distribution() -> None:

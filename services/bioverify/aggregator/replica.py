@@ -39,7 +39,7 @@ from bioverify.aggregator.policy.latency import Latency
 from bioverify.aggregator.policy.limits import ItemLimit, QueueFullError, TurnedAwayError
 from bioverify.v1 import verifier_pb2, verifier_pb2_grpc
 from bioverify.wire.identity import LiveIdentity, open_aio_channel
-from bioverify.wire.transport import CHANNEL_OPTIONS, REQUEST_ID, refusal_from_error
+from bioverify.wire.transport import REQUEST_ID, channel_options, refusal_from_error
 
 DESCRIBE_TIMEOUT_S = 1.0
 DESCRIBE_ATTEMPTS = 3
@@ -47,11 +47,8 @@ LAST_CALLS_S = 30.0
 """For so long the calls of a connection that was given up may still be answered."""
 UNSTATED_ITEMS_IN_FLIGHT = 1024
 
-# Not for every target: this policy reconnects in growing pauses without being asked, and so finds a single process that
-# was restarted up to two seconds later than gRPC's ordinary one, which connects when a call is made.
-_TO_EACH_ADDRESS_IN_TURN = (("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}'),)
 # Channels to one address share connections, and with them the one that is to be given up, unless each has its own.
-_OPTIONS = (*CHANNEL_OPTIONS, ("grpc.use_local_subchannel_pool", 1))
+_OWN_CONNECTIONS = (("grpc.use_local_subchannel_pool", 1),)
 _GAUGE_OF_STATE = {State.CLOSED: 0, State.HALF_OPEN: 1, State.OPEN: 2}
 
 Request = TypeVar("Request")
@@ -223,9 +220,8 @@ class Replica:
         raise AssertionError("the last attempt returns or raises")
 
     def _connect(self) -> None:
-        balanced = _TO_EACH_ADDRESS_IN_TURN if self.target.startswith("dns:///") else ()
         self._shown = self._tls.current() if self._tls is not None else None
-        self._channel = open_aio_channel(self.target, (*_OPTIONS, *balanced), self._shown)
+        self._channel = open_aio_channel(self.target, (*channel_options(self.target), *_OWN_CONNECTIONS), self._shown)
         self._stub: verifier_pb2_grpc.VerifierServiceAsyncStub = verifier_pb2_grpc.VerifierServiceStub(self._channel)
 
     def _renewed_stub(self) -> verifier_pb2_grpc.VerifierServiceAsyncStub:

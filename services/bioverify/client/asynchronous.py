@@ -26,7 +26,7 @@ from bioverify.core.recipes import Recipe
 from bioverify.v1 import reward_pb2, reward_pb2_grpc
 from bioverify.wire.identity import LiveIdentity, Pems, TlsIdentity, open_aio_channel
 from bioverify.wire.rewards import recipe_from_wire
-from bioverify.wire.transport import CHANNEL_OPTIONS, refusal_from_error
+from bioverify.wire.transport import channel_options, refusal_from_error
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -36,9 +36,10 @@ _LAST_CALLS_S = 3600.0
 
 
 class AsyncClient:
-    """Asks one aggregator. ``target``: "host:port" or "unix:/path". Nothing is opened before the first call.
+    """Asks one aggregator. ``target``: "host:port", "unix:/path", or "dns:///name:port" for all addresses of a name.
 
-    ``tls``: whom it shows itself to be, where the services ask for certificates. Raises TlsError for unusable files.
+    Nothing is opened before the first call. ``tls``: whom it shows itself to be, where the services ask for
+    certificates. Raises TlsError for unusable files.
     """
 
     def __init__(self, target: str, *, tls: TlsIdentity | None = None) -> None:
@@ -142,7 +143,7 @@ class AsyncClient:
             closing.add_done_callback(self._replaced.discard)
             self._channel = None
         if self._channel is None or self._opened_in != here:
-            self._channel = open_aio_channel(self.target, CHANNEL_OPTIONS, shown)
+            self._channel = open_aio_channel(self.target, channel_options(self.target), shown)
             self._opened_in, self._shown = here, shown
         return reward_pb2_grpc.RewardServiceStub(self._channel)
 

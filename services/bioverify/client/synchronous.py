@@ -25,7 +25,7 @@ from bioverify.core.recipes import Recipe
 from bioverify.v1 import reward_pb2, reward_pb2_grpc
 from bioverify.wire.identity import LiveIdentity, Pems, TlsIdentity, open_channel
 from bioverify.wire.rewards import recipe_from_wire
-from bioverify.wire.transport import CHANNEL_OPTIONS, refusal_from_error
+from bioverify.wire.transport import channel_options, refusal_from_error
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -43,9 +43,10 @@ class _Connection:
 
 
 class Client:
-    """Asks one aggregator. ``target``: "host:port" or "unix:/path". Nothing is opened before the first call.
+    """Asks one aggregator. ``target``: "host:port", "unix:/path", or "dns:///name:port" for all addresses of a name.
 
-    ``tls``: whom it shows itself to be, where the services ask for certificates. Raises TlsError for unusable files.
+    Nothing is opened before the first call. ``tls``: whom it shows itself to be, where the services ask for
+    certificates. Raises TlsError for unusable files.
     """
 
     def __init__(self, target: str, *, tls: TlsIdentity | None = None) -> None:
@@ -161,7 +162,9 @@ class Client:
             open_now.is_replaced = True
             if not open_now.calls:
                 open_now.channel.close()
-        self._connection = _Connection(open_channel(self.target, CHANNEL_OPTIONS, shown), shown, os.getpid())
+        self._connection = _Connection(
+            open_channel(self.target, channel_options(self.target), shown), shown, os.getpid()
+        )
         return self._connection
 
     def _ask(

@@ -20,6 +20,7 @@ class ServerConfig:
     themselves. ``health_port``: grpc.health.v1 alone, in plaintext, on the same host: probes of a cluster speak no TLS.
     ``workers``: processes that share the port. ``max_items`` and ``max_bytes``: of one call. ``max_items_in_flight``:
     queued or in work in one process. ``grace_s``: seconds that accepted calls have to finish after SIGTERM.
+    ``connection_age_s``: after it a caller is asked to connect anew, and so finds processes that came since.
     """
 
     listen: str
@@ -32,6 +33,7 @@ class ServerConfig:
     log_level: LogLevel = "info"
     tls: TlsIdentity | None = None
     health_port: int | None = None
+    connection_age_s: float = 300.0
 
     def __post_init__(self) -> None:
         if self.workers < 1:

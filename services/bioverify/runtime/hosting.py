@@ -130,6 +130,8 @@ def _options(config: ServerConfig) -> list[tuple[str, int]]:
     return [
         ("grpc.max_receive_message_length", config.max_bytes),
         *SERVER_OPTIONS,
+        # Give or take a tenth, so that not all connections go at once; calls under way go on.
+        ("grpc.max_connection_age_ms", int(config.connection_age_s * 1000)),
         # gRPC shares ports by default, so that a second server on the same port would silently take half of the calls.
         ("grpc.so_reuseport", int(config.workers > 1)),
     ]

@@ -32,6 +32,9 @@ CHANNEL_OPTIONS = (
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
 )
+# Not for every target: this policy reconnects in growing pauses without being asked, and so finds a single process that
+# was restarted up to two seconds later than gRPC's ordinary one, which connects when a call is made.
+_TO_EACH_ADDRESS_IN_TURN = (("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}'),)
 SERVER_OPTIONS = (
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     # Without these gRPC takes pings of the clients above for an attack and hangs up.
@@ -42,6 +45,11 @@ ERROR_DOMAIN = "bioverify"
 REQUEST_ID = "x-request-id"
 """Metadata key; the caller's own is kept, passed on and given back."""
 _DETAILS_KEY = "grpc-status-details-bin"
+
+
+def channel_options(target: str) -> tuple[tuple[str, Any], ...]:
+    """Of a client's channel. Calls to a name ("dns:///service:port") are spread over all of its addresses."""
+    return (*CHANNEL_OPTIONS, *_TO_EACH_ADDRESS_IN_TURN) if target.startswith("dns:") else CHANNEL_OPTIONS
 
 
 @dataclass(frozen=True, slots=True)
