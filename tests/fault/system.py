@@ -86,7 +86,7 @@ class Program:
             return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
         return False
 
-    def wait_until_ready(self, timeout_s: float = 60) -> None:
+    def wait_until_ready(self, timeout_s: float = 240) -> None:
         deadline = time.monotonic() + timeout_s
         while not self.is_ready():
             assert time.monotonic() < deadline, f"{self.name} is not ready after {timeout_s} s:\n{self.tail()}"

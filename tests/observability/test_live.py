@@ -1,6 +1,6 @@
 """The whole stack under load before a real Prometheus: every query has an answer, every fault its alert, and an end.
 
-Time runs thirty times faster in the rules (`tests.fixtures.prometheus.faster`), which otherwise are the shipped ones.
+Time runs twenty times faster in the rules (`tests.fixtures.prometheus.faster`), which otherwise are the shipped ones.
 The answers to the dashboards' queries are kept in reports/observability/*.json.
 """
 
@@ -102,9 +102,7 @@ def training(folder: Path, preset: dict[str, Any], store: ArtifactStore, target:
 
 
 @pytest.fixture(scope="module")
-def watched(
-    bundled_store: ArtifactStore, tiny_policy: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Watched]:
+def watched(store: ArtifactStore, tiny_policy: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     folder = tmp_path_factory.mktemp("watched")
     ended = threading.Event()
     trainer = f"127.0.0.1:{free_port()}"
@@ -112,7 +110,7 @@ def watched(
         environment = stack.enter_context(pytest.MonkeyPatch.context())
         receiver = stack.enter_context(traces.receiver())
         environment.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.endpoint)
-        system = stack.enter_context(System(bundled_store))
+        system = stack.enter_context(System(store))
         gate = stack.enter_context(gateway(folder, system.aggregator.target))
         jobs = {
             "bioverify-aggregator": [f"127.0.0.1:{system.aggregator.metrics_port}"],
@@ -121,7 +119,7 @@ def watched(
             "bioverify-trainer": [trainer],
         }
         watching = stack.enter_context(prometheus(jobs))
-        stack.enter_context(training(folder, _tiny(tiny_policy), bundled_store, system.aggregator.target, trainer))
+        stack.enter_context(training(folder, _tiny(tiny_policy), store, system.aggregator.target, trainer))
         loading = threading.Thread(target=load, args=(system.aggregator.target, gate, ended))
         loading.start()
         stack.callback(loading.join)
@@ -149,7 +147,7 @@ def _tiny(policy: Path) -> dict[str, Any]:
     }
 
 
-def until(holds: Callable[[], bool], what: Callable[[], str], timeout_s: float = 120) -> float:
+def until(holds: Callable[[], bool], what: Callable[[], str], timeout_s: float = 240) -> float:
     """The seconds that it took."""
     started = time.monotonic()
     while not holds():
@@ -193,7 +191,8 @@ def test_a_point_of_the_latency_panel_leads_to_a_trace_through_the_stack(watched
 
 
 def fires_and_ends(watched: Watched, expected: set[str], begin: Callable[[], None], end: Callable[[], None]) -> None:
-    until(lambda: not watched.prometheus.firing(), lambda: f"quiet before the fault: {watched.prometheus.firing()}")
+    """Others may fire beside them: on a busy machine calls are slow indeed."""
+    until(lambda: not expected & watched.prometheus.firing(), lambda: f"before: {watched.prometheus.firing()}")
     begin()
     seen: set[str] = set()
 
@@ -219,9 +218,10 @@ def test_a_verifier_that_is_killed_pages_and_its_return_ends_that(watched: Watch
         "BioverifyVerifierDown go_rouge",
         "BioverifyBreakerOpen go_rouge",
         "BioverifyUnscorableRows",
-        "BioverifyRewardBudgetBurn",
     }
     fires_and_ends(watched, expected, lambda: verifier.end(signal.SIGKILL), watched.system.start_all)
+    # Its long windows outlast the fault by far.
+    until(lambda: "BioverifyRewardBudgetBurn" in watched.prometheus.firing(), lambda: "no budget burnt")
 
 
 def test_a_cache_that_is_gone_makes_a_ticket_and_no_page(watched: Watched) -> None:

@@ -17,3 +17,6 @@ IN_FLIGHT = Gauge("bioverify_http_in_flight", "Requests that are being answered.
 REFUSED_KEYS = Counter("bioverify_http_keys_refused", "Requests refused for their key.", ["status"])
 JOBS = Gauge("bioverify_http_jobs", "Jobs that are kept, by state.", ["state"])
 JOB_LINES = Counter("bioverify_http_job_lines", "Lines of jobs: scored, unscorable, bad.", ["result"])
+# A rate cannot see the first event of a new series.
+for _result in ("scored", "unscorable", "bad"):
+    JOB_LINES.labels(_result)
