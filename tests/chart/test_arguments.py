@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,19 @@ def test_every_command_is_taken_by_the_program(values: str, monkeypatch: pytest.
     for _name, arguments in commands(rendered(values)):
         command, _ = parsed([each.replace("/etc/bioverify/settings/gateway.yaml", str(settings)) for each in arguments])
         assert command in {"serve", "aggregate", "gateway", "data build", "data pull"}
+
+
+def test_every_image_of_ours_is_a_target_of_the_dockerfile() -> None:
+    targets = set(re.findall(r"^FROM .* AS ([a-z-]+)$", (ROOT / "services" / "Dockerfile").read_text(), re.MULTILINE))
+    named_images = {
+        container["image"].removeprefix("bioverify/").partition(":")[0]
+        for values in value_sets()
+        for pod in pod_templates(rendered(values)).values()
+        for container in containers(pod)
+        if container["image"].startswith("bioverify/")
+    }
+    assert {"gateway", "puller", "artifacts"} <= named_images
+    assert named_images <= targets
 
 
 def test_a_flag_that_the_program_lacks_would_be_seen() -> None:
