@@ -29,7 +29,7 @@ from bioverify_trainer.evaluate.answers import NO_ANSWER, Answers, majority
 from bioverify_trainer.evaluate.endpoint import Endpoint, read_belief
 from bioverify_trainer.evaluate.local import LocalModel
 from bioverify_trainer.evaluate.measures import PerGeneAuc, measure
-from bioverify_trainer.evaluate.questions import EvaluationError, Screens
+from bioverify_trainer.evaluate.questions import EvaluationError, Screens, make_question
 from bioverify_trainer.policy import open_policy
 from bioverify_trainer.preset import PromptPreset
 from bioverify_trainer.prompts import make_prompt
@@ -260,7 +260,7 @@ def test_p_yes_is_read_off_the_token_after_the_answer_tag(screens, tiny_policy):
     task = screens.rows(DE, "test").task(0)
     [[sample]] = model([task])
     tokenizer = model._policy.tokenizer
-    prompt = model._prompt(task)
+    prompt = model._ids(make_question(task, PROMPTS))
     tag = tokenizer("<answer>", add_special_tokens=False)["input_ids"]
     with torch.inference_mode():
         written = model._generate([], DynamicCache(), [prompt])[0]

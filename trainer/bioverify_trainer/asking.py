@@ -13,7 +13,7 @@ from bioverify.core.outcomes import Failed, NotApplicable, Scored
 from bioverify.core.tasks import Task, parse_task
 from bioverify_trainer.policy import Policy
 from bioverify_trainer.preset import PromptPreset
-from bioverify_trainer.prompts import CHAIN_OF_THOUGHT_SUFFIX, RBIO_SYSTEM, Turn, make_prompt
+from bioverify_trainer.prompts import Turn, make_prompt, system_turn
 
 VERIFYING_RECIPE = "all"
 
@@ -34,8 +34,7 @@ def conversation(question: str, prompts: PromptPreset) -> tuple[list[Turn], Task
             ),
             task,
         )
-    system = RBIO_SYSTEM + (CHAIN_OF_THOUGHT_SUFFIX if prompts.chain_of_thought else "")
-    return [{"role": "system", "content": system}, {"role": "user", "content": question}], None
+    return [system_turn(chain_of_thought=prompts.chain_of_thought), {"role": "user", "content": question}], None
 
 
 @torch.inference_mode()

@@ -85,14 +85,18 @@ def make_prompt(task: Task, form: PromptForm, *, example_turns: int = 0, chain_o
 
     ``example_turns``: 0 to 2. An open question about genes has no example: its list is then without any.
     """
-    system = GENE_INFO_SYSTEM if form is PromptForm.GENE_INFO else RBIO_SYSTEM
-    turns = [_turn("system", system + (CHAIN_OF_THOUGHT_SUFFIX if chain_of_thought else ""))]
+    turns = [system_turn(form, chain_of_thought=chain_of_thought)]
     for example, gene_info, thoughts, answer in _EXAMPLES.get(task.kind, ())[:example_turns]:
         knowledge = f"<gene_info> {gene_info} </gene_info> " if form is PromptForm.GENE_INFO else ""
         turns.append(_turn("user", example.question))
         turns.append(_turn("assistant", f"{knowledge}<think> {thoughts} </think> <answer> {answer} </answer>"))
     turns.append(_turn("user", task.question))
     return turns
+
+
+def system_turn(form: PromptForm = PromptForm.ANSWER, *, chain_of_thought: bool = False) -> Turn:
+    system = GENE_INFO_SYSTEM if form is PromptForm.GENE_INFO else RBIO_SYSTEM
+    return _turn("system", system + (CHAIN_OF_THOUGHT_SUFFIX if chain_of_thought else ""))
 
 
 def _turn(role: str, content: str) -> Turn:

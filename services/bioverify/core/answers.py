@@ -47,15 +47,12 @@ def parse_answer(completion: str, kind: TaskKind | None = None, mode: ParseMode 
     if mode is ParseMode.RBIO_DEMO and kind is not TaskKind.DIRECTION_OF_CHANGE:
         demo_answer = rbio_demo.extract_answer(completion)
         return AnswerProblem.NO_ANSWER_WORD if demo_answer is None else demo_answer
-    openings = len(_OPENING.findall(completion))
-    if openings > 1:
-        return AnswerProblem.SEVERAL_ANSWER_BLOCKS
-    block = _BLOCK.search(completion)
-    if block is None:
-        return AnswerProblem.NO_ANSWER_BLOCK
+    block = answer_block(completion)
+    if isinstance(block, AnswerProblem):
+        return block
     words = _INCREASE_DECREASE if kind is TaskKind.DIRECTION_OF_CHANGE else _YES_NO
     affirmed = denied = False
-    for affirming, _denying in words.findall(block.group(1)):
+    for affirming, _denying in words.findall(block):
         if affirming:
             affirmed = True
         else:
@@ -65,3 +62,12 @@ def parse_answer(completion: str, kind: TaskKind | None = None, mode: ParseMode 
     if not affirmed and not denied:
         return AnswerProblem.NO_ANSWER_WORD
     return affirmed
+
+
+def answer_block(completion: str) -> str | AnswerProblem:
+    """What stands in the one answer block, or why there is none to read."""
+    openings = len(_OPENING.findall(completion))
+    if openings > 1:
+        return AnswerProblem.SEVERAL_ANSWER_BLOCKS
+    block = _BLOCK.search(completion)
+    return AnswerProblem.NO_ANSWER_BLOCK if block is None else block.group(1)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.progress import Progress
 
 from bioverify.artifacts.perturbqa import CELL_LINES
+
+if TYPE_CHECKING:
+    from bioverify_trainer.evaluate.labelling import Labelled
 
 errors = Console(stderr=True)
 
@@ -25,7 +29,15 @@ def evaluate(
         ),
     ],
     lines: Annotated[list[str] | None, typer.Option("--line", help="May be repeated; none: all four.")] = None,
-    tasks: Annotated[list[str] | None, typer.Option("--task", help="de or direction; may be repeated.")] = None,
+    tasks: Annotated[
+        list[str] | None,
+        typer.Option("--task", help="de or direction, may be repeated; or cell-type or disease-state, with --cells."),
+    ] = None,
+    cells: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Observations to be labelled, as .h5ad.")
+    ] = None,
+    label: Annotated[str | None, typer.Option(help="The column of the observations that holds the label.")] = None,
+    choices: Annotated[bool, typer.Option("--choices", help="Offer the labels in the question.")] = False,
     questions: Annotated[
         int | None,
         typer.Option(min=2, help="A sample of about as many questions, half of them positive; none: the test split."),
@@ -49,7 +61,7 @@ def evaluate(
         str | None, typer.Option("--json", help="The results as JSON here; -: standard output.")
     ] = None,
 ) -> None:
-    """Measure models on PerturbQA's held-out questions, with 95 % intervals, beside baselines.
+    """Measure models on held-out questions, with 95 % intervals, beside baselines: PerturbQA's, or labels of cells.
 
     The same command goes on where it was interrupted. OPENAI_API_KEY is sent to an endpoint.
     """
@@ -57,13 +69,18 @@ def evaluate(
     from bioverify.artifacts.prompts import open_prompts
     from bioverify.artifacts.store import ArtifactStore
     from bioverify.client import ClientError
-    from bioverify_trainer.evaluate import tables
+    from bioverify_trainer.evaluate import observations, tables
     from bioverify_trainer.evaluate.evaluation import Settings
     from bioverify_trainer.evaluate.evaluation import evaluate as run
+    from bioverify_trainer.evaluate.labelling import evaluate_labels
     from bioverify_trainer.evaluate.questions import TASKS, EvaluationError, Screens
     from bioverify_trainer.preset import PresetError, load_preset
 
-    for given, known, option in ((lines, CELL_LINES, "--line"), (tasks, tuple(TASKS), "--task")):
+    labelled_task = tasks[0] if tasks and len(tasks) == 1 and tasks[0] in observations.TASKS else None
+    if (labelled_task is None) != (cells is None) or (cells is None) != (label is None):
+        raise typer.BadParameter("--task cell-type or disease-state, --cells FILE and --label COLUMN go together")
+    known_tasks = tuple(TASKS) if labelled_task is None else (labelled_task,)
+    for given, known, option in ((lines, CELL_LINES, "--line"), (tasks, known_tasks, "--task")):
         for name in given or ():
             if name not in known:
                 raise typer.BadParameter(f"{option} {name}: not one of {', '.join(known)}")
@@ -88,13 +105,20 @@ def evaluate(
             with_baselines=with_baselines,
             preset=chosen,
         )
-        screens = Screens.read(open_prompts(ArtifactStore.default())[0])
         with Progress(console=errors, transient=True) as bars:
             bar = bars.add_task("evaluating", total=None)
 
             def show(said: str, done: int, of: int) -> None:
                 bars.update(bar, description=said, completed=done, total=of)
 
+            if labelled_task and cells and label:
+                everything = observations.read_observations(cells, label)
+                labelled = evaluate_labels(
+                    labelled_task, everything, settings, output, with_choices=choices, progress=show
+                )
+                _write_labelled(labelled, output, json_file)
+                return
+            screens = Screens.read(open_prompts(ArtifactStore.default())[0])
             results = run(screens, settings, output, progress=show)
     except (ArtifactError, ClientError, EvaluationError, PresetError) as error:
         errors.print(str(error), style="red", markup=False, highlight=False)
@@ -114,3 +138,17 @@ def evaluate(
         errors.print("The screens are simulated: these figures say nothing about biology.", style="yellow")
     typer.echo(tables.as_markdown(results), nl=False)
     errors.print(f"In {output}: results.json, .md, .tex, .svg, and the answers", highlight=False)
+
+
+def _write_labelled(results: Sequence[Labelled], output: Path, json_file: str | None) -> None:
+    from bioverify_trainer.evaluate import tables
+    from bioverify_trainer.evaluate.labelling import as_json, as_table
+
+    content, table = as_json(results), as_table(results)
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "results.json").write_text(content)
+    (output / "results.md").write_text(tables.markdown(table))
+    (output / "results.tex").write_text(tables.latex(table))
+    if json_file and json_file != "-":
+        Path(json_file).write_text(content)
+    typer.echo(content if json_file == "-" else tables.markdown(table), nl=False)

@@ -11,12 +11,11 @@ from typing import Any
 
 import httpx
 
-from bioverify.core.completions import PromptForm
 from bioverify.core.tasks import DifferentialExpression, DirectionOfChange
 from bioverify_trainer.evaluate.completions import Sample
-from bioverify_trainer.evaluate.questions import EvaluationError
+from bioverify_trainer.evaluate.questions import EvaluationError, make_question
 from bioverify_trainer.preset import PromptPreset
-from bioverify_trainer.prompts import make_prompt
+from bioverify_trainer.prompts import Turn
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 TRIES = 5
@@ -63,17 +62,22 @@ class Endpoint:
             return list(pool.map(self._ask, tasks))
 
     def _ask(self, task: DifferentialExpression | DirectionOfChange) -> list[Sample]:
-        turns = make_prompt(
-            task,
-            PromptForm.ANSWER,
-            example_turns=self._prompts.example_turns,
-            chain_of_thought=self._prompts.chain_of_thought,
-        )
-        reply = self._post({**self._body, "messages": turns})
         words = ("yes", "no") if isinstance(task, DifferentialExpression) else ("increase", "decrease")
+        return self._chat(make_question(task, self._prompts), words)
+
+    def write(self, conversations: Sequence[list[Turn]]) -> list[list[str]]:
+        """The samples of each conversation, whatever it asks."""
+        with ThreadPoolExecutor(self._at_once) as pool:
+            return [[sample.completion for sample in given] for given in pool.map(self._chat, conversations)]
+
+    def _chat(self, turns: list[Turn], words: tuple[str, str] | None = None) -> list[Sample]:
+        """``words``: affirming and denying, where P(yes) is to be read."""
+        reply = self._post({**self._body, "messages": turns})
         try:
             samples = [
-                Sample(choice["message"]["content"] or "", read_belief(choice.get("logprobs"), *words))
+                Sample(
+                    choice["message"]["content"] or "", read_belief(choice.get("logprobs"), *words) if words else None
+                )
                 for choice in reply.json()["choices"]
             ]
         except (ValueError, KeyError, TypeError) as error:

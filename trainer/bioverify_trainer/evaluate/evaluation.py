@@ -11,16 +11,19 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bioverify_trainer.evaluate import baselines, completions
 from bioverify_trainer.evaluate.answers import Answers
-from bioverify_trainer.evaluate.completions import Answerer
 from bioverify_trainer.evaluate.measures import Measured, measure
 from bioverify_trainer.evaluate.questions import TASKS, EvaluationError, Rows, Screens
 from bioverify_trainer.preset import Preset
+
+if TYPE_CHECKING:
+    from bioverify_trainer.evaluate.endpoint import Endpoint
+    from bioverify_trainer.evaluate.local import LocalModel
 
 ALL_LINES = "all"
 BASELINE = "baseline:"
@@ -105,7 +108,7 @@ def _answers(
         return asked, baselines.answer(name, asked, target=settings.target)
     path = Path(model)
     if path.suffix != ".jsonl":
-        path = _file_of(model, settings, folder)
+        path = file_of(model, settings, folder)
         done = 0
 
         def heard(more: int) -> None:
@@ -113,7 +116,7 @@ def _answers(
             done += more
             progress(model, done, len(asked))
 
-        answerer = _answerer(model, settings)
+        answerer = answerer_of(model, settings)
         completions.ask(asked, answerer, path, samples=settings.samples, at_once=settings.at_once, progress=heard)
     elif not path.is_file():
         raise EvaluationError(f"--model {model}: there is no such file")
@@ -123,18 +126,23 @@ def _answers(
     return rows, answers
 
 
-def _file_of(model: str, settings: Settings, folder: Path) -> Path:
+def file_of(model: str, settings: Settings, folder: Path, **more: Any) -> Path:
+    """Where the model's answers are kept. Raises EvaluationError where others are, asked with other settings.
+
+    ``more``: what these answers depend on beside the settings.
+    """
     name = re.sub(r"[^\w.+-]+", "-", model).strip("-.")
     folder.mkdir(parents=True, exist_ok=True)
     path, kept = folder / f"{name}.jsonl", folder / f"{name}.settings.json"
-    asked_with = json.dumps(settings.asked_with(model), indent=2) + "\n"
+    asked_with = json.dumps(settings.asked_with(model) | more, indent=2) + "\n"
     if kept.exists() and kept.read_text() != asked_with:
         raise EvaluationError(f"{path} holds answers to other settings ({kept.name}); choose another --output")
     kept.write_text(asked_with)
     return path
 
 
-def _answerer(model: str, settings: Settings) -> Answerer:
+def answerer_of(model: str, settings: Settings) -> LocalModel | Endpoint:
+    """Who is asked: an endpoint, or a checkpoint, which is opened. Raises EvaluationError."""
     prompts, preset = settings.preset.prompts, settings.preset
     if model.startswith(("http://", "https://")):
         from bioverify_trainer.evaluate.endpoint import Endpoint

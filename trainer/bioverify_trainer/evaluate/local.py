@@ -11,13 +11,12 @@ from collections.abc import Sequence
 import torch
 from transformers import DynamicCache, GenerationConfig, StaticCache
 
-from bioverify.core.completions import PromptForm
 from bioverify.core.tasks import DifferentialExpression, DirectionOfChange, TaskKind
 from bioverify_trainer.evaluate.completions import Sample
-from bioverify_trainer.evaluate.questions import EvaluationError
+from bioverify_trainer.evaluate.questions import EvaluationError, make_question
 from bioverify_trainer.policy import Policy
 from bioverify_trainer.preset import PromptPreset
-from bioverify_trainer.prompts import make_prompt
+from bioverify_trainer.prompts import Turn
 from bioverify_trainer.shared_prompts import copy_cache, positions
 
 ANSWER_TAG = "<answer>"
@@ -55,7 +54,22 @@ class LocalModel:
 
     @torch.inference_mode()
     def __call__(self, tasks: Sequence[DifferentialExpression | DirectionOfChange]) -> list[list[Sample]]:
-        prompts = [ids for ids in map(self._prompt, tasks) for _ in range(self._samples)]
+        prompts, prefix, cache = self._prepared([make_question(task, self._prompts) for task in tasks])
+        written = self._generate(prefix, cache, prompts)
+        beliefs = self._beliefs(prefix, cache, prompts, written, tasks[0].kind)
+        samples = [Sample(text, belief) for text, belief in zip(self._texts(written), beliefs, strict=True)]
+        return [samples[start : start + self._samples] for start in range(0, len(samples), self._samples)]
+
+    @torch.inference_mode()
+    def write(self, conversations: Sequence[list[Turn]]) -> list[list[str]]:
+        """The samples of each conversation, whatever it asks."""
+        prompts, prefix, cache = self._prepared(conversations)
+        texts = self._texts(self._generate(prefix, cache, prompts))
+        return [texts[start : start + self._samples] for start in range(0, len(texts), self._samples)]
+
+    def _prepared(self, conversations: Sequence[list[Turn]]) -> tuple[list[Ids], Ids, DynamicCache]:
+        """Each prompt as often as it is sampled, what all begin with, and the keys and values of that."""
+        prompts = [ids for ids in map(self._ids, conversations) for _ in range(self._samples)]
         # One token of each row stays outside, because its output is the first word about the completion.
         prefix = _common_start([ids[:-1] for ids in prompts])
         cache = DynamicCache()
@@ -63,19 +77,12 @@ class LocalModel:
             self._policy.model(
                 input_ids=self._tensor([prefix]), past_key_values=cache, use_cache=True, logits_to_keep=1
             )
-        written = self._generate(prefix, cache, prompts)
-        beliefs = self._beliefs(prefix, cache, prompts, written, tasks[0].kind)
-        texts = self._policy.tokenizer.batch_decode(written, skip_special_tokens=True)
-        samples = [Sample(text.strip(), belief) for text, belief in zip(texts, beliefs, strict=True)]
-        return [samples[start : start + self._samples] for start in range(0, len(samples), self._samples)]
+        return prompts, prefix, cache
 
-    def _prompt(self, task: DifferentialExpression | DirectionOfChange) -> Ids:
-        turns = make_prompt(
-            task,
-            PromptForm.ANSWER,
-            example_turns=self._prompts.example_turns,
-            chain_of_thought=self._prompts.chain_of_thought,
-        )
+    def _texts(self, written: list[Ids]) -> list[str]:
+        return [text.strip() for text in self._policy.tokenizer.batch_decode(written, skip_special_tokens=True)]
+
+    def _ids(self, turns: list[Turn]) -> Ids:
         rendered = self._policy.tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
         # The template has written the special tokens already.
         return list(self._policy.tokenizer(rendered, add_special_tokens=False)["input_ids"])

@@ -14,7 +14,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bioverify.core.completions import PromptForm
 from bioverify.core.tasks import DifferentialExpression, DirectionOfChange, TaskKind
+from bioverify_trainer.preset import PromptPreset
+from bioverify_trainer.prompts import Turn, make_prompt
 
 TASKS = {"de": TaskKind.DIFFERENTIAL_EXPRESSION, "direction": TaskKind.DIRECTION_OF_CHANGE}
 """Names of the tasks on the command line and in tables."""
@@ -124,6 +127,13 @@ class Screens:
             _codes(table["measured_gene"], gene_codes),
             table["label"].to_numpy().astype(np.int64),
         )
+
+
+def make_question(task: DifferentialExpression | DirectionOfChange, prompts: PromptPreset) -> list[Turn]:
+    """The conversation up to the completion, as the preset wants it."""
+    return make_prompt(
+        task, PromptForm.ANSWER, example_turns=prompts.example_turns, chain_of_thought=prompts.chain_of_thought
+    )
 
 
 def _codes(column: pa.ChunkedArray, codes: dict[str, int]) -> Ints:

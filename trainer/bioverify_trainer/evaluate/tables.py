@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,15 @@ COLUMNS = {
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f")
 
 
+@dataclass(frozen=True)
+class Table:
+    """``heads``: of the columns of words, the last two of which are numbers; ``figures``: of those with an interval."""
+
+    heads: tuple[str, ...]
+    figures: tuple[str, ...]
+    rows: Sequence[tuple[list[str], Sequence[Figure | None]]]
+
+
 def as_json(results: Sequence[Result]) -> list[dict[str, Any]]:
     """Plain values; null where a figure is not defined."""
     rows = []
@@ -44,32 +53,46 @@ def as_json(results: Sequence[Result]) -> list[dict[str, Any]]:
 
 def as_markdown(results: Sequence[Result]) -> str:
     """One row per model, task and line; each figure with its interval."""
-    names = _shown(results)
-    lines = [
-        "| task | line | model | questions | genes | " + " | ".join(COLUMNS[name] for name in names) + " |",
-        "|---|---|---|--:|--:|" + "--:|" * len(names),
-    ]
-    for result in results:
-        measured = result.measured
-        cells = [_cell(measured.figures.get(name)) for name in names]
-        heads = [result.task, _line(result), result.model, f"{measured.rows:,}", str(measured.genes)]
-        lines.append(f"| {' | '.join([*heads, *cells])} |")
-    return "\n".join(lines) + "\n"
+    return markdown(_table(results))
 
 
 def as_latex(results: Sequence[Result]) -> str:
-    """A booktabs table, the interval in small type."""
-    names = _shown(results)
+    return latex(_table(results))
+
+
+def _table(results: Sequence[Result]) -> Table:
+    names = [name for name in COLUMNS if any(name in result.measured.figures for result in results)]
+    rows = [
+        (
+            [result.task, _line(result), result.model, f"{result.measured.rows:,}", str(result.measured.genes)],
+            [result.measured.figures.get(name) for name in names],
+        )
+        for result in results
+    ]
+    return Table(("task", "line", "model", "questions", "genes"), tuple(COLUMNS[name] for name in names), rows)
+
+
+def markdown(table: Table) -> str:
+    """Each figure with its interval."""
     lines = [
-        rf"\begin{{tabular}}{{lll{'r' * (len(names) + 1)}}}",
+        f"| {' | '.join([*table.heads, *table.figures])} |",
+        "|---" * (len(table.heads) - 2) + "|--:" * (2 + len(table.figures)) + "|",
+    ]
+    for heads, figures in table.rows:
+        lines.append(f"| {' | '.join([*heads, *map(_cell, figures)])} |")
+    return "\n".join(lines) + "\n"
+
+
+def latex(table: Table) -> str:
+    """A booktabs table, the interval in small type."""
+    lines = [
+        rf"\begin{{tabular}}{{{'l' * (len(table.heads) - 2)}{'r' * (2 + len(table.figures))}}}",
         r"\toprule",
-        " & ".join(["task", "line", "model", "questions", *(COLUMNS[name] for name in names)]) + r" \\",
+        " & ".join([*table.heads, *table.figures]) + r" \\",
         r"\midrule",
     ]
-    for result in results:
-        cells = [_latex_cell(result.measured.figures.get(name)) for name in names]
-        heads = [result.task, _line(result), _escape(result.model), str(result.measured.rows)]
-        lines.append(" & ".join([*heads, *cells]) + r" \\")
+    for heads, figures in table.rows:
+        lines.append(" & ".join([*map(_escape, heads), *map(_latex_cell, figures)]) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
 
@@ -100,10 +123,6 @@ def draw(results: Sequence[Result], path: Path) -> None:
         right.set_xlabel("belief")
         right.set_ylabel(f"frequency ({lines[-1]})")
     drawing.savefig(path, metadata={"Creator": None, "Date": None})
-
-
-def _shown(results: Sequence[Result]) -> list[str]:
-    return [name for name in COLUMNS if any(name in result.measured.figures for result in results)]
 
 
 def _line(result: Result) -> str:
