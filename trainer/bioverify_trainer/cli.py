@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, NoReturn
 
+import psutil
 import typer
 from rich.console import Console
 from rich.progress import Progress
@@ -26,9 +28,13 @@ from bioverify.core.recipes import Recipe
 from bioverify_trainer import runs
 from bioverify_trainer.evaluate.command import evaluate
 from bioverify_trainer.preset import Preset, PresetError, load_preset
+from bioverify_trainer.service import commands as service_commands
+from bioverify_trainer.stopping import STOPPED
 
 app = typer.Typer(help="GRPO training against live verifiers.", no_args_is_help=True, add_completion=False)
 app.command("eval")(evaluate)
+for command in (service_commands.serve, service_commands.start, service_commands.stop, service_commands.watch):
+    runs.app.command()(command)
 app.add_typer(runs.app, name="runs")
 errors = Console(stderr=True)
 
@@ -126,7 +132,7 @@ def _train(
     """Here, or in as many processes as the preset asks for, each of which comes here again."""
     launch = _launch_command(preset)
     if launch is not None:
-        raise typer.Exit(subprocess.run(launch, check=False).returncode)
+        raise typer.Exit(_wait_for(launch))
     _quieten()
     from bioverify_trainer.evaluate.questions import EvaluationError
     from bioverify_trainer.policy import PolicyError
@@ -146,6 +152,9 @@ def _train(
         )
     except (RunError, PolicyError, ArtifactError, EvaluationError) as error:
         _refuse(error)
+    if trained.was_stopped:
+        typer.echo(f"stopped after {trained.steps} steps; go on: bioverify runs resume {trained.folder.path}")
+        raise typer.Exit(STOPPED)
     typer.echo(f"{trained.steps} steps; the run is in {trained.folder.path}")
 
 
@@ -315,6 +324,24 @@ def _launch_command(preset: Preset) -> list[str] | None:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     arguments = [argument for argument in _own_arguments() if argument != "--dry-run"]
     return [*torchrun, f"--nproc-per-node={preset.launcher.processes}", *arguments]
+
+
+def _wait_for(launch: list[str]) -> int:
+    """The exit status of torchrun; SIGTERM is passed on to the processes that it started."""
+    launched = subprocess.Popen(launch)
+    was_told = False
+
+    def stop(*_signal: object) -> None:
+        nonlocal was_told
+        was_told = True
+        # Not torchrun itself: it would give its processes half a minute, and a step may take longer.
+        for process in psutil.Process(launched.pid).children():
+            process.terminate()
+
+    signal.signal(signal.SIGTERM, stop)
+    status = launched.wait()
+    # torchrun says of processes that ended as they were told to that they failed.
+    return STOPPED if was_told and status else status
 
 
 def _quieten() -> None:

@@ -36,6 +36,7 @@ from bioverify_trainer import watch
 from bioverify_trainer.dataset import read_task
 from bioverify_trainer.preset import LONGEST_PAUSE_S
 from bioverify_trainer.prompts import Turn
+from bioverify_trainer.stopping import stop_signal
 
 FIRST_PAUSE_S = 1.0
 
@@ -112,7 +113,7 @@ def make_reward(
                 why,
                 pause_s,
             )
-            time.sleep(pause_s)
+            stop_signal.wait(pause_s)
             waited_s = time.perf_counter() - started
         log_metric("reward_call/waited_seconds", waited_s)
         if isinstance(reply, LostCall):

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from bioverify_trainer import watch
 from bioverify_trainer.run import RunError, RunFolder, read_lines
+from bioverify_trainer.service.commands import TokenOption, show_states
 
 app = typer.Typer(help="The runs in a folder.", no_args_is_help=True, add_completion=False)
 RunsFolder = Annotated[Path, typer.Option("--folder", help="Where the runs are.")]
@@ -70,8 +71,15 @@ def differences(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
 
 
 @app.command("list")
-def list_runs(folder: RunsFolder = Path("runs")) -> None:
+def list_runs(
+    folder: RunsFolder = Path("runs"),
+    service: Annotated[str | None, typer.Option(help="Ask a training service instead, how its runs stand.")] = None,
+    token_file: TokenOption = None,
+) -> None:
     """Every run: recipe, preset, how far it came, reward of the last quarter of its steps."""
+    if service is not None:
+        show_states(service, token_file)
+        return
     table = Table("run", "started", "recipe", "preset", "steps", "reward", "unscorable", "simulated", box=None)
     for run in find_runs(folder):
         config = run.config

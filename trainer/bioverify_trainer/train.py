@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object  # type: ignore[import-untyped]
 from peft import LoraConfig
 from safetensors import SafetensorError
 from transformers import (
@@ -58,6 +59,7 @@ class Trained:
 
     steps: int
     folder: RunFolder
+    was_stopped: bool = False
 
 
 def train(
@@ -106,11 +108,18 @@ def train(
             expose(metrics_listen, recipe, preset)
         except (OSError, ValueError) as error:
             raise RunError(f"--metrics-listen {metrics_listen}: {error}. Write a free host:port") from error
-    with tracing.exporting("bioverify-trainer"):
-        trainer.train(resume_from_checkpoint=checkpoint)
-    keep_result(trainer, folder)
+    stop_signal.listen()
+    try:
+        with tracing.exporting("bioverify-trainer"):
+            trainer.train(resume_from_checkpoint=checkpoint)
+    except RunStopped:
+        # The others wait for a word that will not come; they are told to stop as well.
+        return Trained(trainer.state.global_step, folder, was_stopped=True)
+    was_stopped = trainer.state.global_step < preset.grpo.max_steps
+    if not was_stopped:
+        keep_result(trainer, folder)
     leave_process_group(trainer)
-    return Trained(trainer.state.global_step, folder)
+    return Trained(trainer.state.global_step, folder, was_stopped)
 
 
 def keep_result(trainer: GRPOTrainer, folder: RunFolder) -> None:
@@ -204,6 +213,7 @@ def make_trainer(
     trainer.add_callback(Telemetry())
     trainer.add_callback(_Progress())
     trainer.add_callback(_LeaveUnscoredStepsOut(trainer))
+    trainer.add_callback(_StopWhenTold())
     if held_out is not None:
         trainer.add_callback(HeldOutQuestions(held_out, preset, policy))
     trainer.add_callback(_Record(folder))
@@ -335,6 +345,14 @@ class _LeaveUnscoredStepsOut(TrainerCallback):
             kwargs["model"].zero_grad(set_to_none=True)
 
 
+class _StopWhenTold(TrainerCallback):
+    """After a step: if any process was told to stop, all keep a checkpoint and end."""
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if any(gather_object([stop_signal.was_given])):
+            control.should_save = control.should_training_stop = True
+
+
 class _Progress(ProgressCallback):
     """The progress bar with the reward and its parts, in place of a dictionary of forty figures per step."""
 
@@ -394,6 +412,11 @@ def _last_checkpoint(folder: RunFolder) -> str:
     if not whole:
         raise RunError(f"--resume: there is no checkpoint in {folder.checkpoints}")
     return str(max(whole, key=lambda checkpoint: int(checkpoint.name.rsplit("-", 1)[1])))
+
+
+def _whole_checkpoints(folder: RunFolder) -> list[Path]:
+    # The state is written last: a checkpoint without it was cut short by a kill or a full disk.
+    return [state.parent for state in folder.checkpoints.glob("checkpoint-*/trainer_state.json") if _is_json(state)]
 
 
 def _is_json(path: Path) -> bool:

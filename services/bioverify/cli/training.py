@@ -24,7 +24,7 @@ def evaluate(context: typer.Context) -> None:
 
 
 def runs(context: typer.Context) -> None:
-    """List, show, compare and resume runs (python -m bioverify_trainer runs …)."""
+    """List, show, compare, resume runs; start, stop, watch those of a service (python -m bioverify_trainer runs …)."""
     _trainer("runs", context.args)
 
 
@@ -49,6 +49,7 @@ def export(context: typer.Context) -> None:
 
 
 def _trainer(command: str, arguments: list[str]) -> None:
-    if importlib.util.find_spec("trl") is None:
+    # Whoever starts runs elsewhere, or looks at them, needs nothing of the trainer's.
+    if command != "runs" and importlib.util.find_spec("trl") is None:
         raise fail("the trainer is not installed here. Run: pip install 'bioverify[train]'")
     raise typer.Exit(subprocess.call([sys.executable, "-m", "bioverify_trainer", command, *arguments]))

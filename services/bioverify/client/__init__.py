@@ -18,6 +18,7 @@ replaced while it is open.
 from bioverify.client.asynchronous import AsyncClient
 from bioverify.client.errors import ClientError
 from bioverify.client.synchronous import Client
+from bioverify.client.training import TrainingClient
 from bioverify.client.values import (
     ItemReward,
     ListedVerifier,
@@ -41,5 +42,6 @@ __all__ = [
     "ScoredBatch",
     "TlsError",
     "TlsIdentity",
+    "TrainingClient",
     "VerifierReport",
 ]

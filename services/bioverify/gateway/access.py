@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 
-from bioverify.client import Client
+from bioverify.client import Client, TrainingClient
 from bioverify.gateway import metrics
 from bioverify.gateway.config import GatewayConfig
 from bioverify.gateway.jobs import Jobs
@@ -23,12 +23,13 @@ ANYONE = Key(name="anyone", sha256="0" * 64, scopes=(Scope.ADMIN,))
 
 @dataclass
 class Gateway:
-    """What the routes work with. ``keyring`` None: no key is asked for. ``jobs`` None: there are none here."""
+    """What the routes work with. ``keyring`` None: no key is asked for. ``jobs``, ``trainer`` None: none here."""
 
     config: GatewayConfig
     client: Client
     keyring: Keyring | None
     jobs: Jobs | None
+    trainer: TrainingClient | None
     calls: int = field(default=0)
 
     @contextmanager

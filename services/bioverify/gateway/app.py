@@ -19,8 +19,8 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Match, Route
 from starlette.types import ASGIApp
 
-from bioverify.client import Client
-from bioverify.gateway import framework_routes, job_routes, routes, run_routes
+from bioverify.client import Client, TrainingClient
+from bioverify.gateway import framework_routes, job_routes, routes, run_routes, training_routes
 from bioverify.gateway.access import Gateway
 from bioverify.gateway.boundary import REQUEST_ID, Boundary
 from bioverify.gateway.config import GatewayConfig
@@ -29,9 +29,10 @@ from bioverify.gateway.jobs import Jobs
 from bioverify.gateway.keys import Keyring
 from bioverify.gateway.problems import Problem, ProblemError, field_path
 from bioverify.gateway.scoring import ScoreRequest, VerifierScoreRequest
+from bioverify.gateway.training_routes import RunRequest
 
 _PAGES = Path(__file__).parent / "pages"
-_ROUTERS = (routes.router, framework_routes.router, job_routes.router, run_routes.router)
+_ROUTERS = (routes.router, framework_routes.router, job_routes.router, run_routes.router, training_routes.router)
 _WORDS = {400: "bad_request", 404: "not_found", 405: "method_not_allowed"}
 
 
@@ -47,8 +48,13 @@ def make_app(config: GatewayConfig) -> ASGIApp:
             if config.folder
             else None
         )
-        app.state.gateway = Gateway(config, client, keyring, jobs)
+        trainer = (
+            TrainingClient(config.trainer, config.trainer_token_file, tls=config.identity) if config.trainer else None
+        )
+        app.state.gateway = Gateway(config, client, keyring, jobs, trainer)
         yield
+        if trainer:
+            await trainer.close()
         if jobs:
             jobs.close()
         client.close()
@@ -148,6 +154,7 @@ def _openapi(app: FastAPI, with_keys: bool) -> dict[str, Any]:
                 (VerifierScoreRequest, "validation"),
                 (OpenRLHFRequest, "validation"),
                 (GraderRequest, "validation"),
+                (RunRequest, "validation"),
                 (Problem, "serialization"),
             ],
             ref_template="#/components/schemas/{model}",

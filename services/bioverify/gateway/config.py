@@ -23,10 +23,12 @@ class GatewayConfig(BaseModel):
     """Settings of one gateway process.
 
     ``listen``: host:port. ``aggregator``: gRPC target. ``folder``: where jobs are kept; None: there are no jobs.
-    ``runs_folder``: training runs to show; None: there are none. ``keys_file``: API keys by hash; None: no key is asked
-    for, and it listens on loopback only, unless ``open_to_anyone``. ``tls_certificate`` and ``tls_key``: PEM files,
-    read again when they change; ``client_ca``: callers must show a certificate of this authority. ``cors_origins``:
-    pages elsewhere that may call. ``identity``: certificate, key and ca, PEM files that it shows the aggregator.
+    ``runs_folder``: training runs to show; None: there are none. ``trainer``: the training service that starts and
+    stops runs; None: they are only shown. ``trainer_token_file``: holds what that service asks of its callers.
+    ``keys_file``: API keys by hash; None: no key is asked for, and it listens on loopback only, unless
+    ``open_to_anyone``. ``tls_certificate`` and ``tls_key``: PEM files, read again when they change; ``client_ca``:
+    callers must show a certificate of this authority. ``cors_origins``: pages elsewhere that may call. ``identity``:
+    certificate, key and ca, PEM files that it shows the aggregator and the training service.
 
     ``max_body_bytes`` of a scoring request and ``max_job_bytes`` of a job's file count after decompression.
     ``body_timeout_s``: seconds that a body may pause between two pieces. ``max_calls_in_flight``: calls beyond it are
@@ -39,6 +41,8 @@ class GatewayConfig(BaseModel):
     aggregator: str = "127.0.0.1:50050"
     folder: Path | None = None
     runs_folder: Path | None = None
+    trainer: str | None = None
+    trainer_token_file: Path | None = None
     keys_file: Path | None = None
     tls_certificate: Path | None = None
     tls_key: Path | None = None

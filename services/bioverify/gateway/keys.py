@@ -39,7 +39,7 @@ class Scope(StrEnum):
     SCORE = "score"
     """Score, see verifiers and recipes, run jobs of one's own."""
     TRAIN = "train"
-    """See training runs."""
+    """See training runs, start and stop them."""
     ADMIN = "admin"
     """Everything, other people's jobs and the metrics among it."""
 

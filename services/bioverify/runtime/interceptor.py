@@ -58,14 +58,19 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                     return await answer(request, context)
 
             return grpc.unary_unary_rpc_method_handler(unary, handler.request_deserializer, handler.response_serializer)
-        answer_stream = cast(Callable[[AsyncIterator[Any], Context], AsyncIterator[Any]], handler.stream_stream)
+        # One request or a stream of them: what is answered is a stream in either case.
+        asked_once = handler.unary_stream is not None
+        answer_stream = cast(
+            Callable[[Any, Context], AsyncIterator[Any]], handler.unary_stream if asked_once else handler.stream_stream
+        )
 
-        async def stream(requests: AsyncIterator[Any], context: Context) -> Any:
+        async def stream(asked: Any, context: Context) -> Any:
             async with self._call(method, context):
-                async for reply in answer_stream(requests, context):
+                async for reply in answer_stream(asked, context):
                     yield reply
 
-        return grpc.stream_stream_rpc_method_handler(stream, handler.request_deserializer, handler.response_serializer)
+        make = grpc.unary_stream_rpc_method_handler if asked_once else grpc.stream_stream_rpc_method_handler
+        return make(stream, handler.request_deserializer, handler.response_serializer)
 
     @asynccontextmanager
     async def _call(self, method: str, context: Context) -> AsyncIterator[None]:

@@ -22,13 +22,22 @@ def check_items(request: Message, items: Sequence[types_pb2.Item], max_items: in
     """
     if len(items) > max_items:
         raise over_limit(f"{len(items)} items in one call, at most {max_items} are taken; split the call")
-    violations = [
+    violations = [*_broken_rules(request), *_repeated_ids(items, path)]
+    if violations:
+        raise invalid(violations)
+
+
+def check_rules(request: Message) -> None:
+    """Raise Refused, INVALID_ARGUMENT, for rules of the contract that are broken."""
+    if violations := _broken_rules(request):
+        raise invalid(violations)
+
+
+def _broken_rules(request: Message) -> list[tuple[str, str]]:
+    return [
         (_path(violation), violation.proto.message or violation.proto.rule_id)
         for violation in protovalidate.collect_violations(request)
     ]
-    violations += _repeated_ids(items, path)
-    if violations:
-        raise invalid(violations)
 
 
 def _repeated_ids(items: Sequence[types_pb2.Item], path: str) -> list[tuple[str, str]]:

@@ -1,0 +1,149 @@
+"""`bioverify runs serve`, `start`, `stop`, `watch`: the service, and thin doors to it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated, NoReturn, TypeVar
+
+import typer
+from rich.console import Console
+
+from bioverify.client import ClientError, TlsError, TlsIdentity, TrainingClient
+from bioverify.core.runs import RunState, StepFigures, TrainingRun
+
+LISTEN = "127.0.0.1:50058"
+_LOOPBACK = ("127.0.0.1", "[::1]", "localhost")
+_SHOWN = ("reward", "reward_call/unscorable", "step_seconds")
+
+console = Console(highlight=False)
+errors = Console(stderr=True)
+_Result = TypeVar("_Result")
+
+NameArgument = Annotated[str, typer.Argument(help="The run's name.")]
+ServiceOption = Annotated[str, typer.Option("--service", help="The training service: host:port or unix:/path.")]
+TokenOption = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="BIOVERIFY_TRAINING_TOKEN_FILE", exists=True, dir_okay=False, help="File with the service's token."
+    ),
+]
+
+
+def serve(
+    folder: Annotated[Path, typer.Option(help="Where the runs are.")] = Path("runs"),
+    listen: Annotated[str, typer.Option(help="host:port or unix:/path.")] = LISTEN,
+    target: Annotated[str, typer.Option(help="The aggregator, as the runs reach it.")] = "127.0.0.1:50050",
+    token_file: TokenOption = None,
+    most_at_once: Annotated[int, typer.Option(min=1, help="Local runs at work; more are refused, not queued.")] = 1,
+    cluster: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, dir_okay=False, help="Submit TrainJobs as this YAML file says; none: local processes."
+        ),
+    ] = None,
+) -> None:
+    """Serve the training of runs until SIGTERM. The runs outlive it, and are found again."""
+    from bioverify.runtime import logs
+    from bioverify_trainer.service.launching import Launcher
+    from bioverify_trainer.service.local import LocalLauncher
+    from bioverify_trainer.service.service import serve as serve_runs
+
+    is_local = listen.startswith("unix:") or listen.rpartition(":")[0] in _LOOPBACK
+    if not is_local and token_file is None:
+        _fail(f"--listen {listen}: others could start runs there. Give --token-file, with a long random token in it")
+    try:
+        tls = TlsIdentity.from_environment()
+    except TlsError as error:
+        _fail(str(error))
+    folder.mkdir(parents=True, exist_ok=True)
+    launcher: Launcher
+    if cluster is None:
+        launcher = LocalLauncher(folder, target=target, most_at_once=most_at_once)
+    else:
+        from bioverify_trainer.service.cluster import ClusterError, TrainJobLauncher, read_cluster
+
+        try:
+            launcher = TrainJobLauncher(read_cluster(cluster), target=target)
+        except ClusterError as error:
+            _fail(str(error))
+    logs.configure("training", "info")
+    raise typer.Exit(serve_runs(launcher, folder, listen=listen, token_file=token_file, tls=tls))
+
+
+def start(
+    name: NameArgument,
+    recipe: Annotated[str, typer.Argument(help="A shipped recipe; none with --resume.")] = "",
+    preset: Annotated[str, typer.Option(help="A shipped preset.")] = "cpu",
+    changes: Annotated[list[str] | None, typer.Option("--set", help="Change one key of the preset.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that has ended.")] = False,
+    service: ServiceOption = LISTEN,
+    token_file: TokenOption = None,
+) -> None:
+    """Have a training service start a run."""
+
+    async def ask(client: TrainingClient) -> TrainingRun:
+        return await (client.resume(name) if resume else client.start(name, recipe, preset, changes or ()))
+
+    _tell(_asked(service, token_file, ask))
+
+
+def stop(name: NameArgument, service: ServiceOption = LISTEN, token_file: TokenOption = None) -> None:
+    """Let a run of a training service keep a checkpoint and end."""
+    _tell(_asked(service, token_file, lambda client: client.stop(name)))
+
+
+def watch(
+    name: NameArgument,
+    after_step: Annotated[int, typer.Option(min=0, help="Tell later steps only.")] = 0,
+    service: ServiceOption = LISTEN,
+    token_file: TokenOption = None,
+) -> None:
+    """Follow a run of a training service until it has ended; exit status 1 where it failed."""
+
+    async def follow(client: TrainingClient) -> TrainingRun | None:
+        last: TrainingRun | None = None
+        async for event in client.watch(name, after_step=after_step):
+            if isinstance(event, StepFigures):
+                shown = [f"{key} {event.figures[key]:.3f}" for key in _SHOWN if key in event.figures]
+                console.print(f"step {event.step}: {', '.join(shown)}")
+            elif last is None or event.state is not last.state:
+                last = event
+                _tell(event)
+        return last
+
+    last = _asked(service, token_file, follow)
+    if last is not None and last.state is RunState.FAILED:
+        raise typer.Exit(1)
+
+
+def show_states(service: str, token_file: Path | None) -> None:
+    """The runs of a service, one per line."""
+    for run in _asked(service, token_file, lambda client: client.list_runs()):
+        _tell(run)
+
+
+def _asked(service: str, token_file: Path | None, ask: Callable[[TrainingClient], Awaitable[_Result]]) -> _Result:
+    async def asking() -> _Result:
+        async with TrainingClient(service, token_file, tls=TlsIdentity.from_environment()) as client:
+            return await ask(client)
+
+    try:
+        return asyncio.run(asking())
+    except (ClientError, TlsError) as error:
+        _fail(str(error))
+
+
+def _tell(run: TrainingRun) -> None:
+    console.print(
+        f"{run.name}: {run.state}, {run.recipe} × {run.preset}, {run.steps} of {run.max_steps} steps"
+        + (f", {run.place}" if run.place else "")
+        + (f". {run.detail}" if run.detail else ""),
+        soft_wrap=True,
+    )
+
+
+def _fail(message: str) -> NoReturn:
+    errors.print(message, style="red", markup=False, highlight=False)
+    raise typer.Exit(2)
