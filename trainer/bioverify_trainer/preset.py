@@ -45,10 +45,14 @@ class Lora(_Strict):
 
 
 class PolicyPreset(_Strict):
-    """``model``: smollm2, a folder or a hub id. Without ``lora`` all weights are trained."""
+    """``model``: smollm2, one of rbio's checkpoints, a folder or a hub id. Without ``lora`` all weights are trained.
+
+    ``bits``: the weights packed by bitsandbytes, which computes in ``dtype``; adapters alone can then be trained.
+    """
 
     model: Annotated[str, Field(min_length=1)]
     dtype: Literal["float32", "bfloat16"]
+    bits: Literal[4, 8] | None = None
     lora: Lora | None = None
 
 
@@ -164,6 +168,8 @@ class Preset(_Strict):
             )
         if self.grpo.use_cpu and (self.grpo.use_vllm or self.launcher.deepspeed):
             raise ValueError("grpo.use_cpu: vLLM and DeepSpeed need GPUs")
+        if self.policy.bits and (self.policy.lora is None or self.launcher.deepspeed):
+            raise ValueError("policy.bits: packed weights are not trained; give policy.lora, and no DeepSpeed")
         if self.heldout and self.launcher.deepspeed:
             raise ValueError("heldout: DeepSpeed spreads the weights, and one process alone answers held-out questions")
         if (self.grpo.use_vllm and self.grpo.vllm_mode == "server") != (self.grpo.vllm_server_base_url is not None):

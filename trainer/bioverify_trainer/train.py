@@ -91,7 +91,7 @@ def train(
     prompts = open_prompts(
         store, recipe, seed=preset.grpo.seed, lines=preset.prompts.lines, strict=preset.prompts.strict
     )
-    policy = open_policy(preset.policy.model, dtype=getattr(torch, preset.policy.dtype))
+    policy = open_policy(preset.policy.model, dtype=getattr(torch, preset.policy.dtype), bits=preset.policy.bits)
     checkpoint = _last_checkpoint(folder) if resume or (restartable and _whole_checkpoints(folder)) else None
     if is_main_process() and checkpoint is None:
         folder.forget_after(0)

@@ -167,7 +167,7 @@ def answerer_of(model: str, settings: Settings) -> LocalModel | Endpoint:
     use_threads(preset.launcher.threads)
     torch.manual_seed(settings.seed)
     try:
-        policy = open_policy(model, dtype=getattr(torch, preset.policy.dtype))
+        policy = open_policy(model, dtype=getattr(torch, preset.policy.dtype), bits=preset.policy.bits)
     except PolicyError as error:
         raise EvaluationError(f"--model {model}: {error}") from error
     return LocalModel(

@@ -178,7 +178,7 @@ def object_name(run: str) -> str:
     """The run's name where the cluster takes it, else the like of it with a hash that keeps two runs apart."""
     if _OBJECT_NAME.fullmatch(run):
         return run
-    like = re.sub(r"[^a-z0-9]+", "-", run.lower()).strip("-")[:28].strip("-")
+    like = re.sub(r"[^a-z0-9]+", "-", run.lower()).strip("-")[:27].strip("-")
     return f"run-{like}-{hashlib.sha256(run.encode()).hexdigest()[:8]}"
 
 
