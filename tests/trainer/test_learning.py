@@ -23,7 +23,9 @@ from bioverify_trainer.train import make_trainer
 from tests.trainer.toy import few_genes, make_toy_policy
 
 DE = TaskKind.DIFFERENTIAL_EXPRESSION
-STEPS = 60
+# With four times the rate, in 60 steps, the answers of some seeds all became "yes" before the genes came apart: what all
+# answers share is pushed by every completion of a step, what is a gene's own by a few.
+STEPS, LEARNING_RATE = 100, 5e-4
 RECIPE = Recipe(
     name="form-and-experiment",
     terms=(Term(verifier="format", weight=1, requirement=Requirement.REQUIRED),),
@@ -49,7 +51,7 @@ def preset_for(folder, seed):
                 "per_device_train_batch_size": 128,
                 "num_generations": 4,
                 "max_completion_length": 16,
-                "learning_rate": 2e-3,
+                "learning_rate": LEARNING_RATE,
                 "temperature": 0.7,
                 "lr_scheduler_type": "constant",
                 "save_steps": 1000,
@@ -73,7 +75,8 @@ def held_out_accuracy(policy, rows):
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("seed", [0])
+# The seed whose answers all became "yes" at the higher rate; four seeds: docs/training.md.
+@pytest.mark.parametrize("seed", [1])
 def test_a_small_policy_learns_which_genes_respond(seed, stack, tmp_path, capsys):
     table = few_genes(open_prompts(ArtifactStore(stack.home / "artifacts"))[0])
     screens = Screens.read(table)

@@ -4,7 +4,7 @@ Every word is one token, so a measured gene is one embedding. The warm-up teache
 to repeat the gene right before the answer. It goes on, with a falling rate, until nothing but the answer is left to
 chance: after half of it one completion in eight named another gene or missed a tag, the gradient of these rare tokens
 drowned that of the answers, and a hundred steps taught nothing. Temperature .7 makes them rarer still, and leaves an
-answer of one half at one half. Seed 0 learns within forty steps; of seed 1 see docs/training.md.
+answer of one half at one half. Four of four seeds learn: docs/training.md.
 """
 
 from __future__ import annotations

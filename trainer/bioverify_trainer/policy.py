@@ -84,8 +84,10 @@ def quantization(bits: Literal[4, 8] | None, dtype: torch.dtype) -> BitsAndBytes
     if importlib.util.find_spec("bitsandbytes") is None:
         raise PolicyError("policy.bits: bitsandbytes is not installed here. Run: pip install 'bioverify[quantized]'")
     if bits == 8:
-        return BitsAndBytesConfig(load_in_8bit=True)
-    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
+        return BitsAndBytesConfig(load_in_8bit=True)  # type: ignore[no-untyped-call]
+    return BitsAndBytesConfig(  # type: ignore[no-untyped-call]
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
+    )
 
 
 def _path_of(name: str) -> str:

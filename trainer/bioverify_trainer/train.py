@@ -45,6 +45,7 @@ from bioverify_trainer.policy import Policy, open_policy, use_threads
 from bioverify_trainer.preset import Preset
 from bioverify_trainer.reward import make_reward
 from bioverify_trainer.run import RunError, RunFolder, finite, run_config
+from bioverify_trainer.stopping import RunStopped, stop_signal
 from bioverify_trainer.telemetry import Telemetry, expose
 
 DISK_ERRORS = (OSError, RuntimeError, SafetensorError)
@@ -412,11 +413,6 @@ def _last_checkpoint(folder: RunFolder) -> str:
     if not whole:
         raise RunError(f"--resume: there is no checkpoint in {folder.checkpoints}")
     return str(max(whole, key=lambda checkpoint: int(checkpoint.name.rsplit("-", 1)[1])))
-
-
-def _whole_checkpoints(folder: RunFolder) -> list[Path]:
-    # The state is written last: a checkpoint without it was cut short by a kill or a full disk.
-    return [state.parent for state in folder.checkpoints.glob("checkpoint-*/trainer_state.json") if _is_json(state)]
 
 
 def _is_json(path: Path) -> bool:
