@@ -23,7 +23,7 @@ from bioverify_trainer.train import make_trainer
 from tests.trainer.toy import few_genes, make_toy_policy
 
 DE = TaskKind.DIFFERENTIAL_EXPRESSION
-# With four times the rate, in 60 steps, the answers of some seeds all became "yes" before the genes came apart: what all
+# At four times the rate, in 60 steps, the answers of some seeds all became "yes" before the genes came apart: what all
 # answers share is pushed by every completion of a step, what is a gene's own by a few.
 STEPS, LEARNING_RATE = 100, 5e-4
 RECIPE = Recipe(
