@@ -14,7 +14,6 @@ import grpc
 import psutil
 import pytest
 
-from bioverify.artifacts.store import ArtifactStore
 from bioverify.client import ClientError, TrainingClient
 from bioverify.core.runs import RunState, StepFigures
 from bioverify_trainer.run import read_lines
@@ -23,6 +22,7 @@ from bioverify_trainer.stopping import STOPPED
 from tests.fixtures import servers
 from tests.fixtures.gateway import gateway
 from tests.fixtures.stack import wait_until
+from tests.trainer.conftest import format_verifier
 
 SERVICE = "bioverify.v1.TrainingService"
 STEPS = 40
@@ -42,6 +42,17 @@ def training_service(folder, home, target, *options) -> Iterator[servers.Service
             yield service
         finally:
             service.kill()
+
+
+@pytest.fixture(scope="module")
+def rewards() -> Iterator[str]:
+    """An aggregator over what the recipe rbio1-exp asks for."""
+    with (
+        format_verifier() as form,
+        servers.verifier("Lookup", parameters={"name": "experimental"}) as lookup,
+        servers.aggregator({"format": form.target, "experimental": lookup.target}) as aggregator,
+    ):
+        yield aggregator.target
 
 
 def end_all(folder):
@@ -70,15 +81,15 @@ def small_run(tiny_policy):
 
 
 @pytest.mark.timeout(600)
-def test_a_run_outlives_its_service_is_found_again_stopped_and_gone_on_with(stack, tiny_policy, tmp_path):
+def test_a_run_outlives_its_service_is_found_again_stopped_and_gone_on_with(store, rewards, tiny_policy, tmp_path):
     folder, token = tmp_path / "runs", tmp_path / "token"
     token.write_text("a long random token\n")
-    served = (folder, stack.home, stack.target, "--token-file", str(token))
+    served = (folder, store.root.parent, rewards, "--token-file", str(token))
     try:
         with contextlib.ExitStack() as services:
             service = services.enter_context(training_service(*served))
             settings = {"runs_folder": folder, "trainer": service.target, "trainer_token_file": token}
-            http = services.enter_context(gateway(tmp_path, stack.target, **settings)).http
+            http = services.enter_context(gateway(tmp_path, rewards, **settings)).http
             body = {"name": "first", "recipe": "rbio1-exp", "preset": "cpu", "changes": small_run(tiny_policy)}
             started = http.post("/v1/runs", json=body)
             assert started.status_code == 202, started.text
@@ -101,7 +112,7 @@ def test_a_run_outlives_its_service_is_found_again_stopped_and_gone_on_with(stac
         recorded = len(list(read_lines(folder / "first" / "metrics.jsonl")))
         with training_service(*served) as service:
             settings |= {"trainer": service.target}
-            with gateway(tmp_path, stack.target, **settings) as running:
+            with gateway(tmp_path, rewards, **settings) as running:
                 http = running.http
                 told = http.post("/v1/runs/first:stop")
                 assert told.status_code == 202, told.text
@@ -130,11 +141,11 @@ def test_a_run_outlives_its_service_is_found_again_stopped_and_gone_on_with(stac
 
 
 @pytest.mark.timeout(300)
-async def test_who_may_call_what_is_refused_and_why_a_run_failed(bundled_store: ArtifactStore, tiny_policy, tmp_path):
+async def test_who_may_call_what_is_refused_and_why_a_run_failed(store, tiny_policy, tmp_path):
     folder, token = tmp_path / "runs", tmp_path / "token"
     token.write_text("right")
     nobody = f"127.0.0.1:{servers.free_port()}"
-    home = bundled_store.root.parent
+    home = store.root.parent
     try:
         with training_service(folder, home, nobody, "--token-file", str(token)) as service:
             wrong = tmp_path / "wrong"
