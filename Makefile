@@ -88,7 +88,7 @@ $(NODE_EXAMPLE)/node_modules/.installed: $(NODE_EXAMPLE)/package-lock.json
 	@touch $@
 
 test-fault: setup ## Faults and overload, a quarter of an hour; prints a table, writes reports/*.json
-	@pytest -m fault tests/fault tests/load $(PYTEST_ARGS)
+	@pytest -m fault tests/fault tests/load tests/trainer/test_service.py $(PYTEST_ARGS)
 
 test-observability: setup ## Rules by promtool, and a live stack before a real Prometheus: queries, faults, alerts
 	pytest -m observability tests/observability $(PYTEST_ARGS)

@@ -80,7 +80,8 @@ def small_run(tiny_policy):
     return [f"{key}={value}" for key, value in changes.items()]
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.fault
+@pytest.mark.timeout(1200)
 def test_a_run_outlives_its_service_is_found_again_stopped_and_gone_on_with(store, rewards, tiny_policy, tmp_path):
     folder, token = tmp_path / "runs", tmp_path / "token"
     token.write_text("a long random token\n")
