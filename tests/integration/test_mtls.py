@@ -213,7 +213,7 @@ class Load:
     def go_on(self, seconds: float) -> None:
         before = self.calls
         time.sleep(seconds)
-        assert self.calls > before
+        wait_until(lambda: self.calls > before, "calls come through")
 
     def _blocking(self, target: str, identity: TlsIdentity) -> None:
         with Client(target, tls=identity) as client:

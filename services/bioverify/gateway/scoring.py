@@ -14,6 +14,9 @@ from bioverify.client.json_form import StrictItem, report_json, reward_json
 from bioverify.core.recipes import Recipe, Requirement, Term
 from bioverify.gateway.problems import ProblemError, of_client_error, of_validation
 
+# About a kilobyte of memory each, so a quarter of a gigabyte; braces in formulas of the completions count as well.
+_MOST_BRACKETS = 2**18
+
 AnyRequest = TypeVar("AnyRequest", bound=BaseModel)
 Weights = Annotated[
     dict[str, Annotated[float, Field(allow_inf_nan=False)]],
@@ -128,6 +131,10 @@ def score(body: bytes, verifier: str | None, client: Client, limits: Limits) -> 
 
 def read_body(model: type[AnyRequest], body: bytes) -> AnyRequest:
     """Raises ProblemError with every field that does not fit."""
+    # Parsed JSON is many times the size of its text where it is all structure, so structure is counted first.
+    if (found := body.count(b"{") + body.count(b"[")) > _MOST_BRACKETS:
+        detail = f"the body has {found:,} opening brackets; at most {_MOST_BRACKETS:,} a call. Send a file to /v1/jobs"
+        raise ProblemError(413, "too_many_items", detail, [("items", "too many")])
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
