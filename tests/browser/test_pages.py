@@ -98,6 +98,21 @@ def test_an_answer_is_scored_and_compared(watched: Watched) -> None:
     expect(page.locator("article.card").first).to_contain_text("all 11 checks passed")
     expect(page.locator("svg.bar")).to_have_count(2)
     assert page.locator("mark").count() > 0
+    rows = page.get_by_role("region", name="AARS1 and TRIB3 across cell lines, first completion").locator("tbody tr")
+    expect(rows).to_have_count(4)
+    expect(page.locator("tr.asked").first).to_contain_text("K562")
+    expect(page.locator("tr.asked").first).to_contain_text("responds")
+    expect(page.get_by_role("img", name="Reliability of esm_mlp").first).to_be_visible()
+    check(watched)
+
+
+def test_a_pair_is_shown_among_all_pairs(watched: Watched) -> None:
+    page = watched.page
+    page.goto("/")
+    page.get_by_label("Question").fill("Are gene CD3D and gene CD3E likely to be co-expressed together?")
+    page.get_by_role("button", name="Score", exact=True).click()
+    expect(page.get_by_role("img", name="Histogram of all gene pairs; this pair")).to_be_visible()
+    expect(page.locator("svg.chart rect.here")).to_have_count(1)
     check(watched)
 
 
@@ -169,6 +184,12 @@ def test_the_verifiers_tell_of_themselves(watched: Watched) -> None:
     watched.page.goto("/verifiers.html")
     expect(watched.page.locator("article.card")).to_have_count(len(VERIFIERS))
     expect(watched.page.locator("#said")).to_contain_text(f"{len(VERIFIERS)} of {len(VERIFIERS)} answer")
+    form = watched.page.locator("article.card", has=watched.page.get_by_role("heading", name="format"))
+    expect(form).to_contain_text("not measured")
+    watched.page.get_by_role("button", name="Measure latency").click()
+    expect(form).to_contain_text("slowest of nine", timeout=60_000)
+    watched.page.locator("summary", has_text="Artifact, address, fields").first.click()
+    expect(watched.page.get_by_role("region", name="Facts of experimental")).to_contain_text("figures of its making")
     check(watched)
 
 

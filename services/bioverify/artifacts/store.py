@@ -102,12 +102,14 @@ class OpenArtifact:
 
     @property
     def identity(self) -> ArtifactIdentity:
+        made = self.manifest
         return ArtifactIdentity(
             name=self.manifest.name,
             digest=self.manifest.digest,
             license=self.manifest.license,
             sources=tuple(source.url or source.location for source in self.manifest.sources),
             simulated=self.manifest.simulated,
+            figures={**made.counts, **made.coverage, **made.quality},
         )
 
 

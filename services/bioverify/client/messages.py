@@ -228,6 +228,7 @@ def listed_verifier(message: reward_pb2.VerifierStatus) -> ListedVerifier:
         holds_belief=said.holds_belief,
         components=dict(said.components),
         artifacts=tuple(
-            ArtifactIdentity(a.name, a.digest, a.license, tuple(a.sources), a.simulated) for a in said.artifacts
+            ArtifactIdentity(a.name, a.digest, a.license, tuple(a.sources), a.simulated, dict(a.figures))
+            for a in said.artifacts
         ),
     )

@@ -43,13 +43,17 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class ArtifactIdentity:
-    """The versioned input that a verifier opened. ``digest`` is "sha256:" and 64 hexadecimal digits."""
+    """The versioned input that a verifier opened. ``digest`` is "sha256:" and 64 hexadecimal digits.
+
+    ``figures``: what was counted and measured when it was made, for people.
+    """
 
     name: str
     digest: str
     license: str
     sources: tuple[str, ...]
     simulated: bool = False
+    figures: Mapping[str, float] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,13 +99,14 @@ class ScoreReply(_Reply):
 
 
 class ArtifactReply(_Reply):
-    """What a verifier opened."""
+    """What a verifier opened. ``figures``: counts, coverage and quality as they were when it was made."""
 
     name: str
     digest: str
     license: str
     sources: list[str]
     simulated: bool
+    figures: dict[str, float]
 
 
 class VerifierReply(_Reply):

@@ -26,41 +26,45 @@ from bioverify.v1 import types_pb2 as bioverify_dot_v1_dot_types__pb2
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x62ioverify/v1/verifier.proto\x12\x0c\x62ioverify.v1\x1a\x18\x62ioverify/v1/types.proto\x1a\x1b\x62uf/validate/validate.proto\"\x11\n\x0f\x44\x65scribeRequest\"K\n\x06Limits\x12\x11\n\tmax_items\x18\x01 \x01(\r\x12\x11\n\tmax_bytes\x18\x02 \x01(\x04\x12\x1b\n\x13max_items_in_flight\x18\x03 \x01(\r\"]\n\x08\x41rtifact\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x11\n\tsimulated\x18\x03 \x01(\x08\x12\x0f\n\x07license\x18\x04 \x01(\t\x12\x0f\n\x07sources\x18\x05 \x03(\t\"\xb4\x03\n\x10\x44\x65scribeResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x03 \x01(\t\x12*\n\ntask_kinds\x18\x04 \x03(\x0e\x32\x16.bioverify.v1.TaskKind\x12&\n\x05reads\x18\x05 \x03(\x0e\x32\x17.bioverify.v1.ReadField\x12\x15\n\rdeterministic\x18\x06 \x01(\x08\x12\x12\n\nidempotent\x18\x07 \x01(\x08\x12\x14\n\x0cholds_belief\x18\x08 \x01(\x08\x12$\n\x06limits\x18\t \x01(\x0b\x32\x14.bioverify.v1.Limits\x12)\n\tartifacts\x18\n \x03(\x0b\x32\x16.bioverify.v1.Artifact\x12\x42\n\ncomponents\x18\x0b \x03(\x0b\x32..bioverify.v1.DescribeResponse.ComponentsEntry\x12\x0f\n\x07summary\x18\x0c \x01(\t\x1a\x31\n\x0f\x43omponentsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x93\x01\n VerifierServiceScoreBatchRequest\x12!\n\x05items\x18\x01 \x03(\x0b\x32\x12.bioverify.v1.Item\x12\x35\n\nparse_mode\x18\x02 \x01(\x0e\x32\x17.bioverify.v1.ParseModeB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x15\n\romit_evidence\x18\x03 \x01(\x08\"5\n\x06Timing\x12\x15\n\rqueue_seconds\x18\x01 \x01(\x01\x12\x14\n\x0cwork_seconds\x18\x02 \x01(\x01\"\x87\x01\n!VerifierServiceScoreBatchResponse\x12\'\n\x08outcomes\x18\x01 \x03(\x0b\x32\x15.bioverify.v1.Outcome\x12\x13\n\x0b\x66ingerprint\x18\x02 \x01(\t\x12$\n\x06timing\x18\x03 \x01(\x0b\x32\x14.bioverify.v1.Timing\"[\n\x12ScoreStreamRequest\x12\x45\n\x05\x62\x61tch\x18\x01 \x01(\x0b\x32..bioverify.v1.VerifierServiceScoreBatchRequestB\x06\xbaH\x03\xc8\x01\x01\"U\n\x13ScoreStreamResponse\x12>\n\x05\x62\x61tch\x18\x01 \x01(\x0b\x32/.bioverify.v1.VerifierServiceScoreBatchResponse*n\n\tReadField\x12\x1a\n\x16READ_FIELD_UNSPECIFIED\x10\x00\x12\x13\n\x0fREAD_FIELD_TASK\x10\x01\x12\x15\n\x11READ_FIELD_ANSWER\x10\x02\x12\x19\n\x15READ_FIELD_COMPLETION\x10\x03\x32\xa3\x02\n\x0fVerifierService\x12I\n\x08\x44\x65scribe\x12\x1d.bioverify.v1.DescribeRequest\x1a\x1e.bioverify.v1.DescribeResponse\x12m\n\nScoreBatch\x12..bioverify.v1.VerifierServiceScoreBatchRequest\x1a/.bioverify.v1.VerifierServiceScoreBatchResponse\x12V\n\x0bScoreStream\x12 .bioverify.v1.ScoreStreamRequest\x1a!.bioverify.v1.ScoreStreamResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x62ioverify/v1/verifier.proto\x12\x0c\x62ioverify.v1\x1a\x18\x62ioverify/v1/types.proto\x1a\x1b\x62uf/validate/validate.proto\"\x11\n\x0f\x44\x65scribeRequest\"K\n\x06Limits\x12\x11\n\tmax_items\x18\x01 \x01(\r\x12\x11\n\tmax_bytes\x18\x02 \x01(\x04\x12\x1b\n\x13max_items_in_flight\x18\x03 \x01(\r\"\xc3\x01\n\x08\x41rtifact\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x11\n\tsimulated\x18\x03 \x01(\x08\x12\x0f\n\x07license\x18\x04 \x01(\t\x12\x0f\n\x07sources\x18\x05 \x03(\t\x12\x34\n\x07\x66igures\x18\x06 \x03(\x0b\x32#.bioverify.v1.Artifact.FiguresEntry\x1a.\n\x0c\x46iguresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\xb4\x03\n\x10\x44\x65scribeResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x03 \x01(\t\x12*\n\ntask_kinds\x18\x04 \x03(\x0e\x32\x16.bioverify.v1.TaskKind\x12&\n\x05reads\x18\x05 \x03(\x0e\x32\x17.bioverify.v1.ReadField\x12\x15\n\rdeterministic\x18\x06 \x01(\x08\x12\x12\n\nidempotent\x18\x07 \x01(\x08\x12\x14\n\x0cholds_belief\x18\x08 \x01(\x08\x12$\n\x06limits\x18\t \x01(\x0b\x32\x14.bioverify.v1.Limits\x12)\n\tartifacts\x18\n \x03(\x0b\x32\x16.bioverify.v1.Artifact\x12\x42\n\ncomponents\x18\x0b \x03(\x0b\x32..bioverify.v1.DescribeResponse.ComponentsEntry\x12\x0f\n\x07summary\x18\x0c \x01(\t\x1a\x31\n\x0f\x43omponentsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x93\x01\n VerifierServiceScoreBatchRequest\x12!\n\x05items\x18\x01 \x03(\x0b\x32\x12.bioverify.v1.Item\x12\x35\n\nparse_mode\x18\x02 \x01(\x0e\x32\x17.bioverify.v1.ParseModeB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x15\n\romit_evidence\x18\x03 \x01(\x08\"5\n\x06Timing\x12\x15\n\rqueue_seconds\x18\x01 \x01(\x01\x12\x14\n\x0cwork_seconds\x18\x02 \x01(\x01\"\x87\x01\n!VerifierServiceScoreBatchResponse\x12\'\n\x08outcomes\x18\x01 \x03(\x0b\x32\x15.bioverify.v1.Outcome\x12\x13\n\x0b\x66ingerprint\x18\x02 \x01(\t\x12$\n\x06timing\x18\x03 \x01(\x0b\x32\x14.bioverify.v1.Timing\"[\n\x12ScoreStreamRequest\x12\x45\n\x05\x62\x61tch\x18\x01 \x01(\x0b\x32..bioverify.v1.VerifierServiceScoreBatchRequestB\x06\xbaH\x03\xc8\x01\x01\"U\n\x13ScoreStreamResponse\x12>\n\x05\x62\x61tch\x18\x01 \x01(\x0b\x32/.bioverify.v1.VerifierServiceScoreBatchResponse*n\n\tReadField\x12\x1a\n\x16READ_FIELD_UNSPECIFIED\x10\x00\x12\x13\n\x0fREAD_FIELD_TASK\x10\x01\x12\x15\n\x11READ_FIELD_ANSWER\x10\x02\x12\x19\n\x15READ_FIELD_COMPLETION\x10\x03\x32\xa3\x02\n\x0fVerifierService\x12I\n\x08\x44\x65scribe\x12\x1d.bioverify.v1.DescribeRequest\x1a\x1e.bioverify.v1.DescribeResponse\x12m\n\nScoreBatch\x12..bioverify.v1.VerifierServiceScoreBatchRequest\x1a/.bioverify.v1.VerifierServiceScoreBatchResponse\x12V\n\x0bScoreStream\x12 .bioverify.v1.ScoreStreamRequest\x1a!.bioverify.v1.ScoreStreamResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'bioverify.v1.verifier_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_ARTIFACT_FIGURESENTRY']._loaded_options = None
+  _globals['_ARTIFACT_FIGURESENTRY']._serialized_options = b'8\001'
   _globals['_DESCRIBERESPONSE_COMPONENTSENTRY']._loaded_options = None
   _globals['_DESCRIBERESPONSE_COMPONENTSENTRY']._serialized_options = b'8\001'
   _globals['_VERIFIERSERVICESCOREBATCHREQUEST'].fields_by_name['parse_mode']._loaded_options = None
   _globals['_VERIFIERSERVICESCOREBATCHREQUEST'].fields_by_name['parse_mode']._serialized_options = b'\272H\005\202\001\002\020\001'
   _globals['_SCORESTREAMREQUEST'].fields_by_name['batch']._loaded_options = None
   _globals['_SCORESTREAMREQUEST'].fields_by_name['batch']._serialized_options = b'\272H\003\310\001\001'
-  _globals['_READFIELD']._serialized_start=1253
-  _globals['_READFIELD']._serialized_end=1363
+  _globals['_READFIELD']._serialized_start=1356
+  _globals['_READFIELD']._serialized_end=1466
   _globals['_DESCRIBEREQUEST']._serialized_start=100
   _globals['_DESCRIBEREQUEST']._serialized_end=117
   _globals['_LIMITS']._serialized_start=119
   _globals['_LIMITS']._serialized_end=194
-  _globals['_ARTIFACT']._serialized_start=196
-  _globals['_ARTIFACT']._serialized_end=289
-  _globals['_DESCRIBERESPONSE']._serialized_start=292
-  _globals['_DESCRIBERESPONSE']._serialized_end=728
-  _globals['_DESCRIBERESPONSE_COMPONENTSENTRY']._serialized_start=679
-  _globals['_DESCRIBERESPONSE_COMPONENTSENTRY']._serialized_end=728
-  _globals['_VERIFIERSERVICESCOREBATCHREQUEST']._serialized_start=731
-  _globals['_VERIFIERSERVICESCOREBATCHREQUEST']._serialized_end=878
-  _globals['_TIMING']._serialized_start=880
-  _globals['_TIMING']._serialized_end=933
-  _globals['_VERIFIERSERVICESCOREBATCHRESPONSE']._serialized_start=936
-  _globals['_VERIFIERSERVICESCOREBATCHRESPONSE']._serialized_end=1071
-  _globals['_SCORESTREAMREQUEST']._serialized_start=1073
-  _globals['_SCORESTREAMREQUEST']._serialized_end=1164
-  _globals['_SCORESTREAMRESPONSE']._serialized_start=1166
-  _globals['_SCORESTREAMRESPONSE']._serialized_end=1251
-  _globals['_VERIFIERSERVICE']._serialized_start=1366
-  _globals['_VERIFIERSERVICE']._serialized_end=1657
+  _globals['_ARTIFACT']._serialized_start=197
+  _globals['_ARTIFACT']._serialized_end=392
+  _globals['_ARTIFACT_FIGURESENTRY']._serialized_start=346
+  _globals['_ARTIFACT_FIGURESENTRY']._serialized_end=392
+  _globals['_DESCRIBERESPONSE']._serialized_start=395
+  _globals['_DESCRIBERESPONSE']._serialized_end=831
+  _globals['_DESCRIBERESPONSE_COMPONENTSENTRY']._serialized_start=782
+  _globals['_DESCRIBERESPONSE_COMPONENTSENTRY']._serialized_end=831
+  _globals['_VERIFIERSERVICESCOREBATCHREQUEST']._serialized_start=834
+  _globals['_VERIFIERSERVICESCOREBATCHREQUEST']._serialized_end=981
+  _globals['_TIMING']._serialized_start=983
+  _globals['_TIMING']._serialized_end=1036
+  _globals['_VERIFIERSERVICESCOREBATCHRESPONSE']._serialized_start=1039
+  _globals['_VERIFIERSERVICESCOREBATCHRESPONSE']._serialized_end=1174
+  _globals['_SCORESTREAMREQUEST']._serialized_start=1176
+  _globals['_SCORESTREAMREQUEST']._serialized_end=1267
+  _globals['_SCORESTREAMRESPONSE']._serialized_start=1269
+  _globals['_SCORESTREAMRESPONSE']._serialized_end=1354
+  _globals['_VERIFIERSERVICE']._serialized_start=1469
+  _globals['_VERIFIERSERVICE']._serialized_end=1760
 # @@protoc_insertion_point(module_scope)

@@ -77,6 +77,7 @@ def description_to_wire(description: Description, limits: verifier_pb2.Limits) -
                 simulated=artifact.simulated,
                 license=artifact.license,
                 sources=artifact.sources,
+                figures=artifact.figures,
             )
             for artifact in description.artifacts
         ],

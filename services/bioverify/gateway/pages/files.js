@@ -92,7 +92,7 @@ function showRows() {
       return sign * (typeof a === "string" && typeof b === "string" ? a.localeCompare(b, undefined, { numeric: true }) : a < b ? -1 : a > b ? 1 : 0);
     });
   }
-  field("shown").textContent = `${Math.min(shown.length, SHOWN_ROWS).toLocaleString()} of ${shown.length.toLocaleString()} shown; the file was read up to its ${rows.length.toLocaleString()}. line`;
+  field("shown").textContent = `${Math.min(shown.length, SHOWN_ROWS).toLocaleString()} of ${shown.length.toLocaleString()} shown, of the first ${rows.length.toLocaleString()} results`;
   field("rewards").tBodies[0].replaceChildren(
     ...shown.slice(0, SHOWN_ROWS).map((row) =>
       element(

@@ -1,4 +1,5 @@
 import { askJson, attempt, drawn, element, fillRecipes, label, number, say } from "./common.js";
+import { acrossLines, figuresOf, histogram, reliability } from "./evidence.js";
 import { marked, matchedTerms } from "./marks.js";
 
 const EXAMPLES = [
@@ -88,7 +89,7 @@ function card(reward, completion, most) {
     element("p", { class: "reward" }, reward.reward === null ? "unscorable" : `reward ${number(reward.reward, 3)}`),
     reward.reward === null ? element("p", { class: "warn" }, reward.unscorable_because) : stackedBar(reward.parts, most),
     element("p", {}, element("span", { class: "soft" }, "read as "), read, element("br"), element("span", { class: "soft" }, "answer "), answer),
-    reward.parts.map((part, index) => partSection(part, index)),
+    reward.parts.map((part, index) => partSection(part, index, reward)),
     reward.consensus ? consensusSection(reward.consensus) : null,
     element("h3", {}, "The text, with matched terms marked"),
     element("p", { class: "said" }, marked(completion, matchedTerms(reward.parts))),
@@ -108,7 +109,7 @@ function stackedBar(parts, most) {
   return bar;
 }
 
-function partSection(part, index) {
+function partSection(part, index, { id, task }) {
   const swatch = drawn("svg", { class: "swatch", viewBox: "0 0 8 8", "aria-hidden": "true" }, drawn("rect", { width: 8, height: 8, class: `fill-${index % 7}` }));
   const counted = part.contribution === null ? part.dropped_because.replaceAll("_", " ") : `${number(part.value)} × ${part.weight} = ${number(part.contribution)}`;
   const section = element("section", {}, element("h3", {}, swatch, `${label(part)}: `, element("span", { class: "number" }, counted)));
@@ -117,7 +118,7 @@ function partSection(part, index) {
     if (!part.component) section.append(...part.evidence.map(reason));
     if (part.belief !== null && !part.component)
       section.append(element("p", { class: "soft" }, "belief in yes ", element("meter", { min: 0, max: 1, value: part.belief, "aria-label": "belief in yes" }), ` ${number(part.belief)}`));
-    if (part.components.percentile !== undefined && !part.component) section.append(percentile(part.components.percentile));
+    if (!part.component) draw(section, part, task, `${id} completion`);
   } else {
     const kind = part.outcome === "failed" ? "bad" : "soft";
     section.append(element("p", { class: kind }, part.outcome === "failed" ? "failed: " : "not applicable: ", part.detail || part.reason));
@@ -140,10 +141,16 @@ function reason(evidence) {
   );
 }
 
-function percentile(value) {
-  const bar = drawn("svg", { viewBox: "0 0 200 20", width: 200, height: 20, role: "img", "aria-label": `percentile ${number(value, 1)} of gene pairs` });
-  bar.append(drawn("line", { x1: 0, x2: 200, y1: 10, y2: 10, class: "axis", "stroke-width": 6 }), drawn("circle", { cx: 2 * value, cy: 10, r: 6, class: "fill-1" }));
-  return element("p", { class: "soft" }, "among gene pairs ", bar, ` ${number(value, 1)} %`);
+// Pictures come after the words: they are asked for beside the answer, and a section without one is complete.
+async function draw(section, part, task, whose) {
+  if (part.components.percentile !== undefined) {
+    const unit = /^NPMI/.test(part.evidence[0]?.text ?? "") ? "NPMI" : "PMI";
+    section.append(histogram(await figuresOf(part.verifier), part.components.pmi, part.components.percentile, unit) ?? "");
+  } else if (part.verifier === "experimental" && task) {
+    await attempt(async () => section.append(await acrossLines(Object.values(task)[0], whose)));
+  } else if (part.belief !== null && task) {
+    section.append(reliability(await figuresOf(part.verifier), task, part.belief, part.verifier) ?? "");
+  }
 }
 
 let shared = null;

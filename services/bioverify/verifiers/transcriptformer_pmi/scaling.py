@@ -42,6 +42,11 @@ class Scaling:
         ranked: Floats = np.minimum(100.0 * below, 100.0)
         return ranked
 
+    def spread(self) -> list[tuple[int, float]]:
+        """Every fourth percentile and the value at it: as much as a picture of the distribution takes."""
+        last = len(self.quantiles) - 1
+        return [(percent, float(self.quantiles[percent * last // 100])) for percent in range(0, 101, 4)]
+
 
 def fit_scaling(parts: Iterable[Halves]) -> Scaling:
     """The scaling for the values of all distinct pairs of different genes. Raises ValueError where it has no pieces.

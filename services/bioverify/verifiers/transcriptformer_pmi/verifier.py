@@ -10,6 +10,7 @@ Source: rbio's public development history for the scaling, and for asking it abo
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -153,12 +154,15 @@ def open_verifier(store: ArtifactStore) -> TranscriptFormerPmi:
     assert isinstance(maximum, float)
     assert isinstance(origin, str)
     assert isinstance(measure, str)
+    scaling = Scaling(cutoff, maximum, np.load(artifact.path / SCALING_FILE, allow_pickle=False))
+    spread = {f"pmi_at_percentile_{percent}": value for percent, value in scaling.spread()}
+    matrix = replace(artifact.identity, figures={**artifact.identity.figures, **spread})
     return TranscriptFormerPmi(
         resolver,
         read_table(artifact.path / SYMBOLS_FILE)["symbol"].to_pylist(),
         np.asarray(np.load(artifact.path / MATRIX_FILE, mmap_mode="r", allow_pickle=False)),
-        Scaling(cutoff, maximum, np.load(artifact.path / SCALING_FILE, allow_pickle=False)),
+        scaling,
         origin=origin,
         measure=measure,
-        artifacts=(artifact.identity, genes.identity),
+        artifacts=(matrix, genes.identity),
     )
