@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from bioverify.core.verifier import Item
 from .verifier import open_verifier
 
 FOLDER = Path(__file__).parent
+PATIENCE_S = 120
 EXAMPLES = FOLDER / "examples.jsonl"
 ROWS: list[dict[str, Any]] = [json.loads(line) for line in EXAMPLES.read_text().splitlines()]
 
@@ -45,10 +47,11 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     command = [sys.executable, "-m", "bioverify.cli", "verifier", "serve", str(FOLDER), "--listen", target]
     with subprocess.Popen(command) as service:
         try:
-            for _ in range(20):
+            give_up = time.monotonic() + PATIENCE_S
+            while not serves(target, "bioverify.v1.VerifierService"):
                 assert service.poll() is None, f"the service ended with {service.returncode}"
-                if serves(target, "bioverify.v1.VerifierService"):
-                    break
+                assert time.monotonic() < give_up, f"the service is not ready after {PATIENCE_S} s"
+                time.sleep(0.1)
             yield target
         finally:
             service.terminate()
