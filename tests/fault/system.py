@@ -132,7 +132,12 @@ class System:
         self.programs[AGGREGATOR].metrics_port = metrics
 
     def __enter__(self) -> System:
-        self.start_all()
+        try:
+            self.start_all()
+        except BaseException:
+            # What did start would otherwise outlive the test.
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
