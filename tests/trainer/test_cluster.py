@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import parse_qs
 
 import grpc
 import pytest
@@ -67,7 +68,7 @@ def api() -> Iterator[Api]:
             elif self.command == "POST":
                 self._create(body)
             elif found[1] is None:
-                assert "labelSelector=app.kubernetes.io%2Fmanaged-by%3Dbioverify-training" in (found[2] or "")
+                assert parse_qs(found[2])["labelSelector"] == ["app.kubernetes.io/managed-by=bioverify-training"]
                 self._send(200, {"kind": "TrainJobList", "items": list(played.jobs.values())})
             elif found[1] not in played.jobs:
                 self._fail(404, "NotFound", f'trainjobs "{found[1]}" not found')
