@@ -1,7 +1,7 @@
 """What is worth keeping of a run: ``python -m benchmarks.record RUN docs/records/NAME --evaluation E``.
 
-Configuration, metrics and an evaluation, without weights, and without completions or questions: these quote PerturbQA,
-which may not be passed on.
+Configuration, metrics and evaluations, without weights, and without completions or questions: these quote PerturbQA,
+which may not be passed on. Folders of the machine become names: what lies in the run's folder reads RUN/….
 """
 
 from __future__ import annotations
@@ -26,18 +26,22 @@ WINDOW = 10
 def main(
     run: Annotated[Path, typer.Argument(help="Folder of a run.")],
     output: Annotated[Path, typer.Argument(help="Folder of the record.")],
-    evaluation: Annotated[Path, typer.Option(help="results.json of `bioverify eval`.")],
+    evaluations: Annotated[
+        list[Path], typer.Option("--evaluation", help="results.json of `bioverify eval`; may be repeated.")
+    ],
 ) -> None:
     opened = Run.open(run)
     output.mkdir(parents=True, exist_ok=True)
     config = {key: value for key, value in opened.config.items() if key not in ("policy_path", "target")}
-    (output / "run.json").write_text(json.dumps(config, indent=2) + "\n")
+    (output / "run.json").write_text(json.dumps(_portable(config, run), indent=2) + "\n")
     metrics = [
         {key: _rounded(value) for key, value in record.items() if key in KEPT or key.startswith(PREFIXES)}
         for record in opened.metrics
     ]
     (output / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in metrics))
-    (output / "results.json").write_text(evaluation.read_text())
+    for evaluation in evaluations:
+        results = _portable(json.loads(evaluation.read_text()), run)
+        (output / f"{evaluation.parent.name}.json").write_text(json.dumps(results, indent=2) + "\n")
     draw(metrics, output / "reward.svg")
 
 
@@ -66,6 +70,20 @@ def draw(metrics: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 def _keys(metrics: Sequence[Mapping[str, Any]], prefix: str) -> list[str]:
     return sorted({key for record in metrics for key in record if key.startswith(prefix)})
+
+
+def _portable(value: Any, run: Path) -> Any:
+    """The same without the folders of this machine."""
+    if isinstance(value, Mapping):
+        return {key: _portable(one, run) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_portable(one, run) for one in value]
+    if not isinstance(value, str):
+        return value
+    place = Path(value)
+    if place.is_relative_to(run) or place.is_relative_to(run.absolute()):
+        return str("RUN" / place.absolute().relative_to(run.absolute()))
+    return place.name if place.is_absolute() else value
 
 
 def _rounded(value: Any) -> Any:

@@ -300,7 +300,7 @@ def test_several_workers_share_one_port_and_one_cache(verifiers) -> None:
                 hits.append(client.score([item("a")], LOOKUP_AND_TEXT).verifiers[0].cache_hits)
         assert hits == [0, 1, 1, 1, 1, 1]
         text = urllib.request.urlopen(f"http://127.0.0.1:{metrics_port}/metrics").read().decode()
-        assert 'bioverify_rewards_total{result="rewarded"} 6.0' in text
+        assert 'bioverify_rewards_total{cause="",result="rewarded"} 6.0' in text
         running.terminate()
         assert running.process.wait(5) == 0
 
