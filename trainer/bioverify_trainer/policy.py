@@ -48,7 +48,12 @@ class Policy:
 
 
 def models_folder() -> Path:
-    """Where converted models are kept: ``$BIOVERIFY_HOME/models``, else the user's cache folder."""
+    """Where models are kept: ``$BIOVERIFY_MODELS``, else ``$BIOVERIFY_HOME/models``, else the user's cache folder.
+
+    A container has the artifacts read-only, and its models elsewhere.
+    """
+    if models := os.environ.get("BIOVERIFY_MODELS"):
+        return Path(models)
     home = os.environ.get("BIOVERIFY_HOME")
     return Path(home) / "models" if home else Path(platformdirs.user_cache_dir("bioverify")) / "models"
 
