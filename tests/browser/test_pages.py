@@ -98,11 +98,24 @@ def test_an_answer_is_scored_and_compared(watched: Watched) -> None:
     expect(page.locator("article.card").first).to_contain_text("all 11 checks passed")
     expect(page.locator("svg.bar")).to_have_count(2)
     assert page.locator("mark").count() > 0
-    rows = page.get_by_role("region", name="AARS1 and TRIB3 across cell lines, first completion").locator("tbody tr")
-    expect(rows).to_have_count(4)
-    expect(page.locator("tr.asked").first).to_contain_text("K562")
-    expect(page.locator("tr.asked").first).to_contain_text("responds")
     expect(page.get_by_role("img", name="Reliability of esm_mlp").first).to_be_visible()
+    check(watched)
+
+
+def test_a_measured_pair_is_shown_in_all_cell_lines(watched: Watched) -> None:
+    page = watched.page
+    page.goto("/")
+    # Of the simulated screen, which is the same everywhere: no response in HepG2, one in the other three.
+    page.get_by_label("Question").fill(
+        "Is a knockdown of ANXA1 in k562 cells likely to result in differential expression of CST7?"
+    )
+    page.get_by_role("button", name="Score", exact=True).click()
+    rows = page.get_by_role("region", name="ANXA1 and CST7 across cell lines, first completion").locator("tbody tr")
+    expect(rows).to_have_count(4)
+    expect(page.locator("tr.asked")).to_contain_text("K562")
+    expect(page.locator("tr.asked")).to_contain_text("responds")
+    expect(rows.filter(has_text="HEPG2")).to_contain_text("no response")
+    expect(rows.filter(has_text="simulated")).to_have_count(4)
     check(watched)
 
 
