@@ -106,7 +106,7 @@ def test_a_verifier_reaches_nobody_outside_and_not_the_cache(stack: Stack) -> No
         assert b"rror: " in said  # no route, or no such name
 
 
-def test_a_health_check_costs_a_tenth_of_a_second(stack: Stack) -> None:
+def test_the_light_health_check_costs_less_than_half_of_the_command(stack: Stack) -> None:
     measure = """
 import resource, subprocess, sys
 times = 5
