@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from bioverify.artifacts.store import ArtifactStore
+from bioverify.artifacts.tables import read_served
 from bioverify.client import Message, ScoreItem
 from bioverify.core.tasks import DifferentialExpression
 
@@ -31,8 +32,7 @@ class Questions:
     def __init__(self, store: ArtifactStore) -> None:
         prompts = pq.read_table(store.open("prompts").path / "prompts.parquet")
         self.rows = prompts.filter(pc.equal(prompts["task_kind"], "differential_expression"))
-        terms = pq.read_table(store.open("go_rouge").path / "terms.parquet", columns=["name"])
-        self.phrases: Sequence[str] = terms["name"].to_pylist()
+        self.phrases: Sequence[str] = read_served(store.open("go_rouge"), "terms.arrows").strings("name")
         self.is_simulated = bool(pc.any(prompts["simulated"]).as_py())
 
     def draw(self, n_items: int, seed: int, words: tuple[int, int] = WORDS) -> list[ScoreItem]:

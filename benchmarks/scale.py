@@ -28,16 +28,17 @@ import pyarrow as pa
 import typer
 
 from bioverify.artifacts import genes
+from bioverify.artifacts.arrow import write_served
 from bioverify.artifacts.checksums import SETTLED_S
 from bioverify.artifacts.sources import Sources
 from bioverify.artifacts.store import ArtifactStore
-from bioverify.artifacts.tables import read_table, write_table
+from bioverify.artifacts.tables import read_served
 from bioverify.core.tasks import CoExpression, DifferentialExpression
 from bioverify.core.verifier import Item
-from bioverify.verifiers.experimental import build as experimental
+from bioverify.verifiers.experimental import artifact as experimental
 from bioverify.verifiers.experimental.verifier import ExperimentalLookup
 from bioverify.verifiers.experimental.verifier import open_verifier as open_experimental
-from bioverify.verifiers.transcriptformer_pmi import build as pmi
+from bioverify.verifiers.transcriptformer_pmi import artifact as pmi
 from bioverify.verifiers.transcriptformer_pmi.scaling import fit_scaling
 from bioverify.verifiers.transcriptformer_pmi.verifier import TranscriptFormerPmi
 from bioverify.verifiers.transcriptformer_pmi.verifier import open_verifier as open_pmi
@@ -61,7 +62,7 @@ def make_matrix(store: ArtifactStore, symbols: list[str]) -> None:
         scaling = fit_scaling([np.asarray(matrix[rng.integers(len(symbols), size=50), :])])
         del matrix
         np.save(folder.path / pmi.SCALING_FILE, scaling.quantiles, allow_pickle=False)
-        write_table(pa.table({"symbol": symbols}), folder.path / pmi.SYMBOLS_FILE)
+        write_served(pa.table({"symbol": symbols}), folder.path / pmi.SYMBOLS_FILE)
         folder.commit(
             description="Generated for a benchmark.",
             license="Apache-2.0",
@@ -88,8 +89,8 @@ def make_screen(store: ArtifactStore, symbols: list[str], n_pairs: int) -> None:
         pairs.flush()
         responses.flush()
         del pairs, responses
-        table = pa.table({"symbol": symbols, "is_gene_set": pa.repeat(pa.scalar(False), len(symbols))})
-        write_table(table, folder.path / experimental.SYMBOLS_FILE)
+        table = pa.table({"symbol": symbols, "is_gene_set": np.zeros(len(symbols), np.int8)})
+        write_served(table, folder.path / experimental.SYMBOLS_FILE)
         (folder.path / experimental.SCREENS_FILE).write_text(json.dumps([entry]))
         folder.commit(
             description="Generated for a benchmark.",
@@ -125,7 +126,7 @@ def measure(root: Path, name: str) -> dict[str, Any]:
     verifier = open_experimental(store) if name == experimental.NAME else open_pmi(store)
     open_s, open_cpu_s = time.perf_counter() - wall, time.process_time() - cpu
     opened_mb = memory_mb()
-    rates = lookups_per_s(verifier, read_table(store.open(name).path / "symbols.parquet")["symbol"].to_pylist())
+    rates = lookups_per_s(verifier, read_served(store.open(name), pmi.SYMBOLS_FILE).strings("symbol"))
     return {
         "open_s": round(open_s, 3),
         "open_cpu_s": round(open_cpu_s, 3),

@@ -101,17 +101,17 @@ def test_a_file_that_was_changed_on_the_way_is_refused_and_nothing_is_installed(
 ) -> None:
     remote = tmp_path / "remote"
     data("push", str(remote), "transcriptformer_pmi")
-    changed = next(remote.rglob("symbols.parquet"))
+    changed = next(remote.rglob("symbols.arrows"))
     whole = changed.read_bytes()
     changed.write_bytes(whole[:50] + bytes([whole[50] ^ 1]) + whole[51:])
     monkeypatch.setenv("BIOVERIFY_HOME", str(tmp_path / "other"))
     told = data("pull", str(remote), status=1).stderr
-    assert "symbols.parquet is" in told
+    assert "symbols.arrows is" in told
     assert "its manifest says" in told
     assert ArtifactStore(tmp_path / "other/artifacts").names() == []
     changed.write_bytes(whole)
     resumed = data("pull", str(remote)).stdout
-    assert "symbols.parquet" in resumed
+    assert "symbols.arrows" in resumed
     assert "pmi.npy" not in resumed, "files that had arrived are not fetched again"
     assert ArtifactStore(tmp_path / "other/artifacts").names() == ["transcriptformer_pmi"]
 
@@ -124,7 +124,7 @@ def test_a_manifest_that_was_changed_or_leads_outside_is_refused(
     manifest = next(remote.rglob("manifest.json"))
     whole = manifest.read_text()
     monkeypatch.setenv("BIOVERIFY_HOME", str(tmp_path / "other"))
-    manifest.write_text(whole.replace("current.parquet", "../../../current.parquet"))
+    manifest.write_text(whole.replace("current.arrows", "../../../current.arrows"))
     assert "It was changed" in data("pull", str(remote), status=1).stderr
     manifest.write_text(whole)
     digest = ArtifactStore(home / "artifacts").manifest("genes").digest

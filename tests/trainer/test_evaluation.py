@@ -19,7 +19,8 @@ from sklearn.metrics import balanced_accuracy_score, f1_score, matthews_corrcoef
 from transformers import DynamicCache
 from typer.testing import CliRunner
 
-from bioverify.artifacts.perturbqa import CELL_LINES, read_tables
+from bioverify.artifacts.cell_lines import CELL_LINES
+from bioverify.artifacts.perturbqa import read_tables
 from bioverify.core.answers import AnswerProblem
 from bioverify.core.metrics import auc_per_gene
 from bioverify.core.tasks import TaskKind
@@ -370,7 +371,7 @@ def test_the_command_measures_a_checkpoint_an_endpoint_and_the_baselines(store, 
     results = json.loads(done.stdout)["results"]
     assert json.loads(again.stdout)["results"] == results
     assert refused.exit_code == 2
-    assert "holds answers to other settings" in refused.stderr.replace("\n", " ")
+    assert "holds answers to other settings" in " ".join(refused.stderr.split())
     models = {str(tiny_policy), f"{address}#known", "baseline:always-yes", "baseline:gene-rate", "baseline:other-lines"}
     assert {(r["model"], r["line"]) for r in results} == {(m, line) for m in models for line in ("k562", "rpe1", "all")}
     asked = next(r for r in results if r["model"].startswith("http") and r["line"] == "all")

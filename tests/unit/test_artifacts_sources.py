@@ -18,9 +18,10 @@ import pytest
 from bioverify.artifacts import prompts
 from bioverify.artifacts.errors import ArtifactError
 from bioverify.artifacts.genes import build as build_genes
-from bioverify.artifacts.genes import make_resolver, open_genes, read_genes
+from bioverify.artifacts.genes import make_resolver, read_genes
 from bioverify.artifacts.go import GoSettings, read_annotations
 from bioverify.artifacts.perturbqa import read_tables
+from bioverify.artifacts.resolver import open_genes
 from bioverify.artifacts.sources import GENES, PERTURBQA, LocatedSource, Source, Sources
 from bioverify.artifacts.store import ArtifactStore
 from bioverify.core.genes import GeneResolver

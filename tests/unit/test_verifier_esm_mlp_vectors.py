@@ -15,7 +15,7 @@ from transformers import EsmConfig, EsmModel, EsmTokenizer
 from typer.testing import CliRunner
 
 from bioverify.artifacts.errors import ArtifactError
-from bioverify.artifacts.genes import open_genes
+from bioverify.artifacts.resolver import open_genes
 from bioverify.artifacts.sources import Sources
 from bioverify.artifacts.store import ArtifactStore
 from bioverify.verifiers.esm_mlp import embed

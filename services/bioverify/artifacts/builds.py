@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -28,6 +29,8 @@ _FILE = "built_from.json"
 class _BuiltFrom(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
+    form: Literal[2]
+    """Of the files that builders write: raised when it changes, so that artifacts of the old one are built anew."""
     digest: str
     code_version: str
     settings: str
@@ -44,6 +47,7 @@ def build_unless_unchanged(
     sources.consulted.clear()
     manifest = build()
     made = _BuiltFrom(
+        form=2,
         digest=manifest.digest,
         code_version=manifest.code_version,
         settings=settings,

@@ -15,11 +15,11 @@ import numpy.typing as npt
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
+from bioverify.artifacts.arrow import read_parquet, write_parquet
 from bioverify.artifacts.checksums import sha256_of
 from bioverify.artifacts.errors import ArtifactError
 from bioverify.artifacts.sources import BLOOD_CELLS, GLIOMA_CELLS, Sources
 from bioverify.artifacts.store import SourceRecord
-from bioverify.artifacts.tables import read_table, write_table
 
 _CELLS_OF = {GLIOMA_CELLS.name: "oligodendroglioma cells", BLOOD_CELLS.name: "peripheral blood cells (PBMC)"}
 
@@ -98,11 +98,11 @@ def write_compact(symbols: list[str], detected: npt.NDArray[np.bool_], path: Pat
     n_cells = detected.shape[0]
     bits = [np.packbits(column).tobytes() for column in detected.T]
     table = pa.table({"symbol": symbols, "detected": pa.array(bits, pa.binary())})
-    write_table(table.replace_schema_metadata({"n_cells": str(n_cells)}), path)
+    write_parquet(table.replace_schema_metadata({"n_cells": str(n_cells)}), path)
 
 
 def _read_compact(path: Path) -> tuple[list[str], npt.NDArray[np.bool_]]:
-    table = read_table(path)
+    table = read_parquet(path)
     n_cells = int(table.schema.metadata[b"n_cells"])
     rows = [np.unpackbits(np.frombuffer(bits, np.uint8), count=n_cells) for bits in table["detected"].to_pylist()]
     return table["symbol"].to_pylist(), np.stack(rows, axis=1).astype(bool)

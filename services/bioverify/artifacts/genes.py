@@ -1,4 +1,4 @@
-"""The ``genes`` artifact: every name that a human gene goes by, read into `bioverify.core.genes.GeneResolver`.
+"""Makes the ``genes`` artifact: every name that a human gene goes by (opened by `bioverify.artifacts.resolver`).
 
 Sources understood: NCBI's Homo_sapiens.gene_info, a table with the columns symbol, type, aliases, ensembl_gene_ids and
 uniprot_ids (lists joined by "|"), and the compact table that ships with the package. NCBI's table has no UniProt ids:
@@ -16,19 +16,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from bioverify.artifacts.arrow import read_parquet, write_served
 from bioverify.artifacts.errors import ArtifactError
 from bioverify.artifacts.go import read_uniprot_ids
-from bioverify.artifacts.names import Names, Texts
+from bioverify.artifacts.resolver import CURRENT_FILE, OTHER_NAMES_FILE
 from bioverify.artifacts.sources import GENES, GO_ANNOTATIONS, LocatedSource, Sources
-from bioverify.artifacts.store import ArtifactStore, Manifest, OpenArtifact
-from bioverify.artifacts.tables import numbers, read_table
+from bioverify.artifacts.store import ArtifactStore, Manifest
 from bioverify.core.genes import GeneResolver
 
-_CURRENT_FILE = "current.parquet"
-_OTHER_NAMES_FILE = "other_names.parquet"
 _NO_GENE = "biological-region"
 _MITOCHONDRIAL_NAMES = {"COX1": "MT-CO1", "COX2": "MT-CO2", "COX3": "MT-CO3", "CYTB": "MT-CYB"}
 """Where HGNC's name is more than "MT-" and NCBI's symbol. Tables without the authority's symbol lack them."""
@@ -60,7 +57,7 @@ def build(store: ArtifactStore, sources: Sources, *, progress: Callable[[str], N
     resolver = make_resolver(genes)
     ambiguous = sum(len(candidates) > 1 for candidates in resolver.other_names.values())
     with store.building("genes") as folder:
-        _write_resolver(resolver, folder.path)
+        write_resolver(resolver, folder.path)
         manifest = folder.commit(
             description="Symbols, aliases, Ensembl and UniProt ids of human genes.",
             license="; ".join(dict.fromkeys(record.license for record in records)),
@@ -77,15 +74,9 @@ def build(store: ArtifactStore, sources: Sources, *, progress: Callable[[str], N
     return manifest
 
 
-def open_genes(store: ArtifactStore) -> tuple[GeneResolver, OpenArtifact]:
-    """The resolver of the current ``genes`` artifact. Raises ArtifactError where it is missing or damaged."""
-    artifact = store.open("genes")
-    return _read_resolver(artifact.path), artifact
-
-
 def read_genes(located: LocatedSource) -> list[Gene]:
     """All genes of a gene table, protein-coding first, then by symbol; one per current symbol."""
-    genes = _read_parquet(located.path) if located.path.suffix == ".parquet" else list(_read_table(located.path))
+    genes = _read_compact(located.path) if located.path.suffix == ".parquet" else list(_read_table(located.path))
     genes = [gene for gene in genes if gene.kind != _NO_GENE]
     genes.sort(key=lambda gene: (gene.kind != "protein-coding", gene.symbol))
     return list({gene.symbol.upper(): gene for gene in reversed(genes)}.values())[::-1]
@@ -124,45 +115,21 @@ def make_resolver(genes: list[Gene]) -> GeneResolver:
     return GeneResolver(current, other_names)
 
 
-def _write_resolver(resolver: GeneResolver, folder: Path) -> None:
-    """Both mappings flat, so that opening them makes no object per gene beside the names themselves."""
-    symbols = list(resolver.current.values())
+def write_resolver(resolver: GeneResolver, folder: Path) -> None:
+    """Both mappings flat and sorted, so that opening them makes no object per name: `bioverify.artifacts.resolver`."""
+    keys = sorted(resolver.current, key=str.encode)
+    symbols = [resolver.current[key] for key in keys]
     row = {symbol: index for index, symbol in enumerate(symbols)}
-    candidates = [[row[symbol] for symbol in own] for own in resolver.other_names.values()]
-    current = pa.table({"symbol": pa.array(symbols, pa.string())})
-    other = pa.table(
-        {
-            "name": pa.array(list(resolver.other_names), pa.string()),
-            "symbols": pa.array(candidates, pa.list_(pa.int32())),
-        }
-    )
-    pq.write_table(current, folder / _CURRENT_FILE, compression="zstd")
-    pq.write_table(other, folder / _OTHER_NAMES_FILE, compression="zstd")
+    names = sorted(resolver.other_names, key=str.encode)
+    candidates = [[row[symbol] for symbol in resolver.other_names[name]] for name in names]
+    current = {"key": pa.array(keys, pa.string()), "symbol": pa.array(symbols, pa.string())}
+    other = {"name": pa.array(names, pa.string()), "symbols": pa.array(candidates, pa.list_(pa.int32()))}
+    write_served(pa.table(current), folder / CURRENT_FILE)
+    write_served(pa.table(other), folder / OTHER_NAMES_FILE)
 
 
-def _read_resolver(folder: Path) -> GeneResolver:
-    """Both mappings as sorted texts; see `bioverify.artifacts.names`."""
-    table = read_table(folder / _CURRENT_FILE)
-    symbols = Texts(table["symbol"])
-
-    def symbol_of(row: int) -> str:
-        return symbols[row].decode()
-
-    upper = pc.utf8_upper(table["symbol"])
-    order = pc.sort_indices(upper)
-    rows = numbers(order).data
-    current = Names(Texts(upper.take(order)), lambda at: symbol_of(rows[at]))
-
-    other = read_table(folder / _OTHER_NAMES_FILE)
-    other = other.take(pc.sort_indices(other["name"]))
-    candidates = other["symbols"].combine_chunks()
-    starts, genes = numbers(candidates.offsets).data, numbers(candidates.values).data
-    other_names = Names(Texts(other["name"]), lambda at: tuple(map(symbol_of, genes[starts[at] : starts[at + 1]])))
-    return GeneResolver(current, other_names)
-
-
-def _read_parquet(path: Path) -> list[Gene]:
-    columns = read_table(path).to_pydict()
+def _read_compact(path: Path) -> list[Gene]:
+    columns = read_parquet(path).to_pydict()
     return [
         Gene(symbol, kind, tuple(aliases), tuple(ensembl), tuple(uniprot))
         for symbol, kind, aliases, ensembl, uniprot in zip(

@@ -26,10 +26,10 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
+from bioverify.artifacts.arrow import read_parquet
 from bioverify.artifacts.errors import ArtifactError
 from bioverify.artifacts.sources import GO_ANNOTATIONS, GO_TERMS, Sources
 from bioverify.artifacts.store import SourceRecord
-from bioverify.artifacts.tables import read_table
 from bioverify.core.genes import GeneResolver
 
 ASPECT_OF_NAMESPACE = {"cellular_component": "C", "molecular_function": "F", "biological_process": "P"}
@@ -173,7 +173,7 @@ def _term_number(term_id: str) -> int:
 
 
 def _read_compact_terms(path: Path) -> _Ontology:
-    columns = read_table(path).to_pydict()
+    columns = read_parquet(path).to_pydict()
     terms = [
         Term(f"GO:{number:07}", name, aspect)
         for number, name, aspect in zip(columns["number"], columns["name"], columns["aspect"], strict=True)
@@ -182,7 +182,7 @@ def _read_compact_terms(path: Path) -> _Ontology:
 
 
 def _read_compact_pairs(path: Path) -> tuple[list[tuple[str, str]], dict[str, int]]:
-    columns = read_table(path).to_pydict()
+    columns = read_parquet(path).to_pydict()
     pairs = [
         (symbol, f"GO:{number:07}")
         for symbol, numbers in zip(columns["symbol"], columns["terms"], strict=True)

@@ -11,24 +11,18 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
 
-import pyarrow as pa
-
 Value = TypeVar("Value")
 
 
 class Texts:
-    """A column of texts without nulls, as UTF-8."""
+    """Texts as UTF-8. ``ends``: int32, where each begins in ``text``, and where the last one ends."""
 
-    def __init__(self, column: pa.ChunkedArray) -> None:
-        array = column.combine_chunks()
-        _, ends, text = array.buffers()
-        self._count = len(array)
-        # Copies, because Arrow's own would keep all that was read with them.
-        self._text: bytes = text.to_pybytes() if self._count and text is not None else b""
-        self._ends = memoryview(ends.to_pybytes() if self._count else bytes(4)).cast("i")[array.offset :]
+    def __init__(self, ends: bytes, text: bytes) -> None:
+        self._ends = memoryview(ends).cast("i")
+        self._text = text
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._ends) - 1
 
     def __getitem__(self, at: int) -> bytes:
         return self._text[self._ends[at] : self._ends[at + 1]]

@@ -14,15 +14,12 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from bioverify.artifacts import simulated
+from bioverify.artifacts.cell_lines import CELL_LINES
 from bioverify.artifacts.errors import ArtifactError
 from bioverify.artifacts.screens import screen_rows
 from bioverify.artifacts.sources import GENENTECH, PERTURBQA, PERTURBQA_GENE_SETS, LocatedSource, Sources
 from bioverify.artifacts.store import SourceRecord
 from bioverify.core.tasks import TaskKind
-
-CELL_LINES = ("k562", "rpe1", "hepg2", "jurkat")
-CELL_LINE_NAMES = {"k562": "K562", "rpe1": "RPE1", "hepg2": "HepG2", "jurkat": "Jurkat"}
-SIMULATED_REMARK = "simulated screen, not an experiment"
 
 _KIND_OF_FILE = {"de": TaskKind.DIFFERENTIAL_EXPRESSION, "dir": TaskKind.DIRECTION_OF_CHANGE}
 

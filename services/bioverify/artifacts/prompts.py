@@ -12,11 +12,11 @@ from collections.abc import Callable
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bioverify.artifacts.arrow import read_parquet, write_parquet
 from bioverify.artifacts.perturbqa import read_tables
 from bioverify.artifacts.screens import screen_rows
 from bioverify.artifacts.sources import Sources
 from bioverify.artifacts.store import ArtifactStore, Manifest, OpenArtifact
-from bioverify.artifacts.tables import read_table, write_table
 from bioverify.core.tasks import TaskKind
 
 FILE = "prompts.parquet"
@@ -31,11 +31,13 @@ def build(store: ArtifactStore, sources: Sources, *, progress: Callable[[str], N
     table = pa.concat_tables(
         [
             _with_simulated(screens.rows, screens.simulated),
-            _with_simulated(_co_expression_rows(read_table(co_expression.path / CO_EXPRESSION_FILE)), simulated=False),
+            _with_simulated(
+                _co_expression_rows(read_parquet(co_expression.path / CO_EXPRESSION_FILE)), simulated=False
+            ),
         ]
     ).unify_dictionaries()
     with store.building("prompts") as folder:
-        write_table(table, folder.path / FILE)
+        write_parquet(table, folder.path / FILE)
         manifest = folder.commit(
             description="Questions for training and evaluation, with labels: responses to knockdowns, co-expression.",
             license=screens.license,
@@ -58,7 +60,7 @@ def open_prompts(store: ArtifactStore) -> tuple[pa.Table, OpenArtifact]:
     Raises ArtifactError where the artifact is missing or damaged.
     """
     artifact = store.open("prompts")
-    return read_table(artifact.path / FILE), artifact
+    return read_parquet(artifact.path / FILE), artifact
 
 
 def _with_simulated(rows: pa.Table, simulated: bool) -> pa.Table:

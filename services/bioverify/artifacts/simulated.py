@@ -21,10 +21,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from bioverify.artifacts.arrow import read_parquet
 from bioverify.artifacts.screens import screen_rows
 from bioverify.artifacts.sources import BLOOD_CELLS, GO_ANNOTATIONS
 from bioverify.artifacts.store import SourceRecord
-from bioverify.artifacts.tables import read_table
 from bioverify.core.tasks import TaskKind
 
 SEED = 20250818
@@ -95,8 +95,8 @@ def _column(values: list[str]) -> pa.ChunkedArray:
 
 def _annotated_genes(bundled: Path) -> dict[str, set[int]]:
     """Term numbers of the genes that the bundled cells express."""
-    expressed = set(read_table(bundled / BLOOD_CELLS.bundled)["symbol"].to_pylist())
-    annotated = read_table(bundled / GO_ANNOTATIONS.bundled).to_pydict()
+    expressed = set(read_parquet(bundled / BLOOD_CELLS.bundled)["symbol"].to_pylist())
+    annotated = read_parquet(bundled / GO_ANNOTATIONS.bundled).to_pydict()
     return {
         symbol: set(terms)
         for symbol, terms in zip(annotated["symbol"], annotated["terms"], strict=True)

@@ -1,32 +1,61 @@
-"""Reading Parquet files with little memory: one thread, no data set layer, nothing kept of the file."""
+"""The tables that services open: Arrow IPC streams, uncompressed, read by nanoarrow.
+
+Builders write them with pyarrow (`bioverify.artifacts.arrow`); any Arrow library reads them. nanoarrow takes 4 MB of an
+image where pyarrow takes 82, and 40 MB less of every process.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
+import nanoarrow as na
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-# Arrow's own allocator keeps what was freed; the tables here become Python objects and are then let go.
-pa.set_memory_pool(pa.system_memory_pool())
+from bioverify.artifacts.errors import ArtifactError
+from bioverify.artifacts.names import Texts
+from bioverify.artifacts.store import OpenArtifact
 
-
-def read_table(path: Path) -> pa.Table:
-    with pq.ParquetFile(path) as file:
-        return file.read(use_threads=False)
+Int32s = npt.NDArray[np.int32]
 
 
-def numbers(column: pa.Array | pa.ChunkedArray) -> npt.NDArray[Any]:
-    """A column of numbers without nulls. Arrow's own `to_numpy` imports pandas, where there is one: 39 MB."""
-    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    if array.null_count:
-        raise ValueError(f"{array.null_count} of {len(array)} numbers are missing")
-    dtype = np.dtype(array.type.to_pandas_dtype())
-    return np.frombuffer(array.buffers()[1], dtype)[array.offset : array.offset + len(array)]
+class ServedTable:
+    """Columns of one length, without nulls."""
+
+    def __init__(self, columns: na.Array) -> None:
+        """``columns``: a struct in one piece, as `bioverify.artifacts.arrow.write_served` writes it."""
+        names = [field.name for field in columns.schema.fields]
+        self._columns = dict(zip(names, columns.iter_children(), strict=True))
+
+    def texts(self, name: str) -> Texts:
+        _, ends, text = self._columns[name].buffers
+        return Texts(bytes(ends) or bytes(4), bytes(text))
+
+    def strings(self, name: str) -> list[str]:
+        strings: list[str] = self._columns[name].to_pylist()
+        return strings
+
+    def numbers(self, name: str) -> npt.NDArray[Any]:
+        return _numbers(self._columns[name])
+
+    def lists(self, name: str) -> tuple[Int32s, Int32s]:
+        """Of a column of lists of int32: where each begins, and after the last where it ends; all their elements."""
+        column = self._columns[name]
+        return _numbers(column), _numbers(column.child(0))
 
 
-def write_table(table: pa.Table, path: Path) -> None:
-    pq.write_table(table, path, compression="zstd", compression_level=9)
+def read_served(artifact: OpenArtifact, file_name: str) -> ServedTable:
+    """Raises ArtifactError where another version of the code made the artifact, without this table."""
+    if file_name not in artifact.manifest.files:
+        made = artifact.manifest
+        raise ArtifactError(
+            f"artifact {made.name}: it has no {file_name}, because another version of bioverify made it. "
+            f"Run: bioverify data build {made.name}"
+        )
+    with na.ArrayStream.from_path(str(artifact.path / file_name)) as stream:
+        return ServedTable(stream.read_all())
+
+
+def _numbers(column: na.Array) -> npt.NDArray[Any]:
+    """A view; it keeps its buffer."""
+    return np.asarray(column.buffer(1))

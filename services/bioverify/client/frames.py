@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import pyarrow as pa
 from pydantic import ValidationError
 
 from bioverify.client.json_form import ItemJson, answer_word, outcome_word
@@ -21,6 +20,11 @@ from bioverify.client.rows import json_rows
 from bioverify.client.values import ArrowStream, ItemReward, ScoreItem
 from bioverify.core.outcomes import Scored
 from bioverify.core.rewards import term_value
+
+try:
+    import pyarrow as pa
+except ImportError as error:
+    raise ImportError("score_dataframe needs pyarrow. Run: pip install 'bioverify[tables]'") from error
 
 
 def read_frame(frame: ArrowStream) -> tuple[pa.Table, list[ScoreItem]]:

@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from bioverify.client.json_form import ItemJson
 from bioverify.client.rows import BATCH_ROWS, json_line, json_rows
@@ -25,7 +23,7 @@ class StoredRollouts:
     """A file of rollouts, or a folder of Parquet files. While it is read, ``done`` of ``total`` (bytes or rows) are."""
 
     def __init__(self, path: Path) -> None:
-        """Raises ValueError where there is nothing to read."""
+        """Raises ValueError where there is nothing to read, or a table and no pyarrow."""
         self.files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
         if not self.files:
             raise ValueError(f"{path} has no .parquet file in it")
@@ -46,6 +44,9 @@ class StoredRollouts:
                 yield line
 
     def _table_lines(self, file: Path) -> Iterator[bytes]:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
         with pq.ParquetFile(file) as table:
             names = table.schema_arrow.names
             if "completion" not in names:
@@ -63,6 +64,11 @@ class StoredRollouts:
 
 
 def _rows(file: Path) -> int:
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise ValueError(f"{file}: Parquet needs pyarrow. Run: pip install 'bioverify[tables]'") from error
     try:
         rows: int = pq.read_metadata(file).num_rows
     except pa.ArrowInvalid as error:

@@ -6,6 +6,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+SIMULATED_REMARK = "simulated screen, not an experiment"
+"""What every sentence of evidence from a generator says."""
+
 
 @dataclass(frozen=True, slots=True)
 class Evidence:

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from bioverify.artifacts.perturbqa import CELL_LINES
+from bioverify.artifacts.cell_lines import CELL_LINES
 
 if TYPE_CHECKING:
     from bioverify_trainer.evaluate.labelling import Labelled

@@ -6,23 +6,32 @@ of fold over training perturbations, ranked within a fold.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bioverify.artifacts.genes import open_genes
-from bioverify.artifacts.perturbqa import CELL_LINE_NAMES, CELL_LINES, read_tables
+from bioverify.artifacts.arrow import write_served
+from bioverify.artifacts.cell_lines import CELL_LINE_NAMES, CELL_LINES
+from bioverify.artifacts.perturbqa import read_tables
+from bioverify.artifacts.resolver import open_genes
 from bioverify.artifacts.sources import Sources
 from bioverify.artifacts.store import ArtifactStore, Manifest
-from bioverify.artifacts.tables import read_table, write_table
+from bioverify.artifacts.tables import read_served
 from bioverify.core.metrics import auc_per_gene, calibration_figures, sigmoid
-from bioverify.core.tasks import TaskKind
+from bioverify.verifiers.analogy.artifact import (
+    KINDS,
+    NAME,
+    ROWS_FILE,
+    SYMBOLS_FILE,
+    VECTORS_FILE,
+    solved_column,
+    trees_file,
+)
 from bioverify.verifiers.analogy.fit import FOLDS, ROUNDS, TREE_PARAMETERS, fit
 from bioverify.verifiers.analogy.neighbours import (
-    COMPONENTS,
     GENE_WIDTHS,
     KRIGING_GENE_SHARE,
     KRIGING_NOISE,
@@ -30,23 +39,12 @@ from bioverify.verifiers.analogy.neighbours import (
     PERTURBATION_WIDTHS,
     SCORES,
     SHRINKAGE,
-    Floats,
     Rows,
+    leading_components,
+    unit_vectors,
 )
 
-NAME = "analogy"
-SYMBOLS_FILE, VECTORS_FILE, ROWS_FILE = "symbols.parquet", "vectors.npy", "rows.parquet"
-KINDS = (TaskKind.DIFFERENTIAL_EXPRESSION, TaskKind.DIRECTION_OF_CHANGE)
 SEED = 20250818
-
-
-def trees_file(line: str, kind: TaskKind, number: int) -> str:
-    return f"trees-{line}-{kind}-{number}.txt"
-
-
-def solved_column(fold: int) -> str:
-    """Kriging's weights without a fold; −1: with all rows."""
-    return f"solved_without_{fold}" if fold >= 0 else "solved"
 
 
 def build(store: ArtifactStore, sources: Sources, *, progress: Callable[[str], None], folds: int = FOLDS) -> Manifest:
@@ -55,7 +53,7 @@ def build(store: ArtifactStore, sources: Sources, *, progress: Callable[[str], N
 
     resolver, genes = open_genes(store)
     embedded = store.open("esm_mlp")
-    symbols: list[str] = read_table(embedded.path / "symbols.parquet")["symbol"].to_pylist()
+    symbols = read_served(embedded, "symbols.arrows").strings("symbol")
     vectors = load_file(embedded.path / "vectors.safetensors")["vectors"]
     unit = unit_vectors(vectors)
     components = leading_components(unit)
@@ -104,11 +102,12 @@ def build(store: ArtifactStore, sources: Sources, *, progress: Callable[[str], N
                     f"{figures['auc_per_gene']:.3f} (neighbours alone {figures['auc_per_gene_neighbours']:.3f})"
                 )
         np.save(folder.path / VECTORS_FILE, vectors, allow_pickle=False)
-        write_table(pa.table({"symbol": symbols}), folder.path / SYMBOLS_FILE)
-        table = {"line": line[known], "kind": kind[known], "label": every.label[known]}
+        write_served(pa.table({"symbol": symbols}), folder.path / SYMBOLS_FILE)
+        table = {"line": _positions(line[known], CELL_LINES), "kind": _positions(kind[known], KINDS)}
+        table["label"] = every.label[known]
         table |= {name: values[known].astype(np.int32) for name, values in index.items()}
         table |= {solved_column(one): solved[one, known] for one in (*range(folds), -1)}
-        write_table(pa.table(table), folder.path / ROWS_FILE)
+        write_served(pa.table(table), folder.path / ROWS_FILE)
         return folder.commit(
             description="How genes responded under similar perturbations: measured pairs, kriging, gene vectors, trees"
             + (", from a simulated screen, not from experiments." if screens.simulated else "."),
@@ -138,17 +137,6 @@ def build(store: ArtifactStore, sources: Sources, *, progress: Callable[[str], N
         )
 
 
-def unit_vectors(vectors: npt.NDArray[np.float32]) -> Floats:
-    """Length 1 in double precision; a vector of zeros stays one."""
-    double = vectors.astype(np.float64)
-    unit: Floats = double / np.maximum(np.linalg.norm(double, axis=1, keepdims=True), 1e-12)
-    return unit
-
-
-def leading_components(unit: Floats) -> Floats:
-    """The first coordinates in the basis of the vectors' own second moments, signs canonical."""
-    _, basis = np.linalg.eigh(unit.T @ unit)
-    leading = basis[:, ::-1][:, :COMPONENTS]
-    leading = leading * np.sign(leading[np.abs(leading).argmax(axis=0), np.arange(leading.shape[1])])
-    made: Floats = unit @ leading
-    return made
+def _positions(column: npt.NDArray[np.str_], among: Sequence[str]) -> npt.NDArray[np.int8]:
+    positions: npt.NDArray[np.int8] = (column[:, None] == np.array(among)).argmax(axis=1).astype(np.int8)
+    return positions

@@ -48,6 +48,22 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 
+def unit_vectors(vectors: npt.NDArray[np.float32]) -> Floats:
+    """Length 1 in double precision; a vector of zeros stays one."""
+    double = vectors.astype(np.float64)
+    unit: Floats = double / np.maximum(np.linalg.norm(double, axis=1, keepdims=True), 1e-12)
+    return unit
+
+
+def leading_components(unit: Floats) -> Floats:
+    """The first coordinates in the basis of the vectors' own second moments, signs canonical."""
+    _, basis = np.linalg.eigh(unit.T @ unit)
+    leading = basis[:, ::-1][:, :COMPONENTS]
+    leading = leading * np.sign(leading[np.abs(leading).argmax(axis=0), np.arange(leading.shape[1])])
+    made: Floats = unit @ leading
+    return made
+
+
 @dataclass(frozen=True)
 class Rows:
     """Measured pairs of one line: rows of the vector table, and labels 0 or 1; all of one length."""

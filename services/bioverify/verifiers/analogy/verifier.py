@@ -14,27 +14,25 @@ from typing import ClassVar
 import lightgbm
 import numpy as np
 
-from bioverify.artifacts.genes import open_genes
-from bioverify.artifacts.perturbqa import CELL_LINE_NAMES, CELL_LINES, SIMULATED_REMARK
+from bioverify.artifacts.cell_lines import CELL_LINE_NAMES, CELL_LINES
+from bioverify.artifacts.resolver import open_genes
 from bioverify.artifacts.store import ArtifactStore
-from bioverify.artifacts.tables import numbers, read_table
+from bioverify.artifacts.tables import read_served
 from bioverify.core.genes import GeneResolver
-from bioverify.core.outcomes import Evidence, NotApplicable, Outcome
+from bioverify.core.outcomes import SIMULATED_REMARK, Evidence, NotApplicable, Outcome
 from bioverify.core.tasks import DifferentialExpression, DirectionOfChange, Task, TaskKind, canonical_cell_line
 from bioverify.core.verifier import ArtifactIdentity, Description, Item, Reads, score_by_belief, unsupported_task
-from bioverify.verifiers.analogy.build import (
+from bioverify.verifiers.analogy.artifact import (
     KINDS,
     NAME,
     ROWS_FILE,
     SYMBOLS_FILE,
     VECTORS_FILE,
-    leading_components,
     solved_column,
     trees_file,
-    unit_vectors,
 )
 from bioverify.verifiers.analogy.model import LineModel, folds_of
-from bioverify.verifiers.analogy.neighbours import Rows
+from bioverify.verifiers.analogy.neighbours import Rows, leading_components, unit_vectors
 
 ANALOGIES = 9
 _NAMED = 3
@@ -157,18 +155,15 @@ def open_verifier(store: ArtifactStore) -> Analogy:
     assert isinstance(folds, int)
     unit = unit_vectors(np.load(artifact.path / VECTORS_FILE, allow_pickle=False))
     components = leading_components(unit)
-    table = read_table(artifact.path / ROWS_FILE)
-    # Numbers for names: as texts these two columns are most of what the service holds while it opens.
-    encoded = [table[name].combine_chunks().dictionary_encode() for name in ("line", "kind")]
-    lines, kinds = (numbers(one.indices) for one in encoded)
-    names = {name: number for one in encoded for number, name in enumerate(one.dictionary.to_pylist())}
-    perturbation, gene = (numbers(table[name]).astype(np.int64) for name in ("perturbation", "measured_gene"))
-    every = Rows(perturbation, gene, numbers(table["label"]))
-    solved = np.stack([numbers(table[solved_column(one)]) for one in (*range(folds), -1)])
+    table = read_served(artifact, ROWS_FILE)
+    line, kind = table.numbers("line"), table.numbers("kind")
+    perturbation, gene = (table.numbers(name).astype(np.int64) for name in ("perturbation", "measured_gene"))
+    every = Rows(perturbation, gene, table.numbers("label"))
+    solved = np.stack([table.numbers(solved_column(one)) for one in (*range(folds), -1)])
     models = {}
-    for one_line in CELL_LINES:
-        for one_kind in KINDS:
-            chosen = (lines == names.get(one_line, -1)) & (kinds == names.get(one_kind.value, -1))
+    for line_number, one_line in enumerate(CELL_LINES):
+        for kind_number, one_kind in enumerate(KINDS):
+            chosen = (line == line_number) & (kind == kind_number)
             rows = every.where(chosen)
             models[one_line, one_kind] = LineModel(
                 rows,
@@ -184,7 +179,7 @@ def open_verifier(store: ArtifactStore) -> Analogy:
             )
     return Analogy(
         resolver,
-        read_table(artifact.path / SYMBOLS_FILE)["symbol"].to_pylist(),
+        read_served(artifact, SYMBOLS_FILE).strings("symbol"),
         models,
         vector_name=str(parameters["vectors"]),
         canary_belief=float(str(parameters["canary_belief"])),

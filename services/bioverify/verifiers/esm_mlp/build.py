@@ -27,13 +27,14 @@ import torch
 from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import save_file as save_tensors
 
+from bioverify.artifacts.arrow import write_served
+from bioverify.artifacts.cell_lines import CELL_LINE_NAMES, CELL_LINES
 from bioverify.artifacts.errors import ArtifactError
-from bioverify.artifacts.genes import open_genes
 from bioverify.artifacts.go import read_annotations
-from bioverify.artifacts.perturbqa import CELL_LINE_NAMES, CELL_LINES, Screens, read_tables
+from bioverify.artifacts.perturbqa import Screens, read_tables
+from bioverify.artifacts.resolver import open_genes
 from bioverify.artifacts.sources import CC_BY, Sources
 from bioverify.artifacts.store import ArtifactStore, Manifest
-from bioverify.artifacts.tables import write_table
 from bioverify.core.genes import GeneResolver
 from bioverify.core.metrics import auc_per_gene, calibration_figures, fit_logistic
 from bioverify.core.metrics import sigmoid as probability
@@ -150,7 +151,7 @@ def build(
     with store.building(NAME) as folder:
         save_arrays({"vectors": vectors.vectors}, folder.path / VECTORS_FILE)
         save_tensors(weights, folder.path / NETS_FILE)
-        write_table(pa.table({"symbol": vectors.symbols}), folder.path / SYMBOLS_FILE)
+        write_served(pa.table({"symbol": vectors.symbols}), folder.path / SYMBOLS_FILE)
         return folder.commit(
             description=f"Classifiers over gene vectors ({vectors.name}), {_FORMS[settings.form]}"
             + (", trained on a simulated screen, not on experiments." if screens.simulated else "."),

@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from bioverify.artifacts.arrow import read_parquet
 from bioverify.artifacts.checksums import sha256_of
 from bioverify.artifacts.errors import ArtifactError
 from bioverify.artifacts.sources import Sources
 from bioverify.artifacts.store import SourceRecord
-from bioverify.artifacts.tables import read_table
 from bioverify.core.genes import GeneResolver
 
 SOURCE_NAME = "gene_vectors"
@@ -71,7 +71,7 @@ def read_vectors(path: Path) -> tuple[list[str], Vectors]:
             case ".safetensors":
                 names, vectors = _read_safetensors(path)
             case ".parquet":
-                columns = read_table(path)
+                columns = read_parquet(path)
                 names, vectors = columns["symbol"].to_pylist(), np.array(columns["vector"].to_pylist())
             case _:
                 raise ArtifactError(f"gene vectors {path}: expected .h5, .npz, .safetensors or .parquet")

@@ -18,12 +18,12 @@ import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import load_file
 
-from bioverify.artifacts.genes import open_genes
-from bioverify.artifacts.perturbqa import CELL_LINE_NAMES, CELL_LINES, SIMULATED_REMARK
+from bioverify.artifacts.cell_lines import CELL_LINE_NAMES, CELL_LINES
+from bioverify.artifacts.resolver import open_genes
 from bioverify.artifacts.store import ArtifactStore, OpenArtifact
-from bioverify.artifacts.tables import read_table
+from bioverify.artifacts.tables import read_served
 from bioverify.core.genes import GeneResolver
-from bioverify.core.outcomes import Evidence, NotApplicable, Outcome
+from bioverify.core.outcomes import SIMULATED_REMARK, Evidence, NotApplicable, Outcome
 from bioverify.core.tasks import DifferentialExpression, DirectionOfChange, Task, TaskKind, canonical_cell_line
 from bioverify.core.verifier import ArtifactIdentity, Description, Item, Reads, score_by_belief, unsupported_task
 from bioverify.verifiers.esm_mlp.artifact import KINDS, NAME, NETS_FILE, SYMBOLS_FILE, VECTORS_FILE
@@ -149,7 +149,7 @@ def open_verifier(store: ArtifactStore) -> EsmMlp:
     vectors = load_file(artifact.path / VECTORS_FILE)["vectors"]
     return EsmMlp(
         resolver,
-        read_table(artifact.path / SYMBOLS_FILE)["symbol"].to_pylist(),
+        read_served(artifact, SYMBOLS_FILE).strings("symbol"),
         vectors,
         _load_nets(artifact),
         net=str(parameters["net"]),

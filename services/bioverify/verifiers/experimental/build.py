@@ -19,15 +19,24 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, model_validator
 
+from bioverify.artifacts.arrow import write_served
 from bioverify.artifacts.errors import ArtifactError
-from bioverify.artifacts.genes import open_genes
 from bioverify.artifacts.own_screens import OwnScreen, read_own_screen
-from bioverify.artifacts.perturbqa import SIMULATED_REMARK, Screens, read_gene_sets, read_tables
+from bioverify.artifacts.perturbqa import Screens, read_gene_sets, read_tables
+from bioverify.artifacts.resolver import open_genes
 from bioverify.artifacts.sources import Sources
 from bioverify.artifacts.store import ArtifactStore, Manifest
-from bioverify.artifacts.tables import write_table
 from bioverify.core.genes import GeneResolver
+from bioverify.core.outcomes import SIMULATED_REMARK
 from bioverify.core.tasks import TaskKind
+from bioverify.verifiers.experimental.artifact import (
+    KINDS,
+    NAME,
+    SCREENS_FILE,
+    SYMBOLS_FILE,
+    pairs_file,
+    responses_file,
+)
 from bioverify.verifiers.experimental.screen import (
     CHANGED,
     DECREASED,
@@ -38,11 +47,7 @@ from bioverify.verifiers.experimental.screen import (
     Screen,
 )
 
-NAME = "experimental"
 GENE_SETS = "perturbqa-sets"
-SYMBOLS_FILE = "symbols.parquet"
-SCREENS_FILE = "screens.json"
-KINDS = (TaskKind.DIFFERENTIAL_EXPRESSION, TaskKind.DIRECTION_OF_CHANGE)
 
 
 class Settings(BaseModel):
@@ -62,14 +67,6 @@ class Settings(BaseModel):
         if len(set(names)) < len(names):
             raise ValueError(f"two screens share a name: {', '.join(names)}")
         return self
-
-
-def pairs_file(screen: str, line: str) -> str:
-    return f"{screen}.{line}.pairs.npy"
-
-
-def responses_file(screen: str, line: str) -> str:
-    return f"{screen}.{line}.responses.npy"
 
 
 def build(
@@ -97,8 +94,8 @@ def build(
     is_simulated = any(one.simulated for one, _ in read.values())
 
     with store.building(NAME) as folder:
-        is_set = pa.array([symbol in gene_sets for symbol in symbols], pa.bool_())
-        write_table(pa.table({"symbol": symbols, "is_gene_set": is_set}), folder.path / SYMBOLS_FILE)
+        is_set = np.isin(symbols, list(gene_sets)).astype(np.int8)
+        write_served(pa.table({"symbol": symbols, "is_gene_set": is_set}), folder.path / SYMBOLS_FILE)
         screens = []
         entries = []
         for name, (one, provenance) in read.items():

@@ -24,10 +24,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from bioverify.artifacts.genes import open_genes
-from bioverify.artifacts.perturbqa import CELL_LINE_NAMES
+from bioverify.artifacts.cell_lines import CELL_LINE_NAMES
+from bioverify.artifacts.resolver import open_genes
 from bioverify.artifacts.store import ArtifactStore
-from bioverify.artifacts.tables import read_table
+from bioverify.artifacts.tables import read_served
 from bioverify.core.genes import GeneResolver
 from bioverify.core.outcomes import Evidence, NotApplicable, Outcome
 from bioverify.core.tasks import DifferentialExpression, DirectionOfChange, TaskKind, canonical_cell_line
@@ -39,7 +39,14 @@ from bioverify.core.verifier import (
     score_by_belief,
     unsupported_task,
 )
-from bioverify.verifiers.experimental.build import KINDS, NAME, SCREENS_FILE, SYMBOLS_FILE, pairs_file, responses_file
+from bioverify.verifiers.experimental.artifact import (
+    KINDS,
+    NAME,
+    SCREENS_FILE,
+    SYMBOLS_FILE,
+    pairs_file,
+    responses_file,
+)
 from bioverify.verifiers.experimental.screen import (
     CHANGED,
     CONTRADICTED,
@@ -314,7 +321,8 @@ def open_verifier(store: ArtifactStore) -> ExperimentalLookup:
     """Open the artifacts ``genes`` and ``experimental``. Raises ArtifactError with the command that mends it."""
     resolver, genes = open_genes(store)
     artifact = store.open(NAME)
-    symbols = read_table(artifact.path / SYMBOLS_FILE)
+    table = read_served(artifact, SYMBOLS_FILE)
+    symbols = table.strings("symbol")
     screens = [
         Screen(
             entry["line"],
@@ -331,9 +339,9 @@ def open_verifier(store: ArtifactStore) -> ExperimentalLookup:
         agreement = {kind: (quality[f"{kind}.yes_if_yes"], quality[f"{kind}.yes_if_no"]) for kind in KINDS}
     return ExperimentalLookup(
         resolver,
-        symbols["symbol"].to_pylist(),
+        symbols,
         screens,
-        gene_sets=symbols.filter(symbols["is_gene_set"])["symbol"].to_pylist(),
+        gene_sets=[symbols[row] for row in np.flatnonzero(table.numbers("is_gene_set"))],
         agreement=agreement,
         artifacts=(artifact.identity, genes.identity),
     )

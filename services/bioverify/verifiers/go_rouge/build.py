@@ -6,15 +6,12 @@ from collections.abc import Callable
 
 import pyarrow as pa
 
-from bioverify.artifacts.genes import open_genes
+from bioverify.artifacts.arrow import write_served
 from bioverify.artifacts.go import GoSettings, read_annotations
+from bioverify.artifacts.resolver import open_genes
 from bioverify.artifacts.sources import CC_BY, Sources
 from bioverify.artifacts.store import ArtifactStore, Manifest
-from bioverify.artifacts.tables import write_table
-
-NAME = "go_rouge"
-TERMS_FILE = "terms.parquet"
-GENES_FILE = "genes.parquet"
+from bioverify.verifiers.go_rouge.artifact import GENES_FILE, NAME, TERMS_FILE
 
 
 def build(
@@ -43,8 +40,8 @@ def build(
         }
     )
     with store.building(NAME) as folder:
-        write_table(terms, folder.path / TERMS_FILE)
-        write_table(of_genes, folder.path / GENES_FILE)
+        write_served(terms, folder.path / TERMS_FILE)
+        write_served(of_genes, folder.path / GENES_FILE)
         manifest = folder.commit(
             description="Gene Ontology terms annotated to human genes.",
             license=CC_BY,

@@ -18,15 +18,15 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from bioverify.artifacts.genes import open_genes
+from bioverify.artifacts.resolver import open_genes
 from bioverify.artifacts.store import ArtifactStore
-from bioverify.artifacts.tables import numbers, read_table
+from bioverify.artifacts.tables import read_served
 from bioverify.core.completions import TaggedText, mentions
 from bioverify.core.genes import GeneResolver
 from bioverify.core.outcomes import Evidence, NotApplicable, Outcome, Scored
 from bioverify.core.tasks import GeneAnnotation, TaskKind
 from bioverify.core.verifier import ArtifactIdentity, Description, Item, Reads, unsupported_task
-from bioverify.verifiers.go_rouge.build import GENES_FILE, NAME, TERMS_FILE
+from bioverify.verifiers.go_rouge.artifact import GENES_FILE, NAME, TERMS_FILE
 from bioverify.verifiers.go_rouge.rouge import Reference, Vocabulary, rouge
 
 ASPECTS = ("C", "F", "P")
@@ -241,14 +241,14 @@ def open_verifier(store: ArtifactStore) -> GoRouge:
     """Open the artifacts ``genes`` and ``go_rouge``. Raises ArtifactError with the command that mends it."""
     resolver, genes = open_genes(store)
     artifact = store.open(NAME)
-    terms = read_table(artifact.path / TERMS_FILE)
-    annotated = read_table(artifact.path / GENES_FILE)
-    of_genes = annotated["terms"].combine_chunks()
+    terms = read_served(artifact, TERMS_FILE)
+    annotated = read_served(artifact, GENES_FILE)
+    term_offsets, term_indices = annotated.lists("terms")
     return GoRouge(
         resolver,
-        terms=list(zip(*(terms[column].to_pylist() for column in ("name", "aspect", "definition")), strict=True)),
-        symbols=annotated["symbol"].to_pylist(),
-        term_offsets=numbers(of_genes.offsets),
-        term_indices=numbers(of_genes.values),
+        terms=list(zip(*(terms.strings(column) for column in ("name", "aspect", "definition")), strict=True)),
+        symbols=annotated.strings("symbol"),
+        term_offsets=term_offsets,
+        term_indices=term_indices,
         artifacts=(artifact.identity, genes.identity),
     )

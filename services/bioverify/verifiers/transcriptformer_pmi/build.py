@@ -18,24 +18,20 @@ import numpy.typing as npt
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
+from bioverify.artifacts.arrow import write_parquet, write_served
 from bioverify.artifacts.cells import OwnCells, read_detection
 from bioverify.artifacts.checksums import sha256_of
 from bioverify.artifacts.errors import ArtifactError
-from bioverify.artifacts.genes import open_genes
 from bioverify.artifacts.prompts import CO_EXPRESSION_FILE
+from bioverify.artifacts.resolver import open_genes
 from bioverify.artifacts.sources import TF_SAPIENS, TF_SAPIENS_SHA256, Sources
 from bioverify.artifacts.store import ArtifactStore, Build, Manifest, OpenArtifact, SourceRecord
-from bioverify.artifacts.tables import write_table
 from bioverify.core.genes import GeneResolver
 from bioverify.verifiers.transcriptformer_pmi import empirical
+from bioverify.verifiers.transcriptformer_pmi.artifact import MATRIX_FILE, NAME, SCALING_FILE, SYMBOLS_FILE
 from bioverify.verifiers.transcriptformer_pmi.run_files import GENES_FILE, RATIOS_FILE, WEIGHTS_FILE
 from bioverify.verifiers.transcriptformer_pmi.scaling import N_QUANTILES, YES_PERCENTILE, Halves, Scaling, fit_scaling
 
-NAME = "transcriptformer_pmi"
-MATRIX_FILE = "pmi.npy"
-SYMBOLS_FILE = "symbols.parquet"
-SCALING_FILE = "scaling.npy"
-"""Quantiles of all pairs; the cutoff and the maximum are parameters in the manifest."""
 SOURCE_NAME = "log_ratios"
 """`--source log_ratios=OUT/run.json`: a finished run of `bioverify.verifiers.transcriptformer_pmi.log_ratios`."""
 MAX_PAIRS_PER_LABEL = 20_000
@@ -180,8 +176,8 @@ def _write_rest(folder: Build, symbols: list[str], matrix: Halves, progress: Cal
     scaling = fit_scaling(values for _, _, values in distinct_pairs(matrix))
     progress(f"transcriptformer_pmi: {len(symbols):,} genes, 99th percentile {scaling.cutoff:.2f}")
     np.save(folder.path / SCALING_FILE, scaling.quantiles, allow_pickle=False)
-    write_table(pa.table({"symbol": symbols}), folder.path / SYMBOLS_FILE)
-    write_table(training_pairs(symbols, matrix, scaling), folder.path / CO_EXPRESSION_FILE)
+    write_served(pa.table({"symbol": symbols}), folder.path / SYMBOLS_FILE)
+    write_parquet(training_pairs(symbols, matrix, scaling), folder.path / CO_EXPRESSION_FILE)
     return scaling
 
 

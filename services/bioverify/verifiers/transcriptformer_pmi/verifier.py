@@ -16,14 +16,14 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from bioverify.artifacts.genes import open_genes
+from bioverify.artifacts.resolver import open_genes
 from bioverify.artifacts.store import ArtifactStore
-from bioverify.artifacts.tables import read_table
+from bioverify.artifacts.tables import read_served
 from bioverify.core.genes import GeneResolver
 from bioverify.core.outcomes import Evidence, NotApplicable, Outcome
 from bioverify.core.tasks import CoExpression, DifferentialExpression, TaskKind
 from bioverify.core.verifier import ArtifactIdentity, Description, Item, Reads, score_by_belief, unsupported_task
-from bioverify.verifiers.transcriptformer_pmi.build import MATRIX_FILE, NAME, SCALING_FILE, SYMBOLS_FILE
+from bioverify.verifiers.transcriptformer_pmi.artifact import MATRIX_FILE, NAME, SCALING_FILE, SYMBOLS_FILE
 from bioverify.verifiers.transcriptformer_pmi.scaling import Scaling
 
 _KINDS = (TaskKind.CO_EXPRESSION, TaskKind.DIFFERENTIAL_EXPRESSION)
@@ -159,7 +159,7 @@ def open_verifier(store: ArtifactStore) -> TranscriptFormerPmi:
     matrix = replace(artifact.identity, figures={**artifact.identity.figures, **spread})
     return TranscriptFormerPmi(
         resolver,
-        read_table(artifact.path / SYMBOLS_FILE)["symbol"].to_pylist(),
+        read_served(artifact, SYMBOLS_FILE).strings("symbol"),
         np.asarray(np.load(artifact.path / MATRIX_FILE, mmap_mode="r", allow_pickle=False)),
         scaling,
         origin=origin,

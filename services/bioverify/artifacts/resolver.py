@@ -1,0 +1,29 @@
+"""The ``genes`` artifact as services open it: two tables, sorted by name, read into a `GeneResolver`."""
+
+from __future__ import annotations
+
+from bioverify.artifacts.names import Names
+from bioverify.artifacts.store import ArtifactStore, OpenArtifact
+from bioverify.artifacts.tables import read_served
+from bioverify.core.genes import GeneResolver
+
+CURRENT_FILE = "current.arrows"
+"""``key``, the upper-cased symbol, sorted by its bytes; ``symbol``."""
+OTHER_NAMES_FILE = "other_names.arrows"
+"""``name``, sorted by its bytes; ``symbols``, rows of the other table."""
+
+
+def open_genes(store: ArtifactStore) -> tuple[GeneResolver, OpenArtifact]:
+    """The resolver of the current ``genes`` artifact. Raises ArtifactError where it is missing or damaged."""
+    artifact = store.open("genes")
+    table = read_served(artifact, CURRENT_FILE)
+    symbols = table.texts("symbol")
+
+    def symbol_of(row: int) -> str:
+        return symbols[row].decode()
+
+    other = read_served(artifact, OTHER_NAMES_FILE)
+    starts, rows = (numbers.data for numbers in other.lists("symbols"))
+    current = Names(table.texts("key"), symbol_of)
+    other_names = Names(other.texts("name"), lambda at: tuple(map(symbol_of, rows[starts[at] : starts[at + 1]])))
+    return GeneResolver(current, other_names), artifact

@@ -1,0 +1,21 @@
+"""What the ``analogy`` artifact is called, and its files. Apart from the build: serving needs no pyarrow."""
+
+from __future__ import annotations
+
+from bioverify.core.tasks import TaskKind
+
+NAME = "analogy"
+SYMBOLS_FILE, VECTORS_FILE = "symbols.arrows", "vectors.npy"
+ROWS_FILE = "rows.arrows"
+"""``line`` and ``kind``: positions in CELL_LINES and KINDS. ``perturbation`` and ``measured_gene``: vectors' rows.
+``label``. Kriging's weights: `solved_column`."""
+KINDS = (TaskKind.DIFFERENTIAL_EXPRESSION, TaskKind.DIRECTION_OF_CHANGE)
+
+
+def trees_file(line: str, kind: TaskKind, number: int) -> str:
+    return f"trees-{line}-{kind}-{number}.txt"
+
+
+def solved_column(fold: int) -> str:
+    """Kriging's weights without a fold; −1: with all rows."""
+    return f"solved_without_{fold}" if fold >= 0 else "solved"

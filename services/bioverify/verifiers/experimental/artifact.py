@@ -1,0 +1,18 @@
+"""What the ``experimental`` artifact is called, and its files. Apart from the build: serving needs no pyarrow."""
+
+from __future__ import annotations
+
+from bioverify.core.tasks import TaskKind
+
+NAME = "experimental"
+SYMBOLS_FILE = "symbols.arrows"
+SCREENS_FILE = "screens.json"
+KINDS = (TaskKind.DIFFERENTIAL_EXPRESSION, TaskKind.DIRECTION_OF_CHANGE)
+
+
+def pairs_file(screen: str, line: str) -> str:
+    return f"{screen}.{line}.pairs.npy"
+
+
+def responses_file(screen: str, line: str) -> str:
+    return f"{screen}.{line}.responses.npy"
