@@ -12,8 +12,7 @@ from tests.compose.stack import IMAGES, PYTHON_SERVICES, ROOT, Stack
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(3600)]
 
 LOOKUPS = ("experimental", "go-rouge", "transcriptformer-pmi", "format")
-# Of them pyarrow is 82.
-MOST_MEGABYTES = 300
+MOST_MEGABYTES = 250
 SHELLS_AND_TOOLS = ("sh", "bash", "apt-get", "dpkg", "pip", "pip3", "uv", "gcc", "cc", "make", "curl", "wget")
 SECRET = re.compile(
     r"(?i)(secret|passw|token|api[_-]?key|credential|private[_-]?key)[^/ ]*[=:]|AKIA[0-9A-Z]{16}|bv_[\w-]{20}"
