@@ -6,6 +6,7 @@ import copy
 import json
 import os
 import re
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -57,6 +58,39 @@ def test_manifests_are_as_they_were(values: str) -> None:
     if os.environ.get("UPDATE_GOLDEN"):
         path.write_text(text)
     assert text == path.read_text()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "env[0].name=A,env[0].value=b",
+        "images.pullPolicy=Always",
+        "images.pullSecrets[0]=registry",
+        "serviceAccount.name=other",
+        "artifacts.build.args[0]=genes",
+        "artifacts.build.resources.limits.memory=16Gi",
+    ],
+)
+def test_a_job_whose_pod_changes_is_another_job(change: str) -> None:
+    """Kubernetes refuses to change the pod of a job, and with it the whole upgrade."""
+    (before,), (after,) = of_kind(rendered("default"), "Job"), of_kind(rendered("default", change), "Job")
+    assert before["spec"]["template"] != after["spec"]["template"]
+    assert before["metadata"]["name"] != after["metadata"]["name"]
+
+
+def test_a_new_version_of_the_chart_leaves_the_job_with_the_same_image_as_it_is(tmp_path: Path) -> None:
+    newer = tmp_path / "chart"
+    shutil.copytree(CHART, newer)
+    about = newer / "Chart.yaml"
+    about.write_text(about.read_text().replace("ersion: 0.1.0", "ersion: 0.2.0"))
+    arguments = ("--set", "images.tag=mine")
+    jobs = [
+        of_kind([one for one in yaml.safe_load_all(template(*arguments, chart=chart).stdout) if one], "Job")[0]
+        for chart in (CHART, newer)
+    ]
+    assert jobs[0]["metadata"]["labels"] != jobs[1]["metadata"]["labels"]
+    assert jobs[0]["metadata"]["name"] == jobs[1]["metadata"]["name"]
+    assert jobs[0]["spec"] == jobs[1]["spec"]
 
 
 def test_the_packaged_chart_makes_the_same(tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def _wait_until_served(server: Server) -> None:
     path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
     while time.monotonic() < until:
         states = [
-            {one["type"]: one["status"] for one in each.get("status", {}).get("conditions", [])}
+            {one["type"]: one["status"] for one in each.get("status", {}).get("conditions") or []}
             for each in server.ask(path)["items"]
         ]
         if all(state.get("Established") == "True" for state in states):

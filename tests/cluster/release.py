@@ -36,6 +36,7 @@ class Release:
         arguments = [
             "upgrade",
             "--install",
+            "--history-max=0",
             RELEASE,
             str(self.chart),
             "--values",
@@ -75,7 +76,7 @@ def left_over(server: Server) -> list[Manifest]:
             if kind["namespaced"] and "/" not in kind["name"] and "list" in kind["verbs"]:
                 listed: dict[str, Any] = server.ask(f"{root}/namespaces/{NAMESPACE}/{kind['name']}")
                 found += [
-                    one | {"kind": kind["kind"]}
+                    one | {"apiVersion": version, "kind": kind["kind"]}
                     for one in listed["items"]
                     if one["metadata"].get("labels", {}).get("app.kubernetes.io/instance") == RELEASE
                 ]

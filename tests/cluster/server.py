@@ -91,6 +91,8 @@ def running(folder: Path, found: dict[str, str]) -> Iterator[Server]:
                 f"--cert-dir={folder / 'certificates'}",
                 f"--token-auth-file={folder / 'tokens.csv'}",
                 "--authorization-mode=RBAC",
+                # A claim would wait for a controller to let it go, and there is none.
+                "--disable-admission-plugins=StorageObjectInUseProtection",
                 "--service-cluster-ip-range=10.96.0.0/16",
                 "--service-account-issuer=https://kubernetes.default.svc",
                 f"--service-account-key-file={key}",

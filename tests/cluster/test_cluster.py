@@ -23,6 +23,8 @@ from tests.cluster.server import Server
 
 pytestmark = pytest.mark.cluster
 
+# The set of values that asks for the artifacts' volume in another class and mode than all others.
+OTHER_CLAIM = "private_registry"
 KEPT = {"PersistentVolumeClaim", "Secret"}
 
 
@@ -39,11 +41,15 @@ def stored(server: Server, manifest: Manifest) -> Manifest:
     return server.ask(f"{address(server, manifest)}/{manifest['metadata']['name']}")
 
 
-def without_empty_lists(written: Any) -> Any:
-    """An empty list and none are one to the server."""
+def as_the_server_writes(written: Any, of: str = "") -> Any:
+    """An empty list and none are one to it, and an amount is text."""
     if isinstance(written, dict):
-        return {key: without_empty_lists(value) for key, value in written.items() if value != []}
-    return [without_empty_lists(one) for one in written] if isinstance(written, list) else written
+        if of in ("requests", "limits"):
+            return {key: str(value) for key, value in written.items()}
+        return {key: as_the_server_writes(value, key) for key, value in written.items() if value != []}
+    if isinstance(written, list):
+        return [as_the_server_writes(one) for one in written]
+    return written
 
 
 @pytest.fixture
@@ -53,7 +59,6 @@ def fresh(release: Release) -> Iterator[Release]:
     if RELEASE in release.helm("list", "--all", "--short").split():
         release.helm("uninstall", RELEASE)
     for kept in left_over(release.server):
-        kept["apiVersion"] = "v1"
         release.server.ask(f"{address(release.server, kept)}/{kept['metadata']['name']}", method="DELETE")
 
 
@@ -67,7 +72,7 @@ def test_a_set_of_values_is_installed_as_written_and_taken_away(fresh: Release, 
             name: base64.b64encode(text.encode()).decode() for name, text in manifest.pop("stringData", {}).items()
         }
         written = {key: manifest[key] for key in ("spec", "data") if manifest.get(key)}
-        assert lost(without_empty_lists(written), read) == [], manifest["metadata"]["name"]
+        assert lost(as_the_server_writes(written), read) == [], manifest["metadata"]["name"]
     for hook in fresh.hooks():
         if fresh.server.minor < ENOUGH:
             hook = older(hook)
@@ -77,10 +82,17 @@ def test_a_set_of_values_is_installed_as_written_and_taken_away(fresh: Release, 
 
 
 def test_a_release_goes_from_every_set_of_values_to_the_next_and_back(fresh: Release) -> None:
-    names = value_sets()
+    names = [name for name in value_sets() if name != OTHER_CLAIM]
     for values in [*names, names[0]]:
         fresh.put(values)
     fresh.helm("rollback", RELEASE, "1")
+
+
+def test_a_claim_that_is_there_keeps_its_class_and_mode(fresh: Release) -> None:
+    """As the chart's README says: Kubernetes lets nobody change them."""
+    fresh.put("default")
+    with pytest.raises(AssertionError, match="immutable after creation"):
+        fresh.put(OTHER_CLAIM)
 
 
 def test_an_upgrade_and_a_new_installation_keep_the_key(fresh: Release) -> None:
