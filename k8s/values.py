@@ -26,13 +26,14 @@ SET_BY_THE_CHART = {
 }  # fmt: skip
 
 Count = Annotated[int, Field(ge=1)]
-Port = Annotated[int, Field(ge=1024, le=65535)]
+# Metrics and health are on ports up to 2000 above it.
+Port = Annotated[int, Field(ge=1024, le=63535)]
 Quantity = Annotated[str, Field(pattern=r"^([0-9]+(\.[0-9]+)?(m|[kMGTPE]i?)?)?$")]
 Name = Annotated[str, Field(pattern=r"^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?)?$")]
 Digest = Annotated[str, Field(pattern=r"^(sha256:[0-9a-f]{64})?$")]
 ArtifactName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 PinnedArtifact = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*(@sha256:[0-9a-f]{64})?$")]
-VerifierName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,29}$")]
+VerifierName = Annotated[str, Field(pattern=r"^[a-z]([a-z0-9_]{0,28}[a-z0-9])?$")]
 Kubernetes = dict[str, Any]
 
 
@@ -173,7 +174,7 @@ class Ingress(Block):
     enabled: bool = False
     className: Name = ""
     annotations: dict[str, str] = {}
-    host: str = ""
+    host: Annotated[str, Field(pattern=r"^([a-z0-9*]([a-z0-9.-]{0,251}[a-z0-9])?)?$")] = ""
     tlsSecret: Name = ""
 
 

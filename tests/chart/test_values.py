@@ -21,6 +21,10 @@ pytestmark = pytest.mark.chart
         ("verifiers.go_rouge.replica=2", "replica"),
         ("verifiers.go_rouge.port=80", "port"),
         ("verifiers.GO.port=9000", "GO"),
+        ("verifiers.x_.port=9000", "x_"),
+        # Its metrics would be on a port that there is not.
+        ("verifiers.go_rouge.port=65000", "port"),
+        ("gateway.ingress.host=Bad_Host", "host"),
         ("aggregator.replicas=two", "replicas"),
         ("aggregator.autoscaling.kind=queue", "kind"),
         ("images.pullPolicy=Sometimes", "pullPolicy"),
@@ -52,6 +56,13 @@ def test_the_schema_refuses_and_names_the_key(change: str, said: str) -> None:
         (
             "verifiers.esm_mlp.enabled=false",
             "aggregator.consensus is made of esm_mlp and analogy, and verifiers.esm_mlp",
+        ),
+        ("fullnameOverride=1st", "1st: a service's name begins with a letter and has no dot"),
+        ("fullnameOverride=a.b", "a.b: a service's name begins with a letter and has no dot"),
+        ("verifiers.gateway.port=9000", "verifiers.gateway: the chart has a part of this name already"),
+        (
+            f"fullnameOverride={'r' * 32},verifiers.{'v' * 22}.port=9000",
+            f"{'v' * 22}-headless is longer than the 63 characters of a service's name",
         ),
         ("verifiers.analogy=null", "verifiers.analogy is not enabled"),
         ("tls.enabled=true", "tls: needs existingSecret, or certManager.issuer"),

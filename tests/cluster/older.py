@@ -5,6 +5,7 @@ As a program: Helm's post-renderer, manifests in and out. Only what is named her
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import Any
 
@@ -34,5 +35,6 @@ def older(manifest: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    found = [older(one) for one in yaml.load_all(sys.stdin, Loader=yaml.CSafeLoader) if one]
-    yaml.dump_all(found, sys.stdout, Dumper=yaml.CSafeDumper, sort_keys=False)
+    for one in filter(None, yaml.load_all(sys.stdin, Loader=yaml.CSafeLoader)):
+        # JSON, in which no two readers of YAML differ.
+        print("---", json.dumps(older(one)), sep="\n")

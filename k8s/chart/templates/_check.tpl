@@ -1,6 +1,13 @@
 {{/* What no schema can say: values that do not go together. */}}
 {{- define "bioverify.checkValues" -}}
 {{- $verifiers := include "bioverify.verifiers" . | fromJson -}}
+{{- $fullname := include "bioverify.fullname" . -}}
+{{- if not (regexMatch "^[a-z][a-z0-9-]*$" $fullname) }}{{ fail (printf "%s: a service's name begins with a letter and has no dot. Name the release otherwise, or set fullnameOverride" $fullname) }}{{ end -}}
+{{- range $name, $_ := $verifiers -}}
+{{- if has $name (list "aggregator" "gateway" "cache" "artifacts" "test") }}{{ fail (printf "verifiers.%s: the chart has a part of this name already" $name) }}{{ end -}}
+{{- $longest := printf "%s-headless" (include "bioverify.part" (dict "root" $ "name" $name)) -}}
+{{- if gt (len $longest) 63 }}{{ fail (printf "verifiers.%s: %s is longer than the 63 characters of a service's name. Set a shorter fullnameOverride" $name $longest) }}{{ end -}}
+{{- end -}}
 {{- if not $verifiers }}{{ fail "verifiers: none is enabled; the aggregator needs at least one" }}{{ end -}}
 {{- if .Values.aggregator.consensus -}}
 {{- range list "esm_mlp" "analogy" -}}
