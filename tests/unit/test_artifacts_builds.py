@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,12 +42,19 @@ def build_words(store: ArtifactStore, text: str) -> None:
         folder.commit(description="Words.", license="CC0", sources=[])
 
 
+def forget_form(memory: Path) -> None:
+    fields = json.loads(memory.read_text())
+    del fields["form"]
+    memory.write_text(json.dumps(fields))
+
+
 Change = Callable[[Path, ArtifactStore], object]
 CHANGES: dict[str, Change] = {
     "a source changes": lambda root, _: put(root / "bundled" / GENES.bundled, "other genes"),
     "a preferred source turns up": lambda root, _: put(root / "cache" / GLIOMA_CELLS.file_names[0], "cells"),
     "an artifact that it was made with changes": lambda _, store: build_words(store, "violets"),
     "its file is damaged": lambda _, store: put(store.open("poem").path / "poem.txt", "rosez"),
+    "its files had another form": lambda _, store: forget_form(store.root / "poem" / "built_from.json"),
     "the memory of the build is damaged": lambda _, store: put(store.root / "poem" / "built_from.json", "{"),
 }
 

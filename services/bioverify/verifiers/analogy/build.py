@@ -138,5 +138,5 @@ def build(store: ArtifactStore, sources: Sources, *, progress: Callable[[str], N
 
 
 def _positions(column: npt.NDArray[np.str_], among: Sequence[str]) -> npt.NDArray[np.int8]:
-    positions: npt.NDArray[np.int8] = (column[:, None] == np.array(among)).argmax(axis=1).astype(np.int8)
-    return positions
+    position = {name: number for number, name in enumerate(among)}
+    return np.array([position[name] for name in column.tolist()], np.int8)
