@@ -30,6 +30,7 @@ import typer
 from bioverify.artifacts import genes
 from bioverify.artifacts.arrow import write_served
 from bioverify.artifacts.checksums import SETTLED_S
+from bioverify.artifacts.resolver import open_genes
 from bioverify.artifacts.sources import Sources
 from bioverify.artifacts.store import ArtifactStore
 from bioverify.artifacts.tables import read_served
@@ -187,7 +188,7 @@ def main(
             )
         store = ArtifactStore(Path(folder))
         genes.build(store, Sources(None, Path(folder) / "sources", offline=True), progress=print)
-        symbols = list(genes.open_genes(store)[0].current.values())[:n_genes]
+        symbols = list(open_genes(store)[0].current.values())[:n_genes]
         makers: dict[str, Callable[[], None]] = {
             pmi.NAME: lambda: make_matrix(store, symbols),
             experimental.NAME: lambda: make_screen(store, symbols, n_pairs),

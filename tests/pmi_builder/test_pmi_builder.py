@@ -18,6 +18,7 @@ import pytest
 from typer.testing import CliRunner
 
 from bioverify.artifacts import genes
+from bioverify.artifacts.resolver import open_genes
 from bioverify.artifacts.store import ArtifactStore
 from bioverify.cli import app
 from bioverify.core.outcomes import Scored
@@ -73,7 +74,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def ensembl(home: Path) -> list[str]:
     """Ids of genes with a current symbol, and first an id of none."""
-    resolver, _ = genes.open_genes(ArtifactStore(home / "artifacts"))
+    resolver, _ = open_genes(ArtifactStore(home / "artifacts"))
     ids = [name for name, symbols in resolver.other_names.items() if name.startswith("ENSG") and len(symbols) == 1]
     return ["ENSG99999999999", *sorted(ids)[: N_GENES - 1]]
 
