@@ -111,7 +111,7 @@ soak: setup ## Mixed load with random faults for MINUTES (30); says whether memo
 lint: setup ## Style, types, contract, import rules, container files
 	ruff check .
 	ruff format --check .
-	mypy services trainer k8s/values.py
+	mypy services trainer k8s requirements benchmarks tests
 	lint-imports --no-logo
 	cd proto && buf lint && buf format --diff --exit-code --exclude-path buf
 	PYTHON=$(abspath $(BIN))/python proto/generate --check

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from benchmarks.items import Questions
 from benchmarks.measuring import cpu_us
@@ -54,8 +55,8 @@ def per_core(questions: Questions, verifiers: dict[str, Verifier]) -> dict[str, 
 def _mlp(rng: np.random.Generator) -> dict[str, float]:
     """rbio's net at the width of ESM2-3B, random weights: genes seen before, and all of them new."""
     vectors = rng.standard_normal((ESM_GENES, ESM_DIMENSIONS)).astype(np.float32)
-    weights = {
-        "layers.0.weight": rng.standard_normal((64, 2 * ESM_DIMENSIONS)).astype(np.float32) / 50,
+    weights: dict[str, npt.NDArray[np.float32]] = {
+        "layers.0.weight": rng.standard_normal((64, 2 * ESM_DIMENSIONS)).astype(np.float32) / np.float32(50),
         "layers.0.bias": np.zeros(64, np.float32),
         "layers.2.weight": rng.standard_normal((1, 64)).astype(np.float32),
         "layers.2.bias": np.zeros(1, np.float32),

@@ -75,7 +75,7 @@ class Questions:
         n_words = 0
         while n_words < wanted:
             opening = OPENINGS[rng.integers(len(OPENINGS))]
-            phrase = self.phrases[rng.integers(len(self.phrases))]
+            phrase = self.phrases[int(rng.integers(len(self.phrases)))]
             gene = task.genes[rng.integers(2)]
             sentence = f"{opening} {gene} takes part in {phrase}, its knockdown may be felt downstream."
             thoughts.append(sentence)

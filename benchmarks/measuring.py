@@ -21,7 +21,7 @@ import psutil
 PACKAGES = ("grpcio", "protobuf", "numpy", "redis", "rapidfuzz", "rouge-score-rs", "rouge-score", "fastapi", "uvicorn")
 
 
-def machine() -> dict[str, str | int]:
+def machine() -> dict[str, str | float]:
     model = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     return {
         "cpu": model[1] if model else platform.processor(),
@@ -82,7 +82,7 @@ def processes_of(state: str) -> dict[str, dict[str, float]]:
         name = _name_of(words)
         if name is None:
             continue
-        mb = {key: int(re.search(rf"^{key}:\s+(\d+)", rollup, re.MULTILINE)[1]) / 1000 for key in ("Rss", "Pss")}
+        mb = {key: int(kilobytes) / 1000 for key, kilobytes in re.findall(r"^(Rss|Pss):\s+(\d+)", rollup, re.MULTILINE)}
         cpu_s = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
         one = found.setdefault(name, {"resident_mb": 0.0, "proportional_mb": 0.0, "cpu_s": 0.0})
         one["resident_mb"] = round(one["resident_mb"] + mb["Rss"], 1)

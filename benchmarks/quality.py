@@ -122,6 +122,8 @@ def measure(job: Job, folder: Path, setup: Figures) -> None:
     cpu_seconds = time.process_time() - began
     if part in MEMBERS:
         verifier = scored[MEMBERS[part]]
+        if verifier.known is None:
+            raise ValueError(f"{part}: no logits of the training rows, which the consensus is fitted to")
         np.savez(_logits_file(folder, setup, job), known=verifier.known, new=verifier.score, allow_pickle=False)
         files = {name: _logits_file(folder, setup, (other, kind, line, seed)) for other, name in MEMBERS.items()}
         if all(file.is_file() for file in files.values()):

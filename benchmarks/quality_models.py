@@ -17,9 +17,9 @@ from bioverify.artifacts.consensus import fit_stack
 from bioverify.core.metrics import fit_logistic, pooled_measures, sigmoid
 from bioverify.core.tasks import TaskKind
 from bioverify.verifiers.analogy import neighbours as analogy
-from bioverify.verifiers.analogy.build import leading_components, unit_vectors
 from bioverify.verifiers.analogy.fit import FOLDS
 from bioverify.verifiers.analogy.fit import fit as fit_analogy
+from bioverify.verifiers.analogy.neighbours import leading_components, unit_vectors
 from bioverify.verifiers.esm_mlp.build import Floats, Table, fit
 from bioverify.verifiers.esm_mlp.settings import Form, Settings
 from bioverify.verifiers.esm_mlp.train import Rows, Vectors
@@ -92,7 +92,7 @@ def consensus(inputs: Inputs, members: Mapping[str, Scores]) -> dict[str, Scores
     known = {name: one.known for name, one in members.items() if one.known is not None}
     stack, _ = fit_stack(inputs.line, inputs.kind, known, label, groups)
     on_known, on_new = (
-        stack.offset + sum(weight * logits[name] for name, weight in stack.weights.items())
+        np.sum([weight * logits[name] for name, weight in stack.weights.items()], axis=0) + stack.offset
         for logits in (known, {name: one.score for name, one in members.items()})
     )
     return {"consensus": Scores(on_new, sigmoid(on_new), best_threshold(label, sigmoid(on_known)))}

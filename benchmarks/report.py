@@ -126,7 +126,7 @@ def _per_core(measured: dict[str, Any]) -> str:
 
 def _stages(measured: dict[str, Any]) -> str:
     before, after = json.loads(BEFORE.read_text()), measured["stages"]
-    rows = [(stage, before.get(stage, "–"), us) for stage, us in after.items()]
+    rows: list[tuple[Any, ...]] = [(stage, before.get(stage, "–"), us) for stage, us in after.items()]
     for name, is_counted in (("cold", _is_cold), ("warm", _is_warm)):
         sums = [sum(us for stage, us in table.items() if is_counted(stage)) for table in (before, after)]
         rows.append((f"**all of a {name} completion**", *(f"**{one:.0f}**" for one in sums)))

@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import httpx
+from pydantic import BaseModel
 from rouge_score.rouge_scorer import RougeScorer
 
 from bioverify import recipes
@@ -60,7 +61,7 @@ class UsualRouge:
         return [self._score(item) for item in items]
 
     def _score(self, item: Item) -> Outcome:
-        symbols = self._go_rouge._symbols_of(item)  # noqa: SLF001 - the same genes and texts as ours
+        symbols: list[str] | Outcome = self._go_rouge._symbols_of(item)  # noqa: SLF001 - the same genes and texts as ours
         if not isinstance(symbols, list):
             return symbols
         thoughts = TaggedText(item.completion).thoughts
@@ -118,7 +119,9 @@ def check_usual(items: Sequence[ScoreItem], usual: dict[str, Scorer], verifiers:
     read_items = read(items)
     for name, verifier in verifiers.items():
         for own, theirs in zip(verifier.score(read_items, with_evidence=False), usual[name](read_items), strict=True):
-            same = type(own) is type(theirs) and (not isinstance(own, Scored) or abs(own.value - theirs.value) < 1e-9)
+            same = type(own) is type(theirs)
+            if isinstance(own, Scored) and isinstance(theirs, Scored):
+                same = abs(own.value - theirs.value) < 1e-9
             if not same:
                 raise SystemExit(f"{name}: {theirs} is not {own}")
 
@@ -179,20 +182,23 @@ def over_http(items: Sequence[ScoreItem], addresses: dict[str, str], call_size: 
     return asyncio.run(ask())
 
 
+class OneItem(BaseModel):
+    task: tuple[str, str, str]
+    answer: bool | None
+    text: str
+
+    def item(self) -> Item:
+        return Item(DifferentialExpression(*self.task), self.answer, self.text)
+
+
+class Batch(BaseModel):
+    items: list[OneItem]
+
+
 def serve(name: str, port: int, kind: str) -> None:
     import uvicorn
     from fastapi import FastAPI
-    from pydantic import BaseModel, create_model
 
-    class OneItem(BaseModel):
-        task: tuple[str, str, str]
-        answer: bool | None
-        text: str
-
-        def item(self) -> Item:
-            return Item(DifferentialExpression(*self.task), self.answer, self.text)
-
-    Batch = create_model("Batch", items=(list[OneItem], ...))  # noqa: N806 - a class
     score = scorer(name, ArtifactStore.default(), kind)
     app = FastAPI()
 
@@ -203,16 +209,14 @@ def serve(name: str, port: int, kind: str) -> None:
     def health() -> dict[str, str]:
         return {"status": "ok"}
 
+    @app.post("/score")
     async def score_one(item: OneItem) -> dict[str, float | None]:
         return {"value": value(score([item.item()])[0])}
 
+    @app.post("/score_batch")
     async def score_batch(batch: Batch) -> dict[str, list[float | None]]:
         return {"values": [value(outcome) for outcome in score([item.item() for item in batch.items])]}
 
-    # FastAPI reads annotations in the module's namespace, where these classes are not.
-    score_one.__annotations__["item"], score_batch.__annotations__["batch"] = OneItem, Batch
-    app.post("/score")(score_one)
-    app.post("/score_batch")(score_batch)
     # Idle connections stay: a slow sibling must not cost a fast server its own.
     uvicorn.run(app, host="127.0.0.1", port=port, log_level="error", timeout_keep_alive=600)
 

@@ -17,7 +17,7 @@ from bioverify.client import messages
 from bioverify.core.verifier import Reads, Verifier
 from bioverify.runtime.validation import check_items
 from bioverify.runtime.verifier_service import score_request
-from bioverify.v1 import reward_pb2, verifier_pb2
+from bioverify.v1 import reward_pb2, types_pb2, verifier_pb2
 
 N = 256
 # A reward's parts are read when they are asked for. The stage that makes the values was one with this before.
@@ -62,7 +62,9 @@ def stage_table(questions: Questions, verifiers: dict[str, Verifier]) -> dict[st
 
         def to_send(asked_by: Any = asked_by, reads: Any = reads) -> Any:
             messages = read.questions.messages(asked_by.values(), reads)
-            return ScoreRequest(items=messages, parse_mode=1, omit_evidence=True).SerializeToString()
+            return ScoreRequest(
+                items=messages, parse_mode=types_pb2.PARSE_MODE_WHOLE_WORDS, omit_evidence=True
+            ).SerializeToString()
 
         bytes_sent = timed("aggregator: questions to bytes", to_send)
         message = ScoreRequest.FromString(bytes_sent)

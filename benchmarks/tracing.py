@@ -38,7 +38,8 @@ class _Receiver(trace_service_pb2_grpc.TraceServiceServicer):
 @contextmanager
 def receiver() -> Iterator[tuple[str, _Receiver]]:
     server, received = grpc.server(ThreadPoolExecutor(2)), _Receiver()
-    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(received, server)
+    add: Any = trace_service_pb2_grpc.add_TraceServiceServicer_to_server  # published without types
+    add(received, server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     try:

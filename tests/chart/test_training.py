@@ -16,7 +16,7 @@ import pytest
 import yaml
 from kubeflow_trainer_api import models
 from torch.distributed.run import get_args_parser
-from trl import TrlParser
+from trl.scripts.utils import TrlParser
 from trl.scripts.vllm_serve import ScriptArguments
 from typer.main import get_command
 

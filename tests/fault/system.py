@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import grpc
 import psutil
@@ -82,7 +83,8 @@ class Program:
             return False
         with grpc.insecure_channel(self.target) as channel, contextlib.suppress(grpc.RpcError):
             request = health_pb2.HealthCheckRequest(service=self.health)
-            answer = health_pb2_grpc.HealthStub(channel).Check(request, timeout=1)
+            stub: Any = health_pb2_grpc.HealthStub(channel)  # its published types lack the methods
+            answer = stub.Check(request, timeout=1)
             return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
         return False
 

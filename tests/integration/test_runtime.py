@@ -7,6 +7,7 @@ import signal
 import socket
 import time
 import urllib.request
+from typing import Any
 
 import grpc
 import psutil
@@ -74,7 +75,8 @@ def test_a_verifier_whose_canary_scores_wrong_lives_and_never_gets_ready() -> No
 
 def test_sigterm_finishes_the_accepted_call_although_a_health_watch_is_open() -> None:
     with servers.verifier("Lookup") as service, grpc.insecure_channel(service.target) as channel:
-        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service=service.name))
+        stub: Any = health_pb2_grpc.HealthStub(channel)  # its published types lack the methods
+        watch = stub.Watch(health_pb2.HealthCheckRequest(service=service.name))
         assert next(watch).status == SERVING
         call = verifier_pb2_grpc.VerifierServiceStub(channel).ScoreBatch.future(request("SLEEPS"))
         time.sleep(0.3)

@@ -82,7 +82,8 @@ class Load:
 
 async def health_seconds(target: str, stop: asyncio.Event) -> list[float]:
     async with grpc.aio.insecure_channel(target) as channel:
-        stub, seconds = health_pb2_grpc.HealthStub(channel), []
+        stub: Any = health_pb2_grpc.HealthStub(channel)  # its published types lack the methods
+        seconds: list[float] = []
         while not stop.is_set():
             started = time.monotonic()
             await stub.Check(health_pb2.HealthCheckRequest(service=servers.REWARD_SERVICE), timeout=5)

@@ -5,9 +5,10 @@ import json
 import math
 from collections import defaultdict
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
-from trl.trainer.grpo_trainer import is_async_callable
+from trl.trainer.utils import is_async_callable
 
 from bioverify_trainer.dataset import PromptSource, make_dataset
 from bioverify_trainer.reward import make_reward
@@ -24,7 +25,7 @@ class Call:
         dataset = make_dataset(PromptSource(question_table(), recipe, seed=0), 2)
         rows = [dataset[0], dataset[0], dataset[1], dataset[1]]
         self.metrics = defaultdict(list)
-        self.arguments = {
+        self.arguments: dict[str, Any] = {
             "prompts": [row["prompt"] for row in rows],
             "completions": [[{"role": "assistant", "content": COMPLETION + "!" * index}] for index in range(4)],
             "completion_ids": [[1], [1], [1], [1]],

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from trl import GRPOTrainer
+from trl.trainer.grpo_trainer import GRPOTrainer
 
 from bioverify_trainer.dataset import open_prompts
 from bioverify_trainer.policy import open_policy

@@ -83,7 +83,7 @@ def test_each_field_may_be_the_first_to_be_asked_for(field: str) -> None:
 
 def test_a_received_reward_has_no_other_attributes_and_cannot_be_changed() -> None:
     with pytest.raises(AttributeError, match="no attribute 'part'"):
-        received().part  # noqa: B018
+        received().part  # type: ignore[attr-defined]  # noqa: B018
     with pytest.raises(dataclasses.FrozenInstanceError):
         received().parts = ()
 

@@ -11,7 +11,6 @@ from bioverify.artifacts.store import ArtifactStore
 from bioverify.core.outcomes import NotApplicable, Scored
 from bioverify.core.tasks import CoExpression, DifferentialExpression, DirectionOfChange
 from bioverify.core.verifier import Item
-from bioverify.verifiers.analogy.build import leading_components, unit_vectors
 from bioverify.verifiers.analogy.fit import fit
 from bioverify.verifiers.analogy.model import folds_of
 from bioverify.verifiers.analogy.neighbours import (
@@ -27,7 +26,9 @@ from bioverify.verifiers.analogy.neighbours import (
     Neighbours,
     Rows,
     krige,
+    leading_components,
     smoothed_rate,
+    unit_vectors,
 )
 from bioverify.verifiers.analogy.verifier import Analogy, open_verifier
 
@@ -112,7 +113,8 @@ def test_trees_learn_who_is_like_whom_and_repeat_themselves(unit: Floats) -> Non
     rows, components = screen(unit), leading_components(unit)
     model, _, out_of_fold = fit(rows, unit, components, 3, 1)
     assert np.mean((out_of_fold > 0) == rows.label) > 0.85
-    fresh = Rows(*np.mgrid[40:60, 0:N_GENES].reshape(2, -1), np.zeros(20 * N_GENES, np.int8))
+    perturbations, genes = np.mgrid[40:60, 0:N_GENES].reshape(2, -1)
+    fresh = Rows(perturbations, genes, np.zeros(20 * N_GENES, np.int8))
     beliefs = model.beliefs(fresh)
     assert beliefs == fit(rows, unit, components, 3, 1)[0].beliefs(fresh)
     alone = [model.beliefs(fresh.where(np.arange(len(fresh)) == row))[0] for row in range(0, len(fresh), 97)]

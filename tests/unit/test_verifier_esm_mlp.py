@@ -40,7 +40,8 @@ def test_both_nets_learn_a_rule_and_repeat_themselves() -> None:
 def test_no_belief_is_a_memory_of_the_perturbations_own_rows() -> None:
     random = np.random.default_rng(1)
     vectors = random.standard_normal((40, 6)).astype(np.float32)
-    rows = Rows(*random.integers(0, 40, (2, 3000)), random.integers(0, 2, 3000).astype(np.int8))
+    perturbations, measured_genes = random.integers(0, 40, (2, 3000))
+    rows = Rows(perturbations, measured_genes, random.integers(0, 2, 3000).astype(np.int8))
     settings = Settings(folds=4, steps=5)
     flipped = Rows(rows.perturbation, rows.measured_gene, np.where(rows.perturbation == 7, 1 - rows.label, rows.label))
     asked = rows.where(rows.perturbation == 7)
@@ -123,9 +124,11 @@ def test_what_the_net_cannot_be_asked_is_not_applicable(verifier: EsmMlp, task: 
 def test_what_is_served_equals_the_torch_modules_however_often_and_in_whatever_company(net: NetName) -> None:
     random = np.random.default_rng(7)
     vectors = random.standard_normal((MAX_KEPT_GENES + 500, 24)).astype(np.float32)
-    rows = Rows(*random.integers(0, 80, (2, 2000)), random.integers(0, 2, 2000).astype(np.int8))
+    perturbations, measured_genes = random.integers(0, 80, (2, 2000))
+    rows = Rows(perturbations, measured_genes, random.integers(0, 2, 2000).astype(np.int8))
     trained = fit(rows, rows, vectors, Settings(net=net, steps=4, epochs=0.1))
-    asked = Rows(*random.integers(0, len(vectors), (2, 9000)), np.zeros(9000, np.int8))
+    perturbations, measured_genes = random.integers(0, len(vectors), (2, 9000))
+    asked = Rows(perturbations, measured_genes, np.zeros(9000, np.int8))
     in_double = Trained([one.double() for one in trained.nets], trained.fold)
     expected = sigmoid(1.3 * in_double.logits(asked, vectors.astype(np.float64)) - 0.2)
     served_as = {"rbio": ServedRbioNet, "two_tower": ServedTwoTowerNet}[net]

@@ -370,7 +370,7 @@ def test_your_own_screen_is_read_by_named_columns(bundled_store: ArtifactStore, 
     )
     assert [outcome.value for outcome in outcomes if isinstance(outcome, Scored)] == [1.0, 1.0, 1.0]
     assert isinstance(outcomes[3], NotApplicable), "a row without numbers was not measured"
-    assert "(my-screen)" in outcomes[0].evidence[0].text  # type: ignore[union-attr]
+    assert "(my-screen)" in outcomes[0].evidence[0].text
 
 
 TARGET_GENE = {"perturbation": "target", "measured_gene": "gene"}
