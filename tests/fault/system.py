@@ -103,9 +103,12 @@ class Program:
 
 
 class System:
-    """``proxies``: one before each program; the aggregator reaches verifiers and Valkey through theirs."""
+    """``proxies``: one before each program; the aggregator reaches verifiers and Valkey through theirs.
 
-    def __init__(self, store: ArtifactStore) -> None:
+    ``twice``: a verifier that has a second replica, the program of its name and "-2".
+    """
+
+    def __init__(self, store: ArtifactStore, *, twice: str = "") -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="bv-fault-"))
         env = {**os.environ, "OMP_NUM_THREADS": "1", "BIOVERIFY_HOME": str(store.root.parent)}
         cli = [sys.executable, "-m", "bioverify.cli"]
@@ -122,11 +125,13 @@ class System:
         add(VALKEY, [*valkey, "--appendonly", "no", "--dir", str(self.folder)], "")
         targets = []
         for name in VERIFIERS:
-            port, metrics = free_port(), free_port()
-            serve = [*cli, "serve", name, "--listen", f"127.0.0.1:{port}", "--metrics-port", str(metrics)]
-            add(name, serve, VERIFIER_SERVICE)
-            self.programs[name].metrics_port = metrics
-            targets += ["--verifier", f"{name}={self.proxies[name].target}"]
+            replicas = [name, f"{name}-2"] if name == twice else [name]
+            for replica in replicas:
+                port, metrics = free_port(), free_port()
+                serve = [*cli, "serve", name, "--listen", f"127.0.0.1:{port}", "--metrics-port", str(metrics)]
+                add(replica, serve, VERIFIER_SERVICE)
+                self.programs[replica].metrics_port = metrics
+            targets += ["--verifier", f"{name}={','.join(self.proxies[replica].target for replica in replicas)}"]
         port, metrics = free_port(), free_port()
         listen = ["--listen", f"127.0.0.1:{port}", "--metrics-port", str(metrics)]
         cache = ["--redis-url", f"redis://{self.proxies[VALKEY].target}/0"]
@@ -157,7 +162,7 @@ class System:
 
     @property
     def verifiers(self) -> list[Program]:
-        return [self.programs[name] for name in VERIFIERS]
+        return [program for name, program in self.programs.items() if name not in {VALKEY, AGGREGATOR}]
 
     @property
     def aggregator(self) -> Program:

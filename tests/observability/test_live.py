@@ -16,22 +16,29 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 import yaml
 
+from bioverify.artifacts import genes
 from bioverify.artifacts.store import ArtifactStore
 from bioverify.client import Client, ClientError, ScoreItem
 from bioverify.core.recipes import Recipe, Requirement, Term
 from bioverify.core.tasks import DifferentialExpression
+from bioverify.v1 import types_pb2, verifier_pb2, verifier_pb2_grpc
+from bioverify.verifiers.esm_mlp import build as esm_mlp
+from bioverify.verifiers.esm_mlp.settings import Settings
 from tests.fault.system import AGGREGATOR, VALKEY, System
-from tests.fixtures import traces
+from tests.fixtures import servers, traces
+from tests.fixtures.artifacts import bundled_sources, silent
 from tests.fixtures.gateway import RunningGateway, gateway
 from tests.fixtures.prometheus import Prometheus, prometheus
-from tests.fixtures.servers import ROOT, free_port
+from tests.fixtures.servers import ROOT, Service, free_port
 from tests.fixtures.traces import Receiver
 from tests.observability.test_rules import RULES, alerts
 
@@ -39,6 +46,10 @@ pytestmark = [pytest.mark.observability, pytest.mark.timeout(900)]
 
 REPORTS = ROOT / "reports/observability"
 GENES = ("AARS", "TRIB3", "ASNS", "DDIT3", "GATA1", "HBG1")
+RAISES = types_pb2.DifferentialExpression(perturbation="RAISES", measured_gene="B", cell_line="k562")
+TWICE = "esm_mlp"
+"""Has two replicas."""
+OTHER_NETS = Settings(steps=2, folds=3, go_dimensions=16)
 NEEDS_ROUGE = Recipe(
     name="needs-rouge",
     terms=(
@@ -50,9 +61,10 @@ NEEDS_ROUGE = Recipe(
 
 @dataclass
 class Watched:
-    """The stack, and who watches it."""
+    """The stack, and who watches it. ``raising``: a verifier with a fault in its code, which nobody asks by himself."""
 
     system: System
+    raising: Service
     gateway: RunningGateway
     prometheus: Prometheus
     traces: Receiver
@@ -110,11 +122,16 @@ def watched(store: ArtifactStore, tiny_policy: Path, tmp_path_factory: pytest.Te
         environment = stack.enter_context(pytest.MonkeyPatch.context())
         receiver = stack.enter_context(traces.receiver())
         environment.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.endpoint)
-        system = stack.enter_context(System(store))
+        system = stack.enter_context(System(store, twice=TWICE))
+        raising_metrics = free_port()
+        raising = stack.enter_context(servers.verifier("Lookup", metrics_port=raising_metrics))
         gate = stack.enter_context(gateway(folder, system.aggregator.target))
         jobs = {
             "bioverify-aggregator": [f"127.0.0.1:{system.aggregator.metrics_port}"],
-            "bioverify-verifier": [f"127.0.0.1:{program.metrics_port}" for program in system.verifiers],
+            "bioverify-verifier": [
+                f"127.0.0.1:{port}"
+                for port in (*(program.metrics_port for program in system.verifiers), raising_metrics)
+            ],
             "bioverify-gateway": [gate.url.removeprefix("http://")],
             "bioverify-trainer": [trainer],
         }
@@ -124,7 +141,7 @@ def watched(store: ArtifactStore, tiny_policy: Path, tmp_path_factory: pytest.Te
         loading.start()
         stack.callback(loading.join)
         stack.callback(ended.set)
-        yield Watched(system, gate, watching, receiver)
+        yield Watched(system, raising, gate, watching, receiver)
 
 
 def _tiny(policy: Path) -> dict[str, Any]:
@@ -132,13 +149,13 @@ def _tiny(policy: Path) -> dict[str, Any]:
         "name": "tiny",
         "policy": {"model": str(policy), "dtype": "float32"},
         "grpo": {
-            "max_steps": 5000,
+            "max_steps": 1_000_000,
             "per_device_train_batch_size": 4,
             "num_generations": 4,
             "max_completion_length": 8,
             "learning_rate": 1e-5,
             "lr_scheduler_type": "constant",
-            "save_steps": 5000,
+            "save_steps": 1_000_000,
             "bf16": False,
             "gradient_checkpointing": False,
             "use_cpu": True,
@@ -235,8 +252,66 @@ def test_without_an_aggregator_gateway_and_training_speak_up_too(watched: Watche
     fires_and_ends(watched, expected, lambda: aggregator.end(signal.SIGKILL), watched.system.start_all)
 
 
+def test_replicas_with_different_artifacts_page_until_they_are_of_one_again(watched: Watched, tmp_path: Path) -> None:
+    other = ArtifactStore(tmp_path / "artifacts")
+    genes.build(other, bundled_sources(tmp_path), progress=silent)
+    esm_mlp.build(other, bundled_sources(tmp_path), progress=silent, settings=OTHER_NETS)
+    replica = watched.system.programs[f"{TWICE}-2"]
+
+    def restart(environment: dict[str, str]) -> None:
+        replica.end(signal.SIGTERM)
+        replica.extra_env = environment
+        watched.system.start_all()
+
+    fires_and_ends(
+        watched,
+        {f"BioverifyArtifactMismatch {TWICE}"},
+        lambda: restart({"BIOVERIFY_HOME": str(tmp_path)}),
+        lambda: restart({}),
+    )
+
+
+def test_a_verifier_that_raises_makes_a_ticket(watched: Watched) -> None:
+    item = types_pb2.Item(id="1", task=types_pb2.Task(differential_expression=RAISES), completion="")
+    request = verifier_pb2.VerifierServiceScoreBatchRequest(items=[item])
+    ended = threading.Event()
+
+    def ask() -> None:
+        with grpc.insecure_channel(watched.raising.target) as channel:
+            stub = verifier_pb2_grpc.VerifierServiceStub(channel)
+            while not ended.wait(0.5):
+                [outcome] = stub.ScoreBatch(request, timeout=5).outcomes
+                assert outcome.failure.reason == "internal"
+
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            asking = pool.submit(ask)
+            fires_and_ends(watched, {"BioverifyVerifierRaises lookup"}, lambda: None, ended.set)
+        finally:
+            ended.set()
+        asking.result()
+
+
+def test_a_verifier_that_stalls_for_seconds_burns_the_budget_of_latency(watched: Watched) -> None:
+    """Calls wait longer than is promised, but most of them not as long as their deadline, and so they do not fail."""
+    verifier = watched.system.programs["format"]  # every recipe asks it
+    ended = threading.Event()
+
+    def stall() -> None:
+        while not ended.wait(0.3):
+            verifier.send(signal.SIGSTOP)
+            ended.wait(3.5)
+            verifier.send(signal.SIGCONT)
+
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            fires_and_ends(watched, {"BioverifyLatencyBudgetBurn"}, lambda: pool.submit(stall), ended.set)
+        finally:
+            ended.set()
+
+
 def test_every_series_that_an_alert_looks_at_has_been_there(watched: Watched) -> None:
-    """Also those of the alerts for which no fault was made here; the faults of before made the rest."""
+    """The faults of before made them."""
     looked_at = {
         found[0] for path in RULES for found in re.finditer(r"\b(?:bioverify_\w+|up)(?:\{[^}]*\})?", path.read_text())
     }
