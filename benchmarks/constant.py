@@ -11,10 +11,10 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from bioverify.client.health import serves
 from bioverify.core.outcomes import Outcome, Scored
 from bioverify.core.tasks import TaskKind
 from bioverify.core.verifier import Description, Item, Reads
+from bioverify.health import serves
 from bioverify.runtime import server
 from bioverify.runtime.config import ServerConfig
 from bioverify.stack.plan import AGGREGATOR_HEALTH, VERIFIER_HEALTH

@@ -20,8 +20,8 @@ from bioverify.cli.services import VERIFIERS
 from bioverify.client import ScoreItem
 from bioverify.client.messages import item_to_wire
 from bioverify.stack.plan import GATEWAY_OFFSET, HOST
+from bioverify.transport.channels import CHANNEL_OPTIONS
 from bioverify.v1 import verifier_pb2, verifier_pb2_grpc
-from bioverify.wire.transport import CHANNEL_OPTIONS
 
 CALL = 256
 N = 2048

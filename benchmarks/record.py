@@ -15,7 +15,7 @@ import typer
 from matplotlib.figure import Figure
 
 from bioverify_trainer.evaluate.tables import COLOURS
-from bioverify_trainer.runs import Run
+from bioverify_trainer.runs.record import Run
 
 KEPT = ("step", "step_seconds", "reward", "reward_std", "loss", "grad_norm", "entropy", "completions/mean_length")
 PREFIXES = ("source/", "value/", "watch/", "heldout", "reward_call/unscorable")

@@ -10,7 +10,8 @@ from typing import Any
 from benchmarks.items import Questions
 from benchmarks.measuring import cpu_us
 from benchmarks.rivals import RECIPE
-from bioverify.aggregator import cache, keys, replies, requests, upstream
+from bioverify.aggregator import cache, composing, reading, upstream
+from bioverify.aggregator import questions as asked_questions
 from bioverify.aggregator.fanout import Told
 from bioverify.aggregator.policy.breaker import State
 from bioverify.client import messages
@@ -46,7 +47,7 @@ def stage_table(questions: Questions, verifiers: dict[str, Verifier]) -> dict[st
     request = timed("aggregator: bytes to request", lambda: RewardRequest.FromString(sent))
     timed("aggregator: contract's rules", lambda: check_items(request, request.items, 4096))
     every_reads = {verifier.description.reads for verifier in verifiers.values()}
-    read = timed("aggregator: read task and answer", lambda: requests.read_request(request, recipe, (), ()))
+    read = timed("aggregator: read task and answer", lambda: reading.read_request(request, recipe, (), ()))
     timed("aggregator: cache keys", lambda: _hashed(read, every_reads))
     timed("aggregator: questions to bytes", lambda: _written(read, every_reads))
     told = {}
@@ -55,7 +56,7 @@ def stage_table(questions: Questions, verifiers: dict[str, Verifier]) -> dict[st
         reads, fingerprint = verifier.description.reads, verifier.description.fingerprint
 
         def keyed(reads: Any = reads, name: str = name, fingerprint: str = fingerprint) -> Any:
-            return [keys.cache_key(name, fingerprint, one) for one in read.questions.hashes(reads)]
+            return [asked_questions.cache_key(name, fingerprint, one) for one in read.questions.hashes(reads)]
 
         asked = timed("aggregator: cache keys", keyed)
         asked_by = dict(zip(asked, positions, strict=True))
@@ -87,7 +88,7 @@ def stage_table(questions: Questions, verifiers: dict[str, Verifier]) -> dict[st
         )
         told[name] = Told([said[one] for one in asked], len(said))
     states = dict.fromkeys(told, State.CLOSED)
-    composed = timed("aggregator: compose and write", lambda: replies.reply_to(request, read, told, states, None))
+    composed = timed("aggregator: compose and write", lambda: composing.reply_to(request, read, told, states, None))
     returned = timed("aggregator: reply to bytes", composed.SerializeToString)
     answered = timed("client: bytes to reply", lambda: RewardReply.FromString(returned))
     timed("client: reply to values", lambda: messages.assemble(items, requests_cut, [answered], 0.0))
@@ -95,13 +96,13 @@ def stage_table(questions: Questions, verifiers: dict[str, Verifier]) -> dict[st
     return table
 
 
-def _hashed(read: requests.ReadRequest, every_reads: set[Reads]) -> None:
-    questions = keys.Questions(read.items, read.recipe.parse_mode)
+def _hashed(read: reading.ReadRequest, every_reads: set[Reads]) -> None:
+    questions = asked_questions.Questions(read.items, read.recipe.parse_mode)
     for reads in every_reads:
         questions.hashes(reads)
 
 
-def _written(read: requests.ReadRequest, every_reads: set[Reads]) -> None:
-    questions = keys.Questions(read.items, read.recipe.parse_mode)
+def _written(read: reading.ReadRequest, every_reads: set[Reads]) -> None:
+    questions = asked_questions.Questions(read.items, read.recipe.parse_mode)
     for reads in every_reads:
         questions.messages(range(len(read.items)), reads)

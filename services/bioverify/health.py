@@ -7,18 +7,31 @@ not need: a fifth of the CPU of `bioverify healthcheck`, which speaks mutual TLS
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bioverify.transport.tls import TlsIdentity
 
 # A proxy of the environment is for other hosts; a shared connection would still wait out the back-off of a first
 # attempt, made while the service was starting.
-_CHANNEL_OPTIONS = [("grpc.enable_http_proxy", 0), ("grpc.use_local_subchannel_pool", 1)]
+_CHANNEL_OPTIONS = (("grpc.enable_http_proxy", 0), ("grpc.use_local_subchannel_pool", 1))
 
 
-def serves(target: str, service: str, timeout_s: float = 2.0) -> bool:
-    """Whether ``target`` answers SERVING for the health service. Empty service: alive; its full name: ready."""
+def serves(target: str, service: str, timeout_s: float = 2.0, *, tls: TlsIdentity | None = None) -> bool:
+    """Whether ``target`` answers SERVING for the health service. Empty service: alive; its full name: ready.
+
+    Raises TlsError if the files of ``tls`` are unusable.
+    """
     import grpc
     from grpc_health.v1 import health_pb2
 
-    with grpc.insecure_channel(target, options=_CHANNEL_OPTIONS) as channel:
+    if tls is None:
+        channel = grpc.insecure_channel(target, options=_CHANNEL_OPTIONS)
+    else:
+        from bioverify.transport.tls import open_channel
+
+        channel = open_channel(target, _CHANNEL_OPTIONS, tls.read())
+    with channel:
         check = channel.unary_unary(
             "/grpc.health.v1.Health/Check",
             request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
@@ -41,6 +54,19 @@ def page_answers(url: str, timeout_s: float = 3.0) -> bool:
             return True
     except (OSError, HTTPException):  # refused, timed out, answered with an error or not in HTTP
         return False
+
+
+def cache_answers(url: str, timeout_s: float = 1.0) -> bool:
+    """Whether a Redis or Valkey answers PING."""
+    import redis
+
+    connection = redis.Redis.from_url(url, socket_timeout=timeout_s)
+    try:
+        return bool(connection.ping())
+    except redis.RedisError:
+        return False
+    finally:
+        connection.close()
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from bioverify.cli.services import VERIFIERS
-from bioverify.gateway.keys import Scope, new_key, write_keys
+from bioverify.gateway.api_keys import Scope, new_key, write_keys
 from tests.fixtures.gateway import RunningGateway, gateway
 from tests.fixtures.servers import scratch_folder
 from tests.fixtures.stack import LocalStack

@@ -16,8 +16,8 @@ from typer.exceptions import TyperException
 
 from bioverify.cli import app
 from bioverify.client import TlsIdentity
+from bioverify.gateway.api_keys import Scope, read_keys
 from bioverify.gateway.config import GatewayConfig, make_config
-from bioverify.gateway.keys import Scope, read_keys
 from tests.chart.helm import (
     ROOT,
     VALUES,

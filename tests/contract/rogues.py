@@ -18,8 +18,9 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from bioverify.transport.channels import CHANNEL_OPTIONS, MAX_MESSAGE_BYTES
+from bioverify.transport.refusals import Refusal, refusal_from_error, refusal_metadata
 from bioverify.v1 import types_pb2, verifier_pb2, verifier_pb2_grpc
-from bioverify.wire.transport import CHANNEL_OPTIONS, MAX_MESSAGE_BYTES, Refusal, refusal_from_error, refusal_metadata
 from tests.fault.rogue import LIES
 from tests.fixtures.servers import VERIFIER_SERVICE, free_port
 

@@ -11,8 +11,8 @@ import trustme
 from typer.testing import CliRunner
 
 from bioverify.cli import app
-from bioverify.client.health import serves
 from bioverify.conformance import CHECKS, Check, Status, run, suite
+from bioverify.health import serves
 from tests.contract.rogues import ROGUES, Honest, serving
 from tests.fixtures import servers
 from tests.fixtures.certificates import issue

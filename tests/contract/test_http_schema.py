@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bioverify.gateway.keys import Scope, new_key, write_keys
+from bioverify.gateway.api_keys import Scope, new_key, write_keys
 from tests.fixtures import servers
 from tests.fixtures.gateway import gateway
 from tests.fixtures.servers import ROOT, scratch_folder

@@ -15,8 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bioverify.transport.channels import CHANNEL_OPTIONS
+from bioverify.transport.refusals import refusal_from_error
 from bioverify.v1 import types_pb2, verifier_pb2, verifier_pb2_grpc
-from bioverify.wire.transport import CHANNEL_OPTIONS, refusal_from_error
 from tests.fixtures import servers
 from tests.fixtures.verifiers import belief_of
 

@@ -15,8 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 
+from bioverify.transport.channels import CHANNEL_OPTIONS
 from bioverify.v1 import types_pb2, verifier_pb2, verifier_pb2_grpc
-from bioverify.wire.transport import CHANNEL_OPTIONS
 from tests.fixtures.servers import free_port
 
 Reply = verifier_pb2.VerifierServiceScoreBatchResponse

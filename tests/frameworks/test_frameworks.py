@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from bioverify.adapters.rollouts import read_rollout
+from bioverify.adapters.reading import read_rollout
 from bioverify.client import Client
 from tests.fixtures import servers
 from tests.fixtures.gateway import gateway

@@ -13,10 +13,10 @@ import pytest
 
 from bioverify.adapters.alone import Alone, NoRewardError
 from bioverify.adapters.openrlhf import read_items
-from bioverify.adapters.rollouts import read_rollout
+from bioverify.adapters.reading import read_rollout
 from bioverify.client import Client
 from bioverify.core.tasks import CoExpression, DifferentialExpression
-from bioverify.gateway.keys import Scope, new_key, write_keys
+from bioverify.gateway.api_keys import Scope, new_key, write_keys
 from tests.fixtures import servers
 from tests.fixtures.gateway import RunningGateway, gateway
 from tests.fixtures.servers import scratch_folder

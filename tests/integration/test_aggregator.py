@@ -19,8 +19,8 @@ from bioverify.core.answers import AnswerProblem
 from bioverify.core.outcomes import Failed, NotApplicable, Scored
 from bioverify.core.rewards import MISSING_IN_GROUP
 from bioverify.core.tasks import DifferentialExpression
+from bioverify.transport.refusals import refusal_from_error
 from bioverify.v1 import reward_pb2, reward_pb2_grpc, types_pb2, verifier_pb2, verifier_pb2_grpc
-from bioverify.wire.transport import refusal_from_error
 from tests.fixtures import servers
 from tests.fixtures.rewards import item, many_items, optional, outcome_of, recipe, required
 from tests.fixtures.verifiers import belief_of

@@ -19,8 +19,8 @@ import pytest
 from bioverify.aggregator.policy.latency import ENOUGH
 from bioverify.client import AsyncClient, Client, ClientError, ScoredBatch, ScoreItem, VerifierReport, messages
 from bioverify.core.outcomes import Failed
+from bioverify.transport.refusals import refusal_from_error
 from bioverify.v1 import reward_pb2_grpc, types_pb2, verifier_pb2, verifier_pb2_grpc
-from bioverify.wire.transport import refusal_from_error
 from tests.fixtures import servers
 from tests.fixtures.rewards import item, many_items, optional, outcome_of, recipe, required
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from bioverify.gateway.keys import Scope, new_key, write_keys
+from bioverify.gateway.api_keys import Scope, new_key, write_keys
 from tests.fixtures import servers
 from tests.fixtures.gateway import RunningGateway, gateway
 from tests.fixtures.servers import scratch_folder

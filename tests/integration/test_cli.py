@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from bioverify import recipes
 from bioverify.cli.services import ARTIFACTS, VERIFIERS
 from bioverify.client import ScoreItem
-from bioverify.client.jsonl import FileItem, LineError, in_chunks, read_items
+from bioverify.rollouts.lines import FileItem, LineError, in_chunks, read_items
 from tests.fixtures.stack import LocalStack
 
 QUESTION = (

@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bioverify.client import AsyncClient, Client, ClientError, ScoreItem, messages
+from bioverify.transport.refusals import Refusal, refusal_metadata
 from bioverify.v1 import reward_pb2, reward_pb2_grpc
-from bioverify.wire.transport import Refusal, refusal_metadata
 from tests.fixtures import servers
 from tests.fixtures.proxy import FaultProxy
 from tests.fixtures.rewards import item, many_items, numbers, optional, recipe, required

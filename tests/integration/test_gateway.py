@@ -15,7 +15,7 @@ import pytest
 
 from bioverify.client import Client, Message, ScoreItem
 from bioverify.client.json_form import reward_json
-from bioverify.gateway.keys import Scope, new_key, read_keys, write_keys
+from bioverify.gateway.api_keys import Scope, new_key, read_keys, write_keys
 from tests.fixtures import servers
 from tests.fixtures.gateway import RunningGateway, gateway
 from tests.fixtures.servers import scratch_folder

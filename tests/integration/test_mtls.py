@@ -20,9 +20,9 @@ from typer.testing import CliRunner
 
 from bioverify.cli import app
 from bioverify.client import AsyncClient, Client, ClientError, ScoredBatch, TlsError, TlsIdentity
-from bioverify.client.health import serves
 from bioverify.core.outcomes import Failed, Scored
-from bioverify.wire.identity import ENVIRONMENT, LOOK_EVERY_S
+from bioverify.health import serves
+from bioverify.transport.tls import ENVIRONMENT, LOOK_EVERY_S
 from tests.fixtures import servers
 from tests.fixtures.certificates import identity_in, issue
 from tests.fixtures.gateway import gateway

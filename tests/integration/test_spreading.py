@@ -15,8 +15,8 @@ import grpc
 import psutil
 
 from bioverify.client import Client
+from bioverify.transport.channels import channel_options
 from bioverify.v1 import verifier_pb2, verifier_pb2_grpc
-from bioverify.wire.transport import channel_options
 from tests.fixtures import servers
 
 A, IN = 1, 1

@@ -13,7 +13,7 @@ import pytest
 from bioverify.artifacts.store import ArtifactStore
 from bioverify.cli.services import VERIFIERS
 from bioverify.client import Client, Message, ScoreItem
-from bioverify.client.health import serves
+from bioverify.health import serves
 from bioverify.stack import Plan, StackError, status
 from bioverify.stack.plan import VERIFIER_HEALTH
 from tests.fixtures.stack import LocalStack, make_stack, wait_until

@@ -24,8 +24,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from bioverify.client import ScoreItem
 from bioverify.client.messages import item_to_wire, score_request
 from bioverify.core.recipes import Recipe
+from bioverify.transport.channels import CHANNEL_OPTIONS
 from bioverify.v1 import reward_pb2_grpc
-from bioverify.wire.transport import CHANNEL_OPTIONS
 from tests.fixtures import servers
 from tests.fixtures.proxy import proxied
 from tests.fixtures.rewards import item, optional, recipe, required

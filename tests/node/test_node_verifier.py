@@ -8,11 +8,11 @@ from collections.abc import Iterator
 import pytest
 
 from bioverify.client import Client, ScoreItem
-from bioverify.client.health import serves
 from bioverify.conformance import Status, run
 from bioverify.core.outcomes import Scored
 from bioverify.core.recipes import Recipe, Requirement, Term
 from bioverify.core.tasks import DifferentialExpression
+from bioverify.health import serves
 from tests.fixtures import servers
 from tests.fixtures.stack import wait_until
 

@@ -31,7 +31,7 @@ from bioverify_trainer.evaluate.endpoint import Endpoint, read_belief
 from bioverify_trainer.evaluate.local import LocalModel
 from bioverify_trainer.evaluate.measures import PerGeneAuc, measure
 from bioverify_trainer.evaluate.questions import EvaluationError, Screens, make_question
-from bioverify_trainer.policy import open_policy
+from bioverify_trainer.model.policy import open_policy
 from bioverify_trainer.preset import PromptPreset
 from bioverify_trainer.prompts import make_prompt
 from tests.trainer.conftest import question_table

@@ -10,8 +10,8 @@ import torch
 
 from bioverify.core.recipes import Recipe, Requirement, Term
 from bioverify_trainer.dataset import open_prompts
-from bioverify_trainer.policy import open_policy
-from bioverify_trainer.run import RunFolder, read_lines
+from bioverify_trainer.model.policy import open_policy
+from bioverify_trainer.runs.folder import RunFolder, read_lines
 from bioverify_trainer.train import make_trainer
 from tests.fixtures import servers
 from tests.fixtures.verifiers import is_touched

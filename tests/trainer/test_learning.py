@@ -16,9 +16,9 @@ from bioverify_trainer.evaluate.completions import read_answers
 from bioverify_trainer.evaluate.local import LocalModel
 from bioverify_trainer.evaluate.measures import measure
 from bioverify_trainer.evaluate.questions import Screens
-from bioverify_trainer.policy import Policy, open_policy
+from bioverify_trainer.model.policy import Policy, open_policy
 from bioverify_trainer.preset import Preset, PromptPreset
-from bioverify_trainer.run import RunFolder, read_lines
+from bioverify_trainer.runs.folder import RunFolder, read_lines
 from bioverify_trainer.train import make_trainer
 from tests.trainer.toy import few_genes, make_toy_policy
 

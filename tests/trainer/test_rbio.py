@@ -14,9 +14,9 @@ import torch
 from typer.testing import CliRunner
 
 from bioverify import recipes
-from bioverify_trainer import rbio
 from bioverify_trainer.cli import app
-from bioverify_trainer.policy import open_policy
+from bioverify_trainer.model import checkpoints as rbio
+from bioverify_trainer.model.policy import open_policy
 from bioverify_trainer.preset import PresetError, load_preset
 
 PER_PAGE = 3

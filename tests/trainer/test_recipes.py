@@ -9,7 +9,7 @@ import pytest
 
 from bioverify import recipes
 from bioverify.artifacts.store import ArtifactStore
-from bioverify_trainer.run import read_lines
+from bioverify_trainer.runs.folder import read_lines
 from bioverify_trainer.train import train
 from tests.fixtures import servers
 

@@ -11,8 +11,8 @@ from bioverify import recipes
 from bioverify.client import ListedVerifier
 from bioverify.core.verifier import ArtifactIdentity, Reads
 from bioverify_trainer.preset import load_preset
-from bioverify_trainer.report import choose_examples, summarise, write_report
-from bioverify_trainer.run import RunError, RunFolder, run_config
+from bioverify_trainer.runs.folder import RunError, RunFolder, run_config
+from bioverify_trainer.runs.report import choose_examples, summarise, write_report
 
 HOSTILE = '<think> <script>alert("x")</script> <img src=http://example.org/x.png> </think> & <answer> yes </answer>'
 

@@ -14,7 +14,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from bioverify_trainer.run import read_lines
+from bioverify_trainer.runs.folder import read_lines
 from tests.fixtures import servers
 
 # Of time, not of training.

@@ -1,6 +1,6 @@
 """The record of a run on disk."""
 
-from bioverify_trainer.run import RunFolder, read_lines
+from bioverify_trainer.runs.folder import RunFolder, read_lines
 
 
 def test_steps_that_a_full_disk_and_a_kill_took_from_the_record_are_named_when_the_run_goes_on(tmp_path, caplog):

@@ -15,11 +15,11 @@ from bioverify.client import ItemReward, RewardPart, ScoreItem
 from bioverify.core.outcomes import Scored
 from bioverify.core.recipes import Requirement, Term
 from bioverify.core.tasks import DifferentialExpression
-from bioverify_trainer import watch
 from bioverify_trainer.cli import app
 from bioverify_trainer.evaluate.questions import EvaluationError
 from bioverify_trainer.preset import load_preset
-from bioverify_trainer.run import read_lines
+from bioverify_trainer.runs import watch
+from bioverify_trainer.runs.folder import read_lines
 from bioverify_trainer.train import train
 
 TASK = DifferentialExpression("AARS", "TRIB3", "k562")

@@ -16,7 +16,7 @@ import pytest
 
 from bioverify.client import ClientError, TrainingClient
 from bioverify.core.runs import RunState, StepFigures
-from bioverify_trainer.run import read_lines
+from bioverify_trainer.runs.folder import read_lines
 from bioverify_trainer.service.keeper import FOLDER, write
 from bioverify_trainer.stopping import STOPPED
 from tests.fixtures import servers

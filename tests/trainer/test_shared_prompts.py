@@ -5,9 +5,9 @@ import torch
 from trl.trainer.grpo_trainer import GRPOTrainer
 
 from bioverify_trainer.dataset import open_prompts
-from bioverify_trainer.policy import open_policy
-from bioverify_trainer.run import RunFolder
-from bioverify_trainer.shared_prompts import generate
+from bioverify_trainer.model.policy import open_policy
+from bioverify_trainer.model.shared_prompts import generate
+from bioverify_trainer.runs.folder import RunFolder
 from bioverify_trainer.train import make_trainer
 
 

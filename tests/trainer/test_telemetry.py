@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bioverify_trainer.run import RunFolder, read_lines
+from bioverify_trainer.runs.folder import RunFolder, read_lines
 from tests.fixtures import servers, traces
 from tests.fixtures.servers import ROOT
 

@@ -15,8 +15,8 @@ from bioverify.core.recipes import Recipe, Source
 from bioverify.core.tasks import TaskKind
 from bioverify_trainer.dataset import open_prompts
 from bioverify_trainer.generate import generate_file
-from bioverify_trainer.policy import PolicyError, open_policy
-from bioverify_trainer.run import RunError, RunFolder, read_lines
+from bioverify_trainer.model.policy import PolicyError, open_policy
+from bioverify_trainer.runs.folder import RunError, RunFolder, read_lines
 from bioverify_trainer.train import make_trainer, train
 from tests.fixtures import servers
 from tests.trainer.conftest import format_verifier

@@ -9,7 +9,7 @@ import torch
 from typer.testing import CliRunner
 
 from bioverify_trainer.cli import app
-from bioverify_trainer.policy import open_policy
+from bioverify_trainer.model.policy import open_policy
 from bioverify_trainer.preset import Lora
 from bioverify_trainer.train import train
 

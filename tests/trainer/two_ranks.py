@@ -17,9 +17,9 @@ import torch
 from bioverify.artifacts.store import ArtifactStore
 from bioverify.core.recipes import Recipe
 from bioverify_trainer.dataset import open_prompts
-from bioverify_trainer.policy import open_policy
+from bioverify_trainer.model.policy import open_policy
 from bioverify_trainer.preset import Preset
-from bioverify_trainer.run import RunFolder
+from bioverify_trainer.runs.folder import RunFolder
 from bioverify_trainer.train import leave_process_group, make_trainer
 
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from bioverify.client.stored import StoredRollouts
+from bioverify.rollouts.stored import StoredRollouts
 
 
 def test_without_pyarrow_json_is_read_and_parquet_and_frames_say_what_they_need(tmp_path, monkeypatch) -> None:

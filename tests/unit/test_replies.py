@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bioverify.aggregator.answers import answered
 from bioverify.aggregator.cache import pack, unpack
+from bioverify.aggregator.composing import reply_to
+from bioverify.aggregator.encoded import answered
 from bioverify.aggregator.fanout import Told
 from bioverify.aggregator.policy.breaker import State
-from bioverify.aggregator.replies import reply_to
-from bioverify.aggregator.requests import read_request
+from bioverify.aggregator.reading import read_request
 from bioverify.core.answers import AnswerProblem
 from bioverify.core.outcomes import Evidence, Failed, NotApplicable, Outcome, Scored
 from bioverify.core.recipes import Recipe, Requirement, Source, Term

@@ -11,7 +11,7 @@ from bioverify.client import Client, Message, ScoreItem, TlsIdentity
 from bioverify.core.completions import PromptForm
 from bioverify.core.outcomes import Failed, NotApplicable, Scored
 from bioverify.core.tasks import Task, parse_task
-from bioverify_trainer.policy import Policy
+from bioverify_trainer.model.policy import Policy
 from bioverify_trainer.preset import PromptPreset
 from bioverify_trainer.prompts import Turn, make_prompt, system_turn
 

@@ -15,7 +15,7 @@ import torch
 from bioverify.artifacts.store import ArtifactStore
 from bioverify.core.recipes import Recipe
 from bioverify_trainer.dataset import Draw, open_prompts
-from bioverify_trainer.policy import Policy, open_policy, use_threads
+from bioverify_trainer.model.policy import Policy, open_policy, use_threads
 from bioverify_trainer.preset import Preset
 from bioverify_trainer.prompts import Turn, make_prompt
 

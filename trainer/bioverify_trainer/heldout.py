@@ -16,7 +16,7 @@ from bioverify_trainer.evaluate.completions import read_answers
 from bioverify_trainer.evaluate.local import LocalModel
 from bioverify_trainer.evaluate.measures import measure
 from bioverify_trainer.evaluate.questions import Rows, Screens
-from bioverify_trainer.policy import Policy
+from bioverify_trainer.model.policy import Policy
 from bioverify_trainer.preset import Preset
 
 FIGURES = ("balanced_accuracy", "auc_per_gene", "coverage", "yes_share")

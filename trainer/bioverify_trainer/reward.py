@@ -32,10 +32,10 @@ from bioverify.core.completions import PromptForm
 from bioverify.core.outcomes import Evidence, Failed, NotApplicable, Scored
 from bioverify.core.recipes import Recipe, Requirement
 from bioverify.core.rewards import term_value
-from bioverify_trainer import watch
 from bioverify_trainer.dataset import read_task
 from bioverify_trainer.preset import LONGEST_PAUSE_S
 from bioverify_trainer.prompts import Turn
+from bioverify_trainer.runs import watch
 from bioverify_trainer.stopping import stop_signal
 
 FIRST_PAUSE_S = 1.0

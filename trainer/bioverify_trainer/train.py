@@ -37,14 +37,14 @@ from bioverify import tracing
 from bioverify.artifacts.store import ArtifactStore
 from bioverify.client import AsyncClient, ClientError, ListedVerifier, TlsError, TlsIdentity
 from bioverify.core.recipes import Recipe, Requirement
-from bioverify_trainer import shared_prompts
 from bioverify_trainer.dataset import PromptSource, make_dataset, open_prompts
 from bioverify_trainer.evaluate.questions import Rows
 from bioverify_trainer.heldout import HeldOutQuestions, held_out_rows
-from bioverify_trainer.policy import Policy, open_policy, use_threads
+from bioverify_trainer.model import shared_prompts
+from bioverify_trainer.model.policy import Policy, open_policy, use_threads
 from bioverify_trainer.preset import Preset
 from bioverify_trainer.reward import make_reward
-from bioverify_trainer.run import RunError, RunFolder, finite, run_config
+from bioverify_trainer.runs.folder import RunError, RunFolder, finite, run_config
 from bioverify_trainer.stopping import RunStopped, stop_signal
 from bioverify_trainer.telemetry import Telemetry, expose
 

@@ -13,7 +13,7 @@ bioverify:
     bioverify: {entrypoint: app.py, domain: knowledge, target: "127.0.0.1:50050", recipe: rbio1-exp}
 ```
 
-A row may have a field ``bioverify`` (`bioverify.adapters.rollouts`). The form wants a number in every answer; a missing
+A row may have a field ``bioverify`` (`bioverify.adapters.reading`). The form wants a number in every answer; a missing
 reward is 0 with ``mask_sample``, ``failure_kind`` and ``failure_reason``, by which Gym leaves the sample out.
 """
 
@@ -31,7 +31,7 @@ from nemo_gym.base_resources_server import (
 )
 
 from bioverify.adapters.alone import PATIENCE_S, Alone, NoRewardError
-from bioverify.adapters.rollouts import read_rollout, text_of, with_reasoning
+from bioverify.adapters.reading import read_rollout, text_of, with_reasoning
 from bioverify.client import ScoreItem
 
 

@@ -1,7 +1,7 @@
 """OpenRLHF: a reward function for ``--reward.remote_url FILE.py``, and how its remote reward model's form is read.
 
 A request holds ``query`` (prompt and completion as one text, special tokens and all), ``prompts`` and ``labels``, all
-equally long. A label that begins with ``{`` is the row's `bioverify` field (`bioverify.adapters.rollouts`); another one
+equally long. A label that begins with ``{`` is the row's `bioverify` field (`bioverify.adapters.reading`); another one
 is not read. The gateway serves the same form over HTTP.
 
 OpenRLHF logs an error of the function or of the endpoint and goes on without the reward, and then ends training,
@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from bioverify.adapters.alone import PATIENCE_S, Alone
-from bioverify.adapters.rollouts import read_rollout
+from bioverify.adapters.reading import read_rollout
 from bioverify.client import ScoreItem
 
 # <|im_end|>, <｜end▁of▁sentence｜>, </s> …: the marks with which a policy ends its turn. They are none of its words.

@@ -11,7 +11,7 @@ every row of a call that failed, because an exception would end the run and a nu
 trainer = GRPOTrainer(model, reward_funcs=make_reward("127.0.0.1:50050", "rbio1-exp"), train_dataset=questions, …)
 ```
 
-The dataset may have a column ``bioverify`` (`bioverify.adapters.rollouts`). ``bioverify train`` does more: it waits
+The dataset may have a column ``bioverify`` (`bioverify.adapters.reading`). ``bioverify train`` does more: it waits
 for services that are away, keeps samples with their evidence and logs every verifier.
 """
 
@@ -28,7 +28,7 @@ from accelerate import PartialState  # type: ignore[import-untyped]
 from accelerate.utils import broadcast_object_list, gather_object  # type: ignore[import-untyped]
 from grpc import StatusCode
 
-from bioverify.adapters.rollouts import read_rollout, text_of
+from bioverify.adapters.reading import read_rollout, text_of
 from bioverify.client import Client, ClientError, ScoredBatch, ScoreItem, TlsIdentity
 from bioverify.core.recipes import Recipe
 

@@ -6,7 +6,7 @@ from bioverify.adapters.verifiers import make_reward
 bioverify = make_reward("127.0.0.1:50050", "rbio1-exp")
 ```
 
-The task's data may have a field ``bioverify`` (`bioverify.adapters.rollouts`). Without a reward the function raises:
+The task's data may have a field ``bioverify`` (`bioverify.adapters.reading`). Without a reward the function raises:
 verifiers records a TaskError on the trace, whose reward is unset, and its trainers leave such a rollout out.
 """
 
@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from bioverify.adapters.alone import PATIENCE_S, Alone
-from bioverify.adapters.rollouts import read_rollout, with_reasoning
+from bioverify.adapters.reading import read_rollout, with_reasoning
 from bioverify.client import ScoreItem
 
 

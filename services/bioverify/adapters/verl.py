@@ -11,7 +11,7 @@ $ … reward.custom_reward_function.path=pkg://bioverify.adapters.verl     # and
 ```
 
 The function is not shown the prompt, so its rows need ``extra_info.bioverify`` with the task
-(`bioverify.adapters.rollouts`); the manager's rows may have it. verl has no sample without a reward, and a NaN would
+(`bioverify.adapters.reading`); the manager's rows may have it. verl has no sample without a reward, and a NaN would
 spread over its group: faults are waited for, and what stays missing ends training with NoRewardError.
 """
 
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
 
 from bioverify.adapters.alone import PATIENCE_S, Alone
-from bioverify.adapters.rollouts import read_rollout
+from bioverify.adapters.reading import read_rollout
 
 if TYPE_CHECKING:
     from verl import DataProto

@@ -33,10 +33,10 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ReadOnlyError, RedisError, ResponseError
 
 from bioverify.aggregator import metrics
-from bioverify.aggregator.answers import Answered, Kind, without_evidence
+from bioverify.aggregator.encoded import Answered, Kind, without_evidence
 from bioverify.aggregator.policy.pauses import Pauses
 from bioverify.aggregator.policy.together import Together
-from bioverify.wire.identity import LiveIdentity
+from bioverify.transport.tls import LiveIdentity
 
 CLUSTER_SCHEMES = {"redis+cluster://": "redis://", "rediss+cluster://": "rediss://"}
 _CHECKSUM_BYTES = 8

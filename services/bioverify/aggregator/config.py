@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from bioverify.core.consensus import CONSENSUS, Consensus
 from bioverify.runtime.config import LogLevel, ServerConfig
-from bioverify.wire.identity import TlsIdentity
-from bioverify.wire.transport import MAX_MESSAGE_BYTES
+from bioverify.transport.channels import MAX_MESSAGE_BYTES
+from bioverify.transport.tls import TlsIdentity
 
 
 @dataclass(frozen=True, slots=True)

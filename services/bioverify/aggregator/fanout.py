@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 
 from bioverify import tracing
 from bioverify.aggregator import metrics
-from bioverify.aggregator.answers import Answered
 from bioverify.aggregator.cache import OutcomeCache
+from bioverify.aggregator.encoded import Answered
 from bioverify.aggregator.faults import DEADLINE_EXCEEDED, VERSION_CHANGED, UpstreamError
-from bioverify.aggregator.keys import Questions, cache_key
 from bioverify.aggregator.policy.flights import Flight
+from bioverify.aggregator.questions import Questions, cache_key
 from bioverify.aggregator.replica import Usage
 from bioverify.aggregator.upstream import Account, Landed, Upstream
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import grpc
 
-from bioverify.aggregator.answers import Answered, failure
+from bioverify.aggregator.encoded import Answered, failure
 from bioverify.core.outcomes import Failed
-from bioverify.wire.transport import Refusal
+from bioverify.transport.refusals import Refusal
 
 UNAVAILABLE = "unavailable"
 DEADLINE_EXCEEDED = "deadline_exceeded"

@@ -37,9 +37,11 @@ from bioverify.aggregator.policy.breaker import Breaker, State
 from bioverify.aggregator.policy.budget import pause_s
 from bioverify.aggregator.policy.latency import Latency
 from bioverify.aggregator.policy.limits import ItemLimit, QueueFullError, TurnedAwayError
+from bioverify.transport.channels import channel_options
+from bioverify.transport.headers import REQUEST_ID
+from bioverify.transport.refusals import refusal_from_error
+from bioverify.transport.tls import LiveIdentity, open_aio_channel
 from bioverify.v1 import verifier_pb2, verifier_pb2_grpc
-from bioverify.wire.identity import LiveIdentity, open_aio_channel
-from bioverify.wire.transport import REQUEST_ID, channel_options, refusal_from_error
 
 DESCRIBE_TIMEOUT_S = 1.0
 DESCRIBE_ATTEMPTS = 3

@@ -20,7 +20,7 @@ def serve(config: AggregatorConfig) -> None:
     logs.configure("aggregator", config.log_level)
 
     def serve_process(process_config: ServerConfig) -> int:
-        from bioverify.aggregator import reward_service
+        from bioverify.aggregator import service as reward_service
 
         return reward_service.serve_process(replace(config, listen=process_config.listen))
 

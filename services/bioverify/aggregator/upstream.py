@@ -23,7 +23,7 @@ import structlog
 
 from bioverify import tracing
 from bioverify.aggregator import metrics
-from bioverify.aggregator.answers import Answered, answered, strip_evidence
+from bioverify.aggregator.encoded import Answered, answered, strip_evidence
 from bioverify.aggregator.faults import INVALID_REPLY, MISCONFIGURED, UNAVAILABLE, UpstreamError
 from bioverify.aggregator.policy.breaker import State
 from bioverify.aggregator.policy.budget import Budget, pause_s
@@ -33,8 +33,8 @@ from bioverify.aggregator.policy.latency import Latency
 from bioverify.aggregator.replica import Replica, Usage
 from bioverify.core.answers import ParseMode
 from bioverify.core.verifier import Reads
+from bioverify.transport.tls import LiveIdentity
 from bioverify.v1 import types_pb2, verifier_pb2
-from bioverify.wire.identity import LiveIdentity
 from bioverify.wire.tasks import PARSE_MODES, reads_from_wire
 
 ATTEMPTS = 3

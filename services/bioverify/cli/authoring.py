@@ -97,7 +97,7 @@ def hold_to_contract(
 
 
 def _items(file: Path) -> list[ScoreItem]:
-    from bioverify.client.jsonl import LineError, read_items
+    from bioverify.rollouts.lines import LineError, read_items
 
     def refuse(error: LineError) -> None:
         raise fail(f"{file}: {error}")

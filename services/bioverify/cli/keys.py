@@ -11,7 +11,7 @@ import typer
 from bioverify.cli.terminal import fail, plain_errors
 
 if TYPE_CHECKING:
-    from bioverify.gateway.keys import Key
+    from bioverify.gateway.api_keys import Key
 
 app = typer.Typer(help="API keys of the gateway.", no_args_is_help=True)
 File = Annotated[Path, typer.Option("--file", help="The keys file that the gateway's settings name.")]
@@ -30,7 +30,7 @@ def new(
     """Make a key, print it once, keep its hash."""
     from pydantic import ValidationError
 
-    from bioverify.gateway.keys import Scope, new_key, write_keys
+    from bioverify.gateway.api_keys import Scope, new_key, write_keys
 
     keys = _read(file) if file.exists() else ()
     if name in {key.name for key in keys}:
@@ -70,7 +70,7 @@ def show(file: File) -> None:
 @app.command()
 def remove(name: Name, file: File) -> None:
     """Take a key out: it is refused from the next request on."""
-    from bioverify.gateway.keys import write_keys
+    from bioverify.gateway.api_keys import write_keys
 
     keys = _read(file)
     if name not in {key.name for key in keys}:
@@ -80,7 +80,7 @@ def remove(name: Name, file: File) -> None:
 
 
 def _read(file: Path) -> tuple[Key, ...]:
-    from bioverify.gateway.keys import KeysError, read_keys
+    from bioverify.gateway.api_keys import KeysError, read_keys
 
     with plain_errors(KeysError):
         return read_keys(file)

@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 
     from bioverify.cli.tally import Tally
     from bioverify.client import Client, ListedVerifier
-    from bioverify.client.jsonl import FileItem
-    from bioverify.client.ledger import Ledger
-    from bioverify.client.rescoring import Rescoring
+    from bioverify.rollouts.ledger import Ledger
+    from bioverify.rollouts.lines import FileItem
+    from bioverify.rollouts.rescoring import Rescoring
 
 SAMPLE_ROWS = 256
 """Asked about in a dry run, to say what the rest would cost."""
@@ -69,10 +69,10 @@ def rescore(
 
     from bioverify.cli.tally import Tally
     from bioverify.client import Client, ClientError
-    from bioverify.client.jsonl import read_items
-    from bioverify.client.ledger import Ledger
-    from bioverify.client.rescoring import Rescoring
-    from bioverify.client.stored import StoredRollouts
+    from bioverify.rollouts.ledger import Ledger
+    from bioverify.rollouts.lines import read_items
+    from bioverify.rollouts.rescoring import Rescoring
+    from bioverify.rollouts.stored import StoredRollouts
 
     output = output_for(rollouts, output)
     if dry_run and not output.exists():
@@ -111,7 +111,7 @@ def rescore(
 def _groups_to_ask(
     lines: Iterable[FileItem], wanted: Rescoring, ledger: Ledger, counts: Counter[str]
 ) -> Iterator[list[FileItem]]:
-    from bioverify.client.rescoring import groups
+    from bioverify.rollouts.rescoring import groups
 
     for group in groups(lines):
         why = wanted.why(group, ledger)
@@ -143,8 +143,8 @@ def _score(
     keep: bool,
 ) -> int:
     """Ask about the groups of a chunk; how many results were added. Raises ClientError."""
-    from bioverify.client.ledger import stamped
-    from bioverify.client.rescoring import as_answered
+    from bioverify.rollouts.ledger import stamped
+    from bioverify.rollouts.rescoring import as_answered
 
     mending: list[FileItem] = []
     whole: list[FileItem] = []

@@ -2,7 +2,7 @@
 
 Rollouts are streamed: read, scored and written in chunks. A row that cannot be read is reported by its number and the
 rest is scored; an item that cannot be scored is a result like any other. `score` begins its file anew; `rescore` adds
-to it what is new, changed or failed, so it also goes on with a run that was killed (`bioverify.client.ledger`).
+to it what is new, changed or failed, so it also goes on with a run that was killed (`bioverify.rollouts.ledger`).
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from bioverify.cli.tally import Tally
     from bioverify.client import Client
-    from bioverify.client.jsonl import LineError
     from bioverify.core.recipes import Recipe
+    from bioverify.rollouts.lines import LineError
 
 CHUNK_SIZE = 256
 # ROUGE of 256 long completions takes seconds, a cold start of everything behind the aggregator some more.
@@ -59,10 +59,10 @@ def score(
 
     from bioverify.cli.tally import Tally
     from bioverify.client import Client, ClientError
-    from bioverify.client.jsonl import in_chunks, read_items
-    from bioverify.client.ledger import Ledger, stamped
-    from bioverify.client.rescoring import as_answered
-    from bioverify.client.stored import StoredRollouts
+    from bioverify.rollouts.ledger import Ledger, stamped
+    from bioverify.rollouts.lines import in_chunks, read_items
+    from bioverify.rollouts.rescoring import as_answered
+    from bioverify.rollouts.stored import StoredRollouts
 
     output = output_for(rollouts, output)
     unread, tally = UnreadRows(), Tally()

@@ -143,8 +143,8 @@ def gateway(
         raise fail("the gateway is not installed here. Run: pip install 'bioverify[gateway]'")
     from bioverify.client import TlsError
     from bioverify.gateway import server
+    from bioverify.gateway.api_keys import KeysError
     from bioverify.gateway.config import ConfigError, make_config
-    from bioverify.gateway.keys import KeysError
 
     shown = identity(tls_certificate, tls_key, tls_ca)
     given = {"listen": listen, "aggregator": target, "folder": folder, "identity": shown}
@@ -162,7 +162,7 @@ def healthcheck(
     tls_ca: TlsCa = None,
 ) -> None:
     """Exit with 0 where a service answers SERVING, else with 1."""
-    from bioverify.client.health import serves
+    from bioverify.health import serves
 
     tls = identity(tls_certificate, tls_key, tls_ca)
     if not serves(target, service, tls=tls):

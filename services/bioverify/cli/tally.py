@@ -9,9 +9,9 @@ from rich.table import Table
 
 from bioverify.client import ItemReward, ScoredBatch
 from bioverify.client.json_form import answer_word
-from bioverify.client.jsonl import FileItem
 from bioverify.core.outcomes import Failed, NotApplicable, Scored
 from bioverify.core.rewards import term_value
+from bioverify.rollouts.lines import FileItem
 
 FIRST_ROWS = 5
 

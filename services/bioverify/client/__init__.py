@@ -28,7 +28,7 @@ from bioverify.client.values import (
     ScoreItem,
     VerifierReport,
 )
-from bioverify.wire.identity import TlsError, TlsIdentity
+from bioverify.transport.tls import TlsError, TlsIdentity
 
 __all__ = [
     "AsyncClient",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import grpc
 
-from bioverify.wire.transport import Refusal
+from bioverify.transport.refusals import Refusal
 
 _PASSING = {
     grpc.StatusCode.UNAVAILABLE,

@@ -12,7 +12,7 @@ import random
 
 import grpc
 
-from bioverify.wire.transport import Refusal
+from bioverify.transport.refusals import Refusal
 
 PAUSES_S = (0.1, 0.3, 1.0, 2.0, 4.0)
 

@@ -22,10 +22,11 @@ from bioverify.client.errors import ClientError, client_error
 from bioverify.client.retries import pause_before_retry
 from bioverify.client.values import ArrowStream, ListedVerifier, Progress, ScoredBatch, ScoreItem
 from bioverify.core.recipes import Recipe
+from bioverify.transport.channels import channel_options
+from bioverify.transport.refusals import refusal_from_error
+from bioverify.transport.tls import LiveIdentity, Pems, TlsIdentity, open_channel
 from bioverify.v1 import reward_pb2, reward_pb2_grpc
-from bioverify.wire.identity import LiveIdentity, Pems, TlsIdentity, open_channel
 from bioverify.wire.rewards import recipe_from_wire
-from bioverify.wire.transport import channel_options, refusal_from_error
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -19,10 +19,11 @@ import grpc
 
 from bioverify.client.errors import ClientError
 from bioverify.core.runs import StepFigures, TrainingRun
+from bioverify.transport.channels import CHANNEL_OPTIONS
+from bioverify.transport.refusals import refusal_from_error
+from bioverify.transport.tls import LiveIdentity, Pems, TlsIdentity, open_aio_channel
 from bioverify.v1 import training_pb2, training_pb2_grpc
-from bioverify.wire.identity import LiveIdentity, Pems, TlsIdentity, open_aio_channel
 from bioverify.wire.runs import event_from_wire, run_from_wire
-from bioverify.wire.transport import CHANNEL_OPTIONS, refusal_from_error
 
 # A cluster may take its time to answer the service.
 _DEADLINE_S = 30.0

@@ -10,8 +10,8 @@ import grpc
 
 from bioverify.conformance.outcomes import must_agree
 from bioverify.conformance.peer import CALL_S, Broken, NotShown, Peer, changed
+from bioverify.transport.refusals import refusal_from_error
 from bioverify.v1 import types_pb2
-from bioverify.wire.transport import refusal_from_error
 
 _CALLERS, _CALLS_EACH = 8, 5
 _LATE_CALLS = 6

@@ -10,9 +10,10 @@ from typing import Any
 import grpc
 
 from bioverify.conformance import probes
+from bioverify.transport.channels import CHANNEL_OPTIONS
+from bioverify.transport.refusals import Refusal, refusal_from_error
+from bioverify.transport.tls import TlsIdentity, open_channel
 from bioverify.v1 import types_pb2, verifier_pb2, verifier_pb2_grpc
-from bioverify.wire.identity import TlsIdentity, open_channel
-from bioverify.wire.transport import CHANNEL_OPTIONS, Refusal, refusal_from_error
 
 SERVICE = verifier_pb2.DESCRIPTOR.services_by_name["VerifierService"].full_name
 CALL_S = 60.0

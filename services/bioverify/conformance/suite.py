@@ -12,8 +12,8 @@ import grpc
 
 from bioverify.conformance import batches, calls, reading, service, texts
 from bioverify.conformance.peer import Broken, NotShown, Peer
+from bioverify.transport.tls import TlsIdentity
 from bioverify.v1 import types_pb2
-from bioverify.wire.identity import TlsIdentity
 
 CONNECT_S = 10.0
 

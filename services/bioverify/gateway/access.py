@@ -12,9 +12,9 @@ from fastapi.security import HTTPBearer
 
 from bioverify.client import Client, TrainingClient
 from bioverify.gateway import metrics
+from bioverify.gateway.api_keys import Key, Keyring, Scope
 from bioverify.gateway.config import GatewayConfig
 from bioverify.gateway.jobs import Jobs
-from bioverify.gateway.keys import Key, Keyring, Scope
 from bioverify.gateway.problems import ProblemError
 
 ANYONE = Key(name="anyone", sha256="0" * 64, scopes=(Scope.ADMIN,))

@@ -22,11 +22,11 @@ from starlette.types import ASGIApp
 from bioverify.client import Client, TrainingClient
 from bioverify.gateway import framework_routes, job_routes, routes, run_routes, training_routes
 from bioverify.gateway.access import Gateway
+from bioverify.gateway.api_keys import Keyring
 from bioverify.gateway.boundary import REQUEST_ID, Boundary
 from bioverify.gateway.config import GatewayConfig
 from bioverify.gateway.frameworks import GraderRequest, OpenRLHFRequest
 from bioverify.gateway.jobs import Jobs
-from bioverify.gateway.keys import Keyring
 from bioverify.gateway.problems import Problem, ProblemError, field_path
 from bioverify.gateway.scoring import ScoreRequest, VerifierScoreRequest
 from bioverify.gateway.training_routes import RunRequest

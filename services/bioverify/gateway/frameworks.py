@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from bioverify.adapters.alone import NoRewardError, reward_alone
 from bioverify.adapters.openrlhf import read_items
-from bioverify.adapters.rollouts import read_rollout
+from bioverify.adapters.reading import read_rollout
 from bioverify.client import Client, ClientError, ItemReward, ScoreItem
 from bioverify.core.rewards import term_value
 from bioverify.gateway.problems import ProblemError, of_client_error

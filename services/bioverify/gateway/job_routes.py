@@ -12,12 +12,12 @@ from starlette.responses import Response
 from bioverify.client import ClientError
 from bioverify.gateway import bodies
 from bioverify.gateway.access import Scorer, charger, gateway_of
+from bioverify.gateway.api_keys import Key, Scope
 from bioverify.gateway.downloads import download
 from bioverify.gateway.jobs import ENDED, Job, Jobs
-from bioverify.gateway.keys import Key, Scope
 from bioverify.gateway.problems import ProblemError, of_client_error
-from bioverify.gateway.replies import JobsReply
 from bioverify.gateway.routes import PROBLEMS
+from bioverify.gateway.schemas import JobsReply
 
 JobId = Annotated[str, Path(pattern=r"^[0-9a-f]{16}$")]
 # Any bytes are taken in; what each line has to be is said line by line.

@@ -31,8 +31,8 @@ import structlog
 from pydantic import BaseModel, ConfigDict
 
 from bioverify.client import Client, ClientError, ScoredBatch, TlsIdentity
-from bioverify.client.jsonl import FileItem, LineError, in_chunks, output_line, read_items
 from bioverify.gateway import metrics
+from bioverify.rollouts.lines import FileItem, LineError, in_chunks, output_line, read_items
 
 CHUNK_ITEMS = 512
 CHUNKS_AT_ONCE = 2

@@ -18,10 +18,10 @@ from bioverify.client import ClientError, ListedVerifier
 from bioverify.client.json_form import listed_verifier_json
 from bioverify.gateway import bodies, scoring
 from bioverify.gateway.access import Administrator, Scorer, charger, gateway_of
-from bioverify.gateway.answers import json_answer, tagged_answer
-from bioverify.gateway.keys import Key
+from bioverify.gateway.api_keys import Key
 from bioverify.gateway.problems import Problem, ProblemError, of_client_error
-from bioverify.gateway.replies import ReadyReply, RecipesReply, ScoreReply, VerifierReply, VerifiersReply
+from bioverify.gateway.responses import json_answer, tagged_answer
+from bioverify.gateway.schemas import ReadyReply, RecipesReply, ScoreReply, VerifierReply, VerifiersReply
 
 _PROBLEM = {"application/problem+json": {"schema": {"$ref": f"#/components/schemas/{Problem.__name__}"}}}
 PROBLEMS: dict[int | str, dict[str, Any]] = {

@@ -14,8 +14,8 @@ from pydantic import BaseModel
 from starlette.responses import Response
 
 from bioverify.gateway.access import TrainingViewer, gateway_of
-from bioverify.gateway.answers import json_answer
 from bioverify.gateway.problems import ProblemError
+from bioverify.gateway.responses import json_answer
 from bioverify.gateway.routes import PROBLEMS
 
 RunName = Annotated[str, PathParameter(pattern=r"^[A-Za-z0-9][\w.+-]{0,127}$", examples=["first"])]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from bioverify.wire.identity import TlsIdentity
-from bioverify.wire.transport import MAX_MESSAGE_BYTES
+from bioverify.transport.channels import MAX_MESSAGE_BYTES
+from bioverify.transport.tls import TlsIdentity
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 

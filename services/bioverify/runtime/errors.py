@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import grpc
 
-from bioverify.wire.transport import Refusal
+from bioverify.transport.refusals import Refusal
 
 
 class Refused(Exception):  # noqa: N818 - a refusal is an answer, not a fault of this process

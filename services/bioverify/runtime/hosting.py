@@ -22,8 +22,8 @@ from grpc_reflection.v1alpha import reflection
 from bioverify.runtime import metrics
 from bioverify.runtime.config import ServerConfig
 from bioverify.runtime.interceptor import CallInterceptor
-from bioverify.wire.identity import LiveIdentity, TlsError
-from bioverify.wire.transport import SERVER_OPTIONS
+from bioverify.transport.channels import SERVER_OPTIONS
+from bioverify.transport.tls import LiveIdentity, TlsError
 
 log = structlog.stdlib.get_logger("bioverify.runtime")
 

@@ -20,7 +20,8 @@ from structlog.contextvars import bound_contextvars
 from bioverify import tracing
 from bioverify.runtime import metrics
 from bioverify.runtime.errors import Refused
-from bioverify.wire.transport import REQUEST_ID, Refusal, refusal_metadata
+from bioverify.transport.headers import REQUEST_ID
+from bioverify.transport.refusals import Refusal, refusal_metadata
 
 _OURS = "/bioverify."
 

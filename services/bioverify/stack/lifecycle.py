@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bioverify.client import Client, ClientError
-from bioverify.client.health import serves
+from bioverify.health import cache_answers, page_answers, serves
 from bioverify.stack.errors import StackError
-from bioverify.stack.health import cache_answers, page_answers
 from bioverify.stack.plan import Plan, Program, taken_port
 from bioverify.stack.supervision import ProcessInfo, Supervisor, leftovers, stop_leftovers, tail
 

@@ -162,7 +162,7 @@ def answerer_of(model: str, settings: Settings) -> LocalModel | Endpoint:
     import torch
 
     from bioverify_trainer.evaluate.local import LocalModel
-    from bioverify_trainer.policy import PolicyError, open_policy, use_threads
+    from bioverify_trainer.model.policy import PolicyError, open_policy, use_threads
 
     use_threads(preset.launcher.threads)
     torch.manual_seed(settings.seed)

@@ -14,10 +14,10 @@ from transformers import DynamicCache, GenerationConfig, StaticCache
 from bioverify.core.tasks import DifferentialExpression, DirectionOfChange, TaskKind
 from bioverify_trainer.evaluate.completions import Sample
 from bioverify_trainer.evaluate.questions import EvaluationError, make_question
-from bioverify_trainer.policy import Policy
+from bioverify_trainer.model.policy import Policy
+from bioverify_trainer.model.shared_prompts import copy_cache, positions
 from bioverify_trainer.preset import PromptPreset
 from bioverify_trainer.prompts import Turn
-from bioverify_trainer.shared_prompts import copy_cache, positions
 
 ANSWER_TAG = "<answer>"
 ANSWER_WORDS = {

@@ -24,7 +24,7 @@ import grpc
 import psutil
 
 from bioverify.core.runs import RunState, TrainingRun
-from bioverify_trainer.run import RunFolder
+from bioverify_trainer.runs.folder import RunFolder
 from bioverify_trainer.service.keeper import FOLDER, identity, write
 from bioverify_trainer.service.launching import LaunchError, Order, training_arguments
 

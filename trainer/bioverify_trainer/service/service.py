@@ -22,12 +22,12 @@ from bioverify.runtime.config import ServerConfig
 from bioverify.runtime.errors import Refused, invalid, over_limit
 from bioverify.runtime.hosting import host
 from bioverify.runtime.validation import check_rules
+from bioverify.transport.refusals import Refusal
+from bioverify.transport.tls import TlsIdentity
 from bioverify.v1 import training_pb2, training_pb2_grpc
-from bioverify.wire.identity import TlsIdentity
 from bioverify.wire.runs import run_to_wire
-from bioverify.wire.transport import Refusal
 from bioverify_trainer.preset import Preset, PresetError, load_preset
-from bioverify_trainer.run import RunFolder
+from bioverify_trainer.runs.folder import RunFolder
 from bioverify_trainer.service.launching import Launcher, LaunchError, Order
 from bioverify_trainer.service.tokens import check_token
 

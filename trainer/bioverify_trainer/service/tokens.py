@@ -13,7 +13,7 @@ from pathlib import Path
 import grpc
 
 from bioverify.runtime.errors import Refused
-from bioverify.wire.transport import Refusal
+from bioverify.transport.refusals import Refusal
 
 
 def read_token(file: Path) -> str:

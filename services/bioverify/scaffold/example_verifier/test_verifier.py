@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bioverify.client.health import serves
-from bioverify.client.jsonl import FileItem, LineError, read_items
+from bioverify.health import serves
+from bioverify.rollouts.lines import FileItem, LineError, read_items
 from bioverify.conformance import from_items, run
 from bioverify.core.answers import parse_answer
 from bioverify.core.outcomes import NotApplicable, Scored

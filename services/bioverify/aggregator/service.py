@@ -18,13 +18,13 @@ import grpc
 from bioverify import recipes, tracing
 from bioverify.aggregator import metrics
 from bioverify.aggregator.cache import OutcomeCache
+from bioverify.aggregator.composing import reply_to
 from bioverify.aggregator.config import AggregatorConfig
 from bioverify.aggregator.fanout import Told, ask_verifier
 from bioverify.aggregator.faults import UpstreamError
-from bioverify.aggregator.keys import Questions
+from bioverify.aggregator.questions import Questions
+from bioverify.aggregator.reading import ReadRequest, asked_by, read_recipe, read_request
 from bioverify.aggregator.replica import DESCRIBE_TIMEOUT_S
-from bioverify.aggregator.replies import reply_to
-from bioverify.aggregator.requests import ReadRequest, asked_by, read_recipe, read_request
 from bioverify.aggregator.upstream import Upstream
 from bioverify.core.recipes import Recipe, Requirement
 from bioverify.core.verifier import Reads
@@ -33,8 +33,8 @@ from bioverify.runtime.hosting import host, refuse_to_start
 from bioverify.runtime.metrics import ITEMS_IN_FLIGHT
 from bioverify.runtime.validation import check_items
 from bioverify.runtime.work import RETRY_AFTER_S, Admission, WorkThread, run_here
+from bioverify.transport.tls import LiveIdentity, TlsError
 from bioverify.v1 import reward_pb2, reward_pb2_grpc
-from bioverify.wire.identity import LiveIdentity, TlsError
 from bioverify.wire.outcomes import failure_to_wire
 from bioverify.wire.rewards import recipe_to_wire
 

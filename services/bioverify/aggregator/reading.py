@@ -9,7 +9,7 @@ from itertools import chain
 
 from pydantic import ValidationError
 
-from bioverify.aggregator.keys import Questions
+from bioverify.aggregator.questions import Questions
 from bioverify.core.consensus import CONSENSUS
 from bioverify.core.recipes import Recipe, Term
 from bioverify.core.tasks import TaskKind

@@ -17,9 +17,9 @@ import torch
 from peft import AutoPeftModelForCausalLM, PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from bioverify_trainer import watch
-from bioverify_trainer.run import RunError
-from bioverify_trainer.runs import Run
+from bioverify_trainer.runs import watch
+from bioverify_trainer.runs.folder import RunError
+from bioverify_trainer.runs.record import Run
 
 BASE_LICENCES = {
     "smollm2": "Apache-2.0",
@@ -56,7 +56,7 @@ def card(run: Run, results: Sequence[Mapping[str, Any]] | None) -> str:
     """The model card, in Markdown."""
     base = run.config["preset"]["policy"]["model"]
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, autoescape=False)  # noqa: S701
-    template = environment.from_string(files("bioverify_trainer").joinpath("card.md.jinja").read_text())
+    template = environment.from_string(files("bioverify_trainer.runs").joinpath("card.md.jinja").read_text())
     return template.render(
         config=run.config,
         base=base,

@@ -1,73 +1,23 @@
-"""`bioverify runs`: the runs in a folder, listed, shown, compared, gone on with."""
+"""`bioverify runs`: the runs in a folder, listed, shown, compared, resumed."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from statistics import fmean
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from bioverify_trainer import watch
-from bioverify_trainer.run import RunError, RunFolder, read_lines
-from bioverify_trainer.service.commands import TokenOption, show_states
+from bioverify_trainer.cli.service import TokenOption, show_states
+from bioverify_trainer.runs import watch
+from bioverify_trainer.runs.folder import RunError
+from bioverify_trainer.runs.record import Run, differences, find_runs
 
 app = typer.Typer(help="The runs in a folder.", no_args_is_help=True, add_completion=False)
 RunsFolder = Annotated[Path, typer.Option("--folder", help="Where the runs are.")]
 console = Console(highlight=False)
-
-
-@dataclass(frozen=True)
-class Run:
-    """What a run folder says. ``metrics``: one record per finished step."""
-
-    folder: RunFolder
-    config: Mapping[str, Any]
-    metrics: Sequence[Mapping[str, Any]]
-
-    @classmethod
-    def open(cls, path: Path) -> Run:
-        """Raises RunError where ``path`` holds no run."""
-        folder = RunFolder(path)
-        if not folder.config_file.is_file():
-            raise RunError(f"{path} holds no run (no {folder.config_file.name})")
-        metrics = list(read_lines(folder.metrics_file)) if folder.metrics_file.is_file() else []
-        return cls(folder, json.loads(folder.config_file.read_text()), metrics)
-
-    @property
-    def steps(self) -> str:
-        """Done and planned."""
-        done = self.metrics[-1]["step"] if self.metrics else 0
-        return f"{done} of {self.config['preset']['grpo']['max_steps']}"
-
-    def mean(self, key: str, *, last: bool) -> float | None:
-        """Over the first or the last quarter of the steps that have it."""
-        values = [record[key] for record in self.metrics if record.get(key) is not None]
-        quarter = max(1, len(values) // 4)
-        return fmean(values[-quarter:] if last else values[:quarter]) if values else None
-
-
-def find_runs(folder: Path) -> list[Run]:
-    """The runs directly below ``folder``, oldest first."""
-    found = [Run.open(config.parent) for config in folder.glob("*/run.json")]
-    return sorted(found, key=lambda run: str(run.config["started_at"]))
-
-
-def differences(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
-    """The keys of recipe, preset, verifiers and revision in which the runs differ, with each run's value."""
-    flat = [
-        _flat({key: run.config[key] for key in ("recipe", "preset", "revision", "simulated")})
-        | {f"verifiers.{v['name']}": v["fingerprint"][:12] for v in run.config["verifiers"]}
-        for run in runs
-    ]
-    keys = dict.fromkeys(key for one in flat for key in one)
-    rows = [(key, [str(one.get(key, "–")) for one in flat]) for key in keys]
-    return [(key, values) for key, values in rows if len(set(values)) > 1]
 
 
 @app.command("list")
@@ -147,10 +97,3 @@ def _quarters(runs: Sequence[Run]) -> Table:
 
 def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
-
-
-def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in content.items():
-        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return found

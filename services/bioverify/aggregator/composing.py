@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from bioverify import tracing
 from bioverify.aggregator import metrics
-from bioverify.aggregator.answers import Answered, answered
+from bioverify.aggregator.encoded import Answered, answered
 from bioverify.aggregator.fanout import Told
 from bioverify.aggregator.policy.breaker import State
-from bioverify.aggregator.requests import ReadRequest
+from bioverify.aggregator.reading import ReadRequest
 from bioverify.aggregator.writing import name_field, part_field, reward_field, term_field
 from bioverify.core.consensus import CONSENSUS, Consensus
 from bioverify.core.rewards import Weighed, is_lost_to_a_fault, weigh

@@ -16,13 +16,13 @@ from itertools import groupby
 from typing import Any, Literal
 
 from bioverify.client.json_form import outcome_from_json
-from bioverify.client.jsonl import FileItem
-from bioverify.client.ledger import Ledger, key_of, stamped
 from bioverify.client.values import ItemReward, ListedVerifier, RewardPart, ScoredBatch
 from bioverify.core.consensus import CONSENSUS
 from bioverify.core.outcomes import Outcome
 from bioverify.core.recipes import Recipe, Requirement, Term
 from bioverify.core.rewards import Row, compose
+from bioverify.rollouts.ledger import Ledger, key_of, stamped
+from bioverify.rollouts.lines import FileItem
 
 Why = Literal["new", "changed", "failed"]
 """No result yet; scored by another recipe or verifier, or the row is another; a verifier is missing by a fault."""

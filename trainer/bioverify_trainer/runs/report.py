@@ -22,8 +22,8 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from bioverify_trainer import watch
-from bioverify_trainer.run import RunError, RunFolder, read_lines
+from bioverify_trainer.runs import watch
+from bioverify_trainer.runs.folder import RunError, RunFolder, read_lines
 
 N_EXAMPLES = 3
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f")
@@ -52,7 +52,7 @@ def write_report(run: Path, output: Path, *, scores: Path | None = None) -> None
     metrics = list(read_lines(folder.metrics_file))
     samples = list(read_lines(folder.samples_file)) if folder.samples_file.is_file() else []
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    template = environment.from_string(files("bioverify_trainer").joinpath("report.html.jinja").read_text())
+    template = environment.from_string(files("bioverify_trainer.runs").joinpath("report.html.jinja").read_text())
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(
         template.render(

@@ -25,10 +25,10 @@ from bioverify import recipes
 from bioverify.artifacts.errors import ArtifactError
 from bioverify.artifacts.store import ArtifactStore
 from bioverify.core.recipes import Recipe
-from bioverify_trainer import runs
-from bioverify_trainer.evaluate.command import evaluate
+from bioverify_trainer.cli import runs
+from bioverify_trainer.cli import service as service_commands
+from bioverify_trainer.cli.evaluate import evaluate
 from bioverify_trainer.preset import Preset, PresetError, load_preset
-from bioverify_trainer.service import commands as service_commands
 from bioverify_trainer.stopping import STOPPED
 
 app = typer.Typer(help="GRPO training against live verifiers.", no_args_is_help=True, add_completion=False)
@@ -135,8 +135,8 @@ def _train(
         raise typer.Exit(_wait_for(launch))
     _quieten()
     from bioverify_trainer.evaluate.questions import EvaluationError
-    from bioverify_trainer.policy import PolicyError
-    from bioverify_trainer.run import RunError
+    from bioverify_trainer.model.policy import PolicyError
+    from bioverify_trainer.runs.folder import RunError
     from bioverify_trainer.train import train as run
 
     try:
@@ -172,7 +172,7 @@ def generate(
     resolved_recipe, resolved_preset = _resolve(recipe, preset, changes)
     _quieten()
     from bioverify_trainer.generate import generate_file
-    from bioverify_trainer.policy import PolicyError
+    from bioverify_trainer.model.policy import PolicyError
 
     with Progress(console=errors) as bars:
         bar = bars.add_task("completions", total=n)
@@ -199,8 +199,8 @@ def report(
     scores: Annotated[Path | None, typer.Option(help="What `bioverify score` wrote, to show as well.")] = None,
 ) -> None:
     """Write one self-contained HTML page about a run."""
-    from bioverify_trainer.report import write_report
-    from bioverify_trainer.run import RunError
+    from bioverify_trainer.runs.folder import RunError
+    from bioverify_trainer.runs.report import write_report
 
     try:
         write_report(run, output, scores=scores)
@@ -261,7 +261,7 @@ def _asker(
 
     from bioverify.client import ClientError
     from bioverify_trainer import asking
-    from bioverify_trainer.policy import PolicyError, open_policy, use_threads
+    from bioverify_trainer.model.policy import PolicyError, open_policy, use_threads
 
     use_threads(chosen.launcher.threads)
     try:
@@ -290,8 +290,8 @@ def export(
 ) -> None:
     """Write a run's model as safetensors, adapters merged, with a model card filled from the run."""
     _quieten()
-    from bioverify_trainer.export import export as write
-    from bioverify_trainer.run import RunError
+    from bioverify_trainer.runs.export import export as write
+    from bioverify_trainer.runs.folder import RunError
 
     try:
         write(run, output, evaluation=evaluation)

@@ -1,0 +1,1 @@
+"""How two processes of ours speak: channels, refusals, certificates, headers. Knows no message of the contract."""

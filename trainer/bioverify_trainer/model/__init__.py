@@ -1,0 +1,1 @@
+"""The policy: opened, checked, and made to write."""

@@ -1,0 +1,1 @@
+"""A run on disk: its folder, what it recorded, what is told of it."""
