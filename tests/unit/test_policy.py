@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from bioverify.aggregator.policy.breaker import FAILURES_IN_A_ROW, LONGEST_PAUSE_S, Breaker, State
 from bioverify.aggregator.policy.budget import Budget, pause_s
-from bioverify.aggregator.policy.flights import Flights
 from bioverify.aggregator.policy.hedging import hedged
 from bioverify.aggregator.policy.latency import ENOUGH, Latency
 from bioverify.aggregator.policy.limits import ItemLimit, QueueFullError, TurnedAwayError
 from bioverify.aggregator.policy.pauses import Pauses
+from bioverify.aggregator.policy.single_flight import SingleFlight
 from bioverify.aggregator.policy.together import Together
 
 
@@ -206,41 +206,41 @@ async def test_cancelling_a_hedged_request_cancels_both() -> None:
     assert (first.was_cancelled, second.was_cancelled) == (True, True)
 
 
-async def test_a_passenger_who_leaves_does_not_end_the_flight_and_the_last_one_does() -> None:
-    flights: Flights[str] = Flights()
-    work = Request(0.05, "landed")
+async def test_a_caller_who_leaves_does_not_end_the_shared_call_and_the_last_one_does() -> None:
+    calls: SingleFlight[str] = SingleFlight()
+    work = Request(0.05, "done")
     deadline = soon()
-    flight = flights.start([b"k"], deadline, work())
-    leader = asyncio.ensure_future(flights.ride([flight], deadline))
+    call = calls.start([b"k"], deadline, work())
+    leader = asyncio.ensure_future(calls.wait_for([call], deadline))
     await asyncio.sleep(0)
-    assert flights.find(b"k", deadline) is flight
-    follower = asyncio.ensure_future(flights.ride([flight], deadline))
+    assert calls.find(b"k", deadline) is call
+    follower = asyncio.ensure_future(calls.wait_for([call], deadline))
     await asyncio.sleep(0)
     leader.cancel()
-    [landed] = await follower
-    assert landed.task.result() == "landed"
-    assert flights.find(b"k", deadline) is None
+    [done] = await follower
+    assert done.task.result() == "done"
+    assert calls.find(b"k", deadline) is None
 
     abandoned = Request(5, "never")
-    flight = flights.start([b"k"], deadline, abandoned())
-    riders = [asyncio.ensure_future(flights.ride([flight], deadline)) for _ in range(3)]
+    call = calls.start([b"k"], deadline, abandoned())
+    callers = [asyncio.ensure_future(calls.wait_for([call], deadline)) for _ in range(3)]
     await asyncio.sleep(0.01)
-    for rider in riders:
-        rider.cancel()
-    await asyncio.gather(*riders, return_exceptions=True)
-    assert flights.find(b"k", deadline) is None
+    for caller in callers:
+        caller.cancel()
+    await asyncio.gather(*callers, return_exceptions=True)
+    assert calls.find(b"k", deadline) is None
     await asyncio.sleep(0)
     assert abandoned.was_cancelled
 
 
-async def test_a_passenger_in_a_hurry_gets_off_and_nobody_boards_a_flight_that_ends_too_early() -> None:
-    flights: Flights[str] = Flights()
-    flight = flights.start([b"k"], time.monotonic() + 1, Request(0.1, "landed")())
-    assert flights.find(b"k", time.monotonic() + 10) is None
-    assert flights.find(b"k", time.monotonic() + 1.5) is flight
-    riding = asyncio.ensure_future(flights.ride([flight], flight.deadline))
-    assert await flights.ride([flight], time.monotonic() + 0.01) == []
-    assert await riding == [flight]
+async def test_a_caller_in_a_hurry_leaves_and_nobody_joins_a_call_that_ends_too_early() -> None:
+    calls: SingleFlight[str] = SingleFlight()
+    call = calls.start([b"k"], time.monotonic() + 1, Request(0.1, "done")())
+    assert calls.find(b"k", time.monotonic() + 10) is None
+    assert calls.find(b"k", time.monotonic() + 1.5) is call
+    waiting = asyncio.ensure_future(calls.wait_for([call], call.deadline))
+    assert await calls.wait_for([call], time.monotonic() + 0.01) == []
+    assert await waiting == [call]
 
 
 def test_a_helper_that_failed_is_tried_by_one_caller_after_a_pause_that_grows() -> None:

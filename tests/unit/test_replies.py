@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from bioverify.aggregator.cache import pack, unpack
 from bioverify.aggregator.composing import reply_to
-from bioverify.aggregator.encoded import answered
-from bioverify.aggregator.fanout import Told
+from bioverify.aggregator.encoded import encode_outcome
+from bioverify.aggregator.fanout import VerifierReply
 from bioverify.aggregator.policy.breaker import State
 from bioverify.aggregator.reading import read_request
 from bioverify.core.answers import AnswerProblem
@@ -54,11 +54,11 @@ GROUPS = st.sampled_from(["", "g", "ü", "g" * 250])
 ROWS = st.lists(st.tuples(GROUPS, TASKS, ANSWERS, OUTCOMES, OUTCOMES, st.booleans()), max_size=8)
 
 
-def messages_filled_field_by_field(request, read, told) -> list[reward_pb2.Reward]:
+def messages_filled_field_by_field(request, read, replies) -> list[reward_pb2.Reward]:
     by_row = [{} for _ in read.items]
     for verifier, positions in read.positions.items():
-        for position, answer in zip(positions, told[verifier].answers, strict=True):
-            by_row[position][verifier] = answer
+        for position, outcome in zip(positions, replies[verifier].outcomes, strict=True):
+            by_row[position][verifier] = outcome
     rows = [
         Row(
             message.group_id,
@@ -98,18 +98,20 @@ def test_a_reply_says_what_messages_filled_field_by_field_say(rows) -> None:
             one.task.CopyFrom(task_to_wire(task))
         one.answer.CopyFrom(answer_to_wire(answer))
     read = read_request(request, RECIPE, (), ())
-    told = {}
+    replies = {}
     for at, verifier in enumerate(("a", "b")):
         positions = read.positions.get(verifier, [])
-        answers = [answered(outcome_to_wire("", rows[n][3 + at]))._replace(from_cache=rows[n][5]) for n in positions]
-        told[verifier] = Told(answers)
-    reply = reply_to(request, read, told, dict.fromkeys(told, State.CLOSED), None)
-    assert list(reply.rewards) == messages_filled_field_by_field(request, read, told)
+        answers = [
+            encode_outcome(outcome_to_wire("", rows[n][3 + at]))._replace(from_cache=rows[n][5]) for n in positions
+        ]
+        replies[verifier] = VerifierReply(answers)
+    reply = reply_to(request, read, replies, dict.fromkeys(replies, State.CLOSED), None)
+    assert list(reply.rewards) == messages_filled_field_by_field(request, read, replies)
 
 
 @given(OUTCOMES, st.sampled_from(["", "C", "mention", "none"]))
 def test_what_is_kept_as_bytes_gives_the_numbers_of_the_outcome(outcome: Outcome, component: str) -> None:
-    kept = answered(outcome_to_wire("an item", outcome))
+    kept = encode_outcome(outcome_to_wire("an item", outcome))
     assert kept.outcome == outcome
     assert kept.failed == isinstance(outcome, Failed)
     assert (kept.value, kept.belief) == (
@@ -123,7 +125,7 @@ def test_what_is_kept_as_bytes_gives_the_numbers_of_the_outcome(outcome: Outcome
 
 @given(OUTCOMES, st.booleans(), st.booleans())
 def test_what_comes_out_of_the_cache_is_what_went_in(outcome: Outcome, kept_evidence: bool, wanted: bool) -> None:
-    answer = answered(outcome_to_wire("", outcome))
+    answer = encode_outcome(outcome_to_wire("", outcome))
     if answer.failed:
         return
     found = unpack(b"key", pack(b"key", answer, with_evidence=kept_evidence), with_evidence=wanted)
@@ -144,12 +146,12 @@ def test_a_reply_is_refused_exactly_where_its_numbers_are_no_score(value, belief
     message = types_pb2.Outcome(scored=types_pb2.Scored(value=value, belief=belief, components=components))
     is_score = 0 <= value <= 1 and (belief is None or 0 <= belief <= 1) and all(map(math.isfinite, components.values()))
     if is_score:
-        assert answered(message).outcome == outcome_from_wire(message)
+        assert encode_outcome(message).outcome == outcome_from_wire(message)
     else:
         with pytest.raises(ValueError, match=r"score lies in|finite"):
-            answered(message)
+            encode_outcome(message)
 
 
 def test_an_outcome_without_a_result_is_refused() -> None:
     with pytest.raises(ValueError, match="holds no result"):
-        answered(types_pb2.Outcome(item_id="a"))
+        encode_outcome(types_pb2.Outcome(item_id="a"))

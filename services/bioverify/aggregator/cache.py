@@ -3,7 +3,7 @@
 A value is ``checksum (8 bytes) · head (18 bytes) · Outcome message``. The checksum includes the Redis key, so that a
 value which was cut, changed or written under another key is a miss and never a number. The head says whether evidence
 is inside, what kind of outcome it is, and repeats value and belief, so that nothing has to be parsed for a reward. A
-value with evidence answers callers with and without, one without is a miss for those who want evidence and is then
+value with evidence outcomes callers with and without, one without is a miss for those who want evidence and is then
 overwritten. Failures are never written.
 
 The verifiers of a call look up and fill at nearly the same moment, each for itself. What comes in the same turn of the
@@ -33,7 +33,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ReadOnlyError, RedisError, ResponseError
 
 from bioverify.aggregator import metrics
-from bioverify.aggregator.encoded import Answered, Kind, without_evidence
+from bioverify.aggregator.encoded import EncodedOutcome, Kind, without_evidence
 from bioverify.aggregator.policy.pauses import Pauses
 from bioverify.aggregator.policy.together import Together
 from bioverify.transport.tls import LiveIdentity
@@ -76,13 +76,13 @@ class OutcomeCache:
 
     async def get(
         self, verifier: str, keys: Sequence[bytes], deadline: float, *, with_evidence: bool
-    ) -> dict[bytes, Answered]:
+    ) -> dict[bytes, EncodedOutcome]:
         """What is known of ``keys`` by ``deadline`` (time.monotonic). What cannot be read is not known."""
         values = await self._reads.join(dict.fromkeys(keys), deadline, self._timeout_s)
         if values is None:
             metrics.CACHE_LOOKUPS.labels(verifier, "unavailable").inc(len(keys))
             return {}
-        known: dict[bytes, Answered] = {}
+        known: dict[bytes, EncodedOutcome] = {}
         invalid = 0
         for key in keys:
             value = values[key]
@@ -102,9 +102,9 @@ class OutcomeCache:
             log.warning("unreadable values in the cache are ignored", verifier=verifier, values=invalid)
         return known
 
-    async def put(self, answers: Mapping[bytes, Answered], deadline: float, *, with_evidence: bool) -> None:
+    async def put(self, outcomes: Mapping[bytes, EncodedOutcome], deadline: float, *, with_evidence: bool) -> None:
         """Remember these but for failures. What cannot be written is asked again another time."""
-        values = {key: pack(key, a, with_evidence=with_evidence) for key, a in answers.items() if not a.failed}
+        values = {key: pack(key, one, with_evidence=with_evidence) for key, one in outcomes.items() if not one.failed}
         if values:
             await self._writes.join(values, deadline, self._timeout_s)
 
@@ -202,15 +202,15 @@ def _by_slot(keys: Iterable[bytes]) -> list[list[bytes]]:
     return list(slots.values())
 
 
-def pack(key: bytes, answer: Answered, *, with_evidence: bool) -> bytes:
-    value = math.nan if answer.value is None else answer.value
-    belief = math.nan if answer.belief is None else answer.belief
-    body = _HEAD.pack(with_evidence, _KINDS.index(answer.kind), value, belief) + answer.message
+def pack(key: bytes, outcome: EncodedOutcome, *, with_evidence: bool) -> bytes:
+    value = math.nan if outcome.value is None else outcome.value
+    belief = math.nan if outcome.belief is None else outcome.belief
+    body = _HEAD.pack(with_evidence, _KINDS.index(outcome.kind), value, belief) + outcome.message
     return _checksum(key, body) + body
 
 
-def unpack(key: bytes, value: bytes, *, with_evidence: bool) -> Answered | None:
-    """The answer; None where it lacks the evidence that is wanted. Raises ValueError where the value is damaged."""
+def unpack(key: bytes, value: bytes, *, with_evidence: bool) -> EncodedOutcome | None:
+    """The outcome; None if it lacks the evidence that is wanted. Raises ValueError where the value is damaged."""
     body = value[_CHECKSUM_BYTES:]
     if value[:_CHECKSUM_BYTES] != _checksum(key, body):
         raise ValueError("the checksum does not fit")
@@ -221,7 +221,7 @@ def unpack(key: bytes, value: bytes, *, with_evidence: bool) -> Answered | None:
     if has_evidence and not with_evidence:
         message = without_evidence(message)
     # NaN is the one number that is not itself.
-    return Answered(
+    return EncodedOutcome(
         _KINDS[kind], message, number if number == number else None, belief if belief == belief else None, True
     )
 

@@ -17,8 +17,8 @@ from bioverify.wire.outcomes import outcome_from_wire, outcome_to_wire
 Kind = Literal["scored", "not_applicable", "failure"]
 
 
-class Answered(NamedTuple):
-    """``message``: the contract's Outcome without an item's name, because one answer may serve many items.
+class EncodedOutcome(NamedTuple):
+    """``message``: the contract's Outcome without an item's name, because one may serve many items.
 
     ``value``: None unless ``kind`` is scored. ``belief``: None where there is none. (A tuple, because five are made for
     every completion and no other immutable value is made as fast.)
@@ -46,7 +46,7 @@ class Answered(NamedTuple):
         return types_pb2.Outcome.FromString(self.message).scored.components.get(component)
 
 
-def answered(message: types_pb2.Outcome) -> Answered:
+def encode_outcome(message: types_pb2.Outcome) -> EncodedOutcome:
     """Takes the message over. Raises ValueError where it holds no outcome, a value outside [0, 1], or a component that
     is not finite: the same rules as `core.outcomes.Scored`, without making one.
     """
@@ -55,7 +55,7 @@ def answered(message: types_pb2.Outcome) -> Answered:
         raise ValueError(f"the outcome of item {message.item_id!r} holds no result")
     message.ClearField("item_id")
     if kind != "scored":
-        return Answered(kind, message.SerializeToString())
+        return EncodedOutcome(kind, message.SerializeToString())
     scored = message.scored
     value = scored.value
     belief = scored.belief if scored.HasField("belief") else None
@@ -66,11 +66,11 @@ def answered(message: types_pb2.Outcome) -> Answered:
     # Of the ways to go through a map this is the fastest. A component may be a term, where NaN would spread to a group.
     if len(components) and not all(map(math.isfinite, [components[name] for name in components])):
         raise ValueError(f"components are finite numbers, not {dict(components)}")
-    return Answered(kind, message.SerializeToString(), value, belief)
+    return EncodedOutcome(kind, message.SerializeToString(), value, belief)
 
 
-def failure(reason: str, detail: str, *, retryable: bool = True) -> Answered:
-    return answered(outcome_to_wire("", Failed(reason, detail, retryable)))
+def failure(reason: str, detail: str, *, retryable: bool = True) -> EncodedOutcome:
+    return encode_outcome(outcome_to_wire("", Failed(reason, detail, retryable)))
 
 
 def without_evidence(message: bytes) -> bytes:

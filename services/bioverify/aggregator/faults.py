@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import grpc
 
-from bioverify.aggregator.encoded import Answered, failure
+from bioverify.aggregator.encoded import EncodedOutcome, failure
 from bioverify.core.outcomes import Failed
 from bioverify.transport.refusals import Refusal
 
@@ -47,7 +47,7 @@ class UpstreamError(Exception):
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
-        self.failed: Answered = failure(reason, detail, retryable=reason in RETRYABLE)
+        self.failed: EncodedOutcome = failure(reason, detail, retryable=reason in RETRYABLE)
 
     @property
     def outcome(self) -> Failed:

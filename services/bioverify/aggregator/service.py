@@ -20,7 +20,7 @@ from bioverify.aggregator import metrics
 from bioverify.aggregator.cache import OutcomeCache
 from bioverify.aggregator.composing import reply_to
 from bioverify.aggregator.config import AggregatorConfig
-from bioverify.aggregator.fanout import Told, ask_verifier
+from bioverify.aggregator.fanout import VerifierReply, ask_verifier
 from bioverify.aggregator.faults import UpstreamError
 from bioverify.aggregator.questions import Questions
 from bioverify.aggregator.reading import ReadRequest, asked_by, read_recipe, read_request
@@ -105,7 +105,7 @@ class RewardService(reward_pb2_grpc.RewardServiceServicer):
             reading = run_here(read_it) if is_small else await self._thread.run(read_it, deadline=deadline)
             read = reading.result
             asked = time.monotonic()
-            told = await asyncio.gather(
+            replies = await asyncio.gather(
                 *(
                     self._ask(verifier, read.questions, positions, request, deadline)
                     for verifier, positions in read.positions.items()
@@ -115,7 +115,7 @@ class RewardService(reward_pb2_grpc.RewardServiceServicer):
             states = {verifier: self._upstreams[verifier].state for verifier in read.positions}
 
             def compose() -> reward_pb2.RewardServiceScoreBatchResponse:
-                by_verifier = dict(zip(read.positions, told, strict=True))
+                by_verifier = dict(zip(read.positions, replies, strict=True))
                 return reply_to(request, read, by_verifier, states, self._config.consensus)
 
             composing = run_here(compose) if is_small else await self._thread.run(compose)
@@ -155,10 +155,10 @@ class RewardService(reward_pb2_grpc.RewardServiceServicer):
         positions: list[int],
         request: reward_pb2.RewardServiceScoreBatchRequest,
         deadline: float,
-    ) -> Told:
+    ) -> VerifierReply:
         own_budget_s = self._config.verifier_deadlines_s.get(verifier, math.inf)
         with tracing.span(f"ask {verifier}", verifier=verifier, items=len(positions)):
-            told = await ask_verifier(
+            reply = await ask_verifier(
                 self._upstreams[verifier],
                 self._cache,
                 questions,
@@ -167,13 +167,13 @@ class RewardService(reward_pb2_grpc.RewardServiceServicer):
                 with_evidence=not request.omit_evidence,
             )
             tracing.note(
-                distinct=told.distinct,
-                cache_hits=told.cache_hits,
-                shared=told.usage.shared,
-                retries=told.usage.retries,
-                hedges=told.usage.hedges,
+                distinct=reply.distinct,
+                cache_hits=reply.cache_hits,
+                shared=reply.usage.shared,
+                retries=reply.usage.retries,
+                hedges=reply.usage.hedges,
             )
-            return told
+            return reply
 
 
 async def _status(upstream: Upstream) -> reward_pb2.VerifierStatus:

@@ -16,20 +16,20 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
 
 import structlog
 
 from bioverify import tracing
 from bioverify.aggregator import metrics
-from bioverify.aggregator.encoded import Answered, answered, strip_evidence
+from bioverify.aggregator.encoded import EncodedOutcome, encode_outcome, strip_evidence
 from bioverify.aggregator.faults import INVALID_REPLY, MISCONFIGURED, UNAVAILABLE, UpstreamError
 from bioverify.aggregator.policy.breaker import State
 from bioverify.aggregator.policy.budget import Budget, pause_s
-from bioverify.aggregator.policy.flights import Flights
 from bioverify.aggregator.policy.hedging import hedged
 from bioverify.aggregator.policy.latency import Latency
+from bioverify.aggregator.policy.single_flight import SingleFlight
 from bioverify.aggregator.replica import Replica, Usage
 from bioverify.core.answers import ParseMode
 from bioverify.core.verifier import Reads
@@ -58,19 +58,11 @@ class Account:
 
 
 @dataclass(slots=True)
-class Replies:
-    """Answers by position of the question, and the fingerprints that they came under."""
+class Outcomes:
+    """What a verifier said, by the key of the question, and the fingerprints that it said so under."""
 
-    answers: dict[int, Answered] = field(default_factory=dict)
+    by_key: dict[bytes, EncodedOutcome] = field(default_factory=dict)
     fingerprints: set[str] = field(default_factory=set)
-
-
-@dataclass(slots=True)
-class Landed:
-    """What a flight brought home: answers by the key of the question, and the fingerprints that they came under."""
-
-    answers: dict[bytes, Answered]
-    fingerprints: set[str]
 
 
 class Upstream:
@@ -82,7 +74,7 @@ class Upstream:
         self.name = name
         self.target = target
         self.last_account: Account | None = None
-        self.flights: Flights[Landed] = Flights()
+        self.single_flight: SingleFlight[Outcomes] = SingleFlight()
         self._describe_ttl_s = describe_ttl_s
         self._latency = Latency()
         self._retries = Budget(RETRY_SHARE, RETRY_BURST)
@@ -134,23 +126,23 @@ class Upstream:
 
     async def ask(
         self,
-        items: Sequence[types_pb2.Item],
+        items: Mapping[bytes, types_pb2.Item],
         account: Account,
         mode: ParseMode,
         deadline: float,
         usage: Usage,
         *,
         with_evidence: bool,
-    ) -> Replies:
-        """Score ``items``, whose ids are theirs alone, in as many calls as the verifier's limits ask for.
+    ) -> Outcomes:
+        """Score ``items``, given by the key of their question, in as many calls as the verifier's limits ask for.
 
         Raises nothing: a call that fails gives `Failed` for its items.
         """
-        replies = Replies()
+        outcomes = Outcomes()
 
-        async def ask_batch(batch: list[int]) -> None:
+        async def ask_batch(batch: dict[bytes, types_pb2.Item]) -> None:
             request = verifier_pb2.VerifierServiceScoreBatchRequest(
-                items=[items[position] for position in batch],
+                items=batch.values(),
                 parse_mode=PARSE_MODES[mode],
                 omit_evidence=not with_evidence,
             )
@@ -161,15 +153,15 @@ class Upstream:
                 metrics.FAILURES.labels(self.name, error.reason).inc(len(batch))
                 tracing.failed("failed", error.reason)
                 log.warning("a verifier failed", verifier=self.name, items=len(batch), failure=str(error))
-                replies.answers.update((position, error.failed) for position in batch)
+                outcomes.by_key.update(dict.fromkeys(batch, error.failed))
                 return
-            replies.fingerprints.add(response.fingerprint)
-            replies.answers.update(zip(batch, found, strict=True))
+            outcomes.fingerprints.add(response.fingerprint)
+            outcomes.by_key.update(zip(batch, found, strict=True))
 
         usage.started = usage.started or time.monotonic()
         await asyncio.gather(*(ask_batch(batch) for batch in _batches(items, account.message.limits)))
         usage.ended = time.monotonic()
-        return replies
+        return outcomes
 
     def _learn(self, replica: Replica, said: verifier_pb2.DescribeResponse) -> None:
         if said.name == self.name:
@@ -251,40 +243,40 @@ class Upstream:
         return response
 
 
-def _batches(items: Sequence[types_pb2.Item], limits: verifier_pb2.Limits) -> list[list[int]]:
-    """Positions of the items, cut by the verifier's limits on items and bytes."""
+def _batches(items: Mapping[bytes, types_pb2.Item], limits: verifier_pb2.Limits) -> list[dict[bytes, types_pb2.Item]]:
+    """The items, cut by the verifier's limits on items and bytes."""
     max_items = limits.max_items or UNSTATED_MAX_ITEMS
     # Half of the limit, for what stands around the items in the message and for the outcomes that come back.
     max_bytes = (limits.max_bytes or UNSTATED_MAX_BYTES) // 2
-    batches: list[list[int]] = []
+    batches: list[dict[bytes, types_pb2.Item]] = []
     size_bytes = 0
-    for position, item in enumerate(items):
+    for key, item in items.items():
         item_bytes = item.ByteSize()
         if not batches or len(batches[-1]) == max_items or size_bytes + item_bytes > max_bytes:
-            batches.append([])
+            batches.append({})
             size_bytes = 0
-        batches[-1].append(position)
+        batches[-1][key] = item
         size_bytes += item_bytes
     return batches
 
 
 def _checked(
     request: verifier_pb2.VerifierServiceScoreBatchRequest, response: verifier_pb2.VerifierServiceScoreBatchResponse
-) -> list[Answered]:
-    """The answers of a reply that keeps the contract: as many as asked, same ids, same order, values in [0, 1]."""
+) -> list[EncodedOutcome]:
+    """The outcomes of a reply that keeps the contract: as many as asked, same ids, same order, values in [0, 1]."""
     if len(response.outcomes) != len(request.items):
         raise _invalid_reply(f"{len(response.outcomes)} outcomes for {len(request.items)} items")
-    answers = []
+    outcomes = []
     for item, outcome in zip(request.items, response.outcomes, strict=True):
         if outcome.item_id != item.id:
             raise _invalid_reply(f"the outcome of item {item.id!r} is named {outcome.item_id!r}")
         if request.omit_evidence:
             strip_evidence(outcome)
         try:
-            answers.append(answered(outcome))
+            outcomes.append(encode_outcome(outcome))
         except ValueError as error:
             raise _invalid_reply(str(error)) from error
-    return answers
+    return outcomes
 
 
 def _invalid_reply(what: str) -> UpstreamError:
