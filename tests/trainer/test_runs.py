@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from bioverify import recipes
 from bioverify.artifacts.store import ArtifactStore
-from bioverify.client import ItemReward, RewardPart, ScoreItem
+from bioverify.client import ItemReward, RewardDetails, RewardPart, ScoreItem
 from bioverify.core.outcomes import Scored
 from bioverify.core.recipes import Requirement, Term
 from bioverify.core.tasks import DifferentialExpression
@@ -36,7 +36,7 @@ def reward(answer, *beliefs):
         )
         for n, b in enumerate(beliefs)
     )
-    return ItemReward("1", 1.0, "", parts, TASK, answer)
+    return ItemReward("1", 1.0, "", RewardDetails(parts, TASK, answer))
 
 
 def test_the_signs_of_hacking_are_seen():

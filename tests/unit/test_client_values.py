@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from bioverify.client.messages import item_reward
-from bioverify.client.values import ItemReward, RewardPart
+from bioverify.client.values import ItemReward, RewardDetails, RewardPart
 from bioverify.core.outcomes import Failed, Scored
 from bioverify.core.recipes import Requirement, Term
 from bioverify.core.tasks import DifferentialExpression
@@ -30,14 +29,16 @@ MADE = ItemReward(
     "a",
     1.25,
     "",
-    (
-        RewardPart(TERMS[0], GO, 1.0, "", True),
-        RewardPart(TERMS[1], GO, 0.25, "", True),
-        RewardPart(TERMS[2], FAILED, None, "missing", False),
+    RewardDetails(
+        (
+            RewardPart(TERMS[0], GO, 1.0, "", True),
+            RewardPart(TERMS[1], GO, 0.25, "", True),
+            RewardPart(TERMS[2], FAILED, None, "missing", False),
+        ),
+        TASK,
+        True,
+        Scored(0.75, belief=0.75),
     ),
-    TASK,
-    True,
-    Scored(0.75, belief=0.75),
 )
 
 
@@ -61,19 +62,17 @@ def received() -> ItemReward:
 
 
 @pytest.mark.parametrize(
-    "seen",
-    [
-        lambda one: one,
-        lambda one: pickle.loads(pickle.dumps(one)),
-        copy.deepcopy,
-        copy.copy,
-        dataclasses.replace,
-    ],
+    "seen", [lambda one: one, lambda one: pickle.loads(pickle.dumps(one)), copy.deepcopy, copy.copy]
 )
 def test_a_received_reward_is_the_one_that_was_made(seen) -> None:
     assert seen(received()) == MADE
     assert repr(seen(received())) == repr(MADE)
-    assert dataclasses.asdict(seen(received())) == dataclasses.asdict(MADE)
+
+
+def test_rewards_that_differ_in_one_field_are_not_equal() -> None:
+    assert ItemReward("a", 1.25, "", MADE.details, is_lost=True) != MADE
+    assert ItemReward("a", 1.25, "why", MADE.details) != MADE
+    assert ItemReward("a", 1.25, "", MADE.details._replace(answer=False)) != MADE
 
 
 @pytest.mark.parametrize("field", ["parts", "task", "answer", "consensus"])
@@ -84,7 +83,7 @@ def test_each_field_may_be_the_first_to_be_asked_for(field: str) -> None:
 def test_a_received_reward_has_no_other_attributes_and_cannot_be_changed() -> None:
     with pytest.raises(AttributeError, match="no attribute 'part'"):
         received().part  # type: ignore[attr-defined]  # noqa: B018
-    with pytest.raises(dataclasses.FrozenInstanceError):
+    with pytest.raises(AttributeError):
         received().parts = ()
 
 

@@ -18,15 +18,14 @@ from bioverify.client.errors import ClientError
 from bioverify.client.values import (
     ItemReward,
     ListedVerifier,
+    RewardDetails,
     RewardPart,
     ScoredBatch,
     ScoreItem,
     VerifierReport,
 )
-from bioverify.core.answers import Answer
 from bioverify.core.outcomes import Outcome
 from bioverify.core.recipes import Recipe
-from bioverify.core.tasks import Task
 from bioverify.core.verifier import ArtifactIdentity
 from bioverify.v1 import reward_pb2, types_pb2
 from bioverify.wire.outcomes import failure_from_wire, outcome_from_wire
@@ -118,12 +117,10 @@ def score_request(
 
 def item_reward(message: reward_pb2.Reward) -> ItemReward:
     reward = message.reward if message.HasField("reward") else None
-    return ItemReward.received(message.item_id, reward, message.unscorable_because, partial(_rest_of, message))
+    return ItemReward(message.item_id, reward, message.unscorable_because, partial(_details_of, message))
 
 
-def _rest_of(
-    message: reward_pb2.Reward,
-) -> tuple[tuple[RewardPart, ...], Task | None, Answer | None, Outcome | None]:
+def _details_of(message: reward_pb2.Reward) -> RewardDetails:
     # Parts of one verifier carry the same outcome, which is read once.
     outcomes: dict[str, Outcome] = {}
     parts = []
@@ -137,12 +134,12 @@ def _rest_of(
     task = task_from_wire(message.task) if message.HasField("task") else None
     answer = answer_from_wire(message.answer) if message.HasField("answer") else None
     consensus = outcome_from_wire(message.consensus) if message.HasField("consensus") else None
-    return tuple(parts), task, answer, consensus
+    return RewardDetails(tuple(parts), task, answer, consensus)
 
 
 def lost_reward(item: ScoreItem, error: ClientError) -> ItemReward:
     """The reward of an item whose request was lost while others of the same call came through."""
-    return ItemReward(item.id, None, f"the request was lost: {error}", (), item.task, None, is_lost=True)
+    return ItemReward(item.id, None, f"the request was lost: {error}", RewardDetails(task=item.task), is_lost=True)
 
 
 def verifier_report(message: reward_pb2.VerifierReport) -> VerifierReport:

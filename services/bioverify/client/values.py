@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, Self
+from functools import cached_property, partial
+from typing import Literal, NamedTuple, Protocol
 
 from bioverify.core.answers import Answer
 from bioverify.core.completions import PromptForm
@@ -60,67 +61,81 @@ class RewardPart:
     from_cache: bool
 
 
-class _Unread:
-    """Where a reward keeps what it was not asked for yet; no field of it."""
+class RewardDetails(NamedTuple):
+    """What stands behind a reward; its fields are those of `ItemReward`."""
 
-    __slots__ = ("_rest",)
+    parts: tuple[RewardPart, ...] = ()
+    task: Task | None = None
+    answer: Answer | None = None
+    consensus: Outcome | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ItemReward(_Unread):
-    """``reward`` is None where the item is unscorable, which is not a zero. ``parts`` in the recipe's order.
+_NO_DETAILS = RewardDetails()
 
-    ``consensus``: what the beliefs of several verifiers amount to together; None where there is no such thing.
+
+class ItemReward:
+    """``reward`` is None if the item is unscorable, which is not a zero. ``parts`` in the recipe's order.
+
+    ``consensus``: what the beliefs of several verifiers amount to together; None if there is no such thing.
     ``is_lost``: the request that held the item brought nothing, so nothing is known about it.
+
+    ``details`` may be a function that reads them, which is called when one of them is first asked for: to read them
+    takes nine tenths of the time of a reply, and a trainer may want the reward alone.
     """
 
-    id: str
-    reward: float | None
-    unscorable_because: str
-    parts: tuple[RewardPart, ...]
-    task: Task | None
-    answer: Answer | None
-    consensus: Outcome | None = None
-    is_lost: bool = False
-
-    @classmethod
-    def received(
-        cls,
-        item_id: str,
+    def __init__(
+        self,
+        id: str,  # noqa: A002 - the field's name everywhere
         reward: float | None,
-        unscorable_because: str,
-        rest: Callable[[], tuple[tuple[RewardPart, ...], Task | None, Answer | None, Outcome | None]],
-    ) -> Self:
-        """A reward whose other fields are read by ``rest`` when one of them is first asked for.
+        unscorable_because: str = "",
+        details: RewardDetails | Callable[[], RewardDetails] = _NO_DETAILS,
+        *,
+        is_lost: bool = False,
+    ) -> None:
+        self.id = id
+        self.reward = reward
+        self.unscorable_because = unscorable_because
+        self.is_lost = is_lost
+        self._unread = details
 
-        To read them takes nine tenths of the time of a reply, and a trainer may want the reward alone.
-        """
-        one = object.__new__(cls)
-        for name, value in (
-            ("id", item_id),
-            ("reward", reward),
-            ("unscorable_because", unscorable_because),
-            ("is_lost", False),
-        ):
-            object.__setattr__(one, name, value)
-        object.__setattr__(one, "_rest", rest)
-        return one
+    @cached_property
+    def details(self) -> RewardDetails:
+        return self._unread() if callable(self._unread) else self._unread
 
-    if not TYPE_CHECKING:
+    @property
+    def parts(self) -> tuple[RewardPart, ...]:
+        return self.details.parts
 
-        def __getattr__(self, name: str) -> object:
-            # Python asks this where a slot is still empty.
-            if name not in _READ_LATER:
-                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-            # None where another thread has just read it; then the slots are full.
-            if (rest := self._rest) is not None:
-                for field, value in zip(_READ_LATER, rest(), strict=True):
-                    object.__setattr__(self, field, value)
-                object.__setattr__(self, "_rest", None)
-            return object.__getattribute__(self, name)
+    @property
+    def task(self) -> Task | None:
+        return self.details.task
 
+    @property
+    def answer(self) -> Answer | None:
+        return self.details.answer
 
-_READ_LATER = ("parts", "task", "answer", "consensus")
+    @property
+    def consensus(self) -> Outcome | None:
+        return self.details.consensus
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ItemReward) and self._fields == other._fields
+
+    def __hash__(self) -> int:
+        return hash((self.id, self.reward))
+
+    def __repr__(self) -> str:
+        values = {"id": self.id, "reward": self.reward, "unscorable_because": self.unscorable_because}
+        shown = values | self.details._asdict() | {"is_lost": self.is_lost}
+        return f"ItemReward({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # A message that is not read yet cannot be sent to another process.
+        return partial(ItemReward, is_lost=self.is_lost), self._fields[:-1]
+
+    @property
+    def _fields(self) -> tuple[str, float | None, str, RewardDetails, bool]:
+        return self.id, self.reward, self.unscorable_because, self.details, self.is_lost
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from itertools import groupby
 from typing import Any, Literal
 
 from bioverify.client.json_form import outcome_from_json
-from bioverify.client.values import ItemReward, ListedVerifier, RewardPart, ScoredBatch
+from bioverify.client.values import ItemReward, ListedVerifier, RewardDetails, RewardPart, ScoredBatch
 from bioverify.core.consensus import CONSENSUS
 from bioverify.core.outcomes import Outcome
 from bioverify.core.recipes import Recipe, Requirement, Term
@@ -91,7 +91,9 @@ class Rescoring:
                 RewardPart(part.term, part.outcome, part.contribution, part.dropped_because, from_cache=False)
                 for part in reward.parts
             )
-            whole = ItemReward(line.item.id, reward.reward, reward.unscorable_because, parts, new.task, new.answer)
+            whole = ItemReward(
+                line.item.id, reward.reward, reward.unscorable_because, RewardDetails(parts, new.task, new.answer)
+            )
             fingerprints = {**old["stamp"]["fingerprints"], self.only_verifier: asked[self.only_verifier]}
             result = {**stamped(line, whole, self.recipe, fingerprints), "consensus": old["consensus"]}
             results.append((whole, result))
