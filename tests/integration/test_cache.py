@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import binascii
+import dataclasses
 import os
 import signal
 import time
 import urllib.request
 from collections.abc import Iterator
+from hashlib import blake2b
+from struct import Struct
 
 import pytest
 import redis
@@ -26,12 +29,14 @@ from bioverify.core.outcomes import Scored
 from bioverify.core.tasks import CoExpression, DifferentialExpression, DirectionOfChange, GeneAnnotation
 from bioverify.core.verifier import Item, Reads
 from bioverify.v1 import types_pb2
+from bioverify.wire.outcomes import outcome_to_wire
 from tests.fixtures import servers
 from tests.fixtures.rewards import item, many_items, numbers, optional, outcome_of, recipe, required
 from tests.fixtures.verifiers import belief_of
 
 BY = recipe(optional("lookup", 2.0), required("text"))
 GENES = st.sampled_from(["A", "B", "C", "UNKNOWN", "RAISES"])
+HEAD = Struct("<?Bdd")
 ROWS = st.lists(st.tuples(GENES, GENES, st.sampled_from(["yes", "no", ""])), max_size=12)
 
 
@@ -337,6 +342,31 @@ def test_a_cluster_remembers(verifiers) -> None:
             assert all(report.cache_hits == report.distinct for report in second.verifiers), running.log
 
 
+@pytest.mark.parametrize("scheme", ["redis", "redis+cluster", "rediss", "rediss+cluster"])
+def test_a_cache_that_cannot_be_reached_is_a_miss_whatever_its_kind(verifiers, scheme) -> None:
+    config = {"redis_url": f"{scheme}://127.0.0.1:{servers.free_port()}", "metrics_port": servers.free_port()}
+    with servers.aggregator(verifiers, **config) as running, Client(running.target) as client:
+        batch = client.score([item("a")], BY)
+        assert batch.rewards[0].reward is not None, running.log
+        assert metric(running, "bioverify_cache_errors_total{") > 0
+
+
+def test_a_cluster_that_dies_is_a_miss_and_is_used_again_when_it_is_back(verifiers) -> None:
+    cluster = {"cluster-enabled": "yes", "cluster-port": servers.free_port()}
+    port = servers.free_port()
+    config = {"redis_url": f"redis+cluster://127.0.0.1:{port}", "cache_pause_s": 0.1}
+    with servers.aggregator(verifiers, **config) as running, Client(running.target) as client:
+        for _ in range(2):
+            with ValkeyServer(port=port, config=cluster) as node:
+                with redis.Redis(port=node.port) as admin:
+                    if b"cluster_slots_assigned:0" in admin.execute_command("CLUSTER", "INFO"):
+                        admin.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16_383)
+                servers.wait_until(
+                    lambda: all(report.cache_hits for report in client.score([item("a")], BY).verifiers), running
+                )
+            assert client.score([item("a")], BY).rewards[0].reward is not None
+
+
 def test_a_redis_that_comes_back_is_used_again(verifiers) -> None:
     port = servers.free_port()
     config = {"redis_url": f"redis://127.0.0.1:{port}", "cache_pause_s": 0.2}
@@ -363,14 +393,9 @@ TASKS = st.one_of(
     st.builds(CoExpression, SYMBOLS, SYMBOLS),
     st.builds(GeneAnnotation, st.lists(SYMBOLS, min_size=1, max_size=3).map(tuple)),
 )
-ITEMS = st.builds(
-    Item,
-    TASKS,
-    st.one_of(st.none(), st.booleans(), st.sampled_from(AnswerProblem)),
-    st.text("ab:1", max_size=3),
-    st.sampled_from(ParseMode),
-    st.sampled_from(PromptForm),
-)
+ANSWERS = st.one_of(st.none(), st.booleans(), st.sampled_from(AnswerProblem))
+TEXTS, MODES, FORMS = st.text("ab:1", max_size=3), st.sampled_from(ParseMode), st.sampled_from(PromptForm)
+ITEMS = st.builds(Item, TASKS, ANSWERS, TEXTS, MODES, FORMS)
 
 
 def read_fields(one: Item, reads: Reads) -> tuple[object, ...]:
@@ -385,10 +410,37 @@ def read_fields(one: Item, reads: Reads) -> tuple[object, ...]:
 READS = st.sampled_from([Reads.TASK, Reads.ANSWER, Reads.COMPLETION, Reads.TASK | Reads.ANSWER, ~Reads(0)])
 
 
-@given(ITEMS, ITEMS, READS)
-def test_two_items_are_one_question_exactly_where_what_is_read_is_the_same(one, other, reads) -> None:
+OF_FIELD = {"task": TASKS, "answer": ANSWERS, "completion": TEXTS, "parse_mode": MODES, "prompt_form": FORMS}
+
+
+@given(ITEMS, READS, st.sampled_from(sorted(OF_FIELD)), st.data())
+def test_items_that_differ_in_one_field_are_one_question_exactly_if_it_is_not_read(one, reads, field, data) -> None:
+    other = dataclasses.replace(one, **{field: data.draw(OF_FIELD[field])})
     same = read_fields(one, reads) == read_fields(other, reads)
     assert (question_of(one, reads) == question_of(other, reads)) == same
+
+
+OUTCOME = outcome_to_wire("", Scored(0.5, belief=0.5)).SerializeToString()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        HEAD.pack(True, 0, 0.5, 0.5)[:-1],
+        HEAD.pack(True, 7, 0.5, 0.5) + OUTCOME,
+        HEAD.pack(True, 1, 0.5, 0.5) + OUTCOME,
+        HEAD.pack(True, 0, 5.0, 0.5) + OUTCOME,
+        HEAD.pack(True, 0, 0.5, -0.1) + OUTCOME,
+        HEAD.pack(True, 0, float("inf"), 0.5) + OUTCOME,
+        HEAD.pack(True, 0, 0.5, 0.5) + b"garbled",
+        HEAD.pack(True, 0, 0.5, 0.5),
+    ],
+)
+def test_a_forged_value_with_a_right_checksum_is_refused(body) -> None:
+    key = b"key"
+    with pytest.raises(ValueError, match=r"head|outcome"):
+        unpack(key, blake2b(key + body, digest_size=8).digest() + body, with_evidence=False)
 
 
 def test_keys_differ_by_verifier_and_fingerprint() -> None:

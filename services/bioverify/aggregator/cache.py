@@ -24,19 +24,22 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from hashlib import blake2b
 from struct import Struct
+from struct import error as StructError  # noqa: N812
 from typing import Any, TypeVar
 
 import structlog
+from google.protobuf.message import DecodeError
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import ReadOnlyError, ResponseError
 
 from bioverify.aggregator import metrics
-from bioverify.aggregator.encoded import EncodedOutcome, Kind, without_evidence
+from bioverify.aggregator.encoded import EncodedOutcome, Kind, strip_evidence
 from bioverify.aggregator.policy.pauses import Pauses
 from bioverify.aggregator.policy.together import Together
 from bioverify.transport.tls import LiveIdentity
+from bioverify.v1 import types_pb2
 
 CLUSTER_SCHEMES = {"redis+cluster://": "redis://", "rediss+cluster://": "rediss://"}
 _CHECKSUM_BYTES = 8
@@ -175,7 +178,8 @@ class OutcomeCache:
             with metrics.CACHE_SECONDS.labels(operation).time():
                 async with asyncio.timeout(limit_s):
                     result = await work(redis)
-        except (RedisError, OSError, TimeoutError) as error:
+        # The faults of a cache's client have no common base: RedisClusterException is no RedisError.
+        except Exception as error:
             metrics.CACHE_ERRORS.labels(operation, type(error).__name__).inc()
             log.warning("the cache is not available", operation=operation, error=f"{type(error).__name__}: {error}")
             if isinstance(error, ReadOnlyError) and redis is self._redis:
@@ -214,12 +218,22 @@ def unpack(key: bytes, value: bytes, *, with_evidence: bool) -> EncodedOutcome |
     body = value[_CHECKSUM_BYTES:]
     if value[:_CHECKSUM_BYTES] != _checksum(key, body):
         raise ValueError("the checksum does not fit")
-    has_evidence, kind, number, belief = _HEAD.unpack_from(body)
+    try:
+        has_evidence, kind, number, belief = _HEAD.unpack_from(body)
+        message = body[_HEAD.size :]
+        parsed = types_pb2.Outcome.FromString(message)
+    except (StructError, DecodeError) as error:
+        raise ValueError("its content is no outcome") from error
+    # Whoever can write to Redis can write a right checksum.
+    if kind >= len(_KINDS) or parsed.WhichOneof("result") != _KINDS[kind]:
+        raise ValueError("its head and its content differ")
+    if not all(one != one or 0.0 <= one <= 1.0 for one in (number, belief)):
+        raise ValueError("a number of its head lies outside [0, 1]")
     if with_evidence and not has_evidence:
         return None
-    message = body[_HEAD.size :]
     if has_evidence and not with_evidence:
-        message = without_evidence(message)
+        strip_evidence(parsed)
+        message = parsed.SerializeToString()
     # NaN is the one number that is not itself.
     return EncodedOutcome(
         _KINDS[kind], message, number if number == number else None, belief if belief == belief else None, True

@@ -73,13 +73,6 @@ def failure(reason: str, detail: str, *, retryable: bool = True) -> EncodedOutco
     return encode_outcome(outcome_to_wire("", Failed(reason, detail, retryable)))
 
 
-def without_evidence(message: bytes) -> bytes:
-    """The outcome as it comes to callers who asked for no evidence."""
-    outcome = types_pb2.Outcome.FromString(message)
-    strip_evidence(outcome)
-    return outcome.SerializeToString()
-
-
 def strip_evidence(message: types_pb2.Outcome) -> None:
     if message.HasField("scored"):
         message.scored.ClearField("evidence")

@@ -8,18 +8,24 @@ outcomes and only the others fail.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+
+import structlog
 
 from bioverify import tracing
 from bioverify.aggregator import metrics
 from bioverify.aggregator.cache import OutcomeCache
 from bioverify.aggregator.encoded import EncodedOutcome
-from bioverify.aggregator.faults import DEADLINE_EXCEEDED, VERSION_CHANGED, UpstreamError
+from bioverify.aggregator.faults import DEADLINE_EXCEEDED, INTERNAL, VERSION_CHANGED, UpstreamError
 from bioverify.aggregator.policy.single_flight import SharedCall
 from bioverify.aggregator.questions import Questions, cache_key
 from bioverify.aggregator.replica import Usage
 from bioverify.aggregator.upstream import Account, Outcomes, Upstream
+from bioverify.runtime import cancellation
+
+log = structlog.stdlib.get_logger("bioverify.aggregator.fanout")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +62,30 @@ async def ask_verifier(
 ) -> VerifierReply:
     """What the verifier says of the items at ``positions``.
 
-    Never raises for a fault of the verifier or of Redis; ends by ``deadline`` (time.monotonic)."""
+    Never raises for a fault of the verifier, of Redis or of our own code: it fails these items at this verifier and no
+    others. Ends by ``deadline`` (time.monotonic).
+    """
+    try:
+        return await _ask_verifier(upstream, cache, questions, positions, deadline, with_evidence=with_evidence)
+    except (Exception, asyncio.CancelledError) as error:
+        if cancellation.is_wanted(error):
+            raise
+        log.exception("asking a verifier raised", verifier=upstream.name, items=len(positions))
+        raised = f"asking {upstream.name} raised {type(error).__name__}; the aggregator's log has more"
+        fault = UpstreamError(INTERNAL, raised)
+        _count_failures(upstream, fault, len(positions))
+        return VerifierReply([fault.failed] * len(positions))
+
+
+async def _ask_verifier(
+    upstream: Upstream,
+    cache: OutcomeCache | None,
+    questions: Questions,
+    positions: Sequence[int],
+    deadline: float,
+    *,
+    with_evidence: bool,
+) -> VerifierReply:
     usage = Usage()
     unreachable: UpstreamError | None = None
     try:

@@ -37,6 +37,7 @@ from bioverify.aggregator.policy.breaker import Breaker, State
 from bioverify.aggregator.policy.budget import pause_s
 from bioverify.aggregator.policy.latency import Latency
 from bioverify.aggregator.policy.limits import ItemLimit, QueueFullError, TurnedAwayError
+from bioverify.runtime import cancellation
 from bioverify.transport.channels import channel_options
 from bioverify.transport.headers import REQUEST_ID
 from bioverify.transport.refusals import refusal_from_error
@@ -178,7 +179,7 @@ class Replica:
             metrics.WAIT_SECONDS.labels(self._verifier).observe(waited_s)
 
     def turned_away(self) -> UpstreamError:
-        return UpstreamError(BREAKER_OPEN, f"{self._who} did not answer of late and is not asked until it does")
+        return UpstreamError(BREAKER_OPEN, f"{self._who} has stopped answering; calls are suspended until it recovers")
 
     @property
     def _who(self) -> str:
@@ -240,7 +241,11 @@ class Replica:
         closing.add_done_callback(self._given_up.discard)
 
     def _opened(self) -> None:
-        log.warning("a verifier does not answer and is not asked for now", verifier=self._verifier, target=self.target)
+        log.warning(
+            "a verifier has stopped answering; calls are suspended until it recovers",
+            verifier=self._verifier,
+            target=self.target,
+        )
         self.limit.restart()
         self._show()
         if self._recovering is None or self._recovering.done():
@@ -268,6 +273,12 @@ class Replica:
             refusal = refusal_from_error(error)
             metrics.VERIFIER_CALLS.labels(self._verifier, refusal.code.name).inc()
             raise of_refusal(refusal, self._who) from error
+        except (asyncio.CancelledError, grpc.aio.UsageError) as error:
+            # grpc.aio cancels the calls of a channel that is closed: nobody asked this task to stop.
+            if cancellation.is_wanted(error):
+                raise
+            metrics.VERIFIER_CALLS.labels(self._verifier, grpc.StatusCode.CANCELLED.name).inc()
+            raise UpstreamError(UNAVAILABLE, f"{self._who}: the connection was given up during the call") from error
         metrics.VERIFIER_CALLS.labels(self._verifier, "OK").inc()
         return response
 

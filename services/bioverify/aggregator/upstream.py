@@ -165,7 +165,10 @@ class Upstream:
 
     def _learn(self, replica: Replica, said: verifier_pb2.DescribeResponse) -> None:
         if said.name == self.name:
-            reads = reads_from_wire(list(said.reads))
+            try:
+                reads = reads_from_wire(list(said.reads))
+            except ValueError as error:
+                raise UpstreamError(MISCONFIGURED, f"{self.name} at {replica.target}: {error}") from error
             self.last_account = Account(said, reads, said.fingerprint, replica, time.monotonic())
 
     def _least_loaded(self, but: Replica | None = None) -> Replica | None:

@@ -33,9 +33,9 @@ from bioverify.wire.rewards import recipe_to_wire, term_from_wire
 from bioverify.wire.tasks import (
     PROMPT_FORMS,
     answer_from_wire,
-    reads_from_wire,
+    known_reads,
+    known_task_kinds,
     task_from_wire,
-    task_kind_from_wire,
     task_to_wire,
 )
 
@@ -220,8 +220,8 @@ def listed_verifier(message: reward_pb2.VerifierStatus) -> ListedVerifier:
         version=said.version,
         fingerprint=said.fingerprint,
         summary=said.summary,
-        task_kinds=tuple(map(task_kind_from_wire, said.task_kinds)),
-        reads=reads_from_wire(list(said.reads)),
+        task_kinds=known_task_kinds(said.task_kinds),
+        reads=known_reads(said.reads),
         holds_belief=said.holds_belief,
         components=dict(said.components),
         artifacts=tuple(

@@ -12,11 +12,10 @@ from bioverify.core.verifier import Reads
 from bioverify.v1 import types_pb2
 from bioverify.wire.tasks import (
     PROMPT_FORMS,
-    TASK_KINDS,
     answer_to_wire,
+    known_task_kinds,
     read_item,
     read_prompt_form,
-    task_kind_from_wire,
     task_to_wire,
 )
 
@@ -41,8 +40,8 @@ def tasks_of(kind: TaskKind) -> list[Task]:
 
 def for_kinds(kinds: Iterable[types_pb2.TaskKind.ValueType]) -> list[types_pb2.Item]:
     """Complete items of these kinds, answered both ways."""
-    known = [task_kind_from_wire(kind) for kind in kinds if kind in TASK_KINDS.values()]
-    return [probe(task, affirms=affirms) for kind in known for task in tasks_of(kind) for affirms in (True, False)]
+    tasks = [task for kind in known_task_kinds(kinds) for task in tasks_of(kind)]
+    return [probe(task, affirms=affirms) for task in tasks for affirms in (True, False)]
 
 
 def probe(task: Task, *, affirms: bool) -> types_pb2.Item:

@@ -18,7 +18,7 @@ import structlog
 from structlog.contextvars import bound_contextvars
 
 from bioverify import tracing
-from bioverify.runtime import metrics
+from bioverify.runtime import cancellation, metrics
 from bioverify.runtime.errors import Refused
 from bioverify.transport.headers import REQUEST_ID
 from bioverify.transport.refusals import Refusal, refusal_metadata
@@ -87,11 +87,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 yield
             except Refused as error:
                 refusal = error.refusal
-            except asyncio.CancelledError:
-                code = grpc.StatusCode.CANCELLED
-                tracing.failed(code.name, "cancelled")
-                raise
-            except Exception:
+            except (Exception, asyncio.CancelledError) as error:
+                if cancellation.is_wanted(error):
+                    code = grpc.StatusCode.CANCELLED
+                    tracing.failed(code.name, "cancelled")
+                    raise
                 log.exception("handler raised")
                 refusal = Refusal(
                     grpc.StatusCode.INTERNAL, f"internal error; the log has more under {request_id}", "internal"

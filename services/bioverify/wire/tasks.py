@@ -6,6 +6,7 @@ answer off the completion. That reading happens in one place, here, whoever asks
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 
 from bioverify.core.answers import Answer, AnswerProblem, ParseMode, parse_answer
@@ -68,13 +69,26 @@ def prompt_form_from_wire(number: types_pb2.PromptForm.ValueType) -> PromptForm:
     return _PROMPT_FORM_OF.get(number, PromptForm.ANSWER)
 
 
+def known_task_kinds(numbers: Iterable[types_pb2.TaskKind.ValueType]) -> tuple[TaskKind, ...]:
+    """Without those that only a newer version of the contract knows."""
+    return tuple(_TASK_KIND_OF[number] for number in numbers if number in _TASK_KIND_OF)
+
+
+def known_reads(numbers: Iterable[verifier_pb2.ReadField.ValueType]) -> Reads:
+    """Without the fields that only a newer version of the contract knows: to be shown, not to be asked by."""
+    return reads_from_wire([number for number in numbers if number in _READ_FIELD_OF])
+
+
 def reads_to_wire(reads: Reads) -> list[verifier_pb2.ReadField.ValueType]:
     return [READ_FIELDS[field] for field in reads]
 
 
 def reads_from_wire(numbers: list[verifier_pb2.ReadField.ValueType]) -> Reads:
+    """Raises ValueError for a field that this version of the contract does not know."""
     reads = Reads(0)
     for number in numbers:
+        if number not in _READ_FIELD_OF:
+            raise ValueError(f"it reads field {number}, which this version does not know. Use a newer bioverify here")
         reads |= _READ_FIELD_OF[number]
     return reads
 
