@@ -2,6 +2,7 @@
 
 The first call starts at the end of the event loop's turn, with all that came in it; whatever comes while it is under
 way is made with the next one. So a lone caller waits for nobody, and the more callers there are, the more share a call.
+A call is cancelled when the last of its callers is; one that is out of time ends by itself.
 """
 
 from __future__ import annotations
@@ -20,42 +21,90 @@ class _Batch(Generic[Entry, Result]):
     def __init__(self) -> None:
         self.entries: dict[bytes, Entry] = {}
         self.deadline = 0.0
+        self.contexts: list[contextvars.Context] = []
+        self.waiting = 0
+        self.task: asyncio.Task[None] | None = None
         self.result: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        # Nobody may be left to hear of an error.
+        self.result.add_done_callback(lambda result: result.cancelled() or result.exception())
 
 
 class Together(Generic[Entry, Result]):
-    """To be used from one event loop. ``call``: gets the entries of all, and the latest of their deadlines."""
+    """To be used from one event loop. ``call``: gets the entries of all, and the latest of their deadlines.
 
-    def __init__(self, call: Callable[[dict[bytes, Entry], float], Awaitable[Result]]) -> None:
+    ``at_once``: so many calls may be under way. A call of one caller runs in his context, a shared one in an empty one:
+    what is logged and traced there is about no single request.
+    """
+
+    def __init__(self, call: Callable[[dict[bytes, Entry], float], Awaitable[Result]], *, at_once: int = 1) -> None:
         self._call = call
+        self._at_once = at_once
         self._next: _Batch[Entry, Result] | None = None
-        self._calling: asyncio.Task[None] | None = None
+        self._under_way: set[_Batch[Entry, Result]] = set()
 
     async def join(self, entries: Mapping[bytes, Entry], deadline: float, patience_s: float) -> Result | None:
-        """The result of the call that takes ``entries`` along; None where it has not come in time.
+        """The result of the call that takes ``entries`` along; None if it has not come in time.
 
-        In time: by ``deadline`` (time.monotonic), after ``patience_s`` seconds at most. A caller that leaves ends
-        nothing for the others. Raises what the call raises.
+        In time: by ``deadline`` (time.monotonic), after ``patience_s`` seconds at most. Raises what the call raises.
         """
         if self._next is None:
             self._next = _Batch()
+            asyncio.get_running_loop().call_soon(self._start)
         batch = self._next
         batch.entries.update(entries)
         batch.deadline = max(batch.deadline, deadline)
-        if self._calling is None or self._calling.done():
-            # Without the first caller's context: what is logged is not about its request alone.
-            self._calling = asyncio.get_running_loop().create_task(self._go_on(), context=contextvars.Context())
-        await asyncio.wait({batch.result}, timeout=max(0.0, min(patience_s, deadline - time.monotonic())))
+        batch.contexts.append(contextvars.copy_context())
+        batch.waiting += 1
+        try:
+            await asyncio.wait({batch.result}, timeout=max(0.0, min(patience_s, deadline - time.monotonic())))
+            if batch.task is not None and batch.deadline <= time.monotonic():
+                # It ends by itself just now, and its end is told to the breaker.
+                await asyncio.wait({batch.result})
+        except asyncio.CancelledError:
+            if batch.waiting == 1 and not batch.result.done():
+                self._abandon(batch)
+            raise
+        finally:
+            batch.waiting -= 1
         return batch.result.result() if batch.result.done() else None
 
     def close(self) -> None:
-        if self._calling is not None:
-            self._calling.cancel()
+        for batch in self._under_way:
+            assert batch.task is not None
+            batch.task.cancel()
 
-    async def _go_on(self) -> None:
-        while (batch := self._next) is not None:
+    @property
+    def waiting(self) -> int:
+        """Entries whose call has not begun."""
+        return len(self._next.entries) if self._next is not None else 0
+
+    @property
+    def is_idle(self) -> bool:
+        return self._next is None and not self._under_way
+
+    def _start(self) -> None:
+        batch = self._next
+        if batch is None or len(self._under_way) >= self._at_once:
+            return
+        self._next = None
+        self._under_way.add(batch)
+        context = batch.contexts[0] if len(batch.contexts) == 1 else contextvars.Context()
+        batch.task = asyncio.get_running_loop().create_task(self._make(batch), context=context)
+
+    async def _make(self, batch: _Batch[Entry, Result]) -> None:
+        try:
+            batch.result.set_result(await self._call(batch.entries, batch.deadline))
+        except asyncio.CancelledError:
+            batch.result.cancel()
+            raise
+        except Exception as error:
+            batch.result.set_exception(error)
+        finally:
+            self._under_way.discard(batch)
+            self._start()
+
+    def _abandon(self, batch: _Batch[Entry, Result]) -> None:
+        if batch.task is not None:
+            batch.task.cancel()
+        elif batch is self._next:
             self._next = None
-            try:
-                batch.result.set_result(await self._call(batch.entries, batch.deadline))
-            except Exception as error:
-                batch.result.set_exception(error)
