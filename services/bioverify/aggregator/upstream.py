@@ -54,7 +54,7 @@ RETRY_SHARE, RETRY_BURST = 0.2, 10.0
 HEDGE_SHARE, HEDGE_BURST = 0.05, 1.0
 FEW_ITEMS = 32
 """Up to so many are asked together with what others ask; more are worth a call of their own."""
-CALLS_AT_ONCE = 2
+CALLS_AT_ONCE = 4
 UNSTATED_MAX_ITEMS = 256
 UNSTATED_MAX_BYTES = 4 * 2**20
 

@@ -10,6 +10,7 @@ from typing import Any
 MAX_MESSAGE_BYTES = 64 * 2**20
 KEEPALIVE_MS = 10_000
 MAX_PENDING_REQUESTS = 1_000_000
+MAX_UNREQUESTED_S = 3600
 CHANNEL_OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -31,10 +32,11 @@ CHANNEL_OPTIONS = (
 _TO_EACH_ADDRESS_IN_TURN = (("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}'),)
 SERVER_OPTIONS = (
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    # gRPC's own backlog (1,000 and 3,000 calls) cancels calls that nobody has looked at yet; admission refuses them
-    # with a reason and a time to wait.
+    # gRPC's own backlog (1,000 and 3,000 calls, 30 s) cancels calls that nobody has looked at yet; admission refuses
+    # them with a reason and a time to wait, and deadlines are the callers' own.
     ("grpc.server.max_pending_requests", MAX_PENDING_REQUESTS),
     ("grpc.server.max_pending_requests_hard_limit", MAX_PENDING_REQUESTS),
+    ("grpc.server_max_unrequested_time_in_server", MAX_UNREQUESTED_S),
     # Without these gRPC takes pings of the clients above for an attack and hangs up.
     ("grpc.http2.min_ping_interval_without_data_ms", KEEPALIVE_MS // 2),
     ("grpc.keepalive_permit_without_calls", 1),
