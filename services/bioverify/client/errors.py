@@ -6,28 +6,39 @@ import grpc
 
 from bioverify.transport.refusals import Refusal
 
-_PASSING = {
-    grpc.StatusCode.UNAVAILABLE,
-    grpc.StatusCode.DEADLINE_EXCEEDED,
-    grpc.StatusCode.RESOURCE_EXHAUSTED,
-}
-
 
 class ClientError(RuntimeError):
-    """A call that reached no aggregator, or that it refused as a whole. The message says what to do.
+    """A call that reached no service, or that it refused as a whole. The message says what to do.
 
-    ``code``: gRPC's status, for instance UNAVAILABLE. ``violations``: field path and what is wrong with it.
+    ``refusal``: what the service said, with its stable word (``reason``) and when to come back (``retry_after_s``).
     """
 
-    def __init__(self, message: str, code: grpc.StatusCode, violations: tuple[tuple[str, str], ...] = ()) -> None:
+    def __init__(self, message: str, refusal: Refusal) -> None:
         super().__init__(message)
-        self.code = code
-        self.violations = violations
+        self.refusal = refusal
+
+    @property
+    def code(self) -> grpc.StatusCode:
+        """gRPC's status, for instance UNAVAILABLE."""
+        return self.refusal.code
+
+    @property
+    def violations(self) -> tuple[tuple[str, str], ...]:
+        """Field path and what is wrong with it."""
+        return self.refusal.violations
 
     @property
     def may_pass(self) -> bool:
         """Whether asking again later may help."""
-        return self.code in _PASSING
+        return self.refusal.may_pass
+
+
+def mistake(field: str, problem: str) -> ClientError:
+    """The error of a call that is not made, because one of its fields cannot be accepted."""
+    message = f"{field}: {problem}"
+    return ClientError(
+        message, Refusal(grpc.StatusCode.INVALID_ARGUMENT, message, "invalid_request", ((field, problem),))
+    )
 
 
 def client_error(refusal: Refusal, target: str, deadline_s: float) -> ClientError:
@@ -40,7 +51,7 @@ def client_error(refusal: Refusal, target: str, deadline_s: float) -> ClientErro
         message = f"{target} is no bioverify aggregator ({refusal.message}); is it a verifier's address?"
     else:
         message = f"the aggregator at {target} refused the call ({refusal.code.name}): {refusal.message}"
-    return ClientError(message, refusal.code, refusal.violations)
+    return ClientError(message, refusal)
 
 
 def _why_unreachable(said: str) -> str:

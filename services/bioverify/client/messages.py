@@ -12,9 +12,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Literal
 
-import grpc
-
-from bioverify.client.errors import ClientError
+from bioverify.client.errors import ClientError, mistake
 from bioverify.client.values import (
     ItemReward,
     ListedVerifier,
@@ -30,6 +28,7 @@ from bioverify.core.verifier import ArtifactIdentity
 from bioverify.v1 import reward_pb2, types_pb2
 from bioverify.wire.outcomes import failure_from_wire, outcome_from_wire
 from bioverify.wire.rewards import recipe_to_wire, term_from_wire
+from bioverify.wire.rules import broken_rules
 from bioverify.wire.tasks import (
     PROMPT_FORMS,
     answer_from_wire,
@@ -60,8 +59,7 @@ def check_ids(items: Sequence[ScoreItem]) -> None:
         else:
             first_seen[item.id] = index
             continue
-        field = f"items[{index}].id"
-        raise ClientError(f"{field}: {problem}", grpc.StatusCode.INVALID_ARGUMENT, ((field, problem),))
+        raise mistake(f"items[{index}].id", problem)
 
 
 def item_to_wire(item: ScoreItem) -> types_pb2.Item:
@@ -74,6 +72,18 @@ def item_to_wire(item: ScoreItem) -> types_pb2.Item:
         source=item.source,
         prompt_form=PROMPT_FORMS[item.prompt_form] if item.prompt_form else types_pb2.PROMPT_FORM_UNSPECIFIED,
     )
+
+
+def checked(item: ScoreItem) -> types_pb2.Item:
+    """The message of an item that keeps the contract. Raises ValueError with the field and what is wrong with it.
+
+    The service refuses a whole call for one item that does not, so whoever reads many rows asks here for each.
+    """
+    message = item_to_wire(item)
+    if broken := broken_rules(message):
+        field, problem = broken[0]
+        raise ValueError(f"{field}: {problem}")
+    return message
 
 
 def cut(

@@ -44,7 +44,13 @@ def make_app(config: GatewayConfig) -> ASGIApp:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         client = Client(config.aggregator, tls=config.identity)
         jobs = (
-            Jobs(config.folder / "jobs", config.aggregator, config.keep_jobs_s, config.identity)
+            Jobs(
+                config.folder / "jobs",
+                config.aggregator,
+                config.keep_jobs_s,
+                config.max_jobs_per_key,
+                config.identity,
+            )
             if config.folder
             else None
         )
