@@ -25,6 +25,7 @@ from bioverify.client.values import (
 from bioverify.core.outcomes import Outcome
 from bioverify.core.recipes import Recipe
 from bioverify.core.verifier import ArtifactIdentity
+from bioverify.transport.headers import current_request_id, is_fit, request_id_from
 from bioverify.v1 import reward_pb2, types_pb2
 from bioverify.wire.outcomes import failure_from_wire, outcome_from_wire
 from bioverify.wire.rewards import recipe_to_wire, term_from_wire
@@ -60,6 +61,13 @@ def check_ids(items: Sequence[ScoreItem]) -> None:
             first_seen[item.id] = index
             continue
         raise mistake(f"items[{index}].id", problem)
+
+
+def request_id_for(given: str) -> str:
+    """The id of a call. Raises ClientError for a given one that cannot stand in a log."""
+    if given and not is_fit(given):
+        raise mistake("request_id", f"{given!r} is not 1 to 64 letters, digits, dots, hyphens and underscores")
+    return given or request_id_from(current_request_id())
 
 
 def item_to_wire(item: ScoreItem) -> types_pb2.Item:
@@ -179,6 +187,7 @@ def assemble(
     requests: Sequence[tuple[list[int], list[types_pb2.Item]]],
     replies: Sequence[reward_pb2.RewardServiceScoreBatchResponse | ClientError],
     wall_s: float,
+    request_id: str,
 ) -> ScoredBatch:
     """One batch out of the replies. Raises the first ClientError where no request came through."""
     errors = [reply for reply in replies if isinstance(reply, ClientError)]
@@ -195,7 +204,7 @@ def assemble(
             report = verifier_report(message)
             earlier = reports.get(report.verifier)
             reports[report.verifier] = report if earlier is None else _sum_of(earlier, report)
-    return ScoredBatch([rewards[index] for index in range(len(items))], list(reports.values()), wall_s)
+    return ScoredBatch([rewards[index] for index in range(len(items))], list(reports.values()), wall_s, request_id)
 
 
 def _sum_of(one: VerifierReport, other: VerifierReport) -> VerifierReport:

@@ -20,6 +20,7 @@ import grpc
 from bioverify.client.errors import ClientError
 from bioverify.core.runs import StepFigures, TrainingRun
 from bioverify.transport.channels import CHANNEL_OPTIONS
+from bioverify.transport.headers import Sent, outgoing
 from bioverify.transport.refusals import Refusal, refusal_from_error
 from bioverify.transport.tls import LiveIdentity, Pems, TlsIdentity, open_aio_channel
 from bioverify.v1 import training_pb2, training_pb2_grpc
@@ -84,11 +85,11 @@ class TrainingClient:
     ) -> None:
         await self.close()
 
-    def _metadata(self) -> tuple[tuple[str, str], ...]:
+    def _metadata(self) -> Sent:
         if self._token_file is None:
-            return ()
+            return outgoing()
         try:
-            return (("authorization", f"Bearer {self._token_file.read_text().strip()}"),)
+            return (*outgoing(), ("authorization", f"Bearer {self._token_file.read_text().strip()}"))
         except OSError as error:
             message = f"the token of the training service cannot be read: {error}"
             raise ClientError(message, Refusal(grpc.StatusCode.UNAUTHENTICATED, message)) from error

@@ -59,7 +59,9 @@ async def send_job(
             lines += not ended
             _check_not_empty(lines)
             charger(request, key)(lines)
-            return await anyio.to_thread.run_sync(jobs.submit, folder, key.name, recipe, evidence, lines)
+            return await anyio.to_thread.run_sync(
+                jobs.submit, folder, key.name, recipe, evidence, lines, request.state.request_id
+            )
         except BaseException:
             jobs.discard(folder)
             raise

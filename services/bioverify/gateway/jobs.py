@@ -31,6 +31,7 @@ from typing import BinaryIO
 import orjson
 import structlog
 from pydantic import BaseModel, ConfigDict
+from structlog.contextvars import bound_contextvars
 
 from bioverify.client import Client, ClientError, ScoredBatch, TlsIdentity
 from bioverify.gateway import metrics
@@ -62,7 +63,8 @@ ENDED = {JobState.DONE, JobState.CANCELLED, JobState.FAILED}
 
 class Job(BaseModel):
     """One file of completions. ``lines`` in all; ``line``: the last one that is dealt with; ``detail``: why it waits or
-    failed. ``result_bytes`` and ``bad_line_bytes``: how far the two files are good. Times are seconds since 1970.
+    failed. ``request_id``: of the call that sent it, under which all services log its work. ``result_bytes`` and
+    ``bad_line_bytes``: how far the two files are good. Times are seconds since 1970.
     """
 
     model_config = ConfigDict(validate_assignment=True)
@@ -73,6 +75,7 @@ class Job(BaseModel):
     evidence: bool
     created: float
     lines: int
+    request_id: str = ""
     state: JobState = JobState.QUEUED
     detail: str = ""
     started: float | None = None
@@ -140,10 +143,18 @@ class Jobs:
         folder.mkdir(mode=0o700)
         return folder
 
-    def submit(self, folder: Path, owner: str, recipe: str, evidence: bool, lines: int) -> Job:
+    def submit(self, folder: Path, owner: str, recipe: str, evidence: bool, lines: int, request_id: str) -> Job:
         """Score ``folder/input.jsonl`` by a recipe that the aggregator has. Raises TooManyJobsError."""
         self.check_room(owner)
-        job = Job(id=folder.name, owner=owner, recipe=recipe, evidence=evidence, created=time.time(), lines=lines)
+        job = Job(
+            id=folder.name,
+            owner=owner,
+            recipe=recipe,
+            evidence=evidence,
+            created=time.time(),
+            lines=lines,
+            request_id=request_id,
+        )
         self._save(job)
         with self._lock:
             self._jobs[job.id] = job
@@ -218,7 +229,8 @@ class Jobs:
     def _work(self) -> None:
         while (job_id := self._turns.next()) is not None:
             if (job := self.get(job_id)) is not None:
-                self._run(job)
+                with bound_contextvars(request_id=job.request_id):
+                    self._run(job)
 
     def _run(self, job: Job) -> None:
         """Give the job its turn; it ends, is queued again, or is left to a later process."""
@@ -331,7 +343,13 @@ class Jobs:
 
     def _ask(self, job: Job, chunk: list[FileItem]) -> ScoredBatch:
         items = [line.item for line in chunk]
-        return self._client.score(items, job.recipe, deadline_s=CHUNK_DEADLINE_S, with_evidence=job.evidence)
+        return self._client.score(
+            items,
+            job.recipe,
+            deadline_s=CHUNK_DEADLINE_S,
+            with_evidence=job.evidence,
+            request_id=job.request_id,
+        )
 
     def _check(self, job: Job) -> None:
         if job.id in self._cancelled or self._ending.is_set():
