@@ -12,7 +12,7 @@ from bioverify.aggregator.policy.limits import ItemLimit
 from bioverify.client import ClientError
 from bioverify.client.errors import client_error
 from bioverify.client.retries import pause_before_retry
-from bioverify.client.values import ItemReward, RewardPart
+from bioverify.client.values import ItemReward, RewardDetails, RewardPart
 from bioverify.core.recipes import Requirement, Term
 from bioverify.gateway.problems import of_client_error
 from bioverify.runtime.errors import Refused, not_ready, over_limit
@@ -46,7 +46,7 @@ def test_every_door_says_the_same_of_one_refusal(refusal: Refusal, may_pass: boo
         Term(verifier="format", weight=1, requirement=Requirement.REQUIRED), upstream, None, "missing", False
     )
     with pytest.raises(NoRewardError) as alone:
-        reward_alone(ItemReward("a", None, "format failed", (part,), None, None))
+        reward_alone(ItemReward("a", None, "format failed", RewardDetails((part,))))
     assert alone.value.may_pass is may_pass
     if not may_pass:
         assert pause_before_retry(refusal, 0, 30) is None
