@@ -93,7 +93,7 @@ def stage_table(questions: Questions, verifiers: dict[str, Verifier]) -> dict[st
     )
     returned = timed("aggregator: reply to bytes", composed.SerializeToString)
     answered = timed("client: bytes to reply", lambda: RewardReply.FromString(returned))
-    timed("client: reply to values", lambda: messages.assemble(items, requests_cut, [answered], 0.0))
+    timed("client: reply to values", lambda: messages.assemble(items, requests_cut, [answered], 0.0, ""))
     timed(PARTS_STAGE, lambda: [messages.item_reward(reward).parts for reward in answered.rewards])
     return table
 

@@ -19,7 +19,7 @@ import pytest
 from bioverify.aggregator.policy.latency import ENOUGH
 from bioverify.client import AsyncClient, Client, ClientError, ScoredBatch, ScoreItem, VerifierReport, messages
 from bioverify.core.outcomes import Failed
-from bioverify.transport.refusals import refusal_from_error
+from bioverify.transport.refusals import Refusal, refusal_from_error, refusal_metadata
 from bioverify.v1 import reward_pb2_grpc, types_pb2, verifier_pb2, verifier_pb2_grpc
 from tests.fixtures import servers
 from tests.fixtures.rewards import item, many_items, optional, outcome_of, recipe, required
@@ -56,7 +56,7 @@ class Scripted(verifier_pb2_grpc.VerifierServiceServicer):
     """A verifier whose next calls go as ``script`` says: seconds to take or a status to fail with. Then all is well."""
 
     def __init__(self, *, idempotent: bool = True) -> None:
-        self.script: list[float | grpc.StatusCode] = []
+        self.script: list[float | grpc.StatusCode | Refusal] = []
         self.calls: Counter[str] = Counter()
         self.cancelled = threading.Event()
         self._idempotent = idempotent
@@ -73,6 +73,9 @@ class Scripted(verifier_pb2_grpc.VerifierServiceServicer):
     def ScoreBatch(self, request, context):  # noqa: N802
         self.calls[dict(context.invocation_metadata()).get("x-request-id", "")] += 1
         step = self.script.pop(0) if self.script else 0.0
+        if isinstance(step, Refusal):
+            context.set_trailing_metadata(refusal_metadata(step))
+            context.abort(step.code, step.message)
         if isinstance(step, grpc.StatusCode):
             context.abort(step, "as the script says")
         context.add_callback(lambda: None if context.code() is grpc.StatusCode.OK else self.cancelled.set())
@@ -127,17 +130,18 @@ def test_an_unavailable_verifier_is_asked_again_and_the_report_says_so() -> None
 
 
 @pytest.mark.parametrize(
-    ("code", "reason", "retryable"),
+    ("step", "reason", "retryable"),
     [
         (grpc.StatusCode.INTERNAL, "internal", False),
-        (grpc.StatusCode.RESOURCE_EXHAUSTED, "resource_exhausted", True),
+        (Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "busy", retry_after_s=0.2), "resource_exhausted", True),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, "too_large", False),
         (grpc.StatusCode.INVALID_ARGUMENT, "refused", False),
     ],
 )
-def test_nothing_but_unavailable_is_asked_again(code, reason, retryable) -> None:
+def test_nothing_but_unavailable_is_asked_again(step, reason, retryable) -> None:
     verifier = Scripted()
     with scripted(verifier) as (_, client):
-        verifier.script = [code]
+        verifier.script = [step]
         batch = client.score([item("a")], BY_SCRIPTED)
         outcome = outcome_of(batch.rewards[0], "scripted")
         assert (report_of(batch, "scripted").calls, outcome.reason, outcome.retryable) == (1, reason, retryable)
@@ -150,7 +154,7 @@ def test_a_refusal_for_overload_halves_what_is_sent_at_once_and_success_widens_i
     with scripted(verifier, metrics_port=servers.free_port()) as (running, client):
         client.score([item("a")], BY_SCRIPTED)
         stated = metric(running, limit)
-        verifier.script = [grpc.StatusCode.RESOURCE_EXHAUSTED] * 2
+        verifier.script = [Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "busy", retry_after_s=0.2)] * 2
         for n in range(2):
             client.score([item(f"refused-{n}")], BY_SCRIPTED)
         assert metric(running, limit) == stated / 4

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import time
 from collections.abc import Iterator
+from concurrent import futures
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
+from bioverify.gateway.api_keys import Scope, new_key, write_keys
+from bioverify.transport.refusals import Refusal, refusal_metadata
+from bioverify.v1 import reward_pb2, reward_pb2_grpc
 from tests.fixtures import servers
 from tests.fixtures.gateway import RunningGateway, gateway
 from tests.fixtures.servers import free_port, scratch_folder
@@ -167,3 +173,85 @@ def test_an_unknown_recipe_and_a_broken_upload_leave_nothing_behind(target: str,
         problem(running.http.post("/v1/jobs", params={"recipe": "rbio1-exp"}, content=lines(100)), 413)
         assert list((tmp_path / "gateway/jobs").iterdir()) == []
         assert running.http.get("/v1/jobs").json() == {"jobs": []}
+
+
+def test_a_group_that_no_call_can_hold_is_bad_lines_with_its_numbers_and_the_job_ends(
+    target: str, tmp_path: Path
+) -> None:
+    group = b"".join(json.dumps(item("A", f"{n}", group_id="g")).encode() + b"\n" for n in range(5000))
+    with gateway(tmp_path, target) as running:
+        job = wait(running, job_id := send(running, lines(2) + group + lines(3)), ENDED)
+        assert (job["state"], job["bad_lines"], job["scored"] + job["unscorable"]) == ("done", 5000, 5)
+        bad = [json.loads(line) for line in running.http.get(f"/v1/jobs/{job_id}/bad-lines").text.splitlines()]
+        assert [line["line"] for line in bad] == list(range(3, 5003))
+        assert "5,000 lines" in bad[0]["problem"]
+        assert "at most 4,096 lines" in bad[0]["problem"]
+
+
+class Choosy(reward_pb2_grpc.RewardServiceServicer):
+    """An aggregator that has room for one recipe, too much to do for a second, and never room for a third."""
+
+    OF_BUSY = Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "too much to do", "overloaded", retry_after_s=300)
+    OF_FULL = Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "900 items, at most 10", "too_large")
+
+    def ScoreBatch(self, request, context):  # noqa: N802
+        if refusal := {"busy": self.OF_BUSY, "full": self.OF_FULL}.get(request.recipe_name):
+            context.set_trailing_metadata(refusal_metadata(refusal))
+            context.abort(refusal.code, refusal.message)
+        rewards = [reward_pb2.Reward(item_id=one.id, reward=1.0) for one in request.items]
+        return reward_pb2.RewardServiceScoreBatchResponse(rewards=rewards)
+
+    def ListVerifiers(self, request, context):  # noqa: N802
+        return reward_pb2.ListVerifiersResponse()
+
+    def ListRecipes(self, request, context):  # noqa: N802
+        term = reward_pb2.Term(verifier="v", weight=1, requirement=reward_pb2.REQUIREMENT_REQUIRED)
+        recipes = [reward_pb2.Recipe(name=name, terms=[term]) for name in ("free", "busy", "full")]
+        return reward_pb2.ListRecipesResponse(recipes=recipes)
+
+
+@contextlib.contextmanager
+def choosy() -> Iterator[str]:
+    server = grpc.server(futures.ThreadPoolExecutor(8))
+    reward_pb2_grpc.add_RewardServiceServicer_to_server(Choosy(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield f"127.0.0.1:{port}"
+    server.stop(None)
+
+
+def test_jobs_that_wait_hold_nobodys_place_and_what_cannot_pass_is_not_waited_for(tmp_path: Path) -> None:
+    with choosy() as target, gateway(tmp_path, target) as running:
+        waiting = [send(running, lines(3), "busy") for _ in range(4)]
+        for job_id in waiting:
+            assert "too much to do" in wait(running, job_id, {"waiting"})["detail"]
+        assert wait(running, send(running, lines(3), "free"), ENDED)["scored"] == 3
+        failed = wait(running, send(running, lines(3), "full"), ENDED)
+        assert failed["state"] == "failed"
+        assert "900 items, at most 10" in failed["detail"]
+        # One that waits for five minutes is cancelled at once.
+        assert running.http.post(f"/v1/jobs/{waiting[0]}:cancel").json()["state"] == "cancelled"
+        assert running.http.delete(f"/v1/jobs/{waiting[0]}").status_code == 204
+        problem(running.http.delete(f"/v1/jobs/{waiting[1]}"), 409)
+
+
+def test_a_key_with_many_jobs_holds_no_other_key_back_and_has_a_bound(verifiers: dict[str, str]) -> None:
+    texts = {name: new_key(name, (Scope.SCORE,)) for name in ("many", "one")}
+    with (
+        scratch_folder() as folder,
+        servers.verifier("Lookup", parameters={"name": "experimental", "delay_s": 1.0}) as slow,
+        servers.aggregator({**verifiers, "experimental": slow.target}) as aggregator,
+    ):
+        write_keys(folder / "keys.yaml", tuple(key for _, key in texts.values()))
+        with gateway(folder, aggregator.target, keys_file=folder / "keys.yaml", max_jobs_per_key=6) as running:
+            running.http.headers["authorization"] = f"Bearer {texts['many'][0]}"
+            many = [send(running, lines(40_000)) for _ in range(6)]
+            refused = problem(running.http.post("/v1/jobs?recipe=rbio1-exp", content=lines(1)), 429)
+            assert (refused["code"], "6 at a time" in refused["detail"]) == ("too_many_jobs", True)
+            running.http.headers["authorization"] = f"Bearer {texts['one'][0]}"
+            assert wait(running, send(running, lines(5)), ENDED)["state"] == "done"
+            running.http.headers["authorization"] = f"Bearer {texts['many'][0]}"
+            assert all(show(running, job_id)["state"] not in ENDED for job_id in many)
+            for job_id in many:
+                running.http.post(f"/v1/jobs/{job_id}:cancel").raise_for_status()
+                assert wait(running, job_id, ENDED)["state"] == "cancelled"

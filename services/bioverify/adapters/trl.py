@@ -26,7 +26,6 @@ from typing import Any
 import orjson
 from accelerate import PartialState  # type: ignore[import-untyped]
 from accelerate.utils import broadcast_object_list, gather_object  # type: ignore[import-untyped]
-from grpc import StatusCode
 
 from bioverify.adapters.reading import read_rollout, text_of
 from bioverify.client import Client, ClientError, ScoredBatch, ScoreItem, TlsIdentity
@@ -54,9 +53,10 @@ def ask(
         return client.score(items, recipe, deadline_s=deadline_s, with_evidence=with_evidence)
     except Exception as error:
         of_client = error if isinstance(error, ClientError) else None
-        is_mistake = of_client is not None and of_client.code is StatusCode.INVALID_ARGUMENT
         why = f"the call failed ({type(error).__name__}: {error})"
-        return LostCall(why, of_client is not None and of_client.may_pass, is_mistake)
+        if of_client is None:
+            return LostCall(why, may_pass=False, is_callers_mistake=False)
+        return LostCall(why, of_client.may_pass, of_client.refusal.is_callers_mistake)
 
 
 def on_main_process(ask: Callable[[], ScoredBatch | LostCall]) -> ScoredBatch | LostCall:
@@ -88,7 +88,8 @@ def make_reward(target: str, recipe: str | Recipe, *, deadline_s: float = 60) ->
         items: list[ScoreItem] = gather_object(here)
         reply = on_main_process(lambda: ask(client, items, recipe, deadline_s=deadline_s))
         if isinstance(reply, LostCall):
-            # A recipe that does not exist would train on nothing for ever. Every process sees the same reply.
+            # A recipe that does not exist, or a call that is too large, would train on nothing for ever. Every process
+            # sees the same reply.
             if reply.is_callers_mistake:
                 raise ValueError(reply.why)
             logger.warning("%d completions have no reward, %s", len(items), reply.why)

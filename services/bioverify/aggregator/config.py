@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from bioverify.core.consensus import CONSENSUS, Consensus
 from bioverify.runtime.config import LogLevel, ServerConfig
-from bioverify.transport.channels import MAX_MESSAGE_BYTES
+from bioverify.transport.channels import MAX_CALL_ITEMS, MAX_MESSAGE_BYTES
 from bioverify.transport.tls import TlsIdentity
 
 
@@ -41,7 +41,7 @@ class AggregatorConfig:
     cache_ttl_s: int = 7 * 24 * 3600
     cache_timeout_s: float = 0.25
     cache_pause_s: float = 1.0
-    max_items: int = 4096
+    max_items: int = MAX_CALL_ITEMS
     max_bytes: int = MAX_MESSAGE_BYTES
     max_items_in_flight: int = 32_768
     grace_s: float = 10.0

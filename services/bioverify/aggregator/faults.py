@@ -12,6 +12,7 @@ UNAVAILABLE = "unavailable"
 DEADLINE_EXCEEDED = "deadline_exceeded"
 EXPIRED_IN_QUEUE = "expired_in_queue"
 RESOURCE_EXHAUSTED = "resource_exhausted"
+TOO_LARGE = "too_large"
 OVERLOADED = "overloaded"
 BREAKER_OPEN = "breaker_open"
 INTERNAL = "internal"
@@ -30,7 +31,7 @@ RETRYABLE = {
     BREAKER_OPEN,
     VERSION_CHANGED,
 }
-REASONS = (*sorted(RETRYABLE), INTERNAL, INVALID_REPLY, REFUSED, MISCONFIGURED, NOT_A_VERIFIER)
+REASONS = (*sorted(RETRYABLE), TOO_LARGE, INTERNAL, INVALID_REPLY, REFUSED, MISCONFIGURED, NOT_A_VERIFIER)
 _OF_STATUS = {
     grpc.StatusCode.UNAVAILABLE: UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED: DEADLINE_EXCEEDED,
@@ -59,6 +60,8 @@ class UpstreamError(Exception):
 def of_refusal(refusal: Refusal, who: str) -> UpstreamError:
     """The fault behind a call that ended with a status."""
     reason = _OF_STATUS.get(refusal.code, INTERNAL)
-    if refusal.reason == EXPIRED_IN_QUEUE:
+    if reason == RESOURCE_EXHAUSTED and not refusal.may_pass:
+        reason = TOO_LARGE
+    elif refusal.reason == EXPIRED_IN_QUEUE:
         reason = EXPIRED_IN_QUEUE
     return UpstreamError(reason, f"{who}: {refusal.code.name}: {refusal.message}")

@@ -38,8 +38,8 @@ from bioverify.aggregator.policy.budget import pause_s
 from bioverify.aggregator.policy.latency import Latency
 from bioverify.aggregator.policy.limits import ItemLimit, QueueFullError, TurnedAwayError
 from bioverify.runtime import cancellation
+from bioverify.transport import headers
 from bioverify.transport.channels import channel_options
-from bioverify.transport.headers import REQUEST_ID
 from bioverify.transport.refusals import refusal_from_error
 from bioverify.transport.tls import LiveIdentity, open_aio_channel
 from bioverify.v1 import verifier_pb2, verifier_pb2_grpc
@@ -280,7 +280,7 @@ class Replica:
         if timeout_s <= 0:
             raise UpstreamError(EXPIRED_IN_QUEUE, f"no time was left to ask {self._who}")
         try:
-            response = await method(request, timeout=timeout_s, metadata=_headers())
+            response = await method(request, timeout=timeout_s, metadata=headers.outgoing())
         except grpc.aio.AioRpcError as error:
             refusal = refusal_from_error(error)
             metrics.VERIFIER_CALLS.labels(self._verifier, refusal.code.name).inc()
@@ -297,9 +297,3 @@ class Replica:
     def _show(self) -> None:
         metrics.BREAKER.labels(self._verifier, self.target).set(_GAUGE_OF_STATE[self.breaker.state])
         metrics.LIMIT_ITEMS.labels(self._verifier, self.target).set(self.limit.limit)
-
-
-def _headers() -> tuple[tuple[str, str], ...]:
-    """The id of the request that this call is made for, and its trace, so that logs and spans come together."""
-    request_id = structlog.contextvars.get_contextvars().get("request_id")
-    return (*(((REQUEST_ID, request_id),) if request_id else ()), *tracing.outgoing())

@@ -4,33 +4,47 @@ from __future__ import annotations
 
 import grpc
 
+from bioverify.transport.headers import REQUEST_ID, Sent
 from bioverify.transport.refusals import Refusal
-
-_PASSING = {
-    grpc.StatusCode.UNAVAILABLE,
-    grpc.StatusCode.DEADLINE_EXCEEDED,
-    grpc.StatusCode.RESOURCE_EXHAUSTED,
-}
 
 
 class ClientError(RuntimeError):
-    """A call that reached no aggregator, or that it refused as a whole. The message says what to do.
+    """A call that reached no service, or that it refused as a whole. The message says what to do.
 
-    ``code``: gRPC's status, for instance UNAVAILABLE. ``violations``: field path and what is wrong with it.
+    ``refusal``: what the service said, with its stable word (``reason``) and when to come back (``retry_after_s``).
+    ``request_id``: under which the services log the call; empty if it was never made.
     """
 
-    def __init__(self, message: str, code: grpc.StatusCode, violations: tuple[tuple[str, str], ...] = ()) -> None:
+    def __init__(self, message: str, refusal: Refusal, request_id: str = "") -> None:
         super().__init__(message)
-        self.code = code
-        self.violations = violations
+        self.refusal = refusal
+        self.request_id = request_id
+
+    @property
+    def code(self) -> grpc.StatusCode:
+        """gRPC's status, for instance UNAVAILABLE."""
+        return self.refusal.code
+
+    @property
+    def violations(self) -> tuple[tuple[str, str], ...]:
+        """Field path and what is wrong with it."""
+        return self.refusal.violations
 
     @property
     def may_pass(self) -> bool:
         """Whether asking again later may help."""
-        return self.code in _PASSING
+        return self.refusal.may_pass
 
 
-def client_error(refusal: Refusal, target: str, deadline_s: float) -> ClientError:
+def mistake(field: str, problem: str) -> ClientError:
+    """The error of a call that is not made, because one of its fields cannot be accepted."""
+    message = f"{field}: {problem}"
+    return ClientError(
+        message, Refusal(grpc.StatusCode.INVALID_ARGUMENT, message, "invalid_request", ((field, problem),))
+    )
+
+
+def client_error(refusal: Refusal, target: str, deadline_s: float, sent: Sent = ()) -> ClientError:
     """The error of a failed call, in words for the person who made it."""
     if refusal.code is grpc.StatusCode.UNAVAILABLE:
         message = f"no aggregator at {target}: {_why_unreachable(refusal.message)}. Start one: bioverify up"
@@ -40,7 +54,10 @@ def client_error(refusal: Refusal, target: str, deadline_s: float) -> ClientErro
         message = f"{target} is no bioverify aggregator ({refusal.message}); is it a verifier's address?"
     else:
         message = f"the aggregator at {target} refused the call ({refusal.code.name}): {refusal.message}"
-    return ClientError(message, refusal.code, refusal.violations)
+    request_id = dict(sent).get(REQUEST_ID, "")
+    if request_id and refusal.code is not grpc.StatusCode.UNAVAILABLE and request_id not in message:
+        message += f" (request {request_id})"
+    return ClientError(message, refusal, request_id)
 
 
 def _why_unreachable(said: str) -> str:

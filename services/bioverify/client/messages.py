@@ -12,9 +12,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Literal
 
-import grpc
-
-from bioverify.client.errors import ClientError
+from bioverify.client.errors import ClientError, mistake
 from bioverify.client.values import (
     ItemReward,
     ListedVerifier,
@@ -27,9 +25,11 @@ from bioverify.client.values import (
 from bioverify.core.outcomes import Outcome
 from bioverify.core.recipes import Recipe
 from bioverify.core.verifier import ArtifactIdentity
+from bioverify.transport.headers import current_request_id, is_fit, request_id_from
 from bioverify.v1 import reward_pb2, types_pb2
 from bioverify.wire.outcomes import failure_from_wire, outcome_from_wire
 from bioverify.wire.rewards import recipe_to_wire, term_from_wire
+from bioverify.wire.rules import broken_rules
 from bioverify.wire.tasks import (
     PROMPT_FORMS,
     answer_from_wire,
@@ -60,8 +60,14 @@ def check_ids(items: Sequence[ScoreItem]) -> None:
         else:
             first_seen[item.id] = index
             continue
-        field = f"items[{index}].id"
-        raise ClientError(f"{field}: {problem}", grpc.StatusCode.INVALID_ARGUMENT, ((field, problem),))
+        raise mistake(f"items[{index}].id", problem)
+
+
+def request_id_for(given: str) -> str:
+    """The id of a call. Raises ClientError for a given one that cannot stand in a log."""
+    if given and not is_fit(given):
+        raise mistake("request_id", f"{given!r} is not 1 to 64 letters, digits, dots, hyphens and underscores")
+    return given or request_id_from(current_request_id())
 
 
 def item_to_wire(item: ScoreItem) -> types_pb2.Item:
@@ -74,6 +80,18 @@ def item_to_wire(item: ScoreItem) -> types_pb2.Item:
         source=item.source,
         prompt_form=PROMPT_FORMS[item.prompt_form] if item.prompt_form else types_pb2.PROMPT_FORM_UNSPECIFIED,
     )
+
+
+def checked(item: ScoreItem) -> types_pb2.Item:
+    """The message of an item that keeps the contract. Raises ValueError with the field and what is wrong with it.
+
+    The service refuses a whole call for one item that does not, so whoever reads many rows asks here for each.
+    """
+    message = item_to_wire(item)
+    if broken := broken_rules(message):
+        field, problem = broken[0]
+        raise ValueError(f"{field}: {problem}")
+    return message
 
 
 def cut(
@@ -169,6 +187,7 @@ def assemble(
     requests: Sequence[tuple[list[int], list[types_pb2.Item]]],
     replies: Sequence[reward_pb2.RewardServiceScoreBatchResponse | ClientError],
     wall_s: float,
+    request_id: str,
 ) -> ScoredBatch:
     """One batch out of the replies. Raises the first ClientError where no request came through."""
     errors = [reply for reply in replies if isinstance(reply, ClientError)]
@@ -185,7 +204,7 @@ def assemble(
             report = verifier_report(message)
             earlier = reports.get(report.verifier)
             reports[report.verifier] = report if earlier is None else _sum_of(earlier, report)
-    return ScoredBatch([rewards[index] for index in range(len(items))], list(reports.values()), wall_s)
+    return ScoredBatch([rewards[index] for index in range(len(items))], list(reports.values()), wall_s, request_id)
 
 
 def _sum_of(one: VerifierReport, other: VerifierReport) -> VerifierReport:

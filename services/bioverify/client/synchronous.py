@@ -23,6 +23,7 @@ from bioverify.client.retries import pause_before_retry
 from bioverify.client.values import ArrowStream, ListedVerifier, Progress, ScoredBatch, ScoreItem
 from bioverify.core.recipes import Recipe
 from bioverify.transport.channels import channel_options
+from bioverify.transport.headers import Sent, outgoing
 from bioverify.transport.refusals import refusal_from_error
 from bioverify.transport.tls import LiveIdentity, Pems, TlsIdentity, open_channel
 from bioverify.v1 import reward_pb2, reward_pb2_grpc
@@ -64,31 +65,34 @@ class Client:
         deadline_s: float = 30,
         with_evidence: bool = True,
         progress: Progress | None = None,
+        request_id: str = "",
     ) -> ScoredBatch:
         """One reward per item, in order, within ``deadline_s`` seconds for the whole call.
 
         ``progress`` hears after each request how many items are dealt with, and of how many. Items of a request that
-        was lost are unscorable. Raises ClientError where no request came through.
+        was lost are unscorable. ``request_id``: under which all services log the call; without it that of the request
+        which is being answered here, or a new one. Raises ClientError where no request came through.
         """
         started = time.monotonic()
         messages.check_ids(items)
+        request_id = messages.request_id_for(request_id)
         requests = messages.cut(items)
 
         def ask(index: int) -> reward_pb2.RewardServiceScoreBatchResponse | ClientError:
             request = messages.score_request(requests[index][1], recipe, with_evidence=with_evidence)
-            return self._ask(request, started + deadline_s, deadline_s, headers)
+            return self._ask(request, started + deadline_s, deadline_s, sent)
 
         done = 0
         replies: list[reward_pb2.RewardServiceScoreBatchResponse | ClientError] = []
         with tracing.span("score", SpanKind.CLIENT, recipe=messages.recipe_name(recipe), items=len(items)):
-            headers = tracing.outgoing()
+            sent = outgoing(request_id)
             with ThreadPoolExecutor(messages.CALLS_AT_ONCE) if len(requests) > 1 else nullcontext() as pool:
                 for reply in (pool.map if pool else map)(ask, range(len(requests))):
                     done += len(requests[len(replies)][0])
                     replies.append(reply)
                     if progress:
                         progress(done, len(items))
-            return messages.assemble(items, requests, replies, time.monotonic() - started)
+            return messages.assemble(items, requests, replies, time.monotonic() - started, request_id)
 
     def score_dataframe(
         self,
@@ -110,7 +114,7 @@ class Client:
         """The verifiers that the aggregator knows, and whether they answer. Raises ClientError."""
         try:
             with self._stub() as stub:
-                reply = stub.ListVerifiers(reward_pb2.ListVerifiersRequest(), timeout=deadline_s)
+                reply = stub.ListVerifiers(reward_pb2.ListVerifiersRequest(), timeout=deadline_s, metadata=outgoing())
         except grpc.RpcError as error:
             raise client_error(refusal_from_error(error), self.target, deadline_s) from error
         return [messages.listed_verifier(message) for message in reply.verifiers]
@@ -119,7 +123,7 @@ class Client:
         """The recipes that can be named. Raises ClientError."""
         try:
             with self._stub() as stub:
-                reply = stub.ListRecipes(reward_pb2.ListRecipesRequest(), timeout=deadline_s)
+                reply = stub.ListRecipes(reward_pb2.ListRecipesRequest(), timeout=deadline_s, metadata=outgoing())
         except grpc.RpcError as error:
             raise client_error(refusal_from_error(error), self.target, deadline_s) from error
         return [recipe_from_wire(message) for message in reply.recipes]
@@ -173,17 +177,17 @@ class Client:
         request: reward_pb2.RewardServiceScoreBatchRequest,
         deadline: float,
         deadline_s: float,
-        headers: tuple[tuple[str, str], ...],
+        sent: Sent,
     ) -> reward_pb2.RewardServiceScoreBatchResponse | ClientError:
         for retries in count():
             try:
                 left_s = max(0.001, deadline - time.monotonic())
                 with self._stub() as stub:
-                    return stub.ScoreBatch(request, timeout=left_s, metadata=headers)
+                    return stub.ScoreBatch(request, timeout=left_s, metadata=sent)
             except grpc.RpcError as error:
                 refusal = refusal_from_error(error)
             pause_s = pause_before_retry(refusal, retries, deadline - time.monotonic())
             if pause_s is None:
                 break
             time.sleep(pause_s)
-        return client_error(refusal, self.target, deadline_s)
+        return client_error(refusal, self.target, deadline_s, sent)

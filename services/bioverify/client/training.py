@@ -20,7 +20,8 @@ import grpc
 from bioverify.client.errors import ClientError
 from bioverify.core.runs import StepFigures, TrainingRun
 from bioverify.transport.channels import CHANNEL_OPTIONS
-from bioverify.transport.refusals import refusal_from_error
+from bioverify.transport.headers import Sent, outgoing
+from bioverify.transport.refusals import Refusal, refusal_from_error
 from bioverify.transport.tls import LiveIdentity, Pems, TlsIdentity, open_aio_channel
 from bioverify.v1 import training_pb2, training_pb2_grpc
 from bioverify.wire.runs import event_from_wire, run_from_wire
@@ -84,14 +85,14 @@ class TrainingClient:
     ) -> None:
         await self.close()
 
-    def _metadata(self) -> tuple[tuple[str, str], ...]:
+    def _metadata(self) -> Sent:
         if self._token_file is None:
-            return ()
+            return outgoing()
         try:
-            return (("authorization", f"Bearer {self._token_file.read_text().strip()}"),)
+            return (*outgoing(), ("authorization", f"Bearer {self._token_file.read_text().strip()}"))
         except OSError as error:
             message = f"the token of the training service cannot be read: {error}"
-            raise ClientError(message, grpc.StatusCode.UNAUTHENTICATED) from error
+            raise ClientError(message, Refusal(grpc.StatusCode.UNAUTHENTICATED, message)) from error
 
     def _stub(self) -> Any:
         # Opened inside the running loop, which it belongs to; anew for a new certificate, the old one for its watches.
@@ -114,4 +115,4 @@ class TrainingClient:
             message = f"no training service at {self.target}: {refusal.message}. Start one: bioverify runs serve"
         else:
             message = f"the training service at {self.target} refused ({refusal.code.name}): {refusal.message}"
-        return ClientError(message, refusal.code, refusal.violations)
+        return ClientError(message, refusal)

@@ -173,11 +173,15 @@ class VerifierReport:
 
 @dataclass(frozen=True, slots=True)
 class ScoredBatch:
-    """``rewards``: one per item, in order. ``verifiers``: one report per verifier that was asked."""
+    """``rewards``: one per item, in order. ``verifiers``: one report per verifier that was asked.
+
+    ``request_id``: under which the services log the call.
+    """
 
     rewards: list[ItemReward]
     verifiers: list[VerifierReport]
     wall_s: float
+    request_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

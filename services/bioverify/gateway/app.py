@@ -23,13 +23,14 @@ from bioverify.client import Client, TrainingClient
 from bioverify.gateway import framework_routes, job_routes, routes, run_routes, training_routes
 from bioverify.gateway.access import Gateway
 from bioverify.gateway.api_keys import Keyring
-from bioverify.gateway.boundary import REQUEST_ID, Boundary
+from bioverify.gateway.boundary import Boundary
 from bioverify.gateway.config import GatewayConfig
 from bioverify.gateway.frameworks import GraderRequest, OpenRLHFRequest
 from bioverify.gateway.jobs import Jobs
 from bioverify.gateway.problems import Problem, ProblemError, field_path
 from bioverify.gateway.scoring import ScoreRequest, VerifierScoreRequest
 from bioverify.gateway.training_routes import RunRequest
+from bioverify.transport.headers import REQUEST_ID
 
 _PAGES = Path(__file__).parent / "pages"
 _ROUTERS = (routes.router, framework_routes.router, job_routes.router, run_routes.router, training_routes.router)
@@ -44,7 +45,13 @@ def make_app(config: GatewayConfig) -> ASGIApp:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         client = Client(config.aggregator, tls=config.identity)
         jobs = (
-            Jobs(config.folder / "jobs", config.aggregator, config.keep_jobs_s, config.identity)
+            Jobs(
+                config.folder / "jobs",
+                config.aggregator,
+                config.keep_jobs_s,
+                config.max_jobs_per_key,
+                config.identity,
+            )
             if config.folder
             else None
         )

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 import time
-import uuid
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -16,9 +14,8 @@ from structlog.contextvars import bound_contextvars
 
 from bioverify import tracing
 from bioverify.gateway import metrics
+from bioverify.transport.headers import REQUEST_ID, request_id_from
 
-REQUEST_ID = "x-request-id"
-_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
 _PAGES_POLICY = "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
 # Swagger's page starts itself by an inline script and styles itself.
 _DOCS_POLICY = f"{_PAGES_POLICY}; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'"
@@ -43,8 +40,7 @@ class Boundary:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = Headers(scope=scope).get(REQUEST_ID, "")
-        request_id = given if _ID.fullmatch(given) else uuid.uuid4().hex
+        request_id = request_id_from(Headers(scope=scope).get(REQUEST_ID))
         scope.setdefault("state", {})["request_id"] = request_id
         status = 500
         started = time.monotonic()

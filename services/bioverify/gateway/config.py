@@ -32,7 +32,7 @@ class GatewayConfig(BaseModel):
 
     ``max_body_bytes`` of a scoring request and ``max_job_bytes`` of a job's file count after decompression.
     ``body_timeout_s``: seconds that a body may pause between two pieces. ``max_calls_in_flight``: calls beyond it are
-    refused at once. ``keep_jobs_s``: seconds that an ended job is kept.
+    refused at once. ``keep_jobs_s``: seconds that an ended job is kept. ``max_jobs_per_key``: that have not ended.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -57,6 +57,7 @@ class GatewayConfig(BaseModel):
     max_deadline_s: Annotated[float, Field(gt=0)] = 300
     max_calls_in_flight: Annotated[int, Field(ge=1)] = 64
     keep_jobs_s: Annotated[float, Field(gt=0)] = 7 * 24 * 3600
+    max_jobs_per_key: Annotated[int, Field(ge=1)] = 64
     log_level: LogLevel = "info"
 
     @model_validator(mode="after")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import anyio
@@ -14,7 +16,7 @@ from bioverify.gateway import bodies
 from bioverify.gateway.access import Scorer, charger, gateway_of
 from bioverify.gateway.api_keys import Key, Scope
 from bioverify.gateway.downloads import download
-from bioverify.gateway.jobs import ENDED, Job, Jobs
+from bioverify.gateway.jobs import ENDED, Job, Jobs, TooManyJobsError
 from bioverify.gateway.problems import ProblemError, of_client_error
 from bioverify.gateway.routes import PROBLEMS
 from bioverify.gateway.schemas import JobsReply
@@ -43,7 +45,8 @@ async def send_job(
     if recipe not in (names := [known.name for known in recipes]):
         problem = f"no recipe is called {recipe}; there are: {', '.join(names)}"
         raise ProblemError(422, "invalid_request", f"recipe: {problem}", [("recipe", problem)])
-    with gateway.call():
+    with gateway.call(), _room_for_a_job():
+        jobs.check_room(key.name)
         folder = await anyio.to_thread.run_sync(jobs.new_folder)
         try:
             lines, ended = 0, True
@@ -56,7 +59,9 @@ async def send_job(
             lines += not ended
             _check_not_empty(lines)
             charger(request, key)(lines)
-            return await anyio.to_thread.run_sync(jobs.submit, folder, key.name, recipe, evidence, lines)
+            return await anyio.to_thread.run_sync(
+                jobs.submit, folder, key.name, recipe, evidence, lines, request.state.request_id
+            )
         except BaseException:
             jobs.discard(folder)
             raise
@@ -109,6 +114,14 @@ async def job_bad_lines(request: Request, job_id: JobId, key: Scorer) -> Respons
     job = _job(request, job_id, key)
     path, size_bytes = _jobs(request).bad_lines(job)
     return download(path, size_bytes, f'"{job_id}"', request.headers.get("range"), f"{job_id}.bad_lines.jsonl")
+
+
+@contextmanager
+def _room_for_a_job() -> Iterator[None]:
+    try:
+        yield
+    except TooManyJobsError as error:
+        raise ProblemError(429, "too_many_jobs", str(error), headers={"retry-after": "15"}) from error
 
 
 def _check_not_empty(lines: int) -> None:

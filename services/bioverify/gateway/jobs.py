@@ -5,8 +5,10 @@ which says how far they are good. After each chunk results are appended and forc
 replaced. After a crash everything behind that mark is cut off and scored again (mostly from the cache), so a result
 stands in the file exactly once, in the order of the input.
 
-While no aggregator answers, a job waits and asks again. A verifier's fault is no reason to wait: the item comes out
-unscorable, with the reason, like in any other call.
+While no aggregator answers, a job waits and asks again: it gives its place back and is queued again when its time has
+come. Keys take turns, so that nobody's jobs hold another's back (`bioverify.gateway.turns`). A refusal that cannot pass
+ends the job. A verifier's fault is no reason to wait: the item comes out unscorable, with the reason, like in any other
+call.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import secrets
 import shutil
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -29,16 +31,20 @@ from typing import BinaryIO
 import orjson
 import structlog
 from pydantic import BaseModel, ConfigDict
+from structlog.contextvars import bound_contextvars
 
 from bioverify.client import Client, ClientError, ScoredBatch, TlsIdentity
 from bioverify.gateway import metrics
-from bioverify.rollouts.lines import FileItem, LineError, in_chunks, output_line, read_items
+from bioverify.gateway.turns import Turns
+from bioverify.rollouts.lines import FileItem, LineError, in_chunks, lines_of, output_line, read_items
 
 CHUNK_ITEMS = 512
 CHUNKS_AT_ONCE = 2
 CHUNK_DEADLINE_S = 120.0
 JOBS_AT_ONCE = 2
-LONGEST_WAIT_S = 15.0
+TURN_S = 10.0
+"""For so long a job keeps its place if another key's job is ready."""
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 15.0
 _log = structlog.get_logger("bioverify.gateway")
 
 
@@ -46,7 +52,7 @@ class JobState(StrEnum):
     QUEUED = "queued"
     RUNNING = "running"
     WAITING = "waiting"
-    """No aggregator answers; asked again until one does."""
+    """The aggregator does not answer or has too much to do; asked again until it does."""
     DONE = "done"
     CANCELLED = "cancelled"
     FAILED = "failed"
@@ -57,7 +63,8 @@ ENDED = {JobState.DONE, JobState.CANCELLED, JobState.FAILED}
 
 class Job(BaseModel):
     """One file of completions. ``lines`` in all; ``line``: the last one that is dealt with; ``detail``: why it waits or
-    failed. ``result_bytes`` and ``bad_line_bytes``: how far the two files are good. Times are seconds since 1970.
+    failed. ``request_id``: of the call that sent it, under which all services log its work. ``result_bytes`` and
+    ``bad_line_bytes``: how far the two files are good. Times are seconds since 1970.
     """
 
     model_config = ConfigDict(validate_assignment=True)
@@ -68,6 +75,7 @@ class Job(BaseModel):
     evidence: bool
     created: float
     lines: int
+    request_id: str = ""
     state: JobState = JobState.QUEUED
     detail: str = ""
     started: float | None = None
@@ -84,28 +92,49 @@ class RecipeGoneError(Exception):
     """The aggregator was changed while the job waited."""
 
 
+class TooManyJobsError(Exception):
+    """The owner has as many jobs under way as a key may have."""
+
+
 class _StoppedError(Exception):
     """The job was cancelled, or the gateway ends."""
+
+
+class _TurnOverError(Exception):
+    """Another key's job is to have the place."""
 
 
 class Jobs:
     """All jobs of one folder. Those that had not ended when the last process did are taken up again."""
 
-    def __init__(self, folder: Path, aggregator: str, keep_s: float, tls: TlsIdentity | None = None) -> None:
+    def __init__(
+        self, folder: Path, aggregator: str, keep_s: float, most_per_key: int, tls: TlsIdentity | None = None
+    ) -> None:
         self._folder = folder
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._client = Client(aggregator, tls=tls)
         self._keep_s = keep_s
-        self._pool = ThreadPoolExecutor(JOBS_AT_ONCE, thread_name_prefix="job")
+        self._most_per_key = most_per_key
         self._lock = threading.Lock()
         self._ending = threading.Event()
-        self._cancelled: dict[str, threading.Event] = {}
+        self._turns = Turns()
+        self._cancelled: set[str] = set()
+        self._waits_in_a_row = Counter[str]()
         self._jobs = {job.id: job for job in self._stored()}
         for state in JobState:
             metrics.JOBS.labels(state).set_function(partial(self._count, state))
         for job in sorted(self._jobs.values(), key=lambda job: job.created):
             if job.state not in ENDED:
-                self._take_up(job)
+                self._turns.add(job.owner, job.id)
+        self._workers = [threading.Thread(target=self._work, name=f"job-{n}", daemon=True) for n in range(JOBS_AT_ONCE)]
+        for worker in self._workers:
+            worker.start()
+
+    def check_room(self, owner: str) -> None:
+        """Raises TooManyJobsError."""
+        under_way = sum(job.owner == owner and job.state not in ENDED for job in self.all())
+        if under_way >= self._most_per_key:
+            raise TooManyJobsError(f"{under_way} jobs are under way; a key may have {self._most_per_key} at a time")
 
     def new_folder(self) -> Path:
         """Where the file of a job to come is written; ``submit`` or ``discard`` it."""
@@ -114,13 +143,22 @@ class Jobs:
         folder.mkdir(mode=0o700)
         return folder
 
-    def submit(self, folder: Path, owner: str, recipe: str, evidence: bool, lines: int) -> Job:
-        """Score ``folder/input.jsonl`` by a recipe that the aggregator has."""
-        job = Job(id=folder.name, owner=owner, recipe=recipe, evidence=evidence, created=time.time(), lines=lines)
+    def submit(self, folder: Path, owner: str, recipe: str, evidence: bool, lines: int, request_id: str) -> Job:
+        """Score ``folder/input.jsonl`` by a recipe that the aggregator has. Raises TooManyJobsError."""
+        self.check_room(owner)
+        job = Job(
+            id=folder.name,
+            owner=owner,
+            recipe=recipe,
+            evidence=evidence,
+            created=time.time(),
+            lines=lines,
+            request_id=request_id,
+        )
         self._save(job)
         with self._lock:
             self._jobs[job.id] = job
-        self._take_up(job)
+        self._turns.add(job.owner, job.id)
         return job
 
     def discard(self, folder: Path) -> None:
@@ -148,8 +186,10 @@ class Jobs:
         return self._folder / job.id / "bad_lines.jsonl", job.bad_line_bytes
 
     def cancel(self, job: Job) -> None:
-        """Stop it after the chunk that it is at; what is scored is kept."""
-        self._cancelled[job.id].set()
+        """Stop it now if it waits, else after the chunk that it is at; what is scored is kept."""
+        self._cancelled.add(job.id)
+        if self._turns.remove(job.id):
+            self._end(job, JobState.CANCELLED)
 
     def remove(self, job: Job) -> None:
         """Forget an ended job and its files."""
@@ -160,9 +200,9 @@ class Jobs:
     def close(self) -> None:
         """Stop at the next chunk; a later process goes on from there."""
         self._ending.set()
-        for waiting in self._cancelled.values():
-            waiting.set()
-        self._pool.shutdown(cancel_futures=True)
+        self._turns.close()
+        for worker in self._workers:
+            worker.join()
         self._client.close()
 
     def _stored(self) -> Iterator[Job]:
@@ -186,49 +226,78 @@ class Jobs:
             os.fsync(file.fileno())
         written.replace(path)
 
-    def _take_up(self, job: Job) -> None:
-        self._cancelled[job.id] = threading.Event()
-        self._pool.submit(self._run, job)
+    def _work(self) -> None:
+        while (job_id := self._turns.next()) is not None:
+            if (job := self.get(job_id)) is not None:
+                with bound_contextvars(request_id=job.request_id):
+                    self._run(job)
 
     def _run(self, job: Job) -> None:
+        """Give the job its turn; it ends, is queued again, or is left to a later process."""
         try:
             self._score(job)
-            job.state = JobState.DONE
+            self._end(job, JobState.DONE)
+        except _TurnOverError:
+            job.state = JobState.QUEUED
+            self._turns.add(job.owner, job.id)
         except _StoppedError:
-            if self._ending.is_set():
-                return
-            job.state = JobState.CANCELLED
-        except (ClientError, OSError, RecipeGoneError) as error:
-            job.state, job.detail = JobState.FAILED, str(error)
-            _log.error("job failed", job=job.id, error=str(error))
+            if not self._ending.is_set():
+                self._end(job, JobState.CANCELLED)
+        except ClientError as error:
+            if error.may_pass:
+                self._wait(job, error)
+            else:
+                self._fail(job, str(error))
+        except (OSError, RecipeGoneError) as error:
+            self._fail(job, str(error))
         except Exception as error:
             # The thread's only witness: without this the job would stay "running" for ever.
-            job.state, job.detail = JobState.FAILED, f"a fault of the gateway: {type(error).__name__}"
             _log.exception("job failed", job=job.id)
-        job.ended = time.time()
+            self._end(job, JobState.FAILED, f"a fault of the gateway: {type(error).__name__}")
+
+    def _fail(self, job: Job, why: str) -> None:
+        _log.error("job failed", job=job.id, error=why)
+        self._end(job, JobState.FAILED, why)
+
+    def _end(self, job: Job, state: JobState, detail: str = "") -> None:
+        job.state, job.detail, job.ended = state, detail, time.time()
+        self._cancelled.discard(job.id)
+        del self._waits_in_a_row[job.id]
         with suppress(FileNotFoundError):  # removed meanwhile
             self._save(job)
 
+    def _wait(self, job: Job, error: ClientError) -> None:
+        """Queue the job again for when asking may help."""
+        wait_s = min(FIRST_WAIT_S * 2.0 ** self._waits_in_a_row[job.id], LONGEST_WAIT_S)
+        self._waits_in_a_row[job.id] += 1
+        job.state, job.detail = JobState.WAITING, str(error)
+        self._turns.add(job.owner, job.id, after_s=max(wait_s, error.refusal.retry_after_s or 0.0))
+        if job.id in self._cancelled:
+            self.cancel(job)
+
     def _score(self, job: Job) -> None:
         folder = self._folder / job.id
+        turn_ends = time.monotonic() + TURN_S
+        self._check(job)
         job.started = job.started or time.time()
         sources = self._sources(job)
-        job.state = JobState.RUNNING
-        bad_lines: deque[LineError] = deque()
+        job.state, job.detail = JobState.RUNNING, ""
+        bad_lines: list[LineError] = []
         with (
             (folder / "input.jsonl").open("rb") as lines,
             _opened_at(folder / "results.jsonl", job.result_bytes) as results,
             _opened_at(folder / "bad_lines.jsonl", job.bad_line_bytes) as bad,
             ThreadPoolExecutor(CHUNKS_AT_ONCE, thread_name_prefix=f"job-{job.id}") as pool,
         ):
-            items = read_items(islice(lines, job.line, None), sources, bad_lines.append, first_line=job.line + 1)
+            rest = islice(lines_of(lines), job.line, None)
+            items = read_items(rest, sources, bad_lines.append, first_line=job.line + 1)
             asked: deque[tuple[list[FileItem], Future[ScoredBatch]]] = deque()
 
             def keep(line: int, scored: list[bytes], unscorable: int) -> None:
-                refused = []
-                while bad_lines and bad_lines[0].line <= line:
-                    error = bad_lines.popleft()
-                    refused.append(orjson.dumps({"line": error.line, "problem": error.problem}) + b"\n")
+                # What is wrong with a whole group is known at its end, after what is wrong with lines in it.
+                past = sorted((error for error in bad_lines if error.line <= line), key=lambda error: error.line)
+                refused = [orjson.dumps({"line": error.line, "problem": error.problem}) + b"\n" for error in past]
+                bad_lines[:] = [error for error in bad_lines if error.line > line]
                 for file, rows in ((results, scored), (bad, refused)):
                     file.write(b"".join(rows))
                     file.flush()
@@ -242,6 +311,7 @@ class Jobs:
                 metrics.JOB_LINES.labels("bad").inc(len(refused))
                 job.result_bytes, job.bad_line_bytes = results.tell(), bad.tell()
                 self._save(job)
+                del self._waits_in_a_row[job.id]
 
             def finish_first() -> None:
                 chunk, future = asked.popleft()
@@ -252,6 +322,10 @@ class Jobs:
             try:
                 for chunk in in_chunks(items, CHUNK_ITEMS):
                     self._check(job)
+                    if time.monotonic() > turn_ends and self._turns.is_asked_for(job.owner):
+                        while asked:
+                            finish_first()
+                        raise _TurnOverError
                     asked.append((chunk, pool.submit(self._ask, job, chunk)))
                     if len(asked) == CHUNKS_AT_ONCE:
                         finish_first()
@@ -262,40 +336,23 @@ class Jobs:
                 pool.shutdown(wait=False, cancel_futures=True)
 
     def _sources(self, job: Job) -> list[str]:
-        wait_s = 0.5
-        while True:
-            try:
-                recipes = {recipe.name: recipe for recipe in self._client.list_recipes()}
-                return [source.name for source in recipes[job.recipe].sources]
-            except ClientError as error:
-                wait_s = self._wait(job, error, wait_s)
-            except KeyError as error:
-                raise RecipeGoneError(f"the aggregator has no recipe {job.recipe} any more") from error
+        recipes = {recipe.name: recipe for recipe in self._client.list_recipes()}
+        if job.recipe not in recipes:
+            raise RecipeGoneError(f"the aggregator has no recipe {job.recipe} any more")
+        return [source.name for source in recipes[job.recipe].sources]
 
     def _ask(self, job: Job, chunk: list[FileItem]) -> ScoredBatch:
-        wait_s = 0.5
         items = [line.item for line in chunk]
-        while True:
-            self._check(job)
-            try:
-                batch = self._client.score(items, job.recipe, deadline_s=CHUNK_DEADLINE_S, with_evidence=job.evidence)
-            except ClientError as error:
-                wait_s = self._wait(job, error, wait_s)
-            else:
-                job.state, job.detail = JobState.RUNNING, ""
-                return batch
-
-    def _wait(self, job: Job, error: ClientError, wait_s: float) -> float:
-        """Wait for an aggregator; returns how long the next wait is. Raises the error where waiting is of no use."""
-        if not error.may_pass:
-            raise error
-        job.state, job.detail = JobState.WAITING, str(error)
-        if self._cancelled[job.id].wait(wait_s) or self._ending.is_set():
-            raise _StoppedError
-        return min(2 * wait_s, LONGEST_WAIT_S)
+        return self._client.score(
+            items,
+            job.recipe,
+            deadline_s=CHUNK_DEADLINE_S,
+            with_evidence=job.evidence,
+            request_id=job.request_id,
+        )
 
     def _check(self, job: Job) -> None:
-        if self._cancelled[job.id].is_set() or self._ending.is_set():
+        if job.id in self._cancelled or self._ending.is_set():
             raise _StoppedError
 
 

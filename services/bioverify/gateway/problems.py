@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 
@@ -72,12 +73,20 @@ _OF_CODE = {
     grpc.StatusCode.DEADLINE_EXCEEDED: (504, "deadline_exceeded"),
     grpc.StatusCode.UNAVAILABLE: (503, "aggregator_unavailable"),
 }
+_TOO_LARGE = (413, "too_large")
 
 
-def of_client_error(error: ClientError) -> ProblemError:
-    """The aggregator's refusal, or that there is no aggregator, in HTTP's words."""
-    status, code = _OF_CODE.get(error.code, (502, "aggregator_failed"))
-    headers = {"retry-after": "1"} if status in {429, 503} else {}
+def of_client_error(
+    error: ClientError,
+    words: Mapping[grpc.StatusCode, tuple[int, str]] = _OF_CODE,
+    otherwise: tuple[int, str] = (502, "aggregator_failed"),
+) -> ProblemError:
+    """A service's refusal, or that there is no service, in HTTP's words. ``retry-after`` only if waiting may help."""
+    too_large = error.code is grpc.StatusCode.RESOURCE_EXHAUSTED and not error.may_pass
+    status, code = _TOO_LARGE if too_large else words.get(error.code, otherwise)
+    headers = {}
+    if error.may_pass and status in {429, 503}:
+        headers["retry-after"] = str(max(1, math.ceil(error.refusal.retry_after_s or 0)))
     return ProblemError(status, code, str(error), error.violations, headers)
 
 

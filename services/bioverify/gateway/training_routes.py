@@ -15,7 +15,7 @@ from bioverify.client import ClientError, TrainingClient
 from bioverify.core.runs import StepFigures, TrainingRun
 from bioverify.gateway import bodies
 from bioverify.gateway.access import TrainingViewer, gateway_of
-from bioverify.gateway.problems import ProblemError, of_validation
+from bioverify.gateway.problems import ProblemError, of_client_error, of_validation
 from bioverify.gateway.routes import PROBLEMS, reads_body
 from bioverify.gateway.run_routes import RunName
 
@@ -142,6 +142,4 @@ async def _answer(asking: Awaitable[_Result]) -> _Result:
         return await asking
     except ClientError as error:
         # A token of the gateway's that the service does not take is the gateway's fault, not the caller's.
-        status, code = _OF_CODE.get(error.code, (502, "trainer_failed"))
-        headers = {"retry-after": "5"} if status in {429, 503} else {}
-        raise ProblemError(status, code, str(error), error.violations, headers) from error
+        raise of_client_error(error, _OF_CODE, (502, "trainer_failed")) from error

@@ -15,6 +15,7 @@ import orjson
 
 from bioverify.client.json_form import ItemJson
 from bioverify.client.rows import BATCH_ROWS, json_line, json_rows
+from bioverify.rollouts.lines import lines_of
 
 _OF_TRL = {"step", "prompt", "completion", "advantage"}
 
@@ -39,8 +40,8 @@ class StoredRollouts:
 
     def _json_lines(self, file: Path) -> Iterator[bytes]:
         with file.open("rb") as lines:
-            for line in lines:
-                self.done += len(line)
+            for line in lines_of(lines):
+                self.done = lines.tell()
                 yield line
 
     def _table_lines(self, file: Path) -> Iterator[bytes]:

@@ -34,7 +34,11 @@ class Admission:
         self._items_in_flight = 0
 
     def enter(self, items: int) -> None:
-        """Raise Refused (RESOURCE_EXHAUSTED, with a time to wait) where ``items`` more do not fit now."""
+        """Raise Refused (RESOURCE_EXHAUSTED) if ``items`` more do not fit; with a time to wait if they may later."""
+        if items > self._max_items_in_flight:
+            raise over_limit(
+                f"{items} items in one call, at most {self._max_items_in_flight} are taken; split the call"
+            )
         if self._items_in_flight + items > self._max_items_in_flight:
             raise over_limit(
                 f"{self._items_in_flight} items are in flight, and {items} more would exceed the limit of "

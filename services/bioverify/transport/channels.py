@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 MAX_MESSAGE_BYTES = 64 * 2**20
+MAX_CALL_ITEMS = 4096
+"""Items of one call for rewards, unless a service is told otherwise. A group is never cut, so this is its limit too."""
 KEEPALIVE_MS = 10_000
 MAX_PENDING_REQUESTS = 1_000_000
 MAX_UNREQUESTED_S = 3600

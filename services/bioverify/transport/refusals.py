@@ -27,6 +27,24 @@ class Refusal:
     violations: tuple[tuple[str, str], ...] = ()
     retry_after_s: float | None = None
 
+    @property
+    def may_pass(self) -> bool:
+        """Whether the same call may succeed later. The one rule of all services, clients and adapters.
+
+        RESOURCE_EXHAUSTED means "too much at the moment" only if the server says when to come back; without a time the
+        call itself is too large, and would be refused for ever.
+        """
+        if self.code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+            return self.retry_after_s is not None
+        return self.code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}
+
+    @property
+    def is_callers_mistake(self) -> bool:
+        """Whether the call as it is cannot succeed, at this server or another of the same settings."""
+        return self.code is grpc.StatusCode.INVALID_ARGUMENT or (
+            self.code is grpc.StatusCode.RESOURCE_EXHAUSTED and not self.may_pass
+        )
+
 
 def refusal_to_wire(refusal: Refusal) -> status_pb2.Status:
     details: list[Any] = []

@@ -199,8 +199,9 @@ async def _off_the_loop(work: Callable[[], _Result]) -> _Result:
     try:
         return await asyncio.to_thread(work)
     except LaunchError as error:
-        reason = error.code.name.lower()
-        raise Refused(Refusal(error.code, str(error), reason)) from error
+        # A run that is at work ends, or is stopped.
+        retry_after_s = SIGN_OF_LIFE_S if error.code is grpc.StatusCode.RESOURCE_EXHAUSTED else None
+        raise Refused(Refusal(error.code, str(error), error.code.name.lower(), retry_after_s=retry_after_s)) from error
 
 
 def serve(launcher: Launcher, folder: Path, *, listen: str, token_file: Path | None, tls: TlsIdentity | None) -> int:

@@ -42,7 +42,8 @@ class ItemLimit:
 
     def has_room(self, items: int) -> bool:
         """Whether ``items`` more may wait."""
-        return self.waiting + items <= self._max_waiting
+        # A call larger than the queue may wait alone: refused, it would be refused for ever.
+        return not self.waiting or self.waiting + items <= self._max_waiting
 
     async def enter(self, items: int, deadline: float) -> float:
         """Wait for a turn; the seconds waited. Every successful `enter` is followed by `leave`.

@@ -1,0 +1,132 @@
+"""Lines of a file of completions: what the reader takes, the contract takes; the others are told by number."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from itertools import repeat
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bioverify.client.messages import score_request
+from bioverify.rollouts import lines
+from bioverify.rollouts.lines import FileItem, LineError, in_chunks, lines_of, read_items
+from bioverify.transport.channels import MAX_CALL_ITEMS
+from bioverify.wire.rules import broken_rules
+
+GOOD = {"completion": "<answer>yes</answer>"}
+
+
+def read(rows: list[object]) -> tuple[list[FileItem], list[LineError]]:
+    errors: list[LineError] = []
+    items = list(read_items([json.dumps(row).encode() for row in rows], ["moon", "x" * 256], errors.append))
+    return items, errors
+
+
+names = st.text(max_size=80) | st.sampled_from(["", "-", " _ ", "K-562", "A" * 64, "A" * 65, "é" * 64])
+knockdown = st.fixed_dictionaries({"perturbation": names, "measured_gene": names, "cell_line": names})
+rows = st.fixed_dictionaries(
+    {"completion": st.text(max_size=40)},
+    optional={
+        "prompt": st.text(max_size=40)
+        | st.lists(st.fixed_dictionaries({"role": st.sampled_from(["user", "tool"]), "content": st.text()})),
+        "id": st.text(max_size=300) | st.integers(),
+        "group_id": st.text(max_size=300) | st.integers() | st.just("g" * 300),
+        "source": st.sampled_from(["moon", "x" * 256, "x" * 257, ""]),
+        "task": st.one_of(
+            st.fixed_dictionaries({"differential_expression": knockdown}),
+            st.fixed_dictionaries({"direction_of_change": knockdown}),
+            st.fixed_dictionaries({"co_expression": st.fixed_dictionaries({"gene_a": names, "gene_b": names})}),
+            st.fixed_dictionaries({"gene_annotation": st.fixed_dictionaries({"genes": st.lists(names, max_size=66)})}),
+        ),
+        "prompt_form": st.sampled_from(["answer", "gene_info", "poem"]),
+    },
+)  # fmt: skip
+
+
+@given(st.lists(rows, max_size=6))
+def test_what_the_reader_takes_the_contract_takes(given_rows: list[object]) -> None:
+    items, errors = read(given_rows)
+    assert len(items) + len(errors) == len(given_rows)
+    for chunk in in_chunks(items, 3):
+        request = score_request([lines.checked(line.item) for line in chunk], "all", with_evidence=True)
+        assert broken_rules(request) == []
+
+
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        ({"task": {"differential_expression": {"perturbation": "A", "measured_gene": "B", "cell_line": "-"}}},
+         "task.differential_expression.cell_line"),
+        ({"task": {"gene_annotation": {"genes": ["A"] * 65}}}, "task.gene_annotation.genes"),
+        ({"source": "sun"}, "source"),
+        ({"prompt": [{"role": "tool", "content": ""}]}, "prompt"),
+    ],
+)  # fmt: skip
+def test_one_bad_line_is_told_and_costs_no_other(row: dict[str, object], problem: str) -> None:
+    items, [error] = read([GOOD, GOOD | row, GOOD])
+    assert [line.line for line in items] == [1, 3]
+    assert error.line == 2
+    assert problem in error.problem
+
+
+def test_a_long_name_of_a_group_is_no_reason_to_refuse_a_line_and_stays_another_group_than_its_like() -> None:
+    long = "g" * 400
+    items, errors = read([GOOD | {"group_id": name} for name in (long, long, long + "x", long)])
+    assert errors == []
+    groups = [line.item.group_id for line in items]
+    assert groups[0] == groups[1]
+    assert len(set(groups)) == 3
+    assert all(len(group) <= 256 for group in groups)
+
+
+def test_a_group_that_no_call_can_hold_is_bad_lines_with_its_numbers_and_the_others_are_scored() -> None:
+    of_group = [GOOD | {"group_id": "g"}] * (MAX_CALL_ITEMS + 1)
+    items, errors = read([GOOD, *of_group[:10], {"no": "completion"}, *of_group[10:], GOOD])
+    assert [line.line for line in items] == [1, MAX_CALL_ITEMS + 4]
+    assert len(errors) == MAX_CALL_ITEMS + 2
+    assert "group_id: 4,097 lines" in errors[-1].problem
+    assert "at most 4,096 lines" in errors[-1].problem
+    fits, none = read(of_group[1:])
+    assert (len(fits), none) == (MAX_CALL_ITEMS, [])
+
+
+def test_a_group_of_too_many_bytes_is_bad_lines_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines, "MAX_GROUP_BYTES", 1000)
+    items, errors = read([GOOD | {"group_id": "g", "completion": "x" * 400}] * 3 + [GOOD])
+    assert [line.line for line in items] == [4]
+    assert [error.line for error in errors] == [1, 2, 3]
+
+
+def test_a_line_too_long_is_refused_without_being_held_and_the_next_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Long(io.RawIOBase):
+        """200 MB of one line, and a good one, made as they are read."""
+
+        def __init__(self) -> None:
+            self._parts: Iterator[bytes] = iter([*repeat(b"x" * 2**20, 200), b"\n" + orjson.dumps(GOOD)])
+
+        def readable(self) -> bool:
+            return True
+
+        def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+            part = next(self._parts, b"")
+            buffer[: len(part)] = part
+            return len(part)
+
+    errors: list[LineError] = []
+    longest = 0
+
+    def watched() -> Iterator[bytes]:
+        nonlocal longest
+        for line in lines_of(io.BufferedReader(Long(), 2**20)):
+            longest = max(longest, len(line))
+            yield line
+
+    items = list(read_items(watched(), [], errors.append))
+    assert [line.line for line in items] == [2]
+    assert str(errors[0]) == "line 1: longer than 16 MiB"
+    assert longest == lines.MAX_LINE_BYTES + 1
