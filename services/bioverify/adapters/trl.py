@@ -49,14 +49,14 @@ class LostCall:
 def ask(
     client: Client, items: Sequence[ScoreItem], recipe: str | Recipe, *, deadline_s: float, with_evidence: bool = False
 ) -> ScoredBatch | LostCall:
-    """Whatever goes wrong says nothing about the completions: no reward, and the run goes on."""
+    """The rewards. A call that fails says nothing about the completions: they have no reward, and the run continues.
+
+    Any other exception is a fault of our own code, and is raised.
+    """
     try:
         return client.score(items, recipe, deadline_s=deadline_s, with_evidence=with_evidence)
-    except Exception as error:
-        of_client = error if isinstance(error, ClientError) else None
-        is_mistake = of_client is not None and of_client.code is StatusCode.INVALID_ARGUMENT
-        why = f"the call failed ({type(error).__name__}: {error})"
-        return LostCall(why, of_client is not None and of_client.may_pass, is_mistake)
+    except ClientError as error:
+        return LostCall(f"the call failed: {error}", error.may_pass, error.code is StatusCode.INVALID_ARGUMENT)
 
 
 def on_main_process(ask: Callable[[], ScoredBatch | LostCall]) -> ScoredBatch | LostCall:
