@@ -16,7 +16,6 @@ import pyarrow as pa
 import pytest
 import torch
 from sklearn.metrics import balanced_accuracy_score, f1_score, matthews_corrcoef, roc_auc_score
-from transformers import DynamicCache
 from typer.testing import CliRunner
 
 from bioverify.artifacts.cell_lines import CELL_LINES
@@ -31,6 +30,7 @@ from bioverify_trainer.evaluate.endpoint import Endpoint, read_belief
 from bioverify_trainer.evaluate.local import LocalModel
 from bioverify_trainer.evaluate.measures import PerGeneAuc, measure
 from bioverify_trainer.evaluate.questions import EvaluationError, Screens, make_question
+from bioverify_trainer.model.generation import prompt_ids, write
 from bioverify_trainer.model.policy import open_policy
 from bioverify_trainer.preset import PromptPreset
 from bioverify_trainer.prompts import make_prompt
@@ -252,7 +252,7 @@ def test_a_batch_with_a_shared_beginning_is_answered_as_one_by_one(screens, tiny
             make_prompt(task, "answer", example_turns=1), add_generation_prompt=True, tokenize=False
         )
         ids = tokenizer(rendered, add_special_tokens=False, return_tensors="pt")["input_ids"]
-        alone = model._policy.model.generate(ids, generation_config=model._generation)[0, ids.shape[1] :]
+        alone = model._policy.model.generate(ids, generation_config=model._sampling)[0, ids.shape[1] :]
         assert sample.completion == tokenizer.decode(alone, skip_special_tokens=True).strip()
 
 
@@ -261,10 +261,10 @@ def test_p_yes_is_read_off_the_token_after_the_answer_tag(screens, tiny_policy):
     task = screens.rows(DE, "test").task(0)
     [[sample]] = model([task])
     tokenizer = model._policy.tokenizer
-    prompt = model._ids(make_question(task, PROMPTS))
+    prompt = prompt_ids(model._policy, make_question(task, PROMPTS))
     tag = tokenizer("<answer>", add_special_tokens=False)["input_ids"]
     with torch.inference_mode():
-        written = model._generate([], DynamicCache(), [prompt])[0]
+        [written] = write(model._policy.model, [prompt], model._sampling)
         context = prompt + (model._up_to_answer(written))
         logits = model._policy.model(torch.tensor([context])).logits[0, -1]
     assert context[-len(tag) :] == tag or "<answer>" in tokenizer.decode(context)

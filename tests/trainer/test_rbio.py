@@ -53,17 +53,21 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
             self._send(206 if start else 200, content[start:], start, len(content))
 
         def _listing(self, query: dict[str, str]) -> bytes:
-            prefix = query.get("prefix", "")
+            prefix, delimiter = query.get("prefix", ""), query.get("delimiter")
             keys = sorted(key for key in served.objects if key.startswith(prefix))
-            if query.get("delimiter"):
-                found = sorted({key.split("/")[0] + "/" for key in keys})
-                items = [f"<CommonPrefixes><Prefix>{escape(one)}</Prefix></CommonPrefixes>" for one in found]
-            else:
-                items = [
-                    f"<Contents><Key>{escape(key)}</Key><ETag>&quot;x&quot;</ETag>"
-                    f"<Size>{served.sizes.get(key, len(served.objects[key]))}</Size></Contents>"
-                    for key in keys
-                ]
+            folders = {
+                prefix + key.removeprefix(prefix).split("/")[0] + "/"
+                for key in keys
+                if delimiter and "/" in key.removeprefix(prefix)
+            }
+            items = [f"<CommonPrefixes><Prefix>{escape(one)}</Prefix></CommonPrefixes>" for one in sorted(folders)]
+            items += [
+                f"<Contents><Key>{escape(key)}</Key><ETag>&quot;x&quot;</ETag>"
+                f"<LastModified>2026-01-01T00:00:00.000Z</LastModified>"
+                f"<Size>{served.sizes.get(key, len(served.objects[key]))}</Size></Contents>"
+                for key in keys
+                if not any(key.startswith(folder) for folder in folders)
+            ]
             first = int(query.get("continuation-token", 0))
             more = first + PER_PAGE < len(items)
             token = f"<NextContinuationToken>{first + PER_PAGE}</NextContinuationToken>" if more else ""
@@ -145,7 +149,7 @@ def test_a_file_of_another_size_than_the_bucket_says_is_refused_and_what_is_whol
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("rbio1-exp", "lacks model.safetensors"), ("rbio1-tf", "no such folder, only: rbio1-EXP/, rbio1-GO[+]EXP/")],
+    [("rbio1-exp", "lacks model.safetensors"), ("rbio1-tf", "no such folder, only: rbio1-EXP, rbio1-GO[+]EXP")],
 )
 def test_what_is_not_there_is_said(published, tmp_path, name, message):
     with pytest.raises(rbio.CheckpointError, match=message):

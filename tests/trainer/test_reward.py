@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 from trl.trainer.utils import is_async_callable
 
+from bioverify.adapters.trl import ask
+from bioverify.client import Client, ScoreItem
+from bioverify.core.tasks import TaskKind
 from bioverify_trainer.dataset import PromptSource, make_dataset
 from bioverify_trainer.reward import make_reward
 from tests.fixtures import servers
@@ -146,3 +149,24 @@ def test_a_row_that_no_wait_would_bring_back_does_not_stop_training(recipe):
     assert rewards[1:] == [None] * 3
     assert call.metrics["reward_call/waited_seconds"] == [0]
     assert call.metrics["verifier/lookup/unscorable"] == [0.75]
+
+
+def test_questions_that_no_source_asks_are_a_fact_that_training_does_not_wait_for(lasting_target, recipe):
+    source = recipe.sources[0].model_copy(update={"task_kind": TaskKind.DIRECTION_OF_CHANGE})
+    call = Call(recipe)
+    call.arguments["source"] = [""] * 4
+
+    def wait():
+        raise AssertionError("waits for a fact")
+
+    asks_otherwise = recipe.model_copy(update={"sources": (source,)})
+    reward = make_reward(lasting_target, asks_otherwise, deadline_s=5, max_unscorable_share=0, before_pause=wait)
+    assert reward(**call.arguments) == [None] * 4
+    assert call.metrics["reward_call/waited_seconds"] == [0]
+
+
+def test_a_fault_of_our_own_code_is_no_lost_call(lasting_target, recipe):
+    no_messages: Any = ["Is it?"]
+    items = [ScoreItem(id="1", completion=COMPLETION, prompt=no_messages)]
+    with Client(lasting_target) as client, pytest.raises(AttributeError):
+        ask(client, items, recipe, deadline_s=5)

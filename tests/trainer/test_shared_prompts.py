@@ -6,7 +6,6 @@ from trl.trainer.grpo_trainer import GRPOTrainer
 
 from bioverify_trainer.dataset import open_prompts
 from bioverify_trainer.model.policy import open_policy
-from bioverify_trainer.model.shared_prompts import generate
 from bioverify_trainer.runs.folder import RunFolder
 from bioverify_trainer.train import make_trainer
 
@@ -51,16 +50,3 @@ def test_probabilities_and_gradient_are_those_of_trl(trainer):
     for once, repeated in zip(found["once"][:2], found["repeated"][:2], strict=True):
         torch.testing.assert_close(once[written], repeated[written], atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(found["once"][2], found["repeated"][2], atol=1e-5, rtol=1e-4)
-
-
-def test_greedy_completions_are_those_of_generate(trainer):
-    model, tokenizer = trainer.model, trainer.processing_class
-    prompts = [list(range(8, 20)), list(range(8, 20)), list(range(30, 37))]
-    config = trainer.generation_config
-    config.do_sample = False
-    end = tokenizer.eos_token_id
-    together = generate(model, prompts, config, pad_token=tokenizer.pad_token_id, end_tokens=[end])
-    for prompt, completion in zip(prompts, together, strict=True):
-        alone = model.generate(torch.tensor([prompt]), generation_config=config)[0, len(prompt) :].tolist()
-        expected = alone[: alone.index(end) + 1] if end in alone else alone
-        assert completion == expected

@@ -8,9 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from bioverify.adapters.alone import NoRewardError, reward_alone
 from bioverify.client.messages import item_reward
 from bioverify.client.values import ItemReward, RewardDetails, RewardPart
-from bioverify.core.outcomes import Failed, Scored
+from bioverify.core.outcomes import Failed, NotApplicable, Scored
 from bioverify.core.recipes import Requirement, Term
 from bioverify.core.tasks import DifferentialExpression
 from bioverify.v1 import reward_pb2
@@ -71,6 +72,7 @@ def test_a_received_reward_is_the_one_that_was_made(seen) -> None:
 
 def test_rewards_that_differ_in_one_field_are_not_equal() -> None:
     assert ItemReward("a", 1.25, "", MADE.details, is_lost=True) != MADE
+    assert ItemReward("a", 1.25, "", MADE.details, is_refused=True) != MADE
     assert ItemReward("a", 1.25, "why", MADE.details) != MADE
     assert ItemReward("a", 1.25, "", MADE.details._replace(answer=False)) != MADE
 
@@ -92,3 +94,66 @@ def test_threads_may_read_a_reward_at_the_same_time() -> None:
         for _ in range(200):
             one = received()
             assert set(pool.map(lambda _, one=one: len(one.parts), range(8))) == {3}
+
+
+REQUIRED, OPTIONAL = Requirement.REQUIRED, Requirement.OPTIONAL
+GONE, RAISES = Failed("unavailable", "gone", retryable=True), Failed("internal", "raises", retryable=False)
+UNKNOWN = NotApplicable("unknown_gene", "XYZ")
+
+
+def unscorable(*parts, **lost) -> ItemReward:
+    """A reward of None, of parts (requirement, outcome) of the verifiers a, b, …"""
+    made = [
+        RewardPart(Term(verifier=name, weight=1, requirement=requirement), outcome, None, "missing", False)
+        for name, (requirement, outcome) in zip("abc", parts, strict=False)
+    ]
+    return ItemReward("1", None, "why", RewardDetails(tuple(made), TASK), **lost)
+
+
+@pytest.mark.parametrize(
+    ("reward", "may_come_back", "lacking"),
+    [
+        # A question of a kind that no source asks has no parts: a fact, and not a lost request.
+        (unscorable(), False, ""),
+        (unscorable(is_lost=True), True, ""),
+        (unscorable(is_lost=True, is_refused=True), False, ""),
+        (unscorable((REQUIRED, GONE)), True, "a"),
+        (unscorable((REQUIRED, RAISES)), False, "a"),
+        (unscorable((REQUIRED, UNKNOWN)), False, "a"),
+        (unscorable((REQUIRED, GONE), (REQUIRED, GONE)), True, "ab"),
+        (unscorable((REQUIRED, GONE), (REQUIRED, UNKNOWN)), False, "ab"),
+        (unscorable((REQUIRED, GONE), (OPTIONAL, UNKNOWN)), True, "a"),
+        (unscorable((REQUIRED, UNKNOWN), (OPTIONAL, GONE)), False, "a"),
+        # One optional term that comes back is enough.
+        (unscorable((OPTIONAL, GONE), (OPTIONAL, UNKNOWN)), True, "ab"),
+        (unscorable((OPTIONAL, UNKNOWN), (OPTIONAL, RAISES)), False, "ab"),
+        # Dropped for what another member of the group lacks; this row lacks nothing.
+        (unscorable((OPTIONAL, GO)), False, ""),
+    ],
+)
+def test_a_reward_says_whether_asking_again_may_bring_it_and_what_it_lacks(reward, may_come_back, lacking) -> None:
+    assert reward.may_come_back is may_come_back
+    assert reward.lacking == set(lacking)
+
+
+def test_a_reward_that_is_there_lacks_nothing() -> None:
+    assert not MADE.may_come_back
+    assert MADE.lacking == set()
+
+
+@pytest.mark.parametrize(
+    ("reward", "may_pass"),
+    [
+        (MADE, True),
+        (unscorable(), False),
+        (unscorable(is_lost=True), True),
+        (unscorable((REQUIRED, GONE)), True),
+        # The fault passes, the fact does not.
+        (unscorable((REQUIRED, UNKNOWN), (OPTIONAL, GONE)), False),
+        (unscorable((REQUIRED, GONE), (OPTIONAL, RAISES)), False),
+    ],
+)
+def test_a_rollout_alone_is_waited_for_only_if_its_reward_may_come(reward, may_pass) -> None:
+    with pytest.raises(NoRewardError) as caught:
+        reward_alone(reward)
+    assert caught.value.may_pass is may_pass

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
-
-import torch
 
 from bioverify.client import Client, Message, ScoreItem, TlsIdentity
 from bioverify.core.completions import PromptForm
 from bioverify.core.outcomes import Failed, NotApplicable, Scored
 from bioverify.core.tasks import Task, parse_task
-from bioverify_trainer.model.policy import Policy
 from bioverify_trainer.preset import PromptPreset
 from bioverify_trainer.prompts import Turn, make_prompt, system_turn
 
@@ -19,7 +15,7 @@ VERIFYING_RECIPE = "all"
 
 
 def conversation(question: str, prompts: PromptPreset) -> tuple[list[Turn], Task | None]:
-    """The prompt of a question, and its task where it is asked in a known form.
+    """The prompt of a question, and its task if it is asked in a known form.
 
     A question of another form goes under the same system turn as it stands, and no verifier will apply to it.
     """
@@ -37,20 +33,6 @@ def conversation(question: str, prompts: PromptPreset) -> tuple[list[Turn], Task
     return [system_turn(chain_of_thought=prompts.chain_of_thought), {"role": "user", "content": question}], None
 
 
-@torch.inference_mode()
-def reply(policy: Policy, turns: list[Turn], *, max_tokens: int, temperature: float, streamer: Any = None) -> str:
-    """One completion. ``temperature`` 0: greedy. ``streamer``: transformers' own, to show tokens as they come."""
-    rendered = policy.tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
-    # The template has written the special tokens already.
-    inputs = policy.tokenizer(rendered, return_tensors="pt", add_special_tokens=False).to(policy.model.device)
-    sampling = {"do_sample": True, "temperature": temperature} if temperature else {"do_sample": False}
-    tokens = policy.model.generate(  # type: ignore[operator]
-        **inputs, max_new_tokens=max_tokens, streamer=streamer, pad_token_id=policy.tokenizer.pad_token_id, **sampling
-    )
-    written = tokens[0, inputs["input_ids"].shape[1] :]
-    return str(policy.tokenizer.decode(written, skip_special_tokens=True)).strip()
-
-
 def verify(target: str, turns: list[Turn], task: Task | None, completion: str, tell: Callable[[str], None]) -> None:
     """Say what each verifier makes of the completion, one line each. Raises ClientError."""
     item = ScoreItem(
@@ -64,8 +46,7 @@ def verify(target: str, turns: list[Turn], task: Task | None, completion: str, t
             evidence = " · ".join(
                 one.text + (" (simulated)" if one.simulated else "") for one in outcome.evidence if one.text
             )
-            value = outcome.components.get(part.term.component) if part.term.component else outcome.value
-            tell(f"{part.term.label}: {'–' if value is None else f'{value:.2f}'}  {evidence}")
+            tell(f"{part.term.label}: {'–' if part.value is None else f'{part.value:.2f}'}  {evidence}")
         elif isinstance(outcome, NotApplicable | Failed):
             tell(f"{part.term.label}: {outcome.reason}  {outcome.detail}")
     tell("no reward: " + reward.unscorable_because if reward.reward is None else f"reward: {reward.reward:.2f}")

@@ -15,7 +15,8 @@ import torch
 from bioverify.artifacts.store import ArtifactStore
 from bioverify.core.recipes import Recipe
 from bioverify_trainer.dataset import Draw, open_prompts
-from bioverify_trainer.model.policy import Policy, open_policy, use_threads
+from bioverify_trainer.model.generation import complete
+from bioverify_trainer.model.policy import open_policy, use_threads
 from bioverify_trainer.preset import Preset
 from bioverify_trainer.prompts import Turn, make_prompt
 
@@ -63,23 +64,6 @@ def generate_file(
             for offset, (draw, prompt, completion) in enumerate(zip(batch, conversations, completions, strict=True)):
                 file.write(json.dumps(_line(start + offset, draw, prompt, completion)) + "\n")
             progress(len(batch))
-
-
-def complete(policy: Policy, conversations: list[list[Turn]], *, max_tokens: int, temperature: float) -> list[str]:
-    """One sampled completion per conversation, of at most ``max_tokens`` tokens."""
-    policy.tokenizer.padding_side = "left"
-    rendered = [
-        policy.tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
-        for turns in conversations
-    ]
-    # The template has written the special tokens already.
-    inputs = policy.tokenizer(rendered, padding=True, return_tensors="pt", add_special_tokens=False)
-    with torch.inference_mode():
-        tokens = policy.model.generate(  # type: ignore[operator]
-            **inputs, max_new_tokens=max_tokens, do_sample=True, temperature=temperature, top_k=0
-        )
-    written = tokens[:, inputs["input_ids"].shape[1] :]
-    return [text.strip() for text in policy.tokenizer.batch_decode(written, skip_special_tokens=True)]
 
 
 def _line(index: int, draw: Draw, prompt: list[Turn], completion: str) -> dict[str, object]:

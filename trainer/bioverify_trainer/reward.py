@@ -30,8 +30,7 @@ from bioverify.adapters.trl import LostCall, RewardFunction, ask, on_main_proces
 from bioverify.client import Client, ItemReward, Message, ScoredBatch, ScoreItem, TlsIdentity
 from bioverify.core.completions import PromptForm
 from bioverify.core.outcomes import Evidence, Failed, NotApplicable, Scored
-from bioverify.core.recipes import Recipe, Requirement
-from bioverify.core.rewards import term_value
+from bioverify.core.recipes import Recipe
 from bioverify_trainer.dataset import read_task
 from bioverify_trainer.preset import LONGEST_PAUSE_S
 from bioverify_trainer.prompts import Turn
@@ -145,18 +144,9 @@ def _lost_for_now(reply: ScoredBatch | LostCall) -> tuple[float, str]:
     """The share of rows, in [0, 1], that have no reward because of faults that may pass, and the commonest reason."""
     if isinstance(reply, LostCall):
         return float(reply.may_pass), reply.why
-    lost = [reward for reward in reply.rewards if _may_come_back(reward)]
+    lost = [reward for reward in reply.rewards if reward.may_come_back]
     reasons = Counter(reward.unscorable_because for reward in lost)
     return len(lost) / max(1, len(reply.rewards)), reasons.most_common(1)[0][0] if reasons else ""
-
-
-def _may_come_back(reward: ItemReward) -> bool:
-    if reward.reward is not None:
-        return False
-    missing = [part for part in reward.parts if term_value(part.term, part.outcome) is None]
-    decisive = [part for part in missing if part.term.requirement is Requirement.REQUIRED] or missing
-    # A row without parts belongs to a request that was lost on its way.
-    return all(isinstance(part.outcome, Failed) and part.outcome.retryable for part in decisive)
 
 
 def _place_in_group(items: Sequence[ScoreItem], row: int) -> int:
@@ -179,9 +169,8 @@ def _log_batch(items: Sequence[ScoreItem], batch: ScoredBatch, log_metric: LogMe
     contributions: defaultdict[str, list[float]] = defaultdict(list)
     for reward in rewards:
         for part in reward.parts:
-            value = term_value(part.term, part.outcome)
-            if value is not None:
-                values[part.term.label].append(value)
+            if part.value is not None:
+                values[part.term.label].append(part.value)
             if part.contribution is not None:
                 contributions[part.term.label].append(part.contribution)
     for label, numbers in values.items():
@@ -190,23 +179,13 @@ def _log_batch(items: Sequence[ScoreItem], batch: ScoredBatch, log_metric: LogMe
         log_metric(f"contribution/{label}", fmean(numbers))
     for report in batch.verifiers:
         prefix = f"verifier/{report.verifier}"
-        log_metric(f"{prefix}/unscorable", fmean(_lacks(reward, report.verifier) for reward in rewards))
+        log_metric(f"{prefix}/unscorable", fmean(report.verifier in reward.lacking for reward in rewards))
         log_metric(f"{prefix}/seconds", report.wall_s)
         if report.items:
             log_metric(f"{prefix}/not_applicable", report.not_applicable / report.items)
             log_metric(f"{prefix}/failed", report.failed / report.items)
         if report.distinct:
             log_metric(f"{prefix}/cache_hits", report.cache_hits / report.distinct)
-
-
-def _lacks(reward: ItemReward, verifier: str) -> bool:
-    """Whether it is this verifier that makes the row unscorable (another may do so as well)."""
-    return reward.reward is None and any(
-        part.term.verifier == verifier
-        and part.term.requirement is Requirement.REQUIRED
-        and term_value(part.term, part.outcome) is None
-        for part in reward.parts
-    )
 
 
 def sample_record(step: int, item: ScoreItem, reward: ItemReward) -> dict[str, Any]:
@@ -219,7 +198,7 @@ def sample_record(step: int, item: ScoreItem, reward: ItemReward) -> dict[str, A
             {
                 "term": part.term.label,
                 "weight": part.term.weight,
-                "value": term_value(part.term, outcome),
+                "value": part.value,
                 "contribution": part.contribution,
                 "dropped_because": part.dropped_because,
                 "reason": f"{outcome.reason}: {outcome.detail}" if isinstance(outcome, NotApplicable | Failed) else "",

@@ -40,7 +40,7 @@ from bioverify.core.recipes import Recipe, Requirement
 from bioverify_trainer.dataset import PromptSource, make_dataset, open_prompts
 from bioverify_trainer.evaluate.questions import Rows
 from bioverify_trainer.heldout import HeldOutQuestions, held_out_rows
-from bioverify_trainer.model import shared_prompts
+from bioverify_trainer.model import generation, shared_prompts
 from bioverify_trainer.model.policy import Policy, open_policy, use_threads
 from bioverify_trainer.preset import Preset
 from bioverify_trainer.reward import make_reward
@@ -273,15 +273,8 @@ class VerifiedTrainer(GRPOTrainer):
     def _generate_single_turn(self, prompt_ids: list[list[int]], *others: Any, **options: Any) -> Any:
         if not self._prompts_computed_once:
             return super()._generate_single_turn(prompt_ids, *others, **options)  # type: ignore[no-untyped-call]
-        tokenizer: Any = self.processing_class
-        completions = shared_prompts.generate(
-            self.accelerator.unwrap_model(self.model_wrapped),
-            prompt_ids,
-            self.generation_config,
-            pad_token=tokenizer.pad_token_id,
-            end_tokens=self.eos_token_ids,
-        )
-        return completions, None
+        model = self.accelerator.unwrap_model(self.model_wrapped)
+        return generation.write(model, prompt_ids, self.generation_config), None
 
     def _get_per_token_logps_and_entropies(
         self, model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor, logits_to_keep: int, **options: Any

@@ -62,12 +62,14 @@ class Alone:
 
 
 def reward_alone(reward: ItemReward) -> float:
-    """The reward of an item whose group is not seen. Raises NoRewardError where one of its terms has a fault."""
+    """The reward of an item whose group is not seen. Raises NoRewardError if one of its terms has a fault."""
     faults = [(part.term.label, part.outcome) for part in reward.parts if isinstance(part.outcome, Failed)]
+    if reward.reward is not None and not faults:
+        return reward.reward
+    why = reward.unscorable_because
     if faults:
         label, first = faults[0]
         why = f"{label} failed: {first.reason}: {first.detail}"
-        raise NoRewardError(why, may_pass=all(fault.retryable for _, fault in faults))
-    if reward.reward is None:
-        raise NoRewardError(reward.unscorable_because, may_pass=False)
-    return reward.reward
+    # A required fact that is missing stays missing, whatever becomes of the faults beside it.
+    may_pass = all(fault.retryable for _, fault in faults) and (reward.reward is not None or reward.may_come_back)
+    raise NoRewardError(why, may_pass)

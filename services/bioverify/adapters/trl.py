@@ -48,15 +48,14 @@ class LostCall:
 def ask(
     client: Client, items: Sequence[ScoreItem], recipe: str | Recipe, *, deadline_s: float, with_evidence: bool = False
 ) -> ScoredBatch | LostCall:
-    """Whatever goes wrong says nothing about the completions: no reward, and the run goes on."""
+    """The rewards. A call that fails says nothing about the completions: they have no reward, and the run continues.
+
+    Any other exception is a fault of our own code, and is raised.
+    """
     try:
         return client.score(items, recipe, deadline_s=deadline_s, with_evidence=with_evidence)
-    except Exception as error:
-        of_client = error if isinstance(error, ClientError) else None
-        why = f"the call failed ({type(error).__name__}: {error})"
-        if of_client is None:
-            return LostCall(why, may_pass=False, is_callers_mistake=False)
-        return LostCall(why, of_client.may_pass, of_client.refusal.is_callers_mistake)
+    except ClientError as error:
+        return LostCall(f"the call failed: {error}", error.may_pass, error.refusal.is_callers_mistake)
 
 
 def on_main_process(ask: Callable[[], ScoredBatch | LostCall]) -> ScoredBatch | LostCall:

@@ -10,7 +10,6 @@ from rich.table import Table
 from bioverify.client import ItemReward, ScoredBatch
 from bioverify.client.json_form import answer_word
 from bioverify.core.outcomes import Failed, NotApplicable, Scored
-from bioverify.core.rewards import term_value
 from bioverify.rollouts.lines import FileItem
 
 FIRST_ROWS = 5
@@ -76,7 +75,7 @@ class Tally:
     def _add_parts(self, reward: ItemReward) -> None:
         for part in reward.parts:
             tally = self.terms.setdefault(part.term.label, _TermTally())
-            value = term_value(part.term, part.outcome)
+            value = part.value
             if value is not None:
                 tally.value.add(value)
             if part.contribution is not None:

@@ -19,7 +19,6 @@ from bioverify.client.json_form import ItemJson, answer_word, outcome_word
 from bioverify.client.rows import json_rows
 from bioverify.client.values import ArrowStream, ItemReward, ScoreItem
 from bioverify.core.outcomes import Scored
-from bioverify.core.rewards import term_value
 
 try:
     import pyarrow as pa
@@ -63,7 +62,7 @@ def _columns(rewards: Sequence[ItemReward]) -> dict[str, pa.Array]:
     }
     for label in dict.fromkeys(label for row in parts for label in row):
         of_term = [row.get(label) for row in parts]
-        values = [part and term_value(part.term, part.outcome) for part in of_term]
+        values = [part and part.value for part in of_term]
         columns[f"value/{label}"] = pa.array(values, pa.float64())
         columns[f"contribution/{label}"] = pa.array([part and part.contribution for part in of_term], pa.float64())
         columns[f"outcome/{label}"] = pa.array([part and outcome_word(part.outcome) for part in of_term], pa.string())

@@ -17,7 +17,6 @@ from bioverify.client.values import ItemReward, ListedVerifier, Message, RewardP
 from bioverify.core.answers import Answer, AnswerProblem
 from bioverify.core.completions import PromptForm
 from bioverify.core.outcomes import Evidence, Failed, NotApplicable, Outcome, Scored
-from bioverify.core.rewards import term_value
 from bioverify.core.tasks import (
     CoExpression,
     DifferentialExpression,
@@ -203,7 +202,7 @@ def _part_json(part: RewardPart) -> dict[str, Any]:
         "verifier": part.term.verifier,
         "component": part.term.component,
         "weight": part.term.weight,
-        "value": term_value(part.term, part.outcome),
+        "value": part.value,
         "contribution": part.contribution,
         "dropped_because": part.dropped_because,
         **_outcome_json(part.outcome),

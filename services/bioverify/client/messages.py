@@ -157,7 +157,8 @@ def _details_of(message: reward_pb2.Reward) -> RewardDetails:
 
 def lost_reward(item: ScoreItem, error: ClientError) -> ItemReward:
     """The reward of an item whose request was lost while others of the same call came through."""
-    return ItemReward(item.id, None, f"the request was lost: {error}", RewardDetails(task=item.task), is_lost=True)
+    why, details = f"the request was lost: {error}", RewardDetails(task=item.task)
+    return ItemReward(item.id, None, why, details, is_lost=True, is_refused=not error.may_pass)
 
 
 def verifier_report(message: reward_pb2.VerifierReport) -> VerifierReport:

@@ -11,6 +11,7 @@ from bioverify.core.answers import Answer
 from bioverify.core.completions import PromptForm
 from bioverify.core.outcomes import Failed, Outcome
 from bioverify.core.recipes import Term
+from bioverify.core.rewards import decisive, is_lost_to_a_fault, term_value
 from bioverify.core.tasks import Task, TaskKind
 from bioverify.core.verifier import ArtifactIdentity, Reads
 
@@ -60,6 +61,11 @@ class RewardPart:
     dropped_because: str
     from_cache: bool
 
+    @property
+    def value(self) -> float | None:
+        """What the outcome gives to the term; None if it gives nothing."""
+        return term_value(self.term, self.outcome)
+
 
 class RewardDetails(NamedTuple):
     """What stands behind a reward; its fields are those of `ItemReward`."""
@@ -77,7 +83,8 @@ class ItemReward:
     """``reward`` is None if the item is unscorable, which is not a zero. ``parts`` in the recipe's order.
 
     ``consensus``: what the beliefs of several verifiers amount to together; None if there is no such thing.
-    ``is_lost``: the request that held the item brought nothing, so nothing is known about it.
+    ``is_lost``: the request that held the item brought nothing, so nothing is known about it; ``is_refused``: and the
+    same request would be refused again.
 
     ``details`` may be a function that reads them, which is called when one of them is first asked for: to read them
     takes nine tenths of the time of a reply, and a trainer may want the reward alone.
@@ -91,11 +98,13 @@ class ItemReward:
         details: RewardDetails | Callable[[], RewardDetails] = _NO_DETAILS,
         *,
         is_lost: bool = False,
+        is_refused: bool = False,
     ) -> None:
         self.id = id
         self.reward = reward
         self.unscorable_because = unscorable_because
         self.is_lost = is_lost
+        self.is_refused = is_refused
         self._unread = details
 
     @cached_property
@@ -118,6 +127,25 @@ class ItemReward:
     def consensus(self) -> Outcome | None:
         return self.details.consensus
 
+    @property
+    def may_come_back(self) -> bool:
+        """Whether asking again later may bring a reward: there is none, because of faults that may pass."""
+        if self.reward is not None:
+            return False
+        if self.is_lost:
+            return not self.is_refused
+        passing = [part for part in self.parts if isinstance(part.outcome, Failed) and part.outcome.retryable]
+        terms, values = [part.term for part in self.parts], [part.value for part in self.parts]
+        return is_lost_to_a_fault(terms, values, {part.term.verifier for part in passing})
+
+    @property
+    def lacking(self) -> frozenset[str]:
+        """The verifiers, by name, without whose answers there is no reward."""
+        if self.reward is not None:
+            return frozenset()
+        missing = decisive([part.term for part in self.parts], [part.value for part in self.parts])
+        return frozenset(term.verifier for term in missing)
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ItemReward) and self._fields == other._fields
 
@@ -126,16 +154,16 @@ class ItemReward:
 
     def __repr__(self) -> str:
         values = {"id": self.id, "reward": self.reward, "unscorable_because": self.unscorable_because}
-        shown = values | self.details._asdict() | {"is_lost": self.is_lost}
+        shown = values | self.details._asdict() | {"is_lost": self.is_lost, "is_refused": self.is_refused}
         return f"ItemReward({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
     def __reduce__(self) -> tuple[object, ...]:
         # A message that is not read yet cannot be sent to another process.
-        return partial(ItemReward, is_lost=self.is_lost), self._fields[:-1]
+        return partial(ItemReward, is_lost=self.is_lost, is_refused=self.is_refused), self._fields[:4]
 
     @property
-    def _fields(self) -> tuple[str, float | None, str, RewardDetails, bool]:
-        return self.id, self.reward, self.unscorable_because, self.details, self.is_lost
+    def _fields(self) -> tuple[str, float | None, str, RewardDetails, bool, bool]:
+        return self.id, self.reward, self.unscorable_because, self.details, self.is_lost, self.is_refused
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,11 +117,16 @@ def is_lost_to_a_fault(terms: Sequence[Term], values: Sequence[float | None], fa
     ``failed``: verifiers by name. False also where all terms, each optional, are dropped for what another member of the
     group lacks.
     """
+    missing = decisive(terms, values)
+    # Every required term has to come back, but of optional ones a single one is enough.
+    enough = all if any(term.requirement is Requirement.REQUIRED for term in missing) else any
+    return bool(missing) and enough(term.verifier in failed for term in missing)
+
+
+def decisive(terms: Sequence[Term], values: Sequence[float | None]) -> list[Term]:
+    """The missing terms for which an unscorable row has no reward: the required ones, or all if each is optional."""
     missing = [term for term, value in zip(terms, values, strict=True) if value is None]
-    required = [term for term in missing if term.requirement is Requirement.REQUIRED]
-    if required:
-        return all(term.verifier in failed for term in required)
-    return any(term.verifier in failed for term in missing)
+    return [term for term in missing if term.requirement is Requirement.REQUIRED] or missing
 
 
 def term_value(term: Term, outcome: Outcome) -> float | None:

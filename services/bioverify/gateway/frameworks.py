@@ -16,7 +16,6 @@ from bioverify.adapters.alone import NoRewardError, reward_alone
 from bioverify.adapters.openrlhf import read_items
 from bioverify.adapters.reading import read_rollout
 from bioverify.client import Client, ClientError, ItemReward, ScoreItem
-from bioverify.core.rewards import term_value
 from bioverify.gateway.problems import ProblemError, of_client_error
 from bioverify.gateway.scoring import EXAMPLE_ITEM, Limits, read_body
 
@@ -162,7 +161,7 @@ def run_grader(body: bytes, client: Client, limits: Limits) -> bytes:
                 "type": request.grader.type,
                 "errors": dict.fromkeys(GraderErrorsReply.model_fields, False),
                 "execution_time": time.monotonic() - started,
-                "scores": {part.term.label: term_value(part.term, part.outcome) for part in scored.parts},
+                "scores": {part.term.label: part.value for part in scored.parts},
                 "token_usage": None,
                 "sampled_model_name": None,
             },

@@ -8,15 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import Progress
 
 from bioverify.artifacts.cell_lines import CELL_LINES
+from bioverify_trainer.cli.options import SetOption, errors, refuse
 
 if TYPE_CHECKING:
     from bioverify_trainer.evaluate.labelling import Labelled
-
-errors = Console(stderr=True)
 
 
 def evaluate(
@@ -28,7 +26,7 @@ def evaluate(
             ".jsonl file of completions; a checkpoint or adapter folder, hub id or smollm2; http://host:port/v1#NAME.",
         ),
     ],
-    lines: Annotated[list[str] | None, typer.Option("--line", help="May be repeated; none: all four.")] = None,
+    lines: Annotated[list[str] | None, typer.Option("--line", help="May be repeated; if omitted, all four.")] = None,
     tasks: Annotated[
         list[str] | None,
         typer.Option("--task", help="de or direction, may be repeated; or cell-type or disease-state, with --cells."),
@@ -40,30 +38,33 @@ def evaluate(
     choices: Annotated[bool, typer.Option("--choices", help="Offer the labels in the question.")] = False,
     questions: Annotated[
         int | None,
-        typer.Option(min=2, help="A sample of about as many questions, half of them positive; none: the test split."),
+        typer.Option(min=2, help="Ask a sample of about so many, half of them positive; if omitted, the test split."),
     ] = None,
     per_gene: Annotated[int, typer.Option(min=2, help="Questions of each gene in the sample.")] = 10,
     samples: Annotated[int, typer.Option(min=1, help="Completions per question; the majority answers.")] = 1,
-    temperature: Annotated[float, typer.Option(min=0, help="0: greedy.")] = 0.0,
-    max_tokens: Annotated[int | None, typer.Option(min=1, help="Of a completion; none: as the preset says.")] = None,
-    chain_of_thought: Annotated[
-        bool | None, typer.Option("--cot/--no-cot", help="The chain-of-thought suffix; neither: as the preset says.")
+    temperature: Annotated[float, typer.Option(min=0, help="Of sampling; 0 answers greedily.")] = 0.0,
+    max_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Of a completion, at the most; if omitted, the preset's.")
     ] = None,
-    preset: Annotated[str, typer.Option(help="Whose prompts, precision and threads are used.")] = "cpu",
-    changes: Annotated[list[str] | None, typer.Option("--set", help="Change one key of the preset.")] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Questions at once.")] = 32,
+    chain_of_thought: Annotated[
+        bool | None,
+        typer.Option("--cot/--no-cot", help="The chain-of-thought suffix; if omitted, the preset's."),
+    ] = None,
+    preset: Annotated[str, typer.Option(help="The preset whose prompts, precision and threads are used.")] = "cpu",
+    changes: SetOption = None,
+    batch: Annotated[int, typer.Option(min=1, help="Number of questions asked at once.")] = 32,
     seed: Annotated[int, typer.Option(help="Of the sample, of sampling and of the bootstrap.")] = 0,
-    resamples: Annotated[int, typer.Option(min=1, help="Of the bootstrap over perturbations.")] = 1000,
-    with_baselines: Annotated[bool, typer.Option("--baselines/--no-baselines", help="Beside the models.")] = True,
+    resamples: Annotated[int, typer.Option(min=1, help="Number of bootstrap resamples of the perturbations.")] = 1000,
+    with_baselines: Annotated[bool, typer.Option("--baselines/--no-baselines", help="Measure baselines too.")] = True,
     target: Annotated[str, typer.Option(help="The aggregator, for baseline:mlp.")] = "127.0.0.1:50050",
     output: Annotated[Path, typer.Option(help="Folder for answers, tables and the figure.")] = Path("runs/eval"),
     json_file: Annotated[
-        str | None, typer.Option("--json", help="The results as JSON here; -: standard output.")
+        str | None, typer.Option("--json", help="File for the results as JSON; - for standard output.")
     ] = None,
 ) -> None:
     """Measure models on held-out questions, with 95 % intervals, beside baselines: PerturbQA's, or labels of cells.
 
-    The same command goes on where it was interrupted. OPENAI_API_KEY is sent to an endpoint.
+    The same command resumes an evaluation that was interrupted. OPENAI_API_KEY is sent to an endpoint.
     """
     from bioverify.artifacts.errors import ArtifactError
     from bioverify.artifacts.prompts import open_prompts
@@ -121,8 +122,7 @@ def evaluate(
             screens = Screens.read(open_prompts(ArtifactStore.default())[0])
             results = run(screens, settings, output, progress=show)
     except (ArtifactError, ClientError, EvaluationError, PresetError) as error:
-        errors.print(str(error), style="red", markup=False, highlight=False)
-        raise typer.Exit(2) from error
+        refuse(error)
     content = json.dumps({"simulated": screens.simulated, "results": tables.as_json(results)}, indent=2) + "\n"
     output.mkdir(parents=True, exist_ok=True)
     (output / "results.json").write_text(content)

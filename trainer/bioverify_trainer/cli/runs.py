@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from bioverify_trainer.cli.options import console
 from bioverify_trainer.cli.service import TokenOption, show_states
 from bioverify_trainer.runs import watch
 from bioverify_trainer.runs.folder import RunError
@@ -17,16 +17,15 @@ from bioverify_trainer.runs.record import Run, differences, find_runs
 
 app = typer.Typer(help="The runs in a folder.", no_args_is_help=True, add_completion=False)
 RunsFolder = Annotated[Path, typer.Option("--folder", help="Where the runs are.")]
-console = Console(highlight=False)
 
 
 @app.command("list")
 def list_runs(
     folder: RunsFolder = Path("runs"),
-    service: Annotated[str | None, typer.Option(help="Ask a training service instead, how its runs stand.")] = None,
+    service: Annotated[str | None, typer.Option(help="List the runs of this training service instead.")] = None,
     token_file: TokenOption = None,
 ) -> None:
-    """Every run: recipe, preset, how far it came, reward of the last quarter of its steps."""
+    """Every run: recipe, preset, steps done, reward of the last quarter of its steps."""
     if service is not None:
         show_states(service, token_file)
         return
@@ -50,7 +49,7 @@ def list_runs(
 
 @app.command()
 def show(run: Annotated[Path, typer.Argument(help="Folder of a run.")]) -> None:
-    """One run: first and last quarter of its steps, its verifiers, and what gives cause to doubt."""
+    """One run: first and last quarter of its steps, its verifiers, and what gives reason to doubt it."""
     opened = open_run(run)
     config = opened.config
     console.print(
@@ -67,7 +66,7 @@ def show(run: Annotated[Path, typer.Argument(help="Folder of a run.")]) -> None:
 
 @app.command()
 def compare(runs: Annotated[list[Path], typer.Argument(help="Folders of two runs or more.")]) -> None:
-    """In what the runs differ, and how they fared."""
+    """What the runs differ in, and how they did."""
     opened = [open_run(run) for run in runs]
     table = Table("", *(run.folder.path.name for run in opened), box=None)
     for key, values in differences(opened):

@@ -5,20 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated, NoReturn, TypeVar
+from typing import Annotated, TypeVar
 
 import typer
-from rich.console import Console
 
 from bioverify.client import ClientError, TlsError, TlsIdentity, TrainingClient
 from bioverify.core.runs import RunState, StepFigures, TrainingRun
+from bioverify_trainer.cli.options import SetOption, console, refuse
 
 LISTEN = "127.0.0.1:50058"
 _LOOPBACK = ("127.0.0.1", "[::1]", "localhost")
 _SHOWN = ("reward", "reward_call/unscorable", "step_seconds")
 
-console = Console(highlight=False)
-errors = Console(stderr=True)
 _Result = TypeVar("_Result")
 
 NameArgument = Annotated[str, typer.Argument(help="The run's name.")]
@@ -36,15 +34,19 @@ def serve(
     listen: Annotated[str, typer.Option(help="host:port or unix:/path.")] = LISTEN,
     target: Annotated[str, typer.Option(help="The aggregator, as the runs reach it.")] = "127.0.0.1:50050",
     token_file: TokenOption = None,
-    most_at_once: Annotated[int, typer.Option(min=1, help="Local runs at work; more are refused, not queued.")] = 1,
+    most_at_once: Annotated[
+        int, typer.Option(min=1, help="Local runs at a time; further ones are refused, not queued.")
+    ] = 1,
     cluster: Annotated[
         Path | None,
         typer.Option(
-            exists=True, dir_okay=False, help="Submit TrainJobs as this YAML file says; none: local processes."
+            exists=True,
+            dir_okay=False,
+            help="YAML file: submit TrainJobs as it says; if omitted, runs are local processes.",
         ),
     ] = None,
 ) -> None:
-    """Serve the training of runs until SIGTERM. The runs outlive it, and are found again."""
+    """Serve the training of runs until SIGTERM. Runs outlive the service, and are found again."""
     from bioverify.runtime import logs
     from bioverify_trainer.service.launching import Launcher
     from bioverify_trainer.service.local import LocalLauncher
@@ -52,11 +54,11 @@ def serve(
 
     is_local = listen.startswith("unix:") or listen.rpartition(":")[0] in _LOOPBACK
     if not is_local and token_file is None:
-        _fail(f"--listen {listen}: others could start runs there. Give --token-file, with a long random token in it")
+        refuse(f"--listen {listen}: others could start runs there. Give --token-file, with a long random token in it")
     try:
         tls = TlsIdentity.from_environment()
     except TlsError as error:
-        _fail(str(error))
+        refuse(error)
     folder.mkdir(parents=True, exist_ok=True)
     launcher: Launcher
     if cluster is None:
@@ -67,17 +69,17 @@ def serve(
         try:
             launcher = TrainJobLauncher(read_cluster(cluster), target=target)
         except ClusterError as error:
-            _fail(str(error))
+            refuse(error)
     logs.configure("training", "info")
     raise typer.Exit(serve_runs(launcher, folder, listen=listen, token_file=token_file, tls=tls))
 
 
 def start(
     name: NameArgument,
-    recipe: Annotated[str, typer.Argument(help="A shipped recipe; none with --resume.")] = "",
+    recipe: Annotated[str, typer.Argument(help="A shipped recipe; omit it with --resume.")] = "",
     preset: Annotated[str, typer.Option(help="A shipped preset.")] = "cpu",
-    changes: Annotated[list[str] | None, typer.Option("--set", help="Change one key of the preset.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that has ended.")] = False,
+    changes: SetOption = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume a run that has ended.")] = False,
     service: ServiceOption = LISTEN,
     token_file: TokenOption = None,
 ) -> None:
@@ -90,17 +92,17 @@ def start(
 
 
 def stop(name: NameArgument, service: ServiceOption = LISTEN, token_file: TokenOption = None) -> None:
-    """Let a run of a training service keep a checkpoint and end."""
+    """Have a run of a training service keep a checkpoint and end."""
     _tell(_asked(service, token_file, lambda client: client.stop(name)))
 
 
 def watch(
     name: NameArgument,
-    after_step: Annotated[int, typer.Option(min=0, help="Tell later steps only.")] = 0,
+    after_step: Annotated[int, typer.Option(min=0, help="Show later steps only.")] = 0,
     service: ServiceOption = LISTEN,
     token_file: TokenOption = None,
 ) -> None:
-    """Follow a run of a training service until it has ended; exit status 1 where it failed."""
+    """Follow a run of a training service until it has ended; exit status 1 if it failed."""
 
     async def follow(client: TrainingClient) -> TrainingRun | None:
         last: TrainingRun | None = None
@@ -132,7 +134,7 @@ def _asked(service: str, token_file: Path | None, ask: Callable[[TrainingClient]
     try:
         return asyncio.run(asking())
     except (ClientError, TlsError) as error:
-        _fail(str(error))
+        refuse(error)
 
 
 def _tell(run: TrainingRun) -> None:
@@ -142,8 +144,3 @@ def _tell(run: TrainingRun) -> None:
         + (f". {run.detail}" if run.detail else ""),
         soft_wrap=True,
     )
-
-
-def _fail(message: str) -> NoReturn:
-    errors.print(message, style="red", markup=False, highlight=False)
-    raise typer.Exit(2)

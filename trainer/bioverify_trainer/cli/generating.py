@@ -1,0 +1,46 @@
+"""`bioverify_trainer generate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import Progress
+
+from bioverify.artifacts.errors import ArtifactError
+from bioverify.artifacts.store import ArtifactStore
+from bioverify_trainer.cli.options import PresetOption, SetOption, errors, quieten, refuse, resolve
+
+
+def generate(
+    file: Annotated[Path, typer.Argument(help="JSONL file to write.")],
+    n: Annotated[int, typer.Option("--n", min=1, help="Number of completions.")] = 24,
+    per_prompt: Annotated[int, typer.Option(min=1, help="Completions of each question.")] = 2,
+    recipe: Annotated[str, typer.Option(help="The recipe whose sources the questions are drawn from.")] = "rbio1-exp",
+    preset: PresetOption = "cpu",
+    changes: SetOption = None,
+    seed: Annotated[int, typer.Option(help="Of the questions and the sampling.")] = 1,
+) -> None:
+    """Let a policy answer PerturbQA questions; ``bioverify score FILE`` then scores the answers."""
+    resolved_recipe, resolved_preset = resolve(recipe, preset, changes)
+    quieten()
+    from bioverify_trainer.generate import generate_file
+    from bioverify_trainer.model.policy import PolicyError
+
+    with Progress(console=errors) as bars:
+        bar = bars.add_task("completions", total=n)
+        try:
+            generate_file(
+                file,
+                resolved_recipe,
+                resolved_preset,
+                ArtifactStore.default(),
+                n=n,
+                per_prompt=per_prompt,
+                seed=seed,
+                progress=lambda done: bars.advance(bar, done),
+            )
+        except (PolicyError, ArtifactError) as error:
+            refuse(error)
+    typer.echo(f"{n} completions in {file}")
