@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from bioverify import recipes
 from bioverify.core.outcomes import Failed, NotApplicable, Outcome, Scored
-from bioverify.core.recipes import Recipe, Requirement, Source, Term
+from bioverify.core.recipes import AmbiguousSourceError, Recipe, Requirement, Source, Term
 from bioverify.core.rewards import Row, compose, is_lost_to_a_fault
 from bioverify.core.tasks import TaskKind
 
@@ -178,3 +178,84 @@ def test_a_row_is_lost_to_a_fault_only_where_no_fact_stands_in_its_way_as_well()
     either = recipe(one=Requirement.OPTIONAL, other=Requirement.OPTIONAL).terms
     assert is_lost_to_a_fault(either, [None, None], {"one"})
     assert not is_lost_to_a_fault(either, [None, None], ())
+
+
+FORM = Term(verifier="format", weight=1.0, requirement=Requirement.REQUIRED)
+SCREEN = Term(verifier="experimental", weight=2.0, requirement=Requirement.OPTIONAL)
+BY_BOTH = Recipe(name="r", terms=(FORM, SCREEN))
+
+
+@pytest.mark.parametrize(("silent", "why"), [(UNKNOWN, "unknown_gene"), (FAILED, "unavailable")])
+def test_a_reward_of_the_form_alone_is_none_and_says_what_each_verifier_said(silent, why):
+    (reward,) = compose(BY_BOTH, [Row("", "", DE, {"format": Scored(1.0), "experimental": silent})])
+    assert reward.reward is None
+    assert reward.unscorable_because.startswith("no verifier had anything to say")
+    assert why in reward.unscorable_because
+
+
+def test_the_form_alone_is_a_reward_if_the_recipe_asks_for_nothing_else():
+    (reward,) = compose(Recipe(name="r", terms=(FORM,)), [Row("", "", DE, {"format": Scored(0.5)})])
+    assert reward.reward == 0.5
+
+
+def test_a_group_that_loses_its_last_verifier_to_one_member_has_no_reward():
+    rows = [
+        Row("g", "", DE, {"format": Scored(1.0), "experimental": Scored(1.0)}),
+        Row("g", "", DE, {"format": Scored(1.0), "experimental": FAILED}),
+    ]
+    rewards = compose(BY_BOTH, rows)
+    assert [one.reward for one in rewards] == [None, None]
+    assert "another member of the group" in rewards[0].unscorable_because
+
+
+def test_a_sum_that_is_not_finite_is_no_reward():
+    recipe = Recipe.model_construct(
+        name="r",
+        sources=(),
+        terms=tuple(
+            Term.model_construct(verifier=name, component="", weight=1.7e308, requirement=Requirement.REQUIRED)
+            for name in "ab"
+        ),
+    )
+    (reward,) = compose(recipe, [Row("", "", DE, {"a": Scored(1.0), "b": Scored(1.0)})])
+    assert (reward.reward, "finite" in reward.unscorable_because) == (None, True)
+
+
+@pytest.mark.parametrize("weight", [float("nan"), float("inf"), 1.8e308, -1e7])
+def test_weights_are_bounded(weight):
+    with pytest.raises(ValidationError):
+        Term(verifier="a", weight=weight, requirement=Requirement.REQUIRED)
+
+
+def term(verifier: str, weight: float = 1.0, component: str = "") -> Term:
+    return Term(verifier=verifier, component=component, weight=weight, requirement=Requirement.OPTIONAL)
+
+
+@pytest.mark.parametrize(
+    "terms",
+    [(term("a"), term("a", 2.0)), (term("a"), term("b"), term("a")), (term("a.c"), term("a", component="c"))],
+)
+def test_two_common_terms_of_one_label_are_refused_by_name(terms):
+    with pytest.raises(ValidationError, match="stands twice: a"):
+        Recipe(name="r", terms=terms)
+
+
+def test_a_recipe_of_too_many_terms_is_refused():
+    with pytest.raises(ValidationError, match="at most 256 terms, not 257"):
+        Recipe(name="r", terms=tuple(term(f"v{number}") for number in range(257)))
+
+
+def sources_of(one: Term, other: Term) -> Recipe:
+    kinds = {"one": one, "other": other}
+    return Recipe(
+        name="r",
+        sources=tuple(Source(name=name, share=0.5, task_kind=DE, terms=(own,)) for name, own in kinds.items()),
+    )
+
+
+def test_sources_that_disagree_about_a_term_are_asked_only_by_name():
+    recipe = sources_of(term("a"), term("a", 2.0))
+    assert recipe.terms_for("other", DE) == (term("a", 2.0),)
+    with pytest.raises(AmbiguousSourceError, match="one, other of recipe r ask a in different ways"):
+        recipe.terms_for("", DE)
+    assert sources_of(term("a"), term("a")).terms_for("", DE) == (term("a"),)

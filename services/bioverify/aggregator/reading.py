@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from bioverify.aggregator.questions import Questions
 from bioverify.core.consensus import CONSENSUS
-from bioverify.core.recipes import Recipe, Term
+from bioverify.core.recipes import AmbiguousSourceError, Recipe, Term
 from bioverify.core.tasks import TaskKind
 from bioverify.core.verifier import Item, Reads
 from bioverify.recipes import RecipeError, load
@@ -108,6 +108,9 @@ def read_request(
             sources = ", ".join(source.name for source in recipe.sources) or "none"
             problem = f"recipe {recipe.name} has no source {message.source!r}; it has {sources}"
             violations.append((f"items[{index}].source", problem))
+            continue
+        except AmbiguousSourceError as error:
+            violations.append((f"items[{index}].source", str(error)))
             continue
         items.append(item)
         terms.append(item_terms)

@@ -8,6 +8,7 @@ sources mixed by share, and a weighted sum of verifiers on one prompt.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from enum import StrEnum
 from typing import Annotated, Self
 
@@ -16,6 +17,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from bioverify.core.answers import ParseMode
 from bioverify.core.completions import PromptForm
 from bioverify.core.tasks import TaskKind
+
+MAX_WEIGHT = 1e6
+MAX_TERMS = 256
+
+
+class AmbiguousSourceError(ValueError):
+    """An item names no source, and those that ask its kind of question weigh a term differently."""
 
 
 class Requirement(StrEnum):
@@ -34,7 +42,7 @@ class Term(_Strict):
 
     verifier: Annotated[str, Field(min_length=1)]
     component: str = ""
-    weight: Annotated[float, Field(allow_inf_nan=False)]
+    weight: Annotated[float, Field(ge=-MAX_WEIGHT, le=MAX_WEIGHT)]
     requirement: Requirement
 
     @property
@@ -66,15 +74,16 @@ class Recipe(_Strict):
     def _is_consistent(self) -> Self:
         if not self.terms and not any(source.terms for source in self.sources):
             raise ValueError("a recipe needs at least one term")
+        if len(self.all_terms) > MAX_TERMS:
+            raise ValueError(f"a recipe has at most {MAX_TERMS} terms, not {len(self.all_terms)}")
+        _check_labels("terms", self.terms)
         names = [source.name for source in self.sources]
         if len(set(names)) != len(names):
             raise ValueError(f"two sources have the same name: {', '.join(sorted(names))}")
         if self.sources and not math.isclose(sum(source.share for source in self.sources), 1.0, abs_tol=1e-6):
             raise ValueError(f"the shares of the sources add up to {sum(s.share for s in self.sources):g}, not 1")
         for source in self.sources:
-            labels = [term.label for term in (*self.terms, *source.terms)]
-            if len(set(labels)) != len(labels):
-                raise ValueError(f"sources.{source.name}: a term stands twice: {', '.join(labels)}")
+            _check_labels(f"sources.{source.name}", (*self.terms, *source.terms))
         return self
 
     @property
@@ -91,7 +100,8 @@ class Recipe(_Strict):
         """The terms that score an item; None where no source of the recipe asks this kind of question.
 
         Without a source name, every source that asks this kind of question contributes (a term that several share
-        counts once): r = Σ_j r_j over the verifiers that apply. Raises KeyError for an unknown source name.
+        counts once): r = Σ_j r_j over the verifiers that apply. Raises KeyError for an unknown source name, and
+        AmbiguousSourceError if two of these sources disagree about a term.
         """
         if source_name:
             for source in self.sources:
@@ -103,5 +113,18 @@ class Recipe(_Strict):
         matching = [source for source in self.sources if source.task_kind == task_kind]
         if not matching:
             return None
-        by_label = {term.label: term for source in matching for term in source.terms}
+        by_label: dict[str, Term] = {}
+        for term in (term for source in matching for term in source.terms):
+            if by_label.setdefault(term.label, term) != term:
+                names = ", ".join(source.name for source in matching)
+                raise AmbiguousSourceError(
+                    f"the sources {names} of recipe {self.name} ask {term.label} in different ways; name the source"
+                )
         return (*self.terms, *by_label.values())
+
+
+def _check_labels(where: str, terms: tuple[Term, ...]) -> None:
+    """Raises ValueError: two terms of one label would be one column, one metric and one component of a log."""
+    counts = Counter(term.label for term in terms)
+    if twice := [label for label, count in counts.items() if count > 1]:
+        raise ValueError(f"{where}: a term stands twice: {', '.join(twice)}")

@@ -8,15 +8,18 @@ is left is dropped for all of them, so the rewards that remain equal those compu
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from bioverify.core.outcomes import Failed, NotApplicable, Outcome, Scored
 from bioverify.core.recipes import Recipe, Requirement, Term
 from bioverify.core.tasks import TaskKind
 
+FORMAT = "format"
+"""The verifier of the form: what it says is about no biology, so a reward of its terms alone verifies nothing."""
 MISSING = "missing"
 MISSING_IN_GROUP = "missing_in_group"
 
@@ -89,7 +92,8 @@ def weigh(
 ) -> list[Weighed]:
     """`compose` on numbers alone: all sequences by row, ``values`` beside ``terms`` with None where one is missing.
 
-    ``outcome_of(row, verifier)`` is asked only where a required value is missing, to say why.
+    ``outcome_of(row, verifier)`` is asked only if values are missing, to say why. A recipe that names another verifier
+    than `FORMAT` rewards nobody for the form alone.
     """
     groups = [f"group:{group_id}" if group_id else f"row:{row}" for row, group_id in enumerate(group_ids)]
     unscorable: dict[int, str] = {}
@@ -105,10 +109,16 @@ def weigh(
                 lost[groups[row]].update(term.label for term in missing)
             else:
                 unscorable[row] = _why_missing(required, outcome_of(row, required.verifier))
-    return [
+    weighed = [
         _sum(row_terms or (), row_values, lost.get(group, ()), unscorable.get(row, ""))
         for row, (row_terms, row_values, group) in enumerate(zip(terms, values, groups, strict=True))
     ]
+    if any(verifier != FORMAT for verifier in recipe.verifiers):
+        for row, (row_terms, one) in enumerate(zip(terms, weighed, strict=True)):
+            if one.reward is not None and not _is_verified(row_terms or (), one):
+                one.reward = None
+                one.unscorable_because = _why_unverified(row_terms or (), one, partial(outcome_of, row))
+    return weighed
 
 
 def is_lost_to_a_fault(terms: Sequence[Term], values: Sequence[float | None], failed: Collection[str]) -> bool:
@@ -152,7 +162,25 @@ def _sum(terms: Sequence[Term], values: Sequence[float | None], lost: Collection
             total += contribution
     if not unscorable and not any(contribution is not None for contribution in contributions):
         unscorable = "every term is missing for the group"
+    if not unscorable and not math.isfinite(total):
+        unscorable = "the sum of the terms is not a finite number"
     return Weighed(None if unscorable else total, unscorable, contributions, dropped)
+
+
+def _is_verified(terms: Sequence[Term], weighed: Weighed) -> bool:
+    contributions = zip(terms, weighed.contributions, strict=True)
+    return any(number is not None and term.verifier != FORMAT for term, number in contributions)
+
+
+def _why_unverified(terms: Sequence[Term], weighed: Weighed, outcome_of: Callable[[str], Outcome]) -> str:
+    reasons = dict.fromkeys(
+        f"{term.label} is missing for another member of the group"
+        if dropped == MISSING_IN_GROUP
+        else _why_missing(term, outcome_of(term.verifier))
+        for term, dropped in zip(terms, weighed.dropped_because, strict=True)
+        if dropped
+    )
+    return f"no verifier had anything to say: {'; '.join(reasons) or 'none applies to the question'}"
 
 
 def _why_missing(term: Term, outcome: Outcome) -> str:
