@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -179,3 +181,25 @@ def test_a_fact_and_a_wrong_question_are_not_waited_for(target) -> None:
     with pytest.raises(NoRewardError, match="there are: all"):
         Alone(target, "nonsense", patience_s=60).reward(read_rollout(ANSWER, QUESTION.format("A")))
     assert time.monotonic() - started < 10
+
+
+def test_rollouts_that_come_together_are_asked_together_and_each_gets_its_own_reward(target) -> None:
+    items = [read_rollout(ANSWER.replace("A", symbol), QUESTION.format(symbol)) for symbol in "AB" * 40]
+    alone = Alone(target, "rbio1-exp", patience_s=5)
+    singly = [Alone(target, "rbio1-exp", patience_s=5).reward(item) for item in items[:2]]
+    calls = []
+    score = alone._client.score
+    alone._client.score = lambda asked, *rest, **kwargs: calls.append(len(asked)) or score(asked, *rest, **kwargs)
+    assert alone.rewards(items) == singly * 40
+    assert sum(calls) == len(items)
+    assert len(calls) < len(items) / 2
+
+
+def test_a_rollout_that_the_service_refuses_takes_no_other_along(target) -> None:
+    good = read_rollout(ANSWER, QUESTION.format("A"))
+    bad = dataclasses.replace(good, source="nonsense")
+    alone = Alone(target, "rbio1-exp", patience_s=5)
+    with ThreadPoolExecutor(8) as callers:
+        asked = [callers.submit(alone.reward, bad if number == 3 else good) for number in range(8)]
+    assert isinstance(asked[3].exception(), NoRewardError)
+    assert len({one.result() for number, one in enumerate(asked) if number != 3}) == 1

@@ -55,7 +55,7 @@ def make_reward_func(
     alone = Alone(target, recipe, patience_s)
 
     def reward_func(queries: Sequence[str], prompts: Sequence[str], labels: Sequence[Any]) -> dict[str, Any]:
-        rewards = torch.tensor([alone.reward(item) for item in read_items(queries, prompts, labels)])
+        rewards = torch.tensor(alone.rewards(read_items(queries, prompts, labels)))
         # "scores" are what OpenRLHF's dynamic filtering goes by.
         return {"rewards": rewards, "scores": rewards, "extra_logs": {}}
 
