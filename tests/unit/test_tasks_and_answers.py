@@ -3,13 +3,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bioverify.core.answers import AnswerProblem, ParseMode, parse_answer
+from bioverify.core.questions import parse_task
 from bioverify.core.tasks import (
     CoExpression,
     DifferentialExpression,
     DirectionOfChange,
     GeneAnnotation,
     TaskKind,
-    parse_task,
 )
 
 SYMBOLS = st.from_regex(r"[A-Z][A-Z0-9]{1,8}(-[A-Z0-9]{1,3})?", fullmatch=True)
