@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from enum import StrEnum
@@ -222,7 +222,8 @@ def _task(kind: TaskKind, match: re.Match[str]) -> Task | None:
 
 
 def _are_symbols(words: Sequence[str]) -> bool:
-    return not any(word.lower() in _NO_SYMBOL for word in words)
+    # In capitals it may be a gene: AN, HOW.
+    return not any(word.lower() in _NO_SYMBOL and not word.isupper() for word in words)
 
 
 def _looks_like_a_symbol(word: str) -> bool:
@@ -250,7 +251,7 @@ _CLOSING = " )]}'"
 # The answer to an earlier example, in front of the question.
 _GIVEN_ANSWER = re.compile(r"^(?:(?:a|answer)\W+)?(?:yes|no|increase|decrease)\b\W*", re.IGNORECASE)
 _ASKS = re.compile(
-    r"\W*(?:(?:also|and|but|next|now|ok|or|please|q|question|so|then|user)\b\W*)*(?:"
+    r"\W*(?:(?:a|also|and|answer|but|decrease|increase|next|no|now|ok|or|please|q|question|so|task|then|user|yes)\b\W*)*(?:"
     r"(?:are|can|could|do|does|how|is|what|which|will|would)\b"
     r"|(?:assess|classify|decide|determine|estimate|evaluate|infer|judge|predict|say|state|tell)\b"
     r".*\b(?:direction|effect|how|if|impact|outcome|whether)\b)",
@@ -370,9 +371,9 @@ def read_question(text: str) -> Question:
     return _remembered(text) if len(text) <= _LONGEST_REMEMBERED else _read(text)
 
 
-def read_conversation(turns: Sequence[tuple[str, str]]) -> Question:
-    """What a conversation of (role, text) asks last, going back over turns of the user that ask nothing."""
-    for role, text in reversed(turns):
+def read_conversation(latest_first: Iterable[tuple[str, str]]) -> Question:
+    """What a conversation asks last: its turns as (role, text), from the last one back over those that ask nothing."""
+    for role, text in latest_first:
         if role == "user" and (question := read_question(text)) is not None:
             return question
     return None

@@ -8,7 +8,7 @@ contract, and where its wording is read (`bioverify.core.questions`).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import StrEnum
@@ -51,6 +51,10 @@ class Knockdown:
     @classmethod
     def about(cls, gene: str, other: str, cell_line: str) -> Self:
         return cls(gene, other, cell_line)
+
+    @classmethod
+    def read(cls, perturbation: str, measured_gene: str, cell_line: str) -> Self:
+        return cls(perturbation, measured_gene, canonical_cell_line(cell_line))
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +99,10 @@ class CoExpression:
     def about(cls, gene: str, other: str, cell_line: str) -> Self:
         return cls(gene, other)
 
+    @classmethod
+    def read(cls, gene_a: str, gene_b: str) -> Self:
+        return cls(gene_a, gene_b)
+
     @property
     def question(self) -> str:
         return (
@@ -114,14 +122,19 @@ class GeneAnnotation:
     def about(cls, gene: str, other: str, cell_line: str) -> Self:
         return cls((gene, other))
 
+    @classmethod
+    def read(cls, genes: Iterable[str]) -> Self:
+        return cls(tuple(genes))
+
     @property
     def question(self) -> str:
         return f"What is known about the function of {', '.join(self.genes)}?"
 
 
 Task = DifferentialExpression | DirectionOfChange | CoExpression | GeneAnnotation
-"""A kind's class has ``kind``; ``words``, or None if its question has no yes or no; ``genes`` and ``question``; and
-``about(gene, other, cell_line)``, the task of that kind about two genes. Its fields are texts, or tuples of texts."""
+"""A kind's class has ``kind``; ``words``, or None if its question has no yes or no; ``genes`` and ``question``;
+``about(gene, other, cell_line)``, the task of that kind about two genes; and ``read``, which takes the values of its
+fields as they come from outside. The fields are texts, or tuples of texts."""
 
 TASKS: dict[TaskKind, type[Task]] = {
     TaskKind.DIFFERENTIAL_EXPRESSION: DifferentialExpression,
@@ -132,15 +145,8 @@ TASKS: dict[TaskKind, type[Task]] = {
 
 
 def make_task(kind: TaskKind, values: Iterable[Any]) -> Task:
-    """The task of a kind from its fields' values, in order: a list becomes a tuple, a cell line gets its one spelling.
-
-    For values that come from outside: a message, JSON, a table.
-    """
-    make: Callable[..., Task] = TASKS[kind]
-    read: list[Any] = [value if isinstance(value, str) else tuple(value) for value in values]
-    if issubclass(TASKS[kind], Knockdown):
-        read[-1] = canonical_cell_line(read[-1])
-    return make(*read)
+    """The task of a kind from its fields' values, in order, as they come from outside: a message, JSON, a table."""
+    return TASKS[kind].read(*values)
 
 
 # Cellosaurus accession and spellings, written without what `canonical_cell_line` takes out. The clones of Jurkat and

@@ -1,20 +1,23 @@
 """Tasks, answers and items on the wire.
 
-An item may arrive bare: then its task is read off the last user turn, the prompt form off the system turn and the
-answer off the completion. That reading happens in one place, here, whoever asks.
+An item may arrive bare: then its task is read off what its prompt asks last, the prompt form off the system turn and
+the answer off the completion. If the prompt ends by opening a thought, that end is put back in front of the completion.
+That reading happens in one place, here, whoever asks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, fields
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any
 
 from bioverify.core.answers import Answer, AnswerProblem, ParseMode, parse_answer
 from bioverify.core.completions import PromptForm
+from bioverify.core.conversation import OPENING, opened_thought, whole_completion
 from bioverify.core.questions import Question, Unread, read_conversation
-from bioverify.core.tasks import TASKS, Task, TaskKind, make_task
+from bioverify.core.tasks import TASKS, Task, TaskKind
 from bioverify.core.verifier import Item, Reads
 from bioverify.v1 import types_pb2, verifier_pb2
 
@@ -39,7 +42,17 @@ READ_FIELDS = {
     Reads.ANSWER: verifier_pb2.READ_FIELD_ANSWER,
     Reads.COMPLETION: verifier_pb2.READ_FIELD_COMPLETION,
 }
-_FIELDS = {kind: tuple(field.name for field in fields(make)) for kind, make in TASKS.items()}
+
+
+def _values_of(names: list[str]) -> Callable[[Any], tuple[Any, ...]]:
+    if len(names) == 1:
+        only = attrgetter(names[0])
+        return lambda message: (only(message),)
+    return attrgetter(*names)
+
+
+# By the field's name: to hash an enumerator takes longer than to read a field.
+_READ = {kind.value: (make.read, _values_of([field.name for field in fields(make)])) for kind, make in TASKS.items()}
 _TASK_KIND_OF = {number: kind for kind, number in TASK_KINDS.items()}
 _PARSE_MODE_OF = {number: mode for mode, number in PARSE_MODES.items()}
 _PROMPT_FORM_OF = {number: form for form, number in PROMPT_FORMS.items()}
@@ -95,9 +108,9 @@ def task_from_wire(message: types_pb2.Task) -> Task:
     name = message.WhichOneof("kind")
     if name is None:
         raise ValueError("the task names no kind")
-    kind = TaskKind(name)
-    asked = getattr(message, name)
-    return make_task(kind, [getattr(asked, field) for field in _FIELDS[kind]])
+    read: Callable[..., Task]
+    read, values_of = _READ[name]
+    return read(*values_of(getattr(message, name)))
 
 
 def answer_to_wire(answer: Answer) -> types_pb2.Answer:
@@ -116,7 +129,7 @@ def read_question(message: types_pb2.Item) -> Question:
     """What the item asks: its task as given, else what its prompt asks last."""
     if message.HasField("task"):
         return task_from_wire(message.task)
-    return read_conversation([(turn.role, turn.content) for turn in message.prompt])
+    return read_conversation((turn.role, turn.content) for turn in reversed(message.prompt))
 
 
 def read_task(message: types_pb2.Item) -> Task | None:
@@ -136,10 +149,15 @@ def read_prompt_form(message: types_pb2.Item) -> PromptForm:
 def read_item(message: types_pb2.Item, mode: ParseMode, reads: Reads) -> Item:
     """The item as core sees it; only what ``reads`` names is parsed."""
     task = read_task(message)
+    as_published = mode is ParseMode.RBIO_DEMO
+    completion = message.completion
+    if not (completion.startswith(OPENING) and completion.endswith("</answer>")):
+        prefix = opened_thought(message.prompt[-1].content) if message.prompt else ""
+        completion = whole_completion(completion, prefix=prefix, as_published=as_published)
     answer: Answer | None = None
     if Reads.ANSWER in reads and (task is None or task.words is not None):
         if message.HasField("answer"):
             answer = answer_from_wire(message.answer)
         else:
-            answer = parse_answer(message.completion, task.kind if task else None, mode)
-    return Item(task, answer, message.completion, mode, read_prompt_form(message))
+            answer = parse_answer(completion, task.kind if task else None, mode)
+    return Item(task, answer, completion, mode, read_prompt_form(message))
