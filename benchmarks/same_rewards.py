@@ -30,7 +30,8 @@ from rich.table import Table
 from benchmarks.items import Questions
 from bioverify.artifacts.store import ArtifactStore
 from bioverify.client import Client, ScoreItem
-from bioverify.core.tasks import DifferentialExpression, parse_task
+from bioverify.core.questions import parse_task
+from bioverify.core.tasks import DifferentialExpression
 
 RECIPE = "all"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

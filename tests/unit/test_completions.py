@@ -78,7 +78,7 @@ def test_one_pass_over_the_tags_gives_what_one_expression_per_check_gives(text, 
     assert read.form_checks(form, as_published=as_published) == plain_completions.form_checks(
         text, form, as_published=as_published
     )
-    assert read.thoughts == plain_completions.think_text(text)
+    assert read.closed_thoughts == plain_completions.think_text(text)
     assert read.gene_info_blocks == plain_completions.gene_info_blocks(text)
 
 

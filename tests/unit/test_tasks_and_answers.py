@@ -3,13 +3,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bioverify.core.answers import AnswerProblem, ParseMode, parse_answer
+from bioverify.core.questions import parse_task
 from bioverify.core.tasks import (
     CoExpression,
     DifferentialExpression,
     DirectionOfChange,
     GeneAnnotation,
     TaskKind,
-    parse_task,
 )
 
 SYMBOLS = st.from_regex(r"[A-Z][A-Z0-9]{1,8}(-[A-Z0-9]{1,3})?", fullmatch=True)
@@ -75,11 +75,126 @@ def test_the_demo_mode_keeps_the_published_quirks():
     assert parse_answer("perhaps", mode=ParseMode.RBIO_DEMO) is AnswerProblem.NO_ANSWER_WORD
 
 
-@given(st.text())
+READ_WORDS = [
+    # A leading yes or no decides.
+    ("yes", True),
+    ("Yes, there is no doubt", True),
+    ("Yes, no doubt", True),
+    ("No, I would not answer yes", False),
+    ("no change in expression", False),
+    ("yes- the stress response", True),
+    ("-yes", True),
+    ("- No", False),
+    ("yes \u2013 strongly", True),
+    ("_yes_", True),
+    ("**No**", False),
+    ("\uff59\uff45\uff53", True),
+    ("\uff2e\uff2f", False),
+    ("y\u200bes", True),
+    ("\u2060no\ufeff", False),
+    ("`yes`", True),
+    ("(yes)", True),
+    # Otherwise one of the two stands there, not negated.
+    ("The answer is yes", True),
+    ("The answer is no, because it is far away", False),
+    ("Answer: yes, there is no doubt", True),
+    ("It is not known, but yes", True),
+    ("I do not doubt it: yes", True),
+    ("not yes", AnswerProblem.NO_ANSWER_WORD),
+    ("I would not answer yes", AnswerProblem.NO_ANSWER_WORD),
+    ("I don\u2019t think that the answer is yes", AnswerProblem.NO_ANSWER_WORD),
+    ("cannot say yes", AnswerProblem.NO_ANSWER_WORD),
+    ("neither yes nor no", AnswerProblem.NO_ANSWER_WORD),
+    ("no doubt", AnswerProblem.NO_ANSWER_WORD),
+    ("There is no doubt", AnswerProblem.NO_ANSWER_WORD),
+    ("yes-no", AnswerProblem.NO_ANSWER_WORD),
+    ("yesterday", AnswerProblem.NO_ANSWER_WORD),
+    ("no_answer", AnswerProblem.NO_ANSWER_WORD),
+    ("yes/no", AnswerProblem.BOTH_ANSWER_WORDS),
+    ("yes and no", AnswerProblem.BOTH_ANSWER_WORDS),
+    ("No. Yes.", AnswerProblem.BOTH_ANSWER_WORDS),
+    ("either yes or no", AnswerProblem.BOTH_ANSWER_WORDS),
+]
+READ_DIRECTIONS = [
+    ("increase", True),
+    ("It increases.", True),
+    ("increasing", True),
+    ("upregulated", True),
+    ("up-regulation of TRIB3", True),
+    ("Downregulated", False),
+    ("_decrease_", False),
+    ("decrease, not increase", False),
+    ("It does not decrease; it increases", True),
+    ("does not increase", AnswerProblem.NO_ANSWER_WORD),
+    ("no increase", AnswerProblem.NO_ANSWER_WORD),
+    ("neither increase nor decrease", AnswerProblem.NO_ANSWER_WORD),
+    ("decrease or increase", AnswerProblem.BOTH_ANSWER_WORDS),
+    ("yes", AnswerProblem.NO_ANSWER_WORD),
+]
+
+
+@pytest.mark.parametrize(("said", "answer"), READ_WORDS)
+def test_a_yes_or_no_is_read_as_it_is_meant(said, answer):
+    assert parse_answer(f"<answer>{said}</answer>") == answer
+
+
+@pytest.mark.parametrize(("said", "answer"), READ_DIRECTIONS)
+def test_a_direction_is_read_as_it_is_meant(said, answer):
+    assert parse_answer(f"<answer>{said}</answer>", TaskKind.DIRECTION_OF_CHANGE) == answer
+
+
+@pytest.mark.parametrize(
+    ("completion", "answer"),
+    [
+        ("<think>I must put it in <answer> tags.</think> <answer>yes</answer>", True),
+        ("<think>At first <answer>no</answer> seems right, but no.</think> <answer>yes</answer>", True),
+        ("<think>a</think> <answer>no</answer> <think>b</think> <answer>yes</answer>", True),
+        ("thoughts\n</think>\n<answer>yes</answer>", True),
+        ("<think>It never closes <answer>yes</answer>", AnswerProblem.NO_ANSWER_BLOCK),
+        ("<think>a</think> <think>It never closes <answer>yes</answer>", AnswerProblem.NO_ANSWER_BLOCK),
+        ("<think>a</think> <answer>yes</answer> <think>cut", True),
+        ("<answer>yes</answer> <think>an afterthought</think>", AnswerProblem.NO_ANSWER_BLOCK),
+        ("<think>a</think> <answer>yes</answer> <answer>yes</answer>", AnswerProblem.SEVERAL_ANSWER_BLOCKS),
+        ("<think>a</THINK> <Answer>yes</aNSWER>", True),
+        ("<answer >yes</answer>", True),
+        ('<answer confidence="0.8">yes</answer >', True),
+        ("<think>a</think\n> <answer\tid='1'>no</answer>", False),
+        ("<answers>yes</answers>", AnswerProblem.NO_ANSWER_BLOCK),
+        ("<answer/>yes", AnswerProblem.NO_ANSWER_BLOCK),
+    ],
+)
+def test_the_answer_stands_behind_the_thoughts(completion, answer):
+    assert parse_answer(completion) == answer
+
+
+TEXTS = st.text() | st.lists(
+    st.sampled_from(
+        [
+            "<think>",
+            "</think>",
+            "<answer>",
+            "</answer>",
+            "<answer >",
+            "yes",
+            "no",
+            " or ",
+            " not ",
+            "-",
+            "_",
+            "n't ",
+            ".",
+        ]
+    )
+).map("".join)
+
+
+@given(TEXTS)
 def test_any_text_reads_as_an_answer_or_a_reason(text):
-    assert isinstance(parse_answer(text), bool | AnswerProblem)
+    for kind in (None, *TaskKind):
+        for mode in ParseMode:
+            assert isinstance(parse_answer(text, kind, mode), bool | AnswerProblem)
 
 
-@given(st.text(alphabet=st.characters(exclude_characters="<>")), st.sampled_from(["yes", "no"]))
+@given(TEXTS.filter(lambda text: "</think>" not in text), st.sampled_from(["yes", "no"]))
 def test_thoughts_never_change_the_answer(thoughts, word):
     assert parse_answer(f"<think>{thoughts}</think> <answer>{word}</answer>") is (word == "yes")

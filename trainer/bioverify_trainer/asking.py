@@ -7,7 +7,8 @@ from collections.abc import Callable
 from bioverify.client import Client, Message, ScoreItem, TlsIdentity
 from bioverify.core.completions import PromptForm
 from bioverify.core.outcomes import Failed, NotApplicable, Scored
-from bioverify.core.tasks import Task, parse_task
+from bioverify.core.questions import parse_task
+from bioverify.core.tasks import Task
 from bioverify_trainer.preset import PromptPreset
 from bioverify_trainer.prompts import Turn, make_prompt, system_turn
 

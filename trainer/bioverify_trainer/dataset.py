@@ -25,14 +25,7 @@ from bioverify.artifacts import prompts
 from bioverify.artifacts.store import ArtifactStore
 from bioverify.core.completions import PromptForm
 from bioverify.core.recipes import Recipe, Source
-from bioverify.core.tasks import (
-    CoExpression,
-    DifferentialExpression,
-    DirectionOfChange,
-    GeneAnnotation,
-    Task,
-    TaskKind,
-)
+from bioverify.core.tasks import TASKS, Task, TaskKind, make_task
 from bioverify_trainer.prompts import Turn, make_prompt
 
 # Genes to write about are those of measured pairs; any other question has rows of its own kind.
@@ -108,17 +101,9 @@ class PromptSource:
         line, perturbation, measured_gene = (
             column[row] for column in (self._lines, self._perturbations, self._measured_genes)
         )
-        task: Task
-        if source.task_kind is TaskKind.DIFFERENTIAL_EXPRESSION:
-            task = DifferentialExpression(perturbation, measured_gene, line)
-        elif source.task_kind is TaskKind.DIRECTION_OF_CHANGE:
-            task = DirectionOfChange(perturbation, measured_gene, line)
-        elif source.task_kind is TaskKind.CO_EXPRESSION:
-            task = CoExpression(perturbation, measured_gene)
-        else:
-            # What is known of a gene is no yes or no, so the label of the row does not carry over.
-            return Draw(prompt_id, name, GeneAnnotation((perturbation, measured_gene)), None, source.prompt_form)
-        return Draw(prompt_id, name, task, label, source.prompt_form)
+        task = TASKS[source.task_kind].about(perturbation, measured_gene, line)
+        # A question without a yes or no has no label, whatever the row that it was drawn from says.
+        return Draw(prompt_id, name, task, label if task.words else None, source.prompt_form)
 
 
 # A recipe without sources scores any prompt: it then trains on differential expression, the published question.
@@ -175,13 +160,4 @@ def _prompt(draw: Draw, example_turns: int, chain_of_thought: bool) -> list[Turn
 
 def read_task(kind: str, fields: str) -> Task:
     """The task of a dataset row, from its ``task_kind`` and ``task`` columns."""
-    values = json.loads(fields)
-    match TaskKind(kind):
-        case TaskKind.DIFFERENTIAL_EXPRESSION:
-            return DifferentialExpression(**values)
-        case TaskKind.DIRECTION_OF_CHANGE:
-            return DirectionOfChange(**values)
-        case TaskKind.CO_EXPRESSION:
-            return CoExpression(**values)
-        case TaskKind.GENE_ANNOTATION:
-            return GeneAnnotation(tuple(values["genes"]))
+    return make_task(TaskKind(kind), json.loads(fields).values())

@@ -11,17 +11,12 @@ once per set of fields, not once per verifier; a verifier's key is its name and 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields
 from functools import lru_cache
 from hashlib import blake2b
 
 from bioverify.core.answers import Answer, AnswerProblem, ParseMode
-from bioverify.core.tasks import (
-    CoExpression,
-    DifferentialExpression,
-    DirectionOfChange,
-    GeneAnnotation,
-    Task,
-)
+from bioverify.core.tasks import Task
 from bioverify.core.verifier import Item, Reads
 from bioverify.v1 import types_pb2
 from bioverify.wire.tasks import PROMPT_FORMS, answer_to_wire, task_to_wire
@@ -97,24 +92,21 @@ def _fields_of(reads: Reads) -> Callable[[Item], list[str]]:
     return lambda item: [field for read in readers for field in read(item)]
 
 
-def _hash(fields: list[str]) -> bytes:
-    return blake2b(_joined(fields).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest().encode()
+def _hash(texts: list[str]) -> bytes:
+    return blake2b(_joined(texts).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest().encode()
 
 
-def _joined(fields: list[str]) -> str:
+def _joined(texts: Iterable[str]) -> str:
     """Each field stands with its length in front, so that no two lists of fields run together into the same text."""
-    return "".join([f"{len(field)}:{field}" for field in fields])
+    return "".join([f"{len(text)}:{text}" for text in texts])
 
 
 @lru_cache(maxsize=65_536)
 def _task_text(task: Task | None) -> str:
-    match task:
-        case None:
-            return ""
-        case DifferentialExpression() | DirectionOfChange():
-            return _joined([task.kind, task.perturbation, task.measured_gene, task.cell_line])
-        case CoExpression() | GeneAnnotation():
-            return _joined([task.kind, *task.genes])
+    if task is None:
+        return ""
+    values = [getattr(task, field.name) for field in fields(task)]
+    return _joined([task.kind, *(value if isinstance(value, str) else _joined(value) for value in values)])
 
 
 def _answer_text(answer: Answer | None) -> str:

@@ -26,18 +26,13 @@ from bioverify.artifacts.weights import FILE
 from bioverify.core.consensus import CONSENSUS, Consensus, Stack, logit
 from bioverify.core.metrics import calibration_figures, fit_logistic, fit_within, sigmoid
 from bioverify.core.outcomes import Scored
-from bioverify.core.tasks import DifferentialExpression, DirectionOfChange, Task, TaskKind
+from bioverify.core.tasks import TASKS, Knockdown, Task, TaskKind
 from bioverify.core.verifier import Item, Verifier
 
 NAME = CONSENSUS
 MEMBERS = ("esm_mlp", "analogy")
 MOST_ROWS = 30_000
 """Of a line and kind of question: a handful of weights needs no more, and the members take a while to answer."""
-
-_TASKS: dict[TaskKind, type[DifferentialExpression | DirectionOfChange]] = {
-    TaskKind.DIFFERENTIAL_EXPRESSION: DifferentialExpression,
-    TaskKind.DIRECTION_OF_CHANGE: DirectionOfChange,
-}
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -61,7 +56,7 @@ def build(
     stacks: list[Stack] = []
     quality: dict[str, float] = {}
     counts: dict[str, int] = {}
-    for kind in _TASKS:
+    for kind in [kind for kind, make in TASKS.items() if issubclass(make, Knockdown)]:
         for line in CELL_LINES:
             rows = training.filter(pc.and_(pc.equal(training["line"], line), pc.equal(training["task_kind"], kind)))
             rows = rows.take(np.arange(0, rows.num_rows, -(-rows.num_rows // MOST_ROWS)))
@@ -123,7 +118,7 @@ def fit_stack(
 
 def _items(rows: pa.Table, line: str, kind: TaskKind) -> list[Item]:
     pairs = zip(rows["perturbation"].to_pylist(), rows["measured_gene"].to_pylist(), strict=True)
-    return [Item(_TASKS[kind](perturbation, gene, line), answer=True) for perturbation, gene in pairs]
+    return [Item(TASKS[kind].about(perturbation, gene, line), answer=True) for perturbation, gene in pairs]
 
 
 def _logits(verifier: Verifier, items: Sequence[Item]) -> Floats:

@@ -8,24 +8,16 @@ zero. A task is an object with one key, its kind: ``{"co_expression": {"gene_a":
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
-from typing import Annotated, Any, Literal, Self
+from dataclasses import asdict, fields
+from typing import Annotated, Any, Literal, Self, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, create_model, model_validator
 
 from bioverify.client.values import ItemReward, ListedVerifier, Message, RewardPart, ScoreItem, VerifierReport
 from bioverify.core.answers import Answer, AnswerProblem
 from bioverify.core.completions import PromptForm
 from bioverify.core.outcomes import Evidence, Failed, NotApplicable, Outcome, Scored
-from bioverify.core.tasks import (
-    CoExpression,
-    DifferentialExpression,
-    DirectionOfChange,
-    GeneAnnotation,
-    Task,
-    TaskKind,
-    canonical_cell_line,
-)
+from bioverify.core.tasks import TASKS, YES_NO, Task, TaskKind, make_task
 from bioverify.core.verifier import Reads
 
 GeneName = Annotated[str, Field(min_length=1, max_length=64, examples=["AARS1"])]
@@ -36,25 +28,20 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class Knockdown(_Strict):
-    """A gene that was knocked down, a gene whose expression was measured, and the cell line."""
-
-    perturbation: GeneName
-    measured_gene: GeneName
-    cell_line: CellLine
+_JSON_TYPES: dict[Any, Any] = {
+    str: GeneName,
+    tuple[str, ...]: Annotated[list[GeneName], Field(min_length=1, max_length=64)],
+}
 
 
-class GenePair(_Strict):
-    """Two genes that may be expressed together."""
-
-    gene_a: GeneName
-    gene_b: GeneName
-
-
-class Genes(_Strict):
-    """Genes of which something is to be said."""
-
-    genes: Annotated[list[GeneName], Field(min_length=1, max_length=64)]
+def _model_of(make: type[Task]) -> type[BaseModel]:
+    """A kind's class as JSON: its fields, in their order."""
+    types = get_type_hints(make)
+    asked: dict[str, Any] = {
+        field.name: (CellLine if field.name == "cell_line" else _JSON_TYPES[types[field.name]], ...)
+        for field in fields(make)
+    }
+    return create_model(make.__name__, __base__=_Strict, __doc__=make.about("{A}", "{B}", "{line}").question, **asked)
 
 
 def _exactly_one(schema: dict[str, Any]) -> None:
@@ -64,34 +51,31 @@ def _exactly_one(schema: dict[str, Any]) -> None:
         schema["properties"][name] = kind["anyOf"][0]
 
 
-class TaskJson(_Strict):
+_OneFieldPerKind: Any = create_model(
+    "_OneFieldPerKind",
+    __base__=_Strict,
+    **{kind.value: (_model_of(make) | None, None) for kind, make in TASKS.items()},  # type: ignore[call-overload]
+)
+
+
+class TaskJson(_OneFieldPerKind):  # type: ignore[misc]
     """What a question asks: exactly one of the kinds."""
 
     model_config = ConfigDict(json_schema_extra=_exactly_one)
 
-    differential_expression: Knockdown | None = None
-    direction_of_change: Knockdown | None = None
-    co_expression: GenePair | None = None
-    gene_annotation: Genes | None = None
-
     @model_validator(mode="after")
     def _is_one_kind(self) -> Self:
-        if len(self.model_fields_set) != 1 or self.task() is None:
+        if len(self.model_fields_set) != 1 or self._given() is None:
             raise ValueError(f"give exactly one of {', '.join(type(self).model_fields)}")
         return self
 
-    def task(self) -> Task | None:
-        if (de := self.differential_expression) is not None:
-            return DifferentialExpression(de.perturbation, de.measured_gene, canonical_cell_line(de.cell_line))
-        if (direction := self.direction_of_change) is not None:
-            return DirectionOfChange(
-                direction.perturbation, direction.measured_gene, canonical_cell_line(direction.cell_line)
-            )
-        if self.co_expression is not None:
-            return CoExpression(self.co_expression.gene_a, self.co_expression.gene_b)
-        if self.gene_annotation is not None:
-            return GeneAnnotation(tuple(self.gene_annotation.genes))
-        return None
+    def task(self) -> Task:
+        [kind] = self.model_fields_set
+        return make_task(TaskKind(kind), [value for _, value in self._given()])
+
+    def _given(self) -> Any:
+        [kind] = self.model_fields_set
+        return getattr(self, kind)
 
 
 class Turn(_Strict):
@@ -169,9 +153,8 @@ def answer_word(answer: Answer | None, task: Task | None) -> str | None:
     """The answer in the question's own words, or why there is none; None where the question has no yes or no."""
     if answer is None or isinstance(answer, AnswerProblem):
         return answer
-    if task is not None and task.kind is TaskKind.DIRECTION_OF_CHANGE:
-        return "increase" if answer else "decrease"
-    return "yes" if answer else "no"
+    words = (task and task.words) or YES_NO
+    return words.affirming if answer else words.denying
 
 
 def outcome_from_json(part: Mapping[str, Any]) -> Outcome:

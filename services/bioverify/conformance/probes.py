@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from bioverify.client import ScoreItem
 from bioverify.client.messages import item_to_wire
 from bioverify.core.answers import ParseMode
-from bioverify.core.tasks import CoExpression, DifferentialExpression, DirectionOfChange, GeneAnnotation, Task, TaskKind
+from bioverify.core.tasks import TASKS, YES_NO, Task, TaskKind
 from bioverify.core.verifier import Reads
 from bioverify.v1 import types_pb2
 from bioverify.wire.tasks import (
@@ -27,15 +27,7 @@ _THOUGHTS = (
 
 
 def tasks_of(kind: TaskKind) -> list[Task]:
-    match kind:
-        case TaskKind.DIFFERENTIAL_EXPRESSION:
-            return [DifferentialExpression(a, b, "k562") for a, b in _PAIRS]
-        case TaskKind.DIRECTION_OF_CHANGE:
-            return [DirectionOfChange(a, b, "k562") for a, b in _PAIRS]
-        case TaskKind.CO_EXPRESSION:
-            return [CoExpression(a, b) for a, b in _PAIRS]
-        case TaskKind.GENE_ANNOTATION:
-            return [GeneAnnotation(pair) for pair in _PAIRS]
+    return [TASKS[kind].about(a, b, "k562") for a, b in _PAIRS]
 
 
 def for_kinds(kinds: Iterable[types_pb2.TaskKind.ValueType]) -> list[types_pb2.Item]:
@@ -57,8 +49,8 @@ def probe(task: Task, *, affirms: bool) -> types_pb2.Item:
 
 
 def answer_block(kind: TaskKind, affirms: bool) -> str:
-    words = ("decrease", "increase") if kind is TaskKind.DIRECTION_OF_CHANGE else ("no", "yes")
-    return f"<answer>{words[affirms]}</answer>"
+    words = TASKS[kind].words or YES_NO
+    return f"<answer>{words.affirming if affirms else words.denying}</answer>"
 
 
 def complete(item: types_pb2.Item) -> types_pb2.Item:

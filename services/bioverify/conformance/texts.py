@@ -5,7 +5,7 @@ from __future__ import annotations
 from bioverify.conformance import probes
 from bioverify.conformance.outcomes import difference, problem_of
 from bioverify.conformance.peer import Broken, Peer, changed, numbered
-from bioverify.core.tasks import CoExpression, DifferentialExpression, DirectionOfChange, GeneAnnotation, Task
+from bioverify.core.tasks import TASKS
 from bioverify.v1 import types_pb2
 from bioverify.wire.tasks import task_to_wire
 
@@ -22,12 +22,10 @@ def outlives_junk_texts(peer: Peer) -> None:
 
 def outlives_junk_names(peer: Peer) -> None:
     for name in probes.JUNK_NAMES:
-        tasks: list[Task] = [
-            DifferentialExpression(name, "TRIB3", "k562"),
-            DifferentialExpression("AARS", "TRIB3", name),
-            DirectionOfChange("AARS", name, "k562"),
-            CoExpression(name, name),
-            GeneAnnotation((name, "HBB")),
+        tasks = [
+            make.about(*names)
+            for make in TASKS.values()
+            for names in ((name, "TRIB3", "k562"), ("AARS", name, "k562"), ("AARS", "TRIB3", name))
         ]
         _must_stand(
             peer, f"a gene or cell line called {name!r}", [changed(peer.probes[0], task=task_to_wire(t)) for t in tasks]

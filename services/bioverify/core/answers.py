@@ -1,7 +1,14 @@
 """Reading the answer off a completion: one rule for every verifier, the trainer and the evaluation.
 
-A completion answers where it holds exactly one closed ``<answer>`` block, and the block holds exactly one of the two
-words that the question offers, as a whole word. Everything else is no answer, with the reason kept.
+A completion answers if exactly one ``<answer>`` block stands behind its last ``</think>``, is closed, and says one of
+the two words that the question offers. A tag that is named inside the thoughts is no answer, nor is anything in a
+thought that never closes. Everything else is no answer, with the reason kept.
+
+A tag is its name in any letter case, with or without white space or attributes behind it: ``<ANSWER>``, ``<answer >``
+and ``<answer confidence="0.8">`` open an answer. (The form checks count the published spelling only.)
+
+In the block, a leading yes or no decides. Otherwise one of the two words must stand there, as a whole word that is not
+negated, and the other must not.
 """
 
 from __future__ import annotations
@@ -10,7 +17,8 @@ import re
 from enum import StrEnum
 
 from bioverify.core import rbio_demo
-from bioverify.core.tasks import TaskKind
+from bioverify.core.questions import plain_characters
+from bioverify.core.tasks import INCREASE_DECREASE, TASKS, YES_NO, AnswerWords, TaskKind
 
 
 class ParseMode(StrEnum):
@@ -29,10 +37,33 @@ class AnswerProblem(StrEnum):
 Answer = bool | AnswerProblem
 """True for "yes" or "increase", False for "no" or "decrease", otherwise why there is none."""
 
-_OPENING = re.compile(r"<answer>", re.IGNORECASE | re.ASCII)
-_BLOCK = re.compile(r"<answer>(.*?)</answer>", re.IGNORECASE | re.ASCII | re.DOTALL)
-_YES_NO = re.compile(r"(?<![\w-])(?:(yes)|(no))(?![\w-])", re.IGNORECASE)
-_INCREASE_DECREASE = re.compile(r"(?<![\w-])(?:(increase[sd]?)|(decrease[sd]?))(?![\w-])", re.IGNORECASE)
+_TAG = re.compile(r"<(/?)(?:(think)|answer)(?:\s[^<>]*)?>", re.IGNORECASE | re.ASCII)
+_END_OF_THOUGHTS = "</think>"
+_AT_ONCE = {words: {words.affirming: True, words.denying: False} for words in (YES_NO, INCREASE_DECREASE)}
+
+# A hyphen between letters makes one word of two ("yes-no"), one at a word's edge is a dash.
+_WHOLE = r"(?<!\w)(?<!\w-)(?:{})(?!\w)(?!-\w)"
+_BREAK = r"[.,;:!?()\n=]|\b(?:although|but|hence|however|so|then|therefore|though|thus|yet)\b"
+_NEGATION = r"\b(?:cannot|hardly|instead of|neither|never|nor|not|rather than|unlikely|without)\b|n't\b"
+# "no doubt", "no longer": no answer. Before another word, "no" belongs to that word.
+_NO = _WHOLE.format(r"no(?! (?!(?:and|as|because|but|for|given|it|or|since)\b)\w)")
+_UP = _WHOLE.format("increas(?:e[sd]?|ing)|up-?regulat(?:e[sd]?|ing|ion)")
+_DOWN = _WHOLE.format("decreas(?:e[sd]?|ing)|down-?regulat(?:e[sd]?|ing|ion)")
+_WORDS = {
+    words: re.compile(
+        rf"(?P<negation>{negation})|(?P<affirming>{affirming})|(?P<denying>{denying})|(?P<break>{_BREAK})",
+        re.IGNORECASE,
+    )
+    for words, negation, affirming, denying in (
+        (YES_NO, _NEGATION, _WHOLE.format("yes"), _NO),
+        (INCREASE_DECREASE, rf"{_NEGATION}|\bno\b", _UP, _DOWN),
+    )
+}
+_LEADING = re.compile(
+    r"\W*(?:(yes)|(no)(?! (?:doubt|less|longer|matter|more|problem|question|wonder)\b))(?!\w)(?!-\w)", re.IGNORECASE
+)
+_OTHER_FOLLOWS = re.compile(rf"[\W_]*(?:(?:and|or)\b\W*)?(?:{_WHOLE.format('yes')}|{_NO})", re.IGNORECASE)
+_MARKUP = re.compile(r"[*`~]|(?<![^\W_])_+|_+(?![^\W_])")
 
 
 def parse_answer(completion: str, kind: TaskKind | None = None, mode: ParseMode = ParseMode.WHOLE_WORDS) -> Answer:
@@ -42,32 +73,61 @@ def parse_answer(completion: str, kind: TaskKind | None = None, mode: ParseMode 
     In mode ``rbio-demo`` the rule is the published demo's (substrings, first block, then the whole text), which knows
     yes and no only; a direction of change is then read by whole words all the same.
     """
-    if not completion.strip():
+    if not completion or completion.isspace():
         return AnswerProblem.EMPTY_COMPLETION
-    if mode is ParseMode.RBIO_DEMO and kind is not TaskKind.DIRECTION_OF_CHANGE:
+    words = (TASKS[kind].words if kind is not None else None) or YES_NO
+    if mode is ParseMode.RBIO_DEMO and words is YES_NO:
         demo_answer = rbio_demo.extract_answer(completion)
         return AnswerProblem.NO_ANSWER_WORD if demo_answer is None else demo_answer
     block = answer_block(completion)
     if isinstance(block, AnswerProblem):
         return block
-    words = _INCREASE_DECREASE if kind is TaskKind.DIRECTION_OF_CHANGE else _YES_NO
-    affirmed = denied = False
-    for affirming, _denying in words.findall(block):
-        if affirming:
-            affirmed = True
-        else:
-            denied = True
+    said = _AT_ONCE[words].get(block.strip())
+    return _read_words(block, words) if said is None else said
+
+
+def answer_block(completion: str) -> str | AnswerProblem:
+    """What stands in the one answer block behind the thoughts, or why there is none to read."""
+    start = completion.rfind(_END_OF_THOUGHTS) + 1
+    openings = 0
+    opened_at = -1
+    block: str | None = None
+    in_thought = False
+    for tag in _TAG.finditer(completion, start):
+        closes, is_think = tag[1], tag[2]
+        if is_think:
+            in_thought = not closes
+            if closes:
+                openings, opened_at, block = 0, -1, None
+        elif in_thought:
+            continue
+        elif not closes:
+            openings += 1
+            opened_at = tag.end()
+        elif openings == 1 and block is None:
+            block = completion[opened_at : tag.start()]
+    if openings > 1:
+        return AnswerProblem.SEVERAL_ANSWER_BLOCKS
+    return AnswerProblem.NO_ANSWER_BLOCK if block is None else block
+
+
+def _read_words(block: str, words: AnswerWords) -> Answer:
+    text = _MARKUP.sub("", plain_characters(block))
+    if words is YES_NO and (leading := _LEADING.match(text)):
+        if (other := _OTHER_FOLLOWS.match(text, leading.end())) and other[0][-1:].lower() != leading[0][-1:].lower():
+            return AnswerProblem.BOTH_ANSWER_WORDS
+        return leading[1] is not None
+    affirmed = denied = is_negated = False
+    for word in _WORDS[words].finditer(text):
+        if word.lastgroup == "break":
+            is_negated = False
+        elif word.lastgroup == "negation":
+            is_negated = True
+        elif not is_negated:
+            affirmed |= word.lastgroup == "affirming"
+            denied |= word.lastgroup == "denying"
     if affirmed and denied:
         return AnswerProblem.BOTH_ANSWER_WORDS
     if not affirmed and not denied:
         return AnswerProblem.NO_ANSWER_WORD
     return affirmed
-
-
-def answer_block(completion: str) -> str | AnswerProblem:
-    """What stands in the one answer block, or why there is none to read."""
-    openings = len(_OPENING.findall(completion))
-    if openings > 1:
-        return AnswerProblem.SEVERAL_ANSWER_BLOCKS
-    block = _BLOCK.search(completion)
-    return AnswerProblem.NO_ANSWER_BLOCK if block is None else block.group(1)

@@ -22,6 +22,7 @@ MIN_THINK_CHARACTERS = 10
 _THINK, _ANSWER, _GENE_INFO = "think", "answer", "gene_info"
 # ASCII: without it, case is ignored so far that <thin\u212a> is a tag, with the sign for kelvin.
 _TAG = re.compile(rf"<(/?)({_THINK}|{_ANSWER}|{_GENE_INFO})>", re.IGNORECASE | re.ASCII)
+_ANY_TAG = re.compile(rf"<(/?)({_THINK}|{_ANSWER}|{_GENE_INFO})(?:\s[^<>]*)?>", re.IGNORECASE | re.ASCII)
 _WORD = re.compile(r"\w+")
 _UPPER_CHARACTERS = frozenset(string.ascii_uppercase + string.digits)
 _SYMBOL_CHARACTERS = _UPPER_CHARACTERS | frozenset(string.ascii_lowercase)
@@ -45,25 +46,50 @@ class _Tag(NamedTuple):
     number: int
 
 
+def _tags(form: re.Pattern[str], text: str) -> list[_Tag]:
+    return [
+        _Tag(name := match[2], name.lower(), match[1] == "/", match.start(), match.end(), number)
+        for number, match in enumerate(form.finditer(text))
+    ]
+
+
 class TaggedText:
     """A completion whose tags have been found."""
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self._tags = [
-            _Tag(name := match[2], name.lower(), match[1] == "/", match.start(), match.end(), number)
-            for number, match in enumerate(_TAG.finditer(text))
-        ]
+        # The form checks are the published ones and count bare names only; the reading takes attributes as well.
+        self._tags = _tags(_TAG, text)
+        has_others = text.count("<") > len(self._tags)
+        self._read_tags = _tags(_ANY_TAG, text) if has_others else self._tags
 
     @cached_property
     def thoughts(self) -> str:
-        """The contents of all closed think blocks, joined by a space."""
-        return " ".join(self._contents(_THINK))
+        """The contents of all closed think blocks, joined by a space.
+
+        A first ``</think>`` that nothing opened ends a thought too: many chat templates write the opening tag
+        themselves, as the end of the prompt.
+        """
+        tags = self._read_tags
+        if tags is self._tags and tags and tags[0].kind == _THINK and not tags[0].closes:
+            return self.closed_thoughts
+        thinks = [tag for tag in tags if tag.kind == _THINK]
+        contents = _contents(self.text, thinks)
+        if thinks and thinks[0].closes:
+            contents.insert(0, self.text[: thinks[0].start])
+        return " ".join(contents)
+
+    @cached_property
+    def closed_thoughts(self) -> str:
+        """The contents of all closed think blocks as the published checks see them."""
+        own = [tag for tag in self._tags if tag.kind == _THINK]
+        return " ".join(_contents(self.text, own))
 
     @property
     def gene_info_blocks(self) -> list[str]:
         """The contents of the closed gene_info blocks, in order."""
-        return [content.strip() for content in self._contents(_GENE_INFO)]
+        infos = [tag for tag in self._read_tags if tag.kind == _GENE_INFO]
+        return [content.strip() for content in _contents(self.text, infos)]
 
     def mention_share(self, symbols: Sequence[str]) -> float:
         """Share of the question's symbols that the thoughts name; 1 without symbols, 0 without thoughts."""
@@ -96,7 +122,7 @@ class TaggedText:
             "at_most_200_words": float(self._words_before[-1] <= MAX_WORDS),
             "one_answer": float(len(answers) == 1),
             "answer_after_think": float(bool(answers) and think_end is not None and answers[0] >= think_end + gap),
-            "think_has_text": float(len(self.thoughts.strip()) > MIN_THINK_CHARACTERS) * has_think,
+            "think_has_text": float(len(self.closed_thoughts.strip()) > MIN_THINK_CHARACTERS) * has_think,
             "no_nested_tags": float(all(last == first + 1 for first, last in blocks)) * has_tag,
             "at_most_3_thinks": float(n_thinks <= MAX_THINKS) * has_think,
             "tags_closed": float(_tags_close_in_order(tags)) * has_tag,
@@ -125,10 +151,6 @@ class TaggedText:
             words, end = words + 1, tag.end
         return [*before, words + _count_words(self.text[end:])]
 
-    def _contents(self, kind: str) -> list[str]:
-        own = [tag for tag in self._tags if tag.kind == kind]
-        return [self.text[own[first].end : own[last].start] for first, last in _blocks([kind] * len(own), own)]
-
     def _tagged_word_share(self, tags: Sequence[_Tag], *, as_published: bool) -> float:
         """Words inside blocks / all words. Here a tag counts where it is written in lower case."""
         as_written = [tag for tag in tags if tag.name == tag.kind]
@@ -143,6 +165,13 @@ class TaggedText:
         else:
             n_words = self._words_before[-1] - len(as_written)
         return n_tagged / n_words if n_words else 0.0
+
+
+def _contents(text: str, own: Sequence[_Tag]) -> list[str]:
+    """What stands in the closed blocks of tags of one kind."""
+    return [
+        text[own[first].end : own[last].start] for first, last in _blocks([own[0].kind] * len(own) if own else [], own)
+    ]
 
 
 def _blocks(names: Sequence[str], tags: Sequence[_Tag]) -> list[tuple[int, int]]:

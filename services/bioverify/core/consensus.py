@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from bioverify.core.answers import Answer
 from bioverify.core.outcomes import Evidence, Failed, NotApplicable, Outcome, Scored
-from bioverify.core.tasks import DifferentialExpression, DirectionOfChange, Task, TaskKind, canonical_cell_line
+from bioverify.core.tasks import Knockdown, Task, TaskKind, canonical_cell_line
 from bioverify.core.verifier import score_by_belief
 
 CONSENSUS = "consensus"
@@ -56,7 +56,7 @@ class Consensus(_Strict):
         two members, another kind of question, a line without weights. Where a member *failed*, do not ask: what it
         would have said may still come, and the consensus would then change.
         """
-        if not isinstance(task, DifferentialExpression | DirectionOfChange):
+        if not isinstance(task, Knockdown):
             return None
         known = frozenset(self.members.keys() & beliefs.keys())
         stack = self._by_question.get((canonical_cell_line(task.cell_line), task.kind, known))

@@ -13,7 +13,8 @@ from typing import TypedDict
 
 from bioverify.core.completions import TaggedText, format_score
 
-_FIRST_BLOCK = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
+_OPENING = re.compile(r"<answer>", re.IGNORECASE)
+_CLOSING = re.compile(r"</answer>", re.IGNORECASE)
 
 
 class DemoReward(TypedDict):
@@ -26,9 +27,8 @@ class DemoReward(TypedDict):
 
 def extract_answer(completion: str) -> bool | None:
     """The demo's answer: "yes", then "no", as substrings of the first block; else of the whole text, if only one."""
-    block = _FIRST_BLOCK.search(completion)
-    if block is not None:
-        inside = block.group(1).lower()
+    inside = _first_block(completion).lower()
+    if inside:
         if "yes" in inside:
             return True
         if "no" in inside:
@@ -38,11 +38,21 @@ def extract_answer(completion: str) -> bool | None:
     return says_yes if says_yes != says_no else None
 
 
+def _first_block(completion: str) -> str:
+    """What stands in the first block; nothing if there is none.
+
+    Two searches: the published ``<answer>(.*?)</answer>`` runs to the end of the text from every tag that never closes.
+    """
+    opening = _OPENING.search(completion)
+    closing = _CLOSING.search(completion, opening.end()) if opening else None
+    return completion[opening.end() : closing.start()] if opening and closing else ""
+
+
 def mention_share(completion: str, keywords: Sequence[str]) -> float:
     """Share of the keywords found as substrings of the thoughts; 1 without keywords, 0 without thoughts."""
     if not keywords:
         return 1.0
-    thoughts = TaggedText(completion).thoughts
+    thoughts = TaggedText(completion).closed_thoughts
     return sum(keyword in thoughts for keyword in keywords) / len(keywords)
 
 

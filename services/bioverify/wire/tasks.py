@@ -1,35 +1,27 @@
 """Tasks, answers and items on the wire.
 
-An item may arrive bare: then its task is read off the last user turn, the prompt form off the system turn and the
-answer off the completion. That reading happens in one place, here, whoever asks.
+An item may arrive bare: then its task is read off what its prompt asks last, the prompt form off the system turn and
+the answer off the completion. If the prompt ends by opening a thought, that end is put back in front of the completion.
+That reading happens in one place, here, whoever asks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, fields
 from functools import lru_cache
+from operator import attrgetter
+from typing import Any
 
 from bioverify.core.answers import Answer, AnswerProblem, ParseMode, parse_answer
 from bioverify.core.completions import PromptForm
-from bioverify.core.tasks import (
-    CoExpression,
-    DifferentialExpression,
-    DirectionOfChange,
-    GeneAnnotation,
-    Task,
-    TaskKind,
-    canonical_cell_line,
-    parse_task,
-)
+from bioverify.core.conversation import OPENING, opened_thought, whole_completion
+from bioverify.core.questions import Question, Unread, read_conversation
+from bioverify.core.tasks import TASKS, Task, TaskKind
 from bioverify.core.verifier import Item, Reads
 from bioverify.v1 import types_pb2, verifier_pb2
 
-TASK_KINDS = {
-    TaskKind.DIFFERENTIAL_EXPRESSION: types_pb2.TASK_KIND_DIFFERENTIAL_EXPRESSION,
-    TaskKind.DIRECTION_OF_CHANGE: types_pb2.TASK_KIND_DIRECTION_OF_CHANGE,
-    TaskKind.CO_EXPRESSION: types_pb2.TASK_KIND_CO_EXPRESSION,
-    TaskKind.GENE_ANNOTATION: types_pb2.TASK_KIND_GENE_ANNOTATION,
-}
+TASK_KINDS = {kind: types_pb2.TaskKind.Value(f"TASK_KIND_{kind.name}") for kind in TaskKind}
 PARSE_MODES = {
     ParseMode.WHOLE_WORDS: types_pb2.PARSE_MODE_WHOLE_WORDS,
     ParseMode.RBIO_DEMO: types_pb2.PARSE_MODE_RBIO_DEMO,
@@ -50,6 +42,17 @@ READ_FIELDS = {
     Reads.ANSWER: verifier_pb2.READ_FIELD_ANSWER,
     Reads.COMPLETION: verifier_pb2.READ_FIELD_COMPLETION,
 }
+
+
+def _values_of(names: list[str]) -> Callable[[Any], tuple[Any, ...]]:
+    if len(names) == 1:
+        only = attrgetter(names[0])
+        return lambda message: (only(message),)
+    return attrgetter(*names)
+
+
+# By the field's name: to hash an enumerator takes longer than to read a field.
+_READ = {kind.value: (make.read, _values_of([field.name for field in fields(make)])) for kind, make in TASKS.items()}
 _TASK_KIND_OF = {number: kind for kind, number in TASK_KINDS.items()}
 _PARSE_MODE_OF = {number: mode for mode, number in PARSE_MODES.items()}
 _PROMPT_FORM_OF = {number: form for form, number in PROMPT_FORMS.items()}
@@ -96,41 +99,18 @@ def reads_from_wire(numbers: list[verifier_pb2.ReadField.ValueType]) -> Reads:
 @lru_cache(maxsize=1024)
 def task_to_wire(task: Task) -> types_pb2.Task:
     """The message of the task; to be copied, not changed: a group's items share one."""
-    match task:
-        case DifferentialExpression(perturbation, measured_gene, cell_line):
-            return types_pb2.Task(
-                differential_expression=types_pb2.DifferentialExpression(
-                    perturbation=perturbation, measured_gene=measured_gene, cell_line=cell_line
-                )
-            )
-        case DirectionOfChange(perturbation, measured_gene, cell_line):
-            return types_pb2.Task(
-                direction_of_change=types_pb2.DirectionOfChange(
-                    perturbation=perturbation, measured_gene=measured_gene, cell_line=cell_line
-                )
-            )
-        case CoExpression(gene_a, gene_b):
-            return types_pb2.Task(co_expression=types_pb2.CoExpression(gene_a=gene_a, gene_b=gene_b))
-        case GeneAnnotation(genes):
-            return types_pb2.Task(gene_annotation=types_pb2.GeneAnnotation(genes=genes))
+    asked: dict[str, Any] = {task.kind: asdict(task)}
+    return types_pb2.Task(**asked)
 
 
 def task_from_wire(message: types_pb2.Task) -> Task:
-    """The task, its cell line in canonical spelling. Raises ValueError where the message holds no kind."""
-    kind = message.WhichOneof("kind")
-    if kind == "differential_expression":
-        de = message.differential_expression
-        return DifferentialExpression(de.perturbation, de.measured_gene, canonical_cell_line(de.cell_line))
-    if kind == "direction_of_change":
-        direction = message.direction_of_change
-        return DirectionOfChange(
-            direction.perturbation, direction.measured_gene, canonical_cell_line(direction.cell_line)
-        )
-    if kind == "co_expression":
-        return CoExpression(message.co_expression.gene_a, message.co_expression.gene_b)
-    if kind == "gene_annotation":
-        return GeneAnnotation(tuple(message.gene_annotation.genes))
-    raise ValueError("the task names no kind")
+    """The task, its cell line in canonical spelling. Raises ValueError if the message holds no kind."""
+    name = message.WhichOneof("kind")
+    if name is None:
+        raise ValueError("the task names no kind")
+    read: Callable[..., Task]
+    read, values_of = _READ[name]
+    return read(*values_of(getattr(message, name)))
 
 
 def answer_to_wire(answer: Answer) -> types_pb2.Answer:
@@ -145,14 +125,17 @@ def answer_from_wire(message: types_pb2.Answer) -> Answer:
     return _PROBLEM_OF.get(message.problem, AnswerProblem.NO_ANSWER_WORD)
 
 
-def read_task(message: types_pb2.Item) -> Task | None:
-    """The item's task: as given, else read off the last user turn; None where that asks nothing known."""
+def read_question(message: types_pb2.Item) -> Question:
+    """What the item asks: its task as given, else what its prompt asks last."""
     if message.HasField("task"):
         return task_from_wire(message.task)
-    for turn in reversed(message.prompt):
-        if turn.role == "user":
-            return parse_task(turn.content)
-    return None
+    return read_conversation((turn.role, turn.content) for turn in reversed(message.prompt))
+
+
+def read_task(message: types_pb2.Item) -> Task | None:
+    """The item's task; None if its prompt asks nothing, or something that was not read."""
+    question = read_question(message)
+    return None if isinstance(question, Unread) else question
 
 
 def read_prompt_form(message: types_pb2.Item) -> PromptForm:
@@ -166,10 +149,15 @@ def read_prompt_form(message: types_pb2.Item) -> PromptForm:
 def read_item(message: types_pb2.Item, mode: ParseMode, reads: Reads) -> Item:
     """The item as core sees it; only what ``reads`` names is parsed."""
     task = read_task(message)
+    as_published = mode is ParseMode.RBIO_DEMO
+    completion = message.completion
+    if not (completion.startswith(OPENING) and completion.endswith("</answer>")):
+        prefix = opened_thought(message.prompt[-1].content) if message.prompt else ""
+        completion = whole_completion(completion, prefix=prefix, as_published=as_published)
     answer: Answer | None = None
-    if Reads.ANSWER in reads and not isinstance(task, GeneAnnotation):
+    if Reads.ANSWER in reads and (task is None or task.words is not None):
         if message.HasField("answer"):
             answer = answer_from_wire(message.answer)
         else:
-            answer = parse_answer(message.completion, task.kind if task else None, mode)
-    return Item(task, answer, message.completion, mode, read_prompt_form(message))
+            answer = parse_answer(completion, task.kind if task else None, mode)
+    return Item(task, answer, completion, mode, read_prompt_form(message))

@@ -13,7 +13,7 @@ from bioverify.artifacts.store import ArtifactStore
 from bioverify.client import Client, ClientError, Message, ScoreItem, TlsIdentity
 from bioverify.core.completions import PromptForm
 from bioverify.core.recipes import Recipe
-from bioverify.core.tasks import TaskKind
+from bioverify.core.tasks import YES_NO
 from bioverify_trainer.dataset import DatasetError, Draw, open_prompts
 from bioverify_trainer.preset import Preset
 from bioverify_trainer.prompts import make_prompt
@@ -81,5 +81,5 @@ def _first_draws(recipe: Recipe, preset: Preset, store: ArtifactStore) -> dict[s
 def _well_formed(draw: Draw) -> str:
     genes = " and ".join(draw.task.genes)
     knowledge = f"<gene_info> {genes} are genes. </gene_info> " if draw.prompt_form is PromptForm.GENE_INFO else ""
-    answer = "increase" if draw.task.kind is TaskKind.DIRECTION_OF_CHANGE else "yes"
+    answer = (draw.task.words or YES_NO).affirming
     return f"{knowledge}<think> {genes} may belong together. </think> <answer> {answer} </answer>"

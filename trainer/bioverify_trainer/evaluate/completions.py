@@ -19,7 +19,8 @@ import orjson
 
 from bioverify.core.answers import Answer, parse_answer
 from bioverify.core.completions import TaggedText, format_score
-from bioverify.core.tasks import DifferentialExpression, DirectionOfChange, TaskKind, canonical_cell_line, parse_task
+from bioverify.core.questions import parse_task
+from bioverify.core.tasks import DifferentialExpression, DirectionOfChange, Knockdown, TaskKind, canonical_cell_line
 from bioverify_trainer.evaluate.answers import Answers, majority
 from bioverify_trainer.evaluate.questions import EvaluationError, Rows
 from bioverify_trainer.prompts import Turn
@@ -119,7 +120,7 @@ def _question(record: dict[str, Any], kind: TaskKind) -> Question | None:
         return fields["perturbation"], fields["measured_gene"], canonical_cell_line(fields["cell_line"])
     prompt: str | list[Turn] = record["prompt"]
     task = parse_task(prompt if isinstance(prompt, str) else prompt[-1]["content"])
-    if not isinstance(task, DifferentialExpression | DirectionOfChange) or task.kind is not kind:
+    if not isinstance(task, Knockdown) or task.kind is not kind:
         return None
     return task.perturbation, task.measured_gene, task.cell_line
 

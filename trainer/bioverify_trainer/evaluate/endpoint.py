@@ -62,8 +62,7 @@ class Endpoint:
             return list(pool.map(self._ask, tasks))
 
     def _ask(self, task: DifferentialExpression | DirectionOfChange) -> list[Sample]:
-        words = ("yes", "no") if isinstance(task, DifferentialExpression) else ("increase", "decrease")
-        return self._chat(make_question(task, self._prompts), words)
+        return self._chat(make_question(task, self._prompts), task.words)
 
     def write(self, conversations: Sequence[list[Turn]]) -> list[list[str]]:
         """The samples of each conversation, whatever it asks."""

@@ -8,7 +8,7 @@ from typing import TypeVar
 import torch
 from transformers import DynamicCache
 
-from bioverify.core.tasks import DifferentialExpression, DirectionOfChange, TaskKind
+from bioverify.core.tasks import TASKS, YES_NO, DifferentialExpression, DirectionOfChange, TaskKind
 from bioverify_trainer.evaluate.completions import Sample
 from bioverify_trainer.evaluate.questions import EvaluationError, make_question
 from bioverify_trainer.model import generation
@@ -19,10 +19,6 @@ from bioverify_trainer.preset import PromptPreset
 from bioverify_trainer.prompts import Turn
 
 ANSWER_TAG = "<answer>"
-ANSWER_WORDS = {
-    TaskKind.DIFFERENTIAL_EXPRESSION: ("yes", "no"),
-    TaskKind.DIRECTION_OF_CHANGE: ("increase", "decrease"),
-}
 
 _Written = TypeVar("_Written")
 
@@ -81,10 +77,11 @@ class LocalModel:
             past_key_values=cache,
             logits_to_keep=1,
         ).logits[:, -1]
-        affirming, denying = map(self._first_tokens, ANSWER_WORDS[kind])
+        words = TASKS[kind].words or YES_NO
+        affirming, denying = map(self._first_tokens, words)
         if affirming & denying or not affirming or not denying:
             raise EvaluationError(
-                f"the tokenizer of {self._policy.path} has no tokens that tell {' from '.join(ANSWER_WORDS[kind])}, so "
+                f"the tokenizer of {self._policy.path} has no tokens that tell {' from '.join(words)}, so "
                 "P(yes) cannot be read off one token"
             )
         both = torch.stack([logits[:, sorted(one)].float().logsumexp(dim=1) for one in (affirming, denying)])

@@ -16,7 +16,7 @@ from bioverify.rollouts.lines import FileItem, LineError, read_items
 from bioverify.conformance import from_items, run
 from bioverify.core.answers import parse_answer
 from bioverify.core.outcomes import NotApplicable, Scored
-from bioverify.core.tasks import parse_task
+from bioverify.core.questions import parse_task
 from bioverify.core.verifier import Item
 
 from .verifier import open_verifier

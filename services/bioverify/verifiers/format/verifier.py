@@ -25,7 +25,7 @@ _PUBLISHED = "published_format"
 
 _DESCRIPTION = Description(
     name=NAME,
-    version="2",
+    version="3",
     summary="Form of the completion (tags, length, order) and mention of the question's genes.",
     task_kinds=tuple(TaskKind),
     reads=Reads.TASK | Reads.COMPLETION,

@@ -97,7 +97,7 @@ class GoRouge:
         self._known: dict[str, _GeneTerms] = {}
         self.description = Description(
             name=NAME,
-            version="2",
+            version="3",
             summary="Agreement of what the text says about the genes with their Gene Ontology annotations (ROUGE).",
             task_kinds=_KINDS,
             reads=self.reads,
