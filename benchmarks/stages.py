@@ -39,7 +39,10 @@ def stage_table(questions: Questions, verifiers: dict[str, Verifier]) -> dict[st
 
     items = questions.draw(N, seed=2000)
     recipe = RECIPE
-    [(_, wire_items)] = requests_cut = timed("client: items to messages", lambda: messages.cut(items))
+    [(_, wire_items)] = requests_cut = timed(
+        "client: items to messages",
+        lambda: messages.cut(items, max_items=messages.MAX_ITEMS, max_bytes=messages.MAX_BYTES),
+    )
     sent = timed(
         "client: request to bytes",
         lambda: messages.score_request(wire_items, RECIPE, with_evidence=False).SerializeToString(),

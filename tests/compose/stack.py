@@ -6,13 +6,15 @@ import contextlib
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import docker
 from docker.models.containers import Container
+
+from tests.fixtures.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).parent
@@ -122,13 +124,6 @@ def stand_ins(client: docker.DockerClient) -> dict[str, str]:
         _run(["docker", "build", "-q", "-t", "bioverify/test-wheels", "-f", "-", str(folder)], given=dockerfile)
         environment["WHEELS_IMAGE"] = "bioverify/test-wheels"
     return environment
-
-
-def wait_until(holds: Callable[[], bool], what: str, timeout_s: float = 60) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not holds():
-        assert time.monotonic() < deadline, f"not within {timeout_s:g} s: {what}"
-        time.sleep(0.5)
 
 
 def _run(

@@ -10,7 +10,8 @@ import pytest
 from bioverify.client import Client, ClientError, ScoredBatch, ScoreItem
 from bioverify.core.outcomes import Failed
 from bioverify.core.tasks import DifferentialExpression
-from tests.compose.stack import PYTHON_SERVICES, SELF_REPORT, Stack, wait_until
+from tests.compose.stack import PYTHON_SERVICES, SELF_REPORT, Stack
+from tests.fixtures.waiting import wait_until
 
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(900)]
 

@@ -16,7 +16,7 @@ from bioverify.health import serves
 from tests.contract.rogues import ROGUES, Honest, serving
 from tests.fixtures import servers
 from tests.fixtures.certificates import issue
-from tests.fixtures.stack import wait_until
+from tests.fixtures.waiting import wait_until
 
 LIMITS = {"max_items": 64, "max_bytes": 2**19, "max_items_in_flight": 128}
 

@@ -24,6 +24,7 @@ from bioverify.v1 import reward_pb2, reward_pb2_grpc, types_pb2, verifier_pb2, v
 from tests.fixtures import servers
 from tests.fixtures.rewards import item, many_items, optional, outcome_of, recipe, required
 from tests.fixtures.verifiers import belief_of
+from tests.fixtures.waiting import wait_until
 
 LOOKUP_AND_TEXT = recipe(required("lookup", 2.0), required("text"), optional("text", 0.5, component="vowels"))
 
@@ -309,14 +310,14 @@ def test_sigterm_answers_the_accepted_call_and_ends_the_process() -> None:
     found: list[ItemReward] = []
     with (
         servers.verifier("Text", parameters={"delay_s": 1.0}) as text,
-        servers.aggregator({"text": text.target}) as running,
+        servers.aggregator({"text": text.target}, metrics_port=servers.free_port()) as running,
         Client(running.target) as client,
     ):
         asking = threading.Thread(
             target=lambda: found.extend(client.score([item("a")], recipe(required("text"))).rewards)
         )
         asking.start()
-        time.sleep(0.4)
+        wait_until(lambda: running.metric("bioverify_items_in_flight") == 1)
         running.terminate()
         asking.join(5)
         assert found[0].reward is not None

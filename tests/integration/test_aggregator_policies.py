@@ -7,7 +7,6 @@ import contextlib
 import signal
 import threading
 import time
-import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent import futures
@@ -23,6 +22,7 @@ from bioverify.transport.refusals import Refusal, refusal_from_error, refusal_me
 from bioverify.v1 import reward_pb2_grpc, types_pb2, verifier_pb2, verifier_pb2_grpc
 from tests.fixtures import servers
 from tests.fixtures.rewards import item, many_items, optional, outcome_of, recipe, required
+from tests.fixtures.waiting import wait_until
 
 
 def report_of(batch: ScoredBatch, verifier: str) -> VerifierReport:
@@ -34,22 +34,10 @@ def reason_of(batch: ScoredBatch, verifier: str) -> str:
     return outcome.reason if isinstance(outcome, Failed) else ""
 
 
-def wait_for(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
-
-
 def timed(call: Callable[[], ScoredBatch]) -> tuple[float, ScoredBatch]:
     started = time.monotonic()
     batch = call()
     return time.monotonic() - started, batch
-
-
-def metric(service: servers.Service, line_start: str) -> float:
-    text = urllib.request.urlopen(f"http://127.0.0.1:{service.metrics_port}/metrics").read().decode()
-    return sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(line_start))
 
 
 class Scripted(verifier_pb2_grpc.VerifierServiceServicer):
@@ -153,13 +141,13 @@ def test_a_refusal_for_overload_halves_what_is_sent_at_once_and_success_widens_i
     limit = "bioverify_aggregator_limit_items{target="
     with scripted(verifier, metrics_port=servers.free_port()) as (running, client):
         client.score([item("a")], BY_SCRIPTED)
-        stated = metric(running, limit)
+        stated = running.metric(limit)
         verifier.script = [Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "busy", retry_after_s=0.2)] * 2
         for n in range(2):
             client.score([item(f"refused-{n}")], BY_SCRIPTED)
-        assert metric(running, limit) == stated / 4
+        assert running.metric(limit) == stated / 4
         client.score(many_items(64), BY_SCRIPTED)
-        assert stated / 4 < metric(running, limit) < stated / 2
+        assert stated / 4 < running.metric(limit) < stated / 2
 
 
 def test_a_verifier_that_minds_being_asked_twice_is_asked_once() -> None:
@@ -175,7 +163,7 @@ def test_retries_stay_within_their_budget() -> None:
         verifier.script = [grpc.StatusCode.UNAVAILABLE] * 500
         retries = sum(report_of(client.score([item(str(n))], BY_SCRIPTED), "scripted").retries for n in range(40))
         assert 8 <= retries <= 10 + 0.2 * 40
-        assert metric(running, 'bioverify_aggregator_extra_calls_denied_total{kind="retry"') > 0
+        assert running.metric('bioverify_aggregator_extra_calls_denied_total{kind="retry"') > 0
 
 
 def test_a_slow_replica_is_overtaken_by_another_and_its_call_is_cancelled() -> None:
@@ -233,7 +221,7 @@ def test_a_stopped_verifier_costs_one_deadline_then_nothing_and_is_found_again()
             took_s, batch = timed(lambda: client.score(many_items(64), by, deadline_s=2.0))
             assert took_s < 2.5
             assert reason_of(batch, "lookup") == "deadline_exceeded"
-            wait_for(lambda: reason_of(client.score([item("b")], by, deadline_s=1.0), "lookup") == "breaker_open")
+            wait_until(lambda: reason_of(client.score([item("b")], by, deadline_s=1.0), "lookup") == "breaker_open")
             for _ in range(10):
                 took_s, batch = timed(lambda: client.score(many_items(64), by, deadline_s=10.0))
                 assert took_s < 3
@@ -243,7 +231,7 @@ def test_a_stopped_verifier_costs_one_deadline_then_nothing_and_is_found_again()
                 assert report_of(batch, "lookup").calls == 0
         finally:
             lookup.process.send_signal(signal.SIGCONT)
-        wait_for(lambda: report_of(client.score([item("c")], by), "lookup").breaker == "closed")
+        wait_until(lambda: report_of(client.score([item("c")], by), "lookup").breaker == "closed")
         assert reason_of(client.score([item("d", "C")], by), "lookup") == ""
 
 
@@ -270,7 +258,7 @@ def test_a_verifier_that_says_who_it_is_and_never_scores_is_left_alone_after_fiv
         verifier.script = [30.0] * 5
         reasons = [reason_of(client.score([item("a")], BY_SCRIPTED, deadline_s=1.0), "scripted") for _ in range(6)]
         assert reasons == ["deadline_exceeded"] * 5 + ["breaker_open"]
-        wait_for(lambda: client.score([item("a")], BY_SCRIPTED).rewards[0].reward == 0.5)
+        wait_until(lambda: client.score([item("a")], BY_SCRIPTED).rewards[0].reward == 0.5)
 
 
 def test_callers_in_too_great_a_hurry_do_not_open_the_breaker_for_others() -> None:
@@ -315,7 +303,7 @@ async def test_equal_questions_of_callers_at_the_same_time_are_asked_once() -> N
         assert len({(batch.rewards[0].reward, batch.rewards[1].reward) for batch in batches}) == 1
         assert sum(report_of(batch, "lookup").calls for batch in batches) == 1
         assert sorted(report_of(batch, "lookup").shared for batch in batches) == [0, 2, 2, 2, 2]
-        assert metric(lookup, "bioverify_verifier_batch_items_count") == 1
+        assert lookup.metric("bioverify_verifier_batch_items_count") == 1
 
 
 async def test_a_caller_who_leaves_takes_nothing_from_those_who_share_his_question() -> None:
@@ -335,7 +323,7 @@ async def test_a_caller_who_leaves_takes_nothing_from_those_who_share_his_questi
             batch = await follower
         assert batch.rewards[0].reward is not None
         assert report_of(batch, "lookup").shared == 1
-        assert metric(lookup, "bioverify_verifier_batch_items_count") == 1
+        assert lookup.metric("bioverify_verifier_batch_items_count") == 1
 
 
 async def test_a_call_that_its_caller_gave_up_never_takes_the_verifiers_time() -> None:
@@ -356,9 +344,9 @@ async def test_a_call_that_its_caller_gave_up_never_takes_the_verifiers_time() -
             with contextlib.suppress(ClientError):
                 assert (await late).rewards[0].reward is None
             assert (await busy).rewards[0].reward is not None
-        assert metric(lookup, "bioverify_verifier_batch_items_count") == 1
+        assert lookup.metric("bioverify_verifier_batch_items_count") == 1
         # The late one may have been given up before it reached the verifier.
-        assert metric(lookup, 'bioverify_rpc_calls_total{code="CANCELLED"') >= 1
+        assert lookup.metric('bioverify_rpc_calls_total{code="CANCELLED"') >= 1
 
 
 async def test_the_queue_before_a_slow_verifier_is_bounded_and_delays_no_other() -> None:

@@ -7,7 +7,6 @@ import dataclasses
 import os
 import signal
 import time
-import urllib.request
 from collections.abc import Iterator
 from hashlib import blake2b
 from struct import Struct
@@ -33,6 +32,7 @@ from bioverify.wire.outcomes import outcome_to_wire
 from tests.fixtures import servers
 from tests.fixtures.rewards import item, many_items, numbers, optional, outcome_of, recipe, required
 from tests.fixtures.verifiers import belief_of
+from tests.fixtures.waiting import wait_until
 
 BY = recipe(optional("lookup", 2.0), required("text"))
 GENES = st.sampled_from(["A", "B", "C", "UNKNOWN", "RAISES"])
@@ -76,11 +76,6 @@ def store(redis_url) -> Iterator[redis.Redis]:
     opened.flushdb()
     yield opened
     opened.close()
-
-
-def metric(service: servers.Service, line_start: str) -> float:
-    text = urllib.request.urlopen(f"http://127.0.0.1:{service.metrics_port}/metrics").read().decode()
-    return sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(line_start))
 
 
 def test_a_second_identical_call_is_answered_by_the_cache_and_is_the_same(client, store) -> None:
@@ -157,11 +152,11 @@ def test_damaged_values_are_misses(client, cached, store, spoil) -> None:
     keys = store.keys()
     for key in keys:
         store.set(key, spoil(store.get(key)))
-    invalid = metric(cached, 'bioverify_cache_lookups_total{result="invalid"')
+    invalid = cached.metric('bioverify_cache_lookups_total{result="invalid"')
     after = client.score(items, BY)
     assert sum(report.cache_hits for report in after.verifiers) == 0
     assert numbers(after.rewards) == numbers(before.rewards)
-    assert metric(cached, 'bioverify_cache_lookups_total{result="invalid"') == invalid + len(keys)
+    assert cached.metric('bioverify_cache_lookups_total{result="invalid"') == invalid + len(keys)
 
 
 def test_a_value_that_belongs_to_another_key_is_a_miss(client, store) -> None:
@@ -186,8 +181,8 @@ def test_without_redis_the_rewards_are_the_same_and_it_is_not_asked_all_the_time
         items = many_items(50)
         for _ in range(5):
             assert numbers(client.score(items, BY).rewards) == numbers(uncached_client.score(items, BY).rewards)
-        assert metric(running, 'bioverify_cache_errors_total{kind="ConnectionError"') <= 4
-        assert metric(running, 'bioverify_cache_errors_total{kind="paused"') >= 4
+        assert running.metric('bioverify_cache_errors_total{kind="ConnectionError"') <= 4
+        assert running.metric('bioverify_cache_errors_total{kind="paused"') >= 4
 
 
 def test_a_redis_that_never_answers_costs_its_own_time_limit_and_no_more(verifiers) -> None:
@@ -236,8 +231,8 @@ def test_a_full_redis_still_reads_and_its_writes_are_left_alone(verifiers) -> No
             assert numbers(known.rewards) == numbers(before.rewards)
             assert all(report.cache_hits == report.distinct for report in known.verifiers)
             assert unknown.rewards[0].reward is not None
-        assert metric(running, 'bioverify_cache_errors_total{kind="OutOfMemoryError",operation="write"') >= 1
-        assert metric(running, 'bioverify_cache_errors_total{kind="paused",operation="read"') == 0
+        assert running.metric('bioverify_cache_errors_total{kind="OutOfMemoryError",operation="write"') >= 1
+        assert running.metric('bioverify_cache_errors_total{kind="paused",operation="read"') == 0
         admin.config_set("maxmemory", 0)
 
 
@@ -255,13 +250,13 @@ def test_a_redis_that_became_a_replica_still_reads(verifiers) -> None:
         known = client.score([item("a")], BY)
         assert numbers(known.rewards) == numbers(before.rewards)
         assert all(report.cache_hits == 1 for report in known.verifiers)
-        assert metric(running, 'bioverify_cache_errors_total{kind="ReadOnlyError",operation="write"') >= 1
+        assert running.metric('bioverify_cache_errors_total{kind="ReadOnlyError",operation="write"') >= 1
         admin.execute_command("REPLICAOF", "NO", "ONE")
         # After a failure one writer tries and the others do without until it has succeeded, so one call may not do.
-        until = time.monotonic() + 10
-        while not all(report.cache_hits == 1 for report in client.score([item("m", "A", "M")], BY).verifiers):
-            assert time.monotonic() < until, "nothing is remembered ten seconds after the replica became a primary"
-            time.sleep(0.1)
+        wait_until(
+            lambda: all(report.cache_hits == 1 for report in client.score([item("m", "A", "M")], BY).verifiers),
+            "something is remembered after the replica became a primary",
+        )
 
 
 @pytest.mark.parametrize("how", ["paused", "stopped"])
@@ -284,13 +279,12 @@ def test_a_redis_that_hangs_costs_one_time_limit_and_its_late_replies_reach_nobo
         finally:
             if how == "stopped":
                 os.kill(process_id, signal.SIGCONT)
-        time.sleep(3.5)
-        client.score(rows, BY)
+        wait_until(lambda: all(report.cache_hits == report.distinct for report in client.score(rows, BY).verifiers))
         for _ in range(20):
             again = client.score(rows[::-1], BY)
             assert numbers(again.rewards) == numbers(before.rewards)[::-1]
             assert all(report.cache_hits == report.distinct for report in again.verifiers)
-        assert metric(running, 'bioverify_cache_lookups_total{result="invalid"') == 0
+        assert running.metric('bioverify_cache_lookups_total{result="invalid"') == 0
 
 
 def _measure_while_redis_hangs(client: Client, rows: list[ScoreItem], expected: object) -> None:
@@ -333,8 +327,7 @@ def test_a_cluster_remembers(verifiers) -> None:
     with ValkeyServer(port=servers.free_port(), config=cluster) as node:
         with redis.Redis(port=node.port) as admin:
             admin.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16_383)
-            while b"cluster_state:ok" not in admin.execute_command("CLUSTER", "INFO"):
-                time.sleep(0.05)
+            wait_until(lambda: b"cluster_state:ok" in admin.execute_command("CLUSTER", "INFO"))
         url = f"redis+cluster://127.0.0.1:{node.port}"
         with servers.aggregator(verifiers, redis_url=url) as running, Client(running.target) as client:
             first, second = client.score(many_items(50), BY), client.score(many_items(50), BY)
@@ -348,7 +341,7 @@ def test_a_cache_that_cannot_be_reached_is_a_miss_whatever_its_kind(verifiers, s
     with servers.aggregator(verifiers, **config) as running, Client(running.target) as client:
         batch = client.score([item("a")], BY)
         assert batch.rewards[0].reward is not None, running.log
-        assert metric(running, "bioverify_cache_errors_total{") > 0
+        assert running.metric("bioverify_cache_errors_total{") > 0
 
 
 def test_a_cluster_that_dies_is_a_miss_and_is_used_again_when_it_is_back(verifiers) -> None:
@@ -361,9 +354,7 @@ def test_a_cluster_that_dies_is_a_miss_and_is_used_again_when_it_is_back(verifie
                 with redis.Redis(port=node.port) as admin:
                     if b"cluster_slots_assigned:0" in admin.execute_command("CLUSTER", "INFO"):
                         admin.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16_383)
-                servers.wait_until(
-                    lambda: all(report.cache_hits for report in client.score([item("a")], BY).verifiers), running
-                )
+                wait_until(lambda: all(report.cache_hits for report in client.score([item("a")], BY).verifiers))
             assert client.score([item("a")], BY).rewards[0].reward is not None
 
 
@@ -373,9 +364,7 @@ def test_a_redis_that_comes_back_is_used_again(verifiers) -> None:
     with servers.aggregator(verifiers, **config) as running, Client(running.target) as client:
         client.score([item("a")], BY)
         with servers.valkey_on_port(port):
-            time.sleep(0.3)
-            client.score([item("a")], BY)
-            assert all(report.cache_hits for report in client.score([item("a")], BY).verifiers)
+            wait_until(lambda: all(report.cache_hits for report in client.score([item("a")], BY).verifiers))
 
 
 def test_an_aggregator_without_its_verifier_says_so_even_with_a_cache(redis_url, store) -> None:

@@ -21,7 +21,7 @@ from bioverify.v1 import reward_pb2, reward_pb2_grpc
 from tests.fixtures import servers
 from tests.fixtures.proxy import FaultProxy
 from tests.fixtures.rewards import item, many_items, numbers, optional, recipe, required
-from tests.fixtures.stack import wait_until
+from tests.fixtures.waiting import wait_until
 
 BY = recipe(optional("lookup", 2.0), required("text"))
 
@@ -54,12 +54,11 @@ def test_a_cut_loses_nothing_and_keeps_groups_whole_and_requests_small(rows, max
         assert sum(any(items[p].group_id == group for p in positions) for positions, _ in requests) == 1
 
 
-def test_a_call_that_is_cut_brings_the_same_rewards_in_order(target, monkeypatch) -> None:
+def test_a_call_that_is_cut_brings_the_same_rewards_in_order(target) -> None:
     items = many_items(120)
     with Client(target) as client:
         whole = client.score(items, BY)
-        monkeypatch.setattr(messages, "MAX_ITEMS", 16)
-        monkeypatch.setattr(messages.cut, "__kwdefaults__", {"max_items": 16, "max_bytes": messages.MAX_BYTES})
+    with Client(target, max_items=16) as client:
         cut = client.score(items, BY)
     assert numbers(whole.rewards) == numbers(cut.rewards)
     lookup = cut.verifiers[0]
@@ -189,14 +188,13 @@ def stub() -> Iterator[tuple[Stub, str]]:
     server.stop(None)
 
 
-async def test_a_lost_part_of_a_call_leaves_its_items_unscorable_and_the_others_scored(stub, monkeypatch) -> None:
+async def test_a_lost_part_of_a_call_leaves_its_items_unscorable_and_the_others_scored(stub) -> None:
     _, address = stub
-    monkeypatch.setattr(messages.cut, "__kwdefaults__", {"max_items": 2, "max_bytes": messages.MAX_BYTES})
     items = [ScoreItem(one, "x") for one in ("a", "b", "bad", "c", "d", "e")]
-    with Client(address) as client:
-        rewards = client.score(items, "all").rewards
-    async with AsyncClient(address) as client:
-        assert (await client.score(items, "all")).rewards == rewards
+    with Client(address, max_items=2) as client:
+        rewards = client.score(items, "all", request_id="one").rewards
+    async with AsyncClient(address, max_items=2) as client:
+        assert (await client.score(items, "all", request_id="one")).rewards == rewards
     assert [(r.id, r.reward) for r in rewards] == [
         ("a", 1.0),
         ("b", 1.0),

@@ -20,7 +20,8 @@ from bioverify.core.outcomes import Failed, Scored
 from bioverify.core.verifier import Item
 from tests.fixtures import servers
 from tests.fixtures.rewards import item, optional, outcome_of, recipe, required
-from tests.integration.test_aggregator_policies import Scripted, served, wait_for
+from tests.fixtures.waiting import wait_until
+from tests.integration.test_aggregator_policies import Scripted, served
 
 
 @contextlib.asynccontextmanager
@@ -40,7 +41,7 @@ def ask(upstream: Upstream, cache: OutcomeCache | None = None) -> asyncio.Task[V
 
 
 async def until_called(verifier: Scripted) -> None:
-    await asyncio.to_thread(wait_for, lambda: bool(verifier.calls))
+    await asyncio.to_thread(wait_until, lambda: bool(verifier.calls))
 
 
 @pytest.mark.parametrize(("idempotent", "kind"), [(True, Scored), (False, Failed)])

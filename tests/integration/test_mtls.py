@@ -29,7 +29,7 @@ from tests.fixtures.gateway import gateway
 from tests.fixtures.proxy import proxied
 from tests.fixtures.rewards import item, many_items, outcome_of, recipe, required
 from tests.fixtures.servers import REWARD_SERVICE, VERIFIER_SERVICE, free_port
-from tests.fixtures.stack import wait_until
+from tests.fixtures.waiting import wait_until
 
 BY = recipe(required("text"))
 QUESTION = "Is a knockdown of AARS in k562 cells likely to result in differential expression of TRIB3?"

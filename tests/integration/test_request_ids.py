@@ -12,7 +12,8 @@ import pytest
 
 from bioverify.cli.services import VERIFIERS
 from bioverify.client import AsyncClient, Client, ClientError, Message, ScoreItem
-from tests.fixtures.stack import LocalStack, wait_until
+from tests.fixtures.stack import LocalStack
+from tests.fixtures.waiting import wait_until
 
 SERVICES = ("aggregator", *VERIFIERS)
 

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from bioverify.cli import app
 from tests.fixtures import servers
-from tests.fixtures.stack import wait_until
+from tests.fixtures.waiting import wait_until
 
 QUESTION = (
     "Is a knockdown of {} in k562 cells likely to result in differential expression of {}? "

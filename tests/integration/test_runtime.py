@@ -17,6 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from bioverify.runtime.config import ServerConfig
 from bioverify.v1 import types_pb2, verifier_pb2, verifier_pb2_grpc
 from tests.fixtures import servers
+from tests.fixtures.waiting import wait_until
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -31,13 +32,6 @@ def request(perturbation: str = "A", count: int = 1) -> verifier_pb2.VerifierSer
     return verifier_pb2.VerifierServiceScoreBatchRequest(items=items)
 
 
-def wait_for(condition, timeout_s: float = 10.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
-
-
 def is_alive(service: servers.Service) -> bool:
     with contextlib.suppress(grpc.RpcError):
         return service.health("") == SERVING
@@ -46,7 +40,7 @@ def is_alive(service: servers.Service) -> bool:
 
 def test_a_service_is_alive_while_it_loads_and_ready_after() -> None:
     with servers.verifier("open_slowly", wait=False) as service:
-        wait_for(lambda: is_alive(service))
+        wait_until(lambda: is_alive(service))
         assert service.health() == NOT_SERVING
         with grpc.insecure_channel(service.target) as channel, pytest.raises(grpc.RpcError) as caught:
             verifier_pb2_grpc.VerifierServiceStub(channel).ScoreBatch(request())
@@ -65,7 +59,7 @@ def test_a_missing_artifact_ends_the_process_with_one_clear_line() -> None:
 
 def test_a_verifier_whose_canary_scores_wrong_lives_and_never_gets_ready() -> None:
     with servers.verifier("Lookup", parameters={"canary_value": 0.123}, wait=False) as service:
-        wait_for(lambda: bool(service.log_lines("canary failed")))
+        wait_until(lambda: bool(service.log_lines("canary failed")))
         assert service.health("") == SERVING
         assert service.health() == NOT_SERVING
         with grpc.insecure_channel(service.target) as channel, pytest.raises(grpc.RpcError) as caught:
@@ -91,7 +85,7 @@ def test_a_call_after_sigterm_is_turned_away_in_a_way_that_clients_retry() -> No
         call = verifier_pb2_grpc.VerifierServiceStub(channel).ScoreBatch.future(request("SLEEPS"))
         time.sleep(0.3)
         service.terminate()
-        wait_for(lambda: bool(service.log_lines("draining")))
+        wait_until(lambda: bool(service.log_lines("draining")))
         with grpc.insecure_channel(service.target) as late_channel, pytest.raises(grpc.RpcError) as caught:
             verifier_pb2_grpc.VerifierServiceStub(late_channel).ScoreBatch(request(), timeout=2)
         # gRPC's own server cancels a call that it had taken up in the instant before; the aggregator retries both.
@@ -120,7 +114,7 @@ def test_a_worker_that_is_killed_is_replaced_and_all_end_at_sigterm() -> None:
     listen, metrics_port = f"127.0.0.1:{servers.free_port()}", servers.free_port()
     with servers.verifier("Lookup", listen=listen, metrics_port=metrics_port, workers=2) as service:
         parent = psutil.Process(service.process.pid)
-        wait_for(lambda: len(service.log_lines("ready")) == 2)
+        wait_until(lambda: len(service.log_lines("ready")) == 2)
 
         def score_on_new_connection() -> int:
             options = (("grpc.use_local_subchannel_pool", 1),)
@@ -133,11 +127,11 @@ def test_a_worker_that_is_killed_is_replaced_and_all_end_at_sigterm() -> None:
             text = urllib.request.urlopen(f"http://127.0.0.1:{metrics_port}/metrics").read().decode()
             return 'bioverify_verifier_batch_items_count{verifier="lookup"} 20.0' in text
 
-        wait_for(both_shown)
+        wait_until(both_shown)
         workers = parent.children()
         assert len(workers) == 3  # two workers, and the process that sums their metrics up
         workers[0].send_signal(signal.SIGKILL)
-        wait_for(lambda: len(service.log_lines("ready")) == 3)
+        wait_until(lambda: len(service.log_lines("ready")) == 3)
         assert score_on_new_connection() == 1
         service.terminate()
         assert service.process.wait(5) == 0
@@ -148,7 +142,7 @@ def test_a_parent_that_is_killed_leaves_no_workers_behind() -> None:
     with servers.verifier("Lookup", listen=f"127.0.0.1:{servers.free_port()}", workers=2) as service:
         workers = psutil.Process(service.process.pid).children()
         service.kill()
-        wait_for(lambda: not any(worker.is_running() for worker in workers))
+        wait_until(lambda: not any(worker.is_running() for worker in workers))
 
 
 def test_workers_that_cannot_open_their_artifact_end_the_parent() -> None:
@@ -167,7 +161,7 @@ def test_settings_that_could_never_work_are_refused() -> None:
 
 def test_the_port_that_was_chosen_is_in_the_log() -> None:
     with servers.verifier("Lookup", listen="127.0.0.1:0", wait=False) as service:
-        wait_for(lambda: bool(service.log_lines("ready")))
+        wait_until(lambda: bool(service.log_lines("ready")))
         host, port = service.log_lines("listening")[0]["target"].split(":")
         with socket.create_connection((host, int(port)), timeout=1):
             pass

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from bioverify.cli import app
 from tests.fixtures import servers
-from tests.fixtures.stack import wait_until
+from tests.fixtures.waiting import wait_until
 
 NAME = "gene_age"
 

@@ -16,7 +16,8 @@ from bioverify.client import Client, Message, ScoreItem
 from bioverify.health import serves
 from bioverify.stack import Plan, StackError, status
 from bioverify.stack.plan import VERIFIER_HEALTH
-from tests.fixtures.stack import LocalStack, make_stack, wait_until
+from tests.fixtures.stack import LocalStack, make_stack
+from tests.fixtures.waiting import wait_until
 
 QUESTION = "Is a knockdown of AARS1 in k562 cells likely to result in differential expression of ASNS?"
 N_PROCESSES = len(VERIFIERS) + 3

@@ -14,7 +14,7 @@ from bioverify.core.recipes import Recipe, Requirement, Term
 from bioverify.core.tasks import DifferentialExpression
 from bioverify.health import serves
 from tests.fixtures import servers
-from tests.fixtures.stack import wait_until
+from tests.fixtures.waiting import wait_until
 
 pytestmark = pytest.mark.node
 FOLDER = servers.ROOT / "examples" / "verifier-node"

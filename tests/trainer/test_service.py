@@ -21,7 +21,7 @@ from bioverify_trainer.service.keeper import FOLDER, write
 from bioverify_trainer.stopping import STOPPED
 from tests.fixtures import servers
 from tests.fixtures.gateway import gateway
-from tests.fixtures.stack import wait_until
+from tests.fixtures.waiting import wait_until
 from tests.trainer.conftest import format_verifier
 
 SERVICE = "bioverify.v1.TrainingService"

@@ -10,6 +10,7 @@ import asyncio
 import os
 import time
 from collections.abc import Sequence
+from functools import partial
 from itertools import count
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -41,11 +42,20 @@ class AsyncClient:
     """Asks one aggregator. ``target``: "host:port", "unix:/path", or "dns:///name:port" for all addresses of a name.
 
     Nothing is opened before the first call. ``tls``: whom it shows itself to be, where the services ask for
-    certificates. Raises TlsError for unusable files.
+    certificates. ``max_items`` and ``max_bytes``: of one request; a larger call is cut. Raises TlsError for unusable
+    files.
     """
 
-    def __init__(self, target: str, *, tls: TlsIdentity | None = None) -> None:
+    def __init__(
+        self,
+        target: str,
+        *,
+        tls: TlsIdentity | None = None,
+        max_items: int = messages.MAX_ITEMS,
+        max_bytes: int = messages.MAX_BYTES,
+    ) -> None:
         self.target = target
+        self._cut = partial(messages.cut, max_items=max_items, max_bytes=max_bytes)
         self._tls = LiveIdentity(tls) if tls is not None else None
         self._shown: Pems | None = None
         self._replaced: set[asyncio.Task[None]] = set()
@@ -71,7 +81,7 @@ class AsyncClient:
         started = time.monotonic()
         messages.check_ids(items)
         request_id = messages.request_id_for(request_id)
-        requests = messages.cut(items)
+        requests = self._cut(items)
         at_once = asyncio.Semaphore(messages.CALLS_AT_ONCE)
         done = 0
 

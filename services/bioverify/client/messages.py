@@ -94,9 +94,7 @@ def checked(item: ScoreItem) -> types_pb2.Item:
     return message
 
 
-def cut(
-    items: Sequence[ScoreItem], *, max_items: int = MAX_ITEMS, max_bytes: int = MAX_BYTES
-) -> list[tuple[list[int], list[types_pb2.Item]]]:
+def cut(items: Sequence[ScoreItem], *, max_items: int, max_bytes: int) -> list[tuple[list[int], list[types_pb2.Item]]]:
     """The requests of a call: for each the items' positions and messages. Members of a group share a request."""
     groups: dict[str, list[int]] = {}
     for index, item in enumerate(items):

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -48,11 +49,20 @@ class Client:
     """Asks one aggregator. ``target``: "host:port", "unix:/path", or "dns:///name:port" for all addresses of a name.
 
     Nothing is opened before the first call. ``tls``: whom it shows itself to be, where the services ask for
-    certificates. Raises TlsError for unusable files.
+    certificates. ``max_items`` and ``max_bytes``: of one request; a larger call is cut. Raises TlsError for unusable
+    files.
     """
 
-    def __init__(self, target: str, *, tls: TlsIdentity | None = None) -> None:
+    def __init__(
+        self,
+        target: str,
+        *,
+        tls: TlsIdentity | None = None,
+        max_items: int = messages.MAX_ITEMS,
+        max_bytes: int = messages.MAX_BYTES,
+    ) -> None:
         self.target = target
+        self._cut = partial(messages.cut, max_items=max_items, max_bytes=max_bytes)
         self._lock = threading.Lock()
         self._tls = LiveIdentity(tls) if tls is not None else None
         self._connection: _Connection | None = None
@@ -76,7 +86,7 @@ class Client:
         started = time.monotonic()
         messages.check_ids(items)
         request_id = messages.request_id_for(request_id)
-        requests = messages.cut(items)
+        requests = self._cut(items)
 
         def ask(index: int) -> reward_pb2.RewardServiceScoreBatchResponse | ClientError:
             request = messages.score_request(requests[index][1], recipe, with_evidence=with_evidence)
