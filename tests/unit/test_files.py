@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import signal
 import stat
 import subprocess
@@ -19,11 +21,13 @@ from tests.fixtures.servers import ROOT
 LINES = st.lists(st.binary(max_size=40).map(lambda text: text.replace(b"\n", b"") + b"\n"), max_size=8)
 REPLACE = """
 import pathlib
+import sys
 from bioverify.files import replace_file
 replace_file(pathlib.Path(sys.argv[1]), "new" * 1000)
 """
 APPEND = """
 import pathlib
+import sys
 from bioverify.files import append_lines
 append_lines(pathlib.Path(sys.argv[1]), b"".join(b"%d\\n" % n for n in range(100, 200)))
 """
@@ -57,14 +61,15 @@ def test_a_cut_line_longer_than_a_block_is_taken_off_too(tmp_path: Path) -> None
 def test_of_an_append_that_is_killed_at_any_byte_the_lines_before_it_stay(tmp_path: Path) -> None:
     path = tmp_path / "lines"
     old, new = b"first\n" * 3, [b"%d\n" % n for n in range(100, 200)]
-    for at_byte in (len(old), len(old) + 1, len(old) + 5, len(old) + 399):
-        path.write_bytes(old)
-        assert killing.run(APPEND, tmp_path, path, at_byte=at_byte) == -signal.SIGXFSZ
-        assert path.stat().st_size == at_byte
-        whole = (at_byte - len(old)) // 4
-        assert list(read_lines(path)) == [b"first\n"] * 3 + new[:whole]
-        append_lines(path, b"last\n")
-        assert path.read_bytes() == old + b"".join(new[:whole]) + b"last\n"
+    with killing.script(APPEND, tmp_path) as append:
+        for at_byte in range(len(old), len(old) + 400, 3):
+            path.write_bytes(old)
+            assert append.run(path, at_byte=at_byte) == -signal.SIGXFSZ
+            assert path.stat().st_size == at_byte
+            kept = old + b"".join(new[: (at_byte - len(old)) // 4])
+            assert b"".join(read_lines(path)) == kept
+            append_lines(path, b"last\n")
+            assert path.read_bytes() == kept + b"last\n"
 
 
 @pytest.mark.parametrize("cut_line", [b"", b"cut"])
@@ -73,41 +78,34 @@ def test_an_append_that_a_full_disk_refuses_leaves_the_whole_lines_as_they_were(
 ) -> None:
     path = tmp_path / "lines"
     path.write_bytes(b"first\n" * 3 + cut_line)
-    refused = (
-        APPEND.replace("append_lines(pathlib", "try: append_lines(pathlib") + "except OSError: raise SystemExit\n1/0"
-    )
-    assert killing.run(refused, tmp_path, path, full_at=100) == 0
+    with killing.script(APPEND, tmp_path) as append:
+        assert append.run(path, full_at=100) == errno.EFBIG
     assert path.read_bytes() == b"first\n" * 3
 
 
 def test_a_replacement_that_is_killed_at_any_step_or_byte_leaves_the_old_content_or_the_new(tmp_path: Path) -> None:
     path = tmp_path / "state"
     replace_file(path, "old")
-    assert killing.run(REPLACE, tmp_path, path, at_byte=1000) == -signal.SIGXFSZ
-    seen = []
-    for step in (1, 2, 3):
-        status = killing.run(REPLACE, tmp_path, path, before_step=step)
-        seen.append((status, path.read_text()[:3]))
-    # Before it opens the file beside, before it renames it; it has no third step.
-    assert seen == [(-signal.SIGKILL, "old"), (-signal.SIGKILL, "old"), (0, "new")]
-    assert path.read_text() == "new" * 1000
-    assert [file.name for file in tmp_path.iterdir()] == ["state"]
+    with killing.script(REPLACE, tmp_path) as replace:
+        assert replace.run(path, at_byte=1000) == -signal.SIGXFSZ
+        assert path.read_text() == "old"
+        # Before it opens the file beside, and before it renames it.
+        assert [(step, path.read_text()) for step in replace.at_every_step(path)] == [(1, "old"), (2, "old")]
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("state", "new" * 1000)]
 
 
 def test_a_replacement_that_a_full_disk_refuses_leaves_the_old_content_and_nothing_beside(tmp_path: Path) -> None:
     path = tmp_path / "state"
     replace_file(path, "old")
-    refused = (
-        REPLACE.replace("replace_file(pathlib", "try: replace_file(pathlib") + "except OSError: raise SystemExit\n1/0"
-    )
-    assert killing.run(refused, tmp_path, path, full_at=1000) == 0
+    with killing.script(REPLACE, tmp_path) as replace:
+        assert replace.run(path, full_at=1000) == errno.EFBIG
     assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("state", "old")]
 
 
 def test_an_exception_while_it_is_written_leaves_the_old_content(tmp_path: Path) -> None:
     path = tmp_path / "state"
     replace_file(path, "old")
-    with pytest.raises(ZeroDivisionError), replacing_file(path) as file:
+    with contextlib.suppress(ZeroDivisionError), replacing_file(path) as file:
         file.write(b"new")
         1 / 0  # noqa: B018
     assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("state", "old")]
