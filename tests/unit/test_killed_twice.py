@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -103,14 +104,19 @@ def test_bytes_of_an_older_version_are_never_taken_for_the_beginning_of_the_new_
     tmp_path: Path, origin: Origin
 ) -> None:
     """Of a file without a known checksum only the validator tells, so it must not come before its bytes."""
-    target = tmp_path / "files" / "file"
-    with killing.script(DOWNLOAD, target.parent) as download:
-        assert download.run(target, origin.url, at_byte=30_000) == -signal.SIGXFSZ
-        origin.body, origin.etag = BODY[::-1], '"two"'
-        for _ in download.at_every_step(target, origin.url):
-            assert not target.exists() or target.read_bytes() == BODY[::-1]
-    assert target.read_bytes() == BODY[::-1]
-    assert sorted(file.name for file in target.parent.iterdir()) == ["file"]
+    with killing.script(DOWNLOAD, tmp_path) as download:
+        for step in count(1):
+            target = tmp_path / str(step) / "file"
+            origin.body, origin.etag = BODY, '"one"'
+            assert download.run(target, origin.url, at_byte=30_000) == -signal.SIGXFSZ
+            origin.body, origin.etag = BODY[::-1], '"two"'
+            was_killed = download.run(target, origin.url, before_step=step) != 0
+            assert download.run(target, origin.url) == 0
+            assert target.read_bytes() == BODY[::-1]
+            assert [file.name for file in target.parent.iterdir()] == ["file"]
+            if not was_killed:
+                break
+    assert step > 5
 
 
 ADD = """
