@@ -18,7 +18,7 @@ from bioverify.client import Message, ScoreItem
 from bioverify.core.rewards import term_value
 from bioverify_trainer.dataset import open_prompts
 from bioverify_trainer.model.policy import open_policy
-from bioverify_trainer.runs.folder import RunError, RunFolder, read_lines
+from bioverify_trainer.runs.folder import RunError, RunFolder, read_records
 from bioverify_trainer.train import make_trainer, train
 from tests.fault.conftest import SEED
 from tests.fault.judge import RECIPE, fault_free
@@ -54,7 +54,7 @@ def run(preset, store, target, folder, acts=()):
     trainer.add_callback(At(acts))
     trainer.train()
     assert trainer.state.global_step == preset.grpo.max_steps
-    return {(s["step"], s["id"]): s for s in read_lines(folder.samples_file)}, list(read_lines(folder.metrics_file))
+    return {(s["step"], s["id"]): s for s in read_records(folder.samples_file)}, list(read_records(folder.metrics_file))
 
 
 @pytest.mark.fault

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import resource
 import signal
 import time
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import httpx
 import pytest
 
 from bioverify.gateway.api_keys import Scope, new_key, write_keys
@@ -96,24 +98,29 @@ def test_a_download_is_taken_up_where_it_broke_off(target: str, tmp_path: Path) 
         problem(running.http.get(url, headers={"range": f"bytes={len(whole)}-"}), 416)
 
 
-def test_a_killed_gateway_goes_on_without_loss_or_doubling(verifiers: dict[str, str]) -> None:
+def test_a_gateway_that_is_killed_twice_goes_on_without_loss_or_doubling(verifiers: dict[str, str]) -> None:
     count = 4000
     with (
         scratch_folder() as folder,
         servers.verifier("Lookup", parameters={"name": "experimental", "delay_s": 0.2}) as slow,
         servers.aggregator({**verifiers, "experimental": slow.target}) as aggregator,
     ):
-        with gateway(folder, aggregator.target) as running:
-            job_id = send(running, lines(count))
-            deadline = time.monotonic() + 30
-            while not 0 < show(running, job_id)["line"] < count:
-                assert time.monotonic() < deadline, show(running, job_id)
-                time.sleep(0.01)
-            running.process.send_signal(signal.SIGKILL)
-            running.process.wait()
-        # What a crash in the midst of writing leaves behind.
-        with (folder / "gateway/jobs" / job_id / "results.jsonl").open("ab") as torn:
-            torn.write(b'{"id": "row-0", "rew')
+        reached, job_id = 0, ""
+        for _ in range(2):
+            with gateway(folder, aggregator.target) as running:
+                job_id = job_id or send(running, lines(count))
+                deadline = time.monotonic() + 30
+                while (line := show(running, job_id)["line"]) <= reached:
+                    assert time.monotonic() < deadline, show(running, job_id)
+                    time.sleep(0.01)
+                running.process.send_signal(signal.SIGKILL)
+                running.process.wait()
+            assert line < count
+            reached = line
+            # What a crash in the midst of writing leaves behind.
+            for name, torn in (("results.jsonl", b'{"id": "row-0", "rew'), (".job.json.partial", b'{"id": "')):
+                with (folder / "gateway/jobs" / job_id / name).open("ab") as file:
+                    file.write(torn)
         with gateway(folder, aggregator.target) as running:
             assert wait(running, job_id, ENDED)["state"] == "done"
             assert [row["id"] for row in results(running, job_id)] == [f"row-{n}" for n in range(count)]
@@ -255,3 +262,80 @@ def test_a_key_with_many_jobs_holds_no_other_key_back_and_has_a_bound(verifiers:
             for job_id in many:
                 running.http.post(f"/v1/jobs/{job_id}:cancel").raise_for_status()
                 assert wait(running, job_id, ENDED)["state"] == "cancelled"
+
+
+def test_what_is_no_job_is_left_alone_and_a_job_that_cannot_be_read_is_listed_as_failed(
+    target: str, tmp_path: Path
+) -> None:
+    with gateway(tmp_path, target) as running:
+        good = send(running, lines(3))
+        wait(running, good, {"done"})
+    jobs = tmp_path / "gateway/jobs"
+    stored = (jobs / good / "job.json").read_bytes()
+    (jobs / "notes.txt").write_text("mine")
+    (jobs / "lost+found").mkdir()
+    (jobs / "lost+found" / "precious").write_text("mine")
+    (jobs / ("a" * 16)).write_text("a file with the name of a job")
+    (jobs / ("b" * 16)).symlink_to(jobs / "lost+found")
+    damaged = {"1" * 16: b"", "2" * 16: stored[:-9], "3" * 16: stored, "4" * 16: b"[]", "5" * 16: None}
+    for name, content in damaged.items():
+        (jobs / name).mkdir()
+        (jobs / name / "input.jsonl").write_bytes(lines(1))
+        (jobs / name / "results.jsonl").write_text("{}")
+        if content is not None:
+            (jobs / name / "job.json").write_bytes(content)
+    (jobs / ("6" * 16)).mkdir()
+    (jobs / ("7" * 16) / "job.json").mkdir(parents=True)
+    (jobs / ("8" * 16)).mkdir()
+    (jobs / ("8" * 16) / "input.jsonl").write_bytes(b"{")
+    (jobs / ("8" * 16) / ".job.json.partial").write_bytes(b"{")
+
+    with gateway(tmp_path, target) as running:
+        listed = {job["id"]: job for job in running.http.get("/v1/jobs").json()["jobs"]}
+        assert listed.keys() == {good, "7" * 16, *damaged}
+        for name in listed.keys() - {good}:
+            assert (listed[name]["state"], "job.json cannot be read" in listed[name]["detail"]) == ("failed", True)
+            assert (jobs / name).is_dir()
+        assert len(results(running, good)) == 3
+        assert running.http.delete(f"/v1/jobs/{'1' * 16}").status_code == 204
+        wait(running, send(running, lines(2)), {"done"})
+    assert not (jobs / ("1" * 16)).exists()
+    assert (jobs / "3333333333333333" / "results.jsonl").read_text() == "{}"
+    assert {(jobs / "notes.txt").read_text(), (jobs / "lost+found" / "precious").read_text()} == {"mine"}
+    assert (jobs / ("a" * 16)).is_file()
+    # Uploads that did not end, of which nobody was told.
+    assert not (jobs / ("6" * 16)).exists()
+    assert not (jobs / ("8" * 16)).exists()
+
+
+def test_results_that_somebody_cut_short_are_neither_waited_for_nor_filled_up(target: str, tmp_path: Path) -> None:
+    with gateway(tmp_path, target) as running:
+        job_id = send(running, lines(20))
+        job = wait(running, job_id, {"done"})
+        path = tmp_path / "gateway/jobs" / job_id / "results.jsonl"
+        whole = path.read_bytes()
+        path.write_bytes(whole[:100])
+        with pytest.raises(httpx.RemoteProtocolError):
+            running.http.get(f"/v1/jobs/{job_id}/results", timeout=20)
+        assert running.http.get("/healthz").is_success
+    # As if it had been killed before its last chunk.
+    stored = path.with_name("job.json")
+    stored.write_text(json.dumps(json.loads(stored.read_text()) | {"state": "running", "ended": None}))
+    with gateway(tmp_path, target) as running:
+        ended = wait(running, job_id, ENDED)
+        assert (ended["state"], ended["result_bytes"]) == ("failed", job["result_bytes"])
+        assert "results.jsonl has 100 bytes" in ended["detail"]
+    assert path.read_bytes() == whole[:100]
+
+
+def test_a_file_that_finds_no_room_on_the_disk_is_refused_with_507_and_nothing_of_it_is_kept(
+    target: str, tmp_path: Path
+) -> None:
+    with gateway(tmp_path, target) as running:
+        limits = resource.prlimit(running.process.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(running.process.pid, resource.RLIMIT_FSIZE, (50_000, limits[1]))
+        said = problem(running.http.post("/v1/jobs", params={"recipe": "rbio1-exp"}, content=lines(1000)), 507)
+        assert said["code"] == "disk_full"
+        assert list((tmp_path / "gateway/jobs").iterdir()) == []
+        resource.prlimit(running.process.pid, resource.RLIMIT_FSIZE, limits)
+        wait(running, send(running, lines(5)), {"done"})

@@ -11,7 +11,7 @@ import torch
 from bioverify.core.recipes import Recipe, Requirement, Term
 from bioverify_trainer.dataset import open_prompts
 from bioverify_trainer.model.policy import open_policy
-from bioverify_trainer.runs.folder import RunFolder, read_lines
+from bioverify_trainer.runs.folder import RunFolder, read_records
 from bioverify_trainer.train import make_trainer
 from tests.fixtures import servers
 from tests.fixtures.verifiers import is_touched
@@ -76,7 +76,7 @@ def test_a_verifier_that_fails_on_one_process_is_dropped_for_the_whole_group_on_
 
     groups = defaultdict(list)
     for rank in (0, 1):
-        for line in read_lines(tmp_path / "run" / f"rank-{rank}.jsonl"):
+        for line in read_records(tmp_path / "run" / f"rank-{rank}.jsonl"):
             for group, completion, reward in zip(line["groups"], line["completions"], line["rewards"], strict=True):
                 groups[group].append((rank, completion, reward))
     assert len(groups) == 8
@@ -92,6 +92,6 @@ def test_a_verifier_that_fails_on_one_process_is_dropped_for_the_whole_group_on_
             assert reward == pytest.approx(expected, abs=1e-6)
     assert torn, "no group had its failing members on one process only: nothing was shown"
     assert kept
-    metrics = list(read_lines(tmp_path / "run" / "metrics.jsonl"))
+    metrics = list(read_records(tmp_path / "run" / "metrics.jsonl"))
     assert len(metrics) == 8
     assert all(record["reward_call/unscorable"] == 0 for record in metrics)

@@ -18,7 +18,7 @@ from bioverify_trainer.evaluate.measures import measure
 from bioverify_trainer.evaluate.questions import Screens
 from bioverify_trainer.model.policy import Policy, open_policy
 from bioverify_trainer.preset import Preset, PromptPreset
-from bioverify_trainer.runs.folder import RunFolder, read_lines
+from bioverify_trainer.runs.folder import RunFolder, read_records
 from bioverify_trainer.train import make_trainer
 from tests.trainer.toy import few_genes, make_toy_policy
 
@@ -92,7 +92,7 @@ def test_a_small_policy_learns_which_genes_respond(seed, stack, tmp_path, capsys
     )
     trainer.train()
     after = held_out_accuracy(Policy(trainer.model.eval(), policy.tokenizer, ""), held_out)
-    records = list(read_lines(folder.metrics_file))
+    records = list(read_records(folder.metrics_file))
     with capsys.disabled():
         print(
             f"\nseed {seed}: held-out balanced accuracy {before:.3f} → {after:.3f} on {len(held_out)} questions; ",

@@ -9,7 +9,7 @@ import pytest
 
 from bioverify import recipes
 from bioverify.artifacts.store import ArtifactStore
-from bioverify_trainer.runs.folder import read_lines
+from bioverify_trainer.runs.folder import read_records
 from bioverify_trainer.train import train
 from tests.fixtures import servers
 
@@ -46,7 +46,7 @@ def test_three_steps_of_every_recipe_reward_every_source(name, stack, tiny_prese
     assert trained.steps == 3
     by_source = defaultdict(list)
     unscorable = []
-    for record in read_lines(trained.folder.metrics_file):
+    for record in read_records(trained.folder.metrics_file):
         unscorable.append(record["reward_call/unscorable"])
         for key, value in record.items():
             if key.startswith("source/"):

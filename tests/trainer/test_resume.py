@@ -14,7 +14,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from bioverify_trainer.runs.folder import read_lines
+from bioverify_trainer.runs.folder import read_records
 from tests.fixtures import servers
 
 # Of time, not of training.
@@ -36,7 +36,7 @@ def metrics_of(output):
     """By step, without what a clock says."""
     return {
         record["step"]: {key: value for key, value in record.items() if not key.endswith(CLOCKS)}
-        for record in read_lines(output / "metrics.jsonl")
+        for record in read_records(output / "metrics.jsonl")
     }
 
 
@@ -96,10 +96,10 @@ def test_two_processes_train_as_one_with_twice_the_batch(tiny_preset, recipe, st
         command += [f"--master-port={servers.free_port()}", "-m", "tests.trainer.two_ranks", json.dumps(settings)]
         done = subprocess.run(command, cwd=servers.ROOT, capture_output=True, text=True, timeout=200, check=False)
         assert done.returncode == 0, done.stderr[-3000:]
-        records = list(read_lines(output / "metrics.jsonl"))
+        records = list(read_records(output / "metrics.jsonl"))
         losses[ranks] = [(record["loss"], record["grad_norm"], record["reward"]) for record in records]
         weights[ranks] = load_file(output / "model" / "model.safetensors")
-        per_rank = [list(read_lines(output / f"rank-{rank}.jsonl")) for rank in range(ranks)]
+        per_rank = [list(read_records(output / f"rank-{rank}.jsonl")) for rank in range(ranks)]
         groups[ranks] = [[group for line in step for group in line["groups"]] for step in zip(*per_rank, strict=True)]
     # The prompts of each step, in the same order.
     assert groups[1] == groups[2]

@@ -19,7 +19,7 @@ from bioverify_trainer.cli import app
 from bioverify_trainer.evaluate.questions import EvaluationError
 from bioverify_trainer.preset import load_preset
 from bioverify_trainer.runs import watch
-from bioverify_trainer.runs.folder import read_lines
+from bioverify_trainer.runs.folder import read_records
 from bioverify_trainer.train import train
 
 TASK = DifferentialExpression("AARS", "TRIB3", "k562")
@@ -98,7 +98,7 @@ def test_runs_are_listed_shown_compared_and_resumed(runs_folder, store, monkeypa
     assert "preset.grpo.learning_rate" not in compared
     assert "source/questions" in said("show", runs_folder / "first")
     said("resume", runs_folder / "second")
-    assert [record["step"] for record in read_lines(runs_folder / "second" / "metrics.jsonl")] == [1, 2, 3]
+    assert [record["step"] for record in read_records(runs_folder / "second" / "metrics.jsonl")] == [1, 2, 3]
     assert list((runs_folder / "first").glob("tensorboard/**/events.out.*"))
     refused = CliRunner().invoke(app, ["runs", "show", str(runs_folder)])
     assert refused.exit_code == 2
@@ -148,7 +148,7 @@ def test_held_out_questions_are_asked_before_and_during_a_run(
         output=tmp_path / "run",
         store=mixed_store,
     )
-    first, second = read_lines(trained.folder.metrics_file)
+    first, second = read_records(trained.folder.metrics_file)
     assert 0 <= first["heldout_before/balanced_accuracy"] <= 1
     assert "heldout/balanced_accuracy" not in first
     assert 0 <= second["heldout/coverage"] <= 1

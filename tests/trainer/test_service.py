@@ -16,7 +16,7 @@ import pytest
 
 from bioverify.client import ClientError, TrainingClient
 from bioverify.core.runs import RunState, StepFigures
-from bioverify_trainer.runs.folder import read_lines
+from bioverify_trainer.runs.folder import read_records
 from bioverify_trainer.service.keeper import FOLDER, write
 from bioverify_trainer.stopping import STOPPED
 from tests.fixtures import servers
@@ -111,7 +111,7 @@ def test_a_run_outlives_its_service_is_found_again_stopped_and_gone_on_with(stor
             assert seen == [1, 2, 3]
             service.process.send_signal(signal.SIGKILL)
             service.process.wait()
-        recorded = len(list(read_lines(folder / "first" / "metrics.jsonl")))
+        recorded = len(list(read_records(folder / "first" / "metrics.jsonl")))
         with training_service(*served) as service:
             settings |= {"trainer": service.target}
             with gateway(tmp_path, rewards, **settings) as running:
@@ -127,7 +127,7 @@ def test_a_run_outlives_its_service_is_found_again_stopped_and_gone_on_with(stor
 
                 assert state("first")["state"] == "stopped"
                 kept = [path.name for path in (folder / "first" / "checkpoints").glob("checkpoint-*")]
-                last = list(read_lines(folder / "first" / "metrics.jsonl"))[-1]["step"]
+                last = list(read_records(folder / "first" / "metrics.jsonl"))[-1]["step"]
                 assert recorded <= last < STEPS
                 assert kept == [f"checkpoint-{last}"]
                 assert not (folder / "first" / "model").exists()
@@ -135,7 +135,7 @@ def test_a_run_outlives_its_service_is_found_again_stopped_and_gone_on_with(stor
                 assert http.post("/v1/runs/first:resume").json()["state"] == "running"
                 finished = state("first")
                 assert (finished["state"], finished["steps"]) == ("finished", STEPS), finished
-        steps = [record["step"] for record in read_lines(folder / "first" / "metrics.jsonl")]
+        steps = [record["step"] for record in read_records(folder / "first" / "metrics.jsonl")]
         assert steps == list(range(1, STEPS + 1))
         assert (folder / "first" / "model").is_dir()
     finally:

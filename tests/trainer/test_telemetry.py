@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bioverify_trainer.runs.folder import RunFolder, read_lines
+from bioverify_trainer.runs.folder import RunFolder, read_records
 from tests.fixtures import servers, traces
 from tests.fixtures.servers import ROOT
 
@@ -75,7 +75,7 @@ def test_a_step_is_one_trace_and_its_figures_are_metrics(recipe, tiny_preset, st
         assert services == {"bioverify-trainer", "bioverify-aggregator", "bioverify-verifier"}
 
     shown = done.stdout.partition("METRICS")[2]
-    last = list(read_lines(RunFolder(tmp_path / "run").metrics_file))[-1]
+    last = list(read_records(RunFolder(tmp_path / "run").metrics_file))[-1]
     assert f"bioverify_training_reward {last['reward']}" in shown
     assert "bioverify_training_step 2.0" in shown
     assert f'bioverify_training_info{{preset="{tiny_preset.name}",recipe="{recipe.name}"}} 1.0' in shown

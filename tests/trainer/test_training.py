@@ -16,7 +16,7 @@ from bioverify.core.tasks import TaskKind
 from bioverify_trainer.dataset import open_prompts
 from bioverify_trainer.generate import generate_file
 from bioverify_trainer.model.policy import PolicyError, open_policy
-from bioverify_trainer.runs.folder import RunError, RunFolder, read_lines
+from bioverify_trainer.runs.folder import RunError, RunFolder, read_records
 from bioverify_trainer.train import make_trainer, train
 from tests.fixtures import servers
 from tests.trainer.conftest import format_verifier
@@ -59,13 +59,13 @@ def test_a_run_keeps_its_configuration_its_metrics_and_scored_samples(
     assert {verifier["name"] for verifier in config["verifiers"]} == {"text", "lookup"}
     assert all(len(verifier["fingerprint"]) == 32 for verifier in config["verifiers"])
     assert config["preset"]["grpo"]["max_steps"] == 2
-    metrics = list(read_lines(folder.metrics_file))
+    metrics = list(read_records(folder.metrics_file))
     assert [record["step"] for record in metrics] == [1, 2]
     for record in metrics:
         assert record["reward"] > 0
         assert record["reward_call/unscorable"] == 0
         assert record["verifier/text/seconds"] > 0
-    samples = list(read_lines(folder.samples_file))
+    samples = list(read_records(folder.samples_file))
     assert [sample["step"] for sample in samples] == [1, 2]
     assert samples[0]["parts"][0]["evidence"]
     assert (folder.model / "model.safetensors").is_file()
@@ -82,12 +82,12 @@ def test_a_run_against_the_real_format_verifier_is_rewarded_for_form_and_mention
     recipe = Recipe(name="form-only", terms=(form, mention), sources=(source,))
     with format_verifier() as verifier, servers.aggregator({"format": verifier.target}) as aggregator:
         trained = train(recipe, tiny_preset, target=aggregator.target, output=tmp_path / "run", store=store)
-    for record in read_lines(trained.folder.metrics_file):
+    for record in read_records(trained.folder.metrics_file):
         assert record["reward_call/unscorable"] == 0
         assert 0 <= record["value/format"] <= 1
         assert 0 <= record["value/format.mention"] <= 1
         assert record["reward"] == pytest.approx(record["value/format"] + record["value/format.mention"])
-    sample = next(iter(read_lines(trained.folder.samples_file)))
+    sample = next(iter(read_records(trained.folder.samples_file)))
     assert sample["parts"][0]["evidence"][0]["text"]
 
 
@@ -106,9 +106,9 @@ def test_a_resumed_run_counts_on_and_asks_the_questions_that_were_next(
         recipe, with_settings(tiny_preset, max_steps=4), target=lasting_target, output=output, store=store, resume=True
     )
     assert resumed.steps == 4
-    assert [record["step"] for record in read_lines(resumed.folder.metrics_file)] == [1, 2, 3, 4]
+    assert [record["step"] for record in read_records(resumed.folder.metrics_file)] == [1, 2, 3, 4]
     questions = [
-        [sample["question"] for sample in read_lines(trained.folder.samples_file)] for trained in (whole, resumed)
+        [sample["question"] for sample in read_records(trained.folder.samples_file)] for trained in (whole, resumed)
     ]
     assert len(questions[0]) == 4
     assert questions[0] == questions[1]
@@ -130,9 +130,9 @@ def test_a_restartable_run_begins_and_goes_on_by_the_same_command(recipe, tiny_p
     (tmp_path / "checkpoints" / "checkpoint-2").mkdir(parents=True)
     begun = start(2)
     assert json.loads(begun.folder.config_file.read_text())["verifiers"]
-    assert [record["step"] for record in read_lines(begun.folder.metrics_file)] == [1, 2]
+    assert [record["step"] for record in read_records(begun.folder.metrics_file)] == [1, 2]
     assert start(4).steps == 4
-    assert [record["step"] for record in read_lines(begun.folder.metrics_file)] == [1, 2, 3, 4]
+    assert [record["step"] for record in read_records(begun.folder.metrics_file)] == [1, 2, 3, 4]
     assert start(4).steps == 4
 
 
@@ -157,7 +157,7 @@ def test_an_aggregator_killed_mid_run_neither_ends_the_run_nor_moves_the_weights
     # Not even by the momentum of the first two steps.
     assert torch.equal(weights[2], weights[4])
     assert weights[4].isfinite().all()
-    metrics = list(read_lines(folder.metrics_file))
+    metrics = list(read_records(folder.metrics_file))
     assert [record["reward_call/unscorable"] for record in metrics] == [0, 0, 1, 1]
     assert [record["reward_call/failed"] for record in metrics] == [0, 0, 1, 1]
     assert metrics[3]["reward"] is None
@@ -185,7 +185,7 @@ def test_an_aggregator_that_comes_back_is_used_again(recipe, tiny_preset, store,
     finally:
         for context in running:
             context.__exit__(None, None, None)
-    unscorable = [record["reward_call/unscorable"] for record in read_lines(folder.metrics_file)]
+    unscorable = [record["reward_call/unscorable"] for record in read_records(folder.metrics_file)]
     assert unscorable == [0, 1, 0]
 
 
@@ -210,7 +210,7 @@ def test_a_run_that_loses_its_services_keeps_a_checkpoint_and_waits_for_them(
         trainer.add_callback(AfterStep(2, lambda: (first.kill(), helper.start())))
         trainer.train()
         helper.join()
-        metrics = list(read_lines(folder.metrics_file))
+        metrics = list(read_records(folder.metrics_file))
         assert [record["reward_call/unscorable"] for record in metrics] == [0] * 4
         assert [record["reward_call/waited_seconds"] > 0 for record in metrics] == [False, False, True, False]
         # What was kept is a checkpoint like any other.
@@ -234,7 +234,7 @@ def test_a_verifier_killed_mid_run_leaves_rows_without_reward_and_the_run_goes_o
         trainer.add_callback(AfterStep(1, lookup.kill))
         trainer.add_callback(AfterStep(2, text.kill))
         trainer.train()
-    metrics = list(read_lines(folder.metrics_file))
+    metrics = list(read_records(folder.metrics_file))
     # Without the optional one the rest is still a reward, without the required one there is none.
     assert [record["reward_call/unscorable"] for record in metrics] == [0, 0, 1]
     assert [record.get("verifier/lookup/failed") for record in metrics][:2] == [0, 1]
@@ -267,7 +267,7 @@ def test_generated_completions_say_what_was_asked(store, tiny_preset, tmp_path):
         output, recipes.load("rbio1-exp"), tiny_preset, store, n=3, per_prompt=2, seed=1, progress=done.append
     )
     assert sum(done) == 3
-    lines = list(read_lines(output))
+    lines = list(read_records(output))
     assert [line["id"] for line in lines] == ["c0000", "c0001", "c0002"]
     assert lines[0]["group_id"] == lines[1]["group_id"] != lines[2]["group_id"]
     assert lines[0]["prompt"][-1]["role"] == "user"

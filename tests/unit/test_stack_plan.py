@@ -1,10 +1,22 @@
-"""How many processes a stack starts."""
+"""How many processes a stack starts, and what is kept of it."""
 
 from __future__ import annotations
 
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bioverify.cli.services import workers_of
+from bioverify.stack import Plan, StackError, down, status
+from bioverify.stack.plan import PLAN_FILE
+from bioverify.stack.supervision import MARK
 
 VERIFIERS = ("experimental", "go_rouge", "format")
 
@@ -21,3 +33,48 @@ def test_what_costs_most_gets_more_processes_where_there_are_cores(
 
 def test_a_number_that_is_asked_for_holds_for_all() -> None:
     assert workers_of(VERIFIERS, 3, 64) == dict.fromkeys(("aggregator", *VERIFIERS), 3)
+
+
+@given(data=st.data())
+def test_a_plan_that_was_cut_short_says_what_to_do(saved: tuple[Path, bytes], data: st.DataObject) -> None:
+    folder, whole = saved
+    # Without its last brace at least.
+    (folder / PLAN_FILE).write_bytes(whole[: data.draw(st.integers(0, len(whole) - 2))])
+    with pytest.raises(StackError, match="bioverify down"):
+        Plan.load(folder)
+    with pytest.raises(StackError, match="bioverify down"):
+        status(folder)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
+    folder = tmp_path_factory.mktemp("stack")
+    plan = Plan(folder, VERIFIERS, redis_url="redis://:a-password@127.0.0.1:6379/0")
+    plan.save()
+    whole = (folder / PLAN_FILE).read_bytes()
+    return folder, whole
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "null", "{}", '{"folder": "x"}', '{"folder": 1, "verifiers": 2}', "\x00"]
+)
+def test_down_stops_what_runs_whatever_became_of_the_plan(tmp_path: Path, content: str) -> None:
+    (tmp_path / PLAN_FILE).write_text(content)
+    left = subprocess.Popen(
+        [sys.executable, "-c", "import time; time.sleep(600)"], env=os.environ | {MARK: str(tmp_path)}
+    )
+    try:
+        assert down(tmp_path) == [f"pid {left.pid}"]
+        assert not psutil.pid_exists(left.pid)
+        assert down(tmp_path) == []
+    finally:
+        left.kill()
+
+
+def test_what_may_hold_a_password_is_its_owners_alone(tmp_path: Path) -> None:
+    plan = Plan(tmp_path / "home" / "stack", VERIFIERS, redis_url="redis://:a-password@127.0.0.1:6379/0")
+    plan.make_folders()
+    plan.save()
+    assert stat.S_IMODE((plan.folder / PLAN_FILE).stat().st_mode) == 0o600
+    assert stat.S_IMODE(plan.folder.stat().st_mode) == 0o700
+    assert Plan.load(plan.folder) == plan

@@ -10,10 +10,8 @@ absent, the artifact is built.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from importlib.metadata import version
-from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -22,6 +20,7 @@ from bioverify.artifacts.checksums import sha256_of
 from bioverify.artifacts.errors import ArtifactError
 from bioverify.artifacts.sources import PUBLIC, Sources
 from bioverify.artifacts.store import ArtifactStore, Manifest
+from bioverify.files import replace_file
 
 _FILE = "built_from.json"
 
@@ -54,10 +53,7 @@ def build_unless_unchanged(
         consulted=dict(sources.consulted),
         named_files=_named_files(sources),
     )
-    home = store.root / name
-    with tempfile.NamedTemporaryFile("w", dir=home, prefix=f".{_FILE}-", delete=False) as file:
-        file.write(made.model_dump_json(indent=2) + "\n")
-    Path(file.name).replace(home / _FILE)
+    replace_file(store.root / name / _FILE, made.model_dump_json(indent=2) + "\n")
     return manifest, True
 
 

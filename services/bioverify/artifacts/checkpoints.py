@@ -16,6 +16,7 @@ from pathlib import Path
 from bioverify.artifacts.checksums import sha256_of
 from bioverify.artifacts.errors import ArtifactError
 from bioverify.artifacts.sources import TF_SAPIENS_SHA256
+from bioverify.files import replacing_file
 
 _MEMBERS = {
     "config.json": "config.json",
@@ -42,10 +43,8 @@ def unpack(archive: Path, folder: Path) -> None:
                     raise ArtifactError(f"{archive}: {member.name} has {member.size:,} bytes, too many for settings")
                 target = folder / _MEMBERS[name]
                 target.parent.mkdir(parents=True, exist_ok=True)
-                partial = target.with_name(target.name + ".part")
-                with partial.open("wb") as file:
+                with replacing_file(target) as file:
                     shutil.copyfileobj(stream, file, 1 << 20)
-                partial.replace(target)
                 if not _is_right(target):
                     target.unlink()
                     raise ArtifactError(f"{archive}: {member.name} is not the published one. Remove it and fetch again")

@@ -12,18 +12,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
+
+from bioverify.files import Stamp, replace_file, stamp_of
 
 SUMS_FILE = "SHA256SUMS"
 """In the form of sha256sum, of every other file in the folder, the manifest included."""
 _MEMORY_FILE = "verified.json"
 SETTLED_S = 2.0
-
-Stamp = list[int]
 
 
 def sha256_of(path: Path) -> str:
@@ -47,7 +46,7 @@ def problems(folder: Path, expected: Mapping[str, str], *, remembered: bool) -> 
         if not path.is_file():
             yield f"{name} is missing from {folder}"
             continue
-        stamp = _stamp(path)
+        stamp = stamp_of(path)
         if known.get(name) != stamp:
             found = sha256_of(path)
             if found != sha256:
@@ -62,13 +61,8 @@ def problems(folder: Path, expected: Mapping[str, str], *, remembered: bool) -> 
         _remember(folder, right)
 
 
-def _stamp(path: Path) -> Stamp:
-    status = path.stat()
-    return [status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
-
-
 def _is_settled(stamp: Stamp) -> bool:
-    return max(stamp[2], stamp[3]) < time.time_ns() - int(SETTLED_S * 1e9)
+    return max(stamp[2:]) < time.time_ns() - int(SETTLED_S * 1e9)
 
 
 def _recall(folder: Path) -> dict[str, Stamp]:
@@ -78,12 +72,12 @@ def _recall(folder: Path) -> dict[str, Stamp]:
         return {}
     # Of another build of the artifact: its files are other files.
     of_folder = memory.get(folder.name) if isinstance(memory, dict) else None
-    return of_folder if isinstance(of_folder, dict) else {}
+    if not isinstance(of_folder, dict):
+        return {}
+    return {name: tuple(stamp) for name, stamp in of_folder.items() if isinstance(stamp, list)}
 
 
 def _remember(folder: Path, stamps: dict[str, Stamp]) -> None:
-    if not os.access(folder.parent, os.W_OK):
-        return  # a read-only volume: every opening reads every file
-    with tempfile.NamedTemporaryFile("w", dir=folder.parent, prefix=f".{_MEMORY_FILE}-", delete=False) as file:
-        json.dump({folder.name: stamps}, file)
-    Path(file.name).replace(folder.parent / _MEMORY_FILE)
+    # On a read-only volume or a full disk nothing is remembered: every opening reads every file.
+    with suppress(OSError):
+        replace_file(folder.parent / _MEMORY_FILE, json.dumps({folder.name: stamps}))

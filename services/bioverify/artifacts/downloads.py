@@ -8,7 +8,6 @@ is known is compared with it in the end. Proxies are taken from the environment,
 
 from __future__ import annotations
 
-import os
 import re
 import socket
 import threading
@@ -21,6 +20,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 
 from bioverify.artifacts.checksums import sha256_of
 from bioverify.artifacts.errors import ArtifactError
+from bioverify.files import replace_file, sync
 
 CONNECT_TIMEOUT_S = 3.0
 READ_TIMEOUT_S = 30.0
@@ -62,6 +62,7 @@ def download(name: str, url: str, target: Path, *, sha256: str = "", size_bytes:
             f"The official file has changed, or the download was tampered with; nothing was kept"
         )
     partial.replace(target)
+    sync(target.parent)
     return found
 
 
@@ -88,7 +89,9 @@ def _receive(name: str, url: str, partial: Path, validator: Path, *, has_checksu
         is_rest = response.status_code == _PARTIAL_CONTENT and _first_byte(response) == size_before
         if not is_rest:
             size_before = 0
-            validator.write_text(_version(response))
+            # In this order: bytes of another version must never lie beside this version's validator.
+            partial.unlink(missing_ok=True)
+            replace_file(validator, _version(response))
         length = response.headers.get("content-length")
         total = size_before + int(length) if length else None
         task = bar.add_task(name, total=total, completed=size_before)
@@ -96,8 +99,7 @@ def _receive(name: str, url: str, partial: Path, validator: Path, *, has_checksu
             for chunk in response.iter_raw():
                 file.write(chunk)
                 bar.advance(task, len(chunk))
-            file.flush()
-            os.fsync(file.fileno())
+    sync(partial)
     return True
 
 

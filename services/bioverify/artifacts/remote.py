@@ -10,7 +10,6 @@ from the environment, as the libraries of each cloud read it (AWS_ACCESS_KEY_ID,
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from pydantic import ValidationError
 from bioverify.artifacts.checksums import SUMS_FILE, sha256_of, sums_text
 from bioverify.artifacts.errors import ArtifactError
 from bioverify.artifacts.store import MANIFEST_FILE, ArtifactStore, Manifest
+from bioverify.files import replace_file, replacing_file
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -94,12 +94,10 @@ class Remote:
                 if not path.is_file() or sha256_of(path) != record.sha256:
                     tell(f"{name}: {file_name}, {record.size_bytes / 1e6:,.1f} MB")
                     self._fetch(f"{name}/{folder_name}/{file_name}", path, record.sha256)
-            (arrived / MANIFEST_FILE).write_bytes(manifest_bytes)
+            replace_file(arrived / MANIFEST_FILE, manifest_bytes)
             sha256_by_name = {file_name: record.sha256 for file_name, record in manifest.files.items()}
             sha256_by_name[MANIFEST_FILE] = hashlib.sha256(manifest_bytes).hexdigest()
-            (arrived / SUMS_FILE).write_text(sums_text(sha256_by_name))
-            for other in arrived.rglob("*.part"):
-                other.unlink()
+            replace_file(arrived / SUMS_FILE, sums_text(sha256_by_name))
             build.path.rmdir()
             arrived.rename(build.path)
             build.install(manifest)
@@ -126,21 +124,16 @@ class Remote:
         import obstore
 
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(target.name + ".part")
         found = hashlib.sha256()
-        with self._errors(), partial.open("wb") as file:
+        with self._errors(), replacing_file(target) as file:
             for chunk in obstore.get(self._objects, source).stream(min_chunk_size=CHUNK_BYTES):
                 found.update(chunk)
                 file.write(chunk)
-            file.flush()
-            os.fsync(file.fileno())
-        if found.hexdigest() != sha256:
-            partial.unlink()
-            raise ArtifactError(
-                f"{self.url}: sha256 of {source} is {found.hexdigest()[:12]}…, its manifest says {sha256[:12]}…. "
-                f"The file was changed or cut short; push the artifact again"
-            )
-        partial.replace(target)
+            if found.hexdigest() != sha256:
+                raise ArtifactError(
+                    f"{self.url}: sha256 of {source} is {found.hexdigest()[:12]}…, its manifest says {sha256[:12]}…. "
+                    f"The file was changed or cut short; push the artifact again"
+                )
 
     def _read(self, path: str) -> bytes:
         import obstore

@@ -18,6 +18,7 @@ from typing import Self
 from bioverify.artifacts.checksums import sha256_of
 from bioverify.artifacts.errors import ArtifactError
 from bioverify.artifacts.store import SourceKind, SourceRecord, home_folder
+from bioverify.files import replacing_file
 
 BUNDLED_FOLDER = Path(__file__).parent / "bundled"
 
@@ -250,9 +251,8 @@ class Sources:
             if located is not None:
                 target = self.cache / located.path.relative_to(self.mirror)
                 target.parent.mkdir(parents=True, exist_ok=True)
-                partial = target.with_name(target.name + ".part")
-                shutil.copyfile(located.path, partial)
-                partial.replace(target)
+                with located.path.open("rb") as original, replacing_file(target) as copy:
+                    shutil.copyfileobj(original, copy, 1 << 20)
                 located = replace(located, path=target)
         return located or self._download(source)
 

@@ -31,6 +31,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from bioverify.artifacts.checksums import SUMS_FILE, problems, sha256_of, sums_text
 from bioverify.artifacts.errors import ArtifactError
 from bioverify.core.verifier import ArtifactIdentity
+from bioverify.files import replace_file, sync
 
 MANIFEST_FILE = "manifest.json"
 
@@ -155,14 +156,14 @@ class Build:
             files=files,
             built_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         )
-        _write_synced(self.path / MANIFEST_FILE, manifest.model_dump_json(indent=2) + "\n")
-        _write_synced(self.path / SUMS_FILE, sums_text(_expected(self.path, manifest)))
+        replace_file(self.path / MANIFEST_FILE, manifest.model_dump_json(indent=2) + "\n")
+        replace_file(self.path / SUMS_FILE, sums_text(_expected(self.path, manifest)))
         self.install(manifest)
         return manifest
 
     def install(self, manifest: Manifest) -> None:
         """Move the complete folder into place and point ``current`` at it. An intact one of that digest is kept."""
-        _sync_folder(self.path)
+        sync(self.path)
         home = self.root / self.name
         home.mkdir(parents=True, exist_ok=True)
         target = home / manifest.folder_name
@@ -171,10 +172,7 @@ class Build:
                 # A damaged folder of the same digest: put aside, and removed with the rest of the temporary folder.
                 target.rename(self.path.with_name(self.path.name + ".damaged"))
             self.path.rename(target)
-        pointer = self.path.with_name(self.path.name + ".current")
-        _write_synced(pointer, manifest.folder_name + "\n")
-        pointer.replace(home / "current")
-        _sync_folder(home)
+        replace_file(home / "current", manifest.folder_name + "\n")
 
 
 @dataclass(frozen=True)
@@ -304,24 +302,8 @@ def _is_intact(root: Path, name: str, folder_name: str) -> bool:
 
 
 def _record_and_sync(path: Path) -> FileRecord:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+    sync(path)
     return FileRecord(sha256=sha256_of(path), size_bytes=path.stat().st_size)
-
-
-def _write_synced(path: Path, text: str) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _remove_leftovers(root: Path, name: str) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 import secrets
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -25,6 +24,7 @@ from limits.storage import MemoryStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
+from bioverify.files import Stamp, replace_file, stamp_of
 from bioverify.gateway.problems import ProblemError
 
 PREFIX = "bv_"
@@ -91,11 +91,7 @@ def read_keys(path: Path) -> tuple[Key, ...]:
 def write_keys(path: Path, keys: tuple[Key, ...]) -> None:
     """Replace the file, for its owner's eyes only."""
     entries = [key.model_dump(mode="json", exclude_none=True) for key in keys]
-    written = path.with_name(path.name + ".new")
-    descriptor = os.open(written, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        yaml.safe_dump({"keys": entries}, file, sort_keys=False)
-    written.replace(path)
+    replace_file(path, yaml.safe_dump({"keys": entries}, sort_keys=False), private=True)
 
 
 class Keyring:
@@ -138,12 +134,11 @@ class Keyring:
             detail = f"the key of {key.name} has {limit.amount:,} {unit}; {cost:,} more is too many for now"
             raise ProblemError(429, "quota_exceeded", detail, headers={"retry-after": str(reset_s)})
 
-    def _stamp(self) -> tuple[int, int, int] | None:
+    def _stamp(self) -> Stamp | None:
         try:
-            stat = self._path.stat()
+            return stamp_of(self._path)
         except OSError:
             return None
-        return stat.st_mtime_ns, stat.st_size, stat.st_ino
 
     def _reload(self) -> None:
         stamp = self._stamp()

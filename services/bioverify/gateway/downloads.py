@@ -51,5 +51,8 @@ def _read(path: Path, first: int, last: int) -> Iterator[bytes]:
         file.seek(first)
         while left:
             piece = file.read(min(_PIECE_BYTES, left))
+            if not piece:
+                # The answer's length is promised already: only a broken connection says that it is not whole.
+                raise OSError(f"{path} ends {left:,} bytes early: it was cut short from outside")
             left -= len(piece)
             yield piece

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
@@ -26,6 +27,7 @@ JobId = Annotated[str, Path(pattern=r"^[0-9a-f]{16}$")]
 _LINES: dict[str, Any] = {"application/x-ndjson": {"schema": {}}}
 _UPLOAD: dict[str, Any] = {"requestBody": {"required": True, "content": _LINES}}
 _DOWNLOAD: dict[int | str, dict[str, Any]] = {200: {"content": _LINES}, 206: {"content": _LINES}}
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=PROBLEMS)
 
 
@@ -122,6 +124,11 @@ def _room_for_a_job() -> Iterator[None]:
         yield
     except TooManyJobsError as error:
         raise ProblemError(429, "too_many_jobs", str(error), headers={"retry-after": "15"}) from error
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        detail = f"the gateway has no room for the file ({error.strerror}); nothing of it was kept. Send it again later"
+        raise ProblemError(507, "disk_full", detail) from error
 
 
 def _check_not_empty(lines: int) -> None:

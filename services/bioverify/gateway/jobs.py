@@ -5,6 +5,9 @@ which says how far they are good. After each chunk results are appended and forc
 replaced. After a crash everything behind that mark is cut off and scored again (mostly from the cache), so a result
 stands in the file exactly once, in the order of the input.
 
+Of the folder of all jobs only what has the name of a job is ours; all else is left alone. An upload that a kill cut
+short is removed, because nobody was told of it. A job whose ``job.json`` cannot be read is listed as failed and kept.
+
 While no aggregator answers, a job waits and asks again: it gives its place back and is queued again when its time has
 come. Keys take turns, so that nobody's jobs hold another's back (`bioverify.gateway.turns`). A refusal that cannot pass
 ends the job. A verifier's fault is no reason to wait: the item comes out unscorable, with the reason, like in any other
@@ -14,6 +17,7 @@ call.
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 import threading
@@ -21,19 +25,18 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from enum import StrEnum
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
 
 import orjson
 import structlog
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 from structlog.contextvars import bound_contextvars
 
 from bioverify.client import Client, ClientError, ScoredBatch, TlsIdentity
+from bioverify.files import append_lines, replace_file, sync
 from bioverify.gateway import metrics
 from bioverify.gateway.turns import Turns
 from bioverify.rollouts.lines import FileItem, LineError, in_chunks, lines_of, output_line, read_items
@@ -45,6 +48,9 @@ JOBS_AT_ONCE = 2
 TURN_S = 10.0
 """For so long a job keeps its place if another key's job is ready."""
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 15.0
+_FOLDER_NAME = re.compile(r"[0-9a-f]{16}")
+_OF_AN_UPLOAD = {"input.jsonl", ".job.json.partial"}
+"""All that a folder can hold before its job is known to anybody."""
 _log = structlog.get_logger("bioverify.gateway")
 
 
@@ -155,7 +161,10 @@ class Jobs:
             lines=lines,
             request_id=request_id,
         )
+        # Whoever is told of the job relies on it: file, job and folder outlive a loss of power.
+        sync(folder / "input.jsonl")
         self._save(job)
+        sync(self._folder)
         with self._lock:
             self._jobs[job.id] = job
         self._turns.add(job.owner, job.id)
@@ -207,11 +216,20 @@ class Jobs:
 
     def _stored(self) -> Iterator[Job]:
         for folder in self._folder.iterdir():
+            if not _FOLDER_NAME.fullmatch(folder.name) or folder.is_symlink() or not folder.is_dir():
+                _log.warning("not a job's folder; left alone", path=str(folder))
+                continue
             try:
-                yield Job.model_validate_json((folder / "job.json").read_bytes())
-            except FileNotFoundError:
-                # An upload that did not end: nobody was told of it.
-                shutil.rmtree(folder)
+                job = Job.model_validate_json((folder / "job.json").read_bytes())
+                if job.id != folder.name:
+                    raise ValueError(f"it is of job {job.id}")  # noqa: TRY301
+                yield job
+            except (OSError, ValueError) as error:
+                if isinstance(error, FileNotFoundError) and {file.name for file in folder.iterdir()} <= _OF_AN_UPLOAD:
+                    _log.info("an upload that did not end was removed", job=folder.name)
+                    shutil.rmtree(folder)
+                    continue
+                yield _unreadable(folder, error)
 
     def _remove_old(self) -> None:
         for job in self.all():
@@ -219,12 +237,7 @@ class Jobs:
                 self.remove(job)
 
     def _save(self, job: Job) -> None:
-        path = self._folder / job.id / "job.json"
-        with (written := path.with_suffix(".new")).open("wb") as file:
-            file.write(job.model_dump_json().encode())
-            file.flush()
-            os.fsync(file.fileno())
-        written.replace(path)
+        replace_file(self._folder / job.id / "job.json", job.model_dump_json())
 
     def _work(self) -> None:
         while (job_id := self._turns.next()) is not None:
@@ -263,8 +276,13 @@ class Jobs:
         job.state, job.detail, job.ended = state, detail, time.time()
         self._cancelled.discard(job.id)
         del self._waits_in_a_row[job.id]
-        with suppress(FileNotFoundError):  # removed meanwhile
+        try:
             self._save(job)
+        except OSError as error:
+            if self.get(job.id):  # else it was removed meanwhile
+                _log.error(
+                    "how a job ended is not kept; it is taken up again after a restart", job=job.id, error=str(error)
+                )
 
     def _wait(self, job: Job, error: ClientError) -> None:
         """Queue the job again for when asking may help."""
@@ -279,14 +297,15 @@ class Jobs:
         folder = self._folder / job.id
         turn_ends = time.monotonic() + TURN_S
         self._check(job)
+        results, bad = folder / "results.jsonl", folder / "bad_lines.jsonl"
+        _cut_to(results, job.result_bytes)
+        _cut_to(bad, job.bad_line_bytes)
         job.started = job.started or time.time()
         sources = self._sources(job)
         job.state, job.detail = JobState.RUNNING, ""
         bad_lines: list[LineError] = []
         with (
             (folder / "input.jsonl").open("rb") as lines,
-            _opened_at(folder / "results.jsonl", job.result_bytes) as results,
-            _opened_at(folder / "bad_lines.jsonl", job.bad_line_bytes) as bad,
             ThreadPoolExecutor(CHUNKS_AT_ONCE, thread_name_prefix=f"job-{job.id}") as pool,
         ):
             rest = islice(lines_of(lines), job.line, None)
@@ -298,10 +317,9 @@ class Jobs:
                 past = sorted((error for error in bad_lines if error.line <= line), key=lambda error: error.line)
                 refused = [orjson.dumps({"line": error.line, "problem": error.problem}) + b"\n" for error in past]
                 bad_lines[:] = [error for error in bad_lines if error.line > line]
-                for file, rows in ((results, scored), (bad, refused)):
-                    file.write(b"".join(rows))
-                    file.flush()
-                    os.fsync(file.fileno())
+                result_bytes, bad_line_bytes = _append(results, scored), _append(bad, refused)
+                job.result_bytes += result_bytes
+                job.bad_line_bytes += bad_line_bytes
                 job.line = line
                 job.scored += len(scored) - unscorable
                 job.unscorable += unscorable
@@ -309,7 +327,6 @@ class Jobs:
                 metrics.JOB_LINES.labels("scored").inc(len(scored) - unscorable)
                 metrics.JOB_LINES.labels("unscorable").inc(unscorable)
                 metrics.JOB_LINES.labels("bad").inc(len(refused))
-                job.result_bytes, job.bad_line_bytes = results.tell(), bad.tell()
                 self._save(job)
                 del self._waits_in_a_row[job.id]
 
@@ -356,10 +373,36 @@ class Jobs:
             raise _StoppedError
 
 
-def _opened_at(path: Path, size_bytes: int) -> BinaryIO:
-    """The file, cut to the bytes that are known to be good, to be appended to."""
+def _append(path: Path, lines: list[bytes]) -> int:
+    """How many bytes were added, and are on the disk."""
+    added = b"".join(lines)
+    if added:
+        append_lines(path, added)
+    return len(added)
+
+
+def _cut_to(path: Path, size_bytes: int) -> None:
+    """Cut the file to the bytes that are known to be good. Raises OSError if it has not even those."""
     path.touch(mode=0o600)
-    file = path.open("r+b")
-    file.truncate(size_bytes)
-    file.seek(size_bytes)
-    return file
+    if (found := path.stat().st_size) < size_bytes:
+        raise OSError(f"{path.name} has {found:,} bytes and had {size_bytes:,}: it was cut short. Send the file again")
+    os.truncate(path, size_bytes)
+
+
+def _unreadable(folder: Path, error: Exception) -> Job:
+    """A job of which nothing is known any more but that there was one."""
+    _log.error("job.json cannot be read", job=folder.name, error=str(error))
+    told = f"{error.error_count()} of its fields" if isinstance(error, ValidationError) else str(error)
+    detail = f"job.json cannot be read ({told}); the files are kept in {folder.name}. Send the file again"
+    now = time.time()
+    return Job(
+        id=folder.name,
+        owner="",
+        recipe="",
+        evidence=False,
+        created=folder.stat().st_mtime,
+        lines=0,
+        state=JobState.FAILED,
+        detail=detail,
+        ended=now,
+    )

@@ -13,6 +13,7 @@ from fastapi import Path as PathParameter
 from pydantic import BaseModel
 from starlette.responses import Response
 
+from bioverify.files import read_lines
 from bioverify.gateway.access import TrainingViewer, gateway_of
 from bioverify.gateway.problems import ProblemError
 from bioverify.gateway.responses import json_answer
@@ -97,5 +98,4 @@ def _metrics(folder: Path) -> list[dict[str, Any]]:
     path = folder / "metrics.jsonl"
     if not path.exists():
         return []
-    # The last line may be half written just now.
-    return [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    return list(map(json.loads, read_lines(path)))

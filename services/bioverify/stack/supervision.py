@@ -20,6 +20,7 @@ from typing import Any, cast
 import psutil
 from supervisor.xmlrpc import SupervisorTransport  # type: ignore[import-untyped]
 
+from bioverify.files import replace_file
 from bioverify.stack.errors import StackError
 from bioverify.stack.plan import AGGREGATOR, CACHE, GATEWAY, Plan
 
@@ -80,7 +81,7 @@ class Supervisor:
     def start(self) -> None:
         """Write the configuration and start supervisor in the background. Raises StackError with what it said."""
         config = self._plan.folder / "supervisord.conf"
-        config.write_text(configuration(self._plan))
+        replace_file(config, configuration(self._plan), private=True)
         environment = {"OMP_NUM_THREADS": "1", **os.environ, MARK: str(self._plan.folder)}
         if "BIOVERIFY_HOME" in environment:  # the children have another working folder
             environment["BIOVERIFY_HOME"] = str(Path(environment["BIOVERIFY_HOME"]).absolute())

@@ -24,6 +24,8 @@ from typing import Any, Self
 
 import grpc
 
+from bioverify.files import Stamp, stamp_of
+
 LOOK_EVERY_S = 1.0
 ENVIRONMENT = ("BIOVERIFY_TLS_CERTIFICATE", "BIOVERIFY_TLS_KEY", "BIOVERIFY_TLS_CA")
 
@@ -105,7 +107,7 @@ class LiveIdentity:
     def __init__(self, identity: TlsIdentity) -> None:
         self._identity = identity
         self._lock = threading.Lock()
-        self._stamp = _stamp(identity)
+        self._stamps = _stamps(identity)
         self._pems = identity.read()
         self._looked_at = time.monotonic()
 
@@ -147,17 +149,17 @@ class LiveIdentity:
 
     def _look(self) -> None:
         try:
-            stamp = _stamp(self._identity)
-            if stamp == self._stamp:
+            stamps = _stamps(self._identity)
+            if stamps == self._stamps:
                 return
             pems = self._identity.read()
             # Files that changed while they were read are read again at the next look.
-            is_whole = _stamp(self._identity) == stamp
+            is_whole = _stamps(self._identity) == stamps
         except TlsError as error:
             _log.error("the identity of before stays: %s", error)
             return
         if is_whole:
-            self._stamp, self._pems = stamp, pems
+            self._stamps, self._pems = stamps, pems
             _log.info("the identity was read anew")
 
 
@@ -180,13 +182,8 @@ def _authority(target: str) -> Options:
     return (("grpc.default_authority", "localhost"),) if target.startswith("unix:") else ()
 
 
-def _stamp(identity: TlsIdentity) -> tuple[tuple[int, int, int], ...]:
-    """Differs where a file was written or, as Kubernetes does it, the link to it was turned."""
-    stamps = []
-    for file in identity.files:
-        try:
-            found = file.stat()
-        except OSError as error:
-            raise TlsError(f"TLS: {file}: {error.strerror}") from error
-        stamps.append((found.st_mtime_ns, found.st_ino, found.st_size))
-    return tuple(stamps)
+def _stamps(identity: TlsIdentity) -> list[Stamp]:
+    try:
+        return [stamp_of(file) for file in identity.files]
+    except OSError as error:
+        raise TlsError(f"TLS: {error.filename}: {error.strerror}") from error

@@ -11,6 +11,7 @@ import typer
 from rich.progress import Progress
 
 from bioverify.artifacts.cell_lines import CELL_LINES
+from bioverify.files import replace_file
 from bioverify_trainer.cli.options import SetOption, errors, refuse
 
 if TYPE_CHECKING:
@@ -125,9 +126,9 @@ def evaluate(
         refuse(error)
     content = json.dumps({"simulated": screens.simulated, "results": tables.as_json(results)}, indent=2) + "\n"
     output.mkdir(parents=True, exist_ok=True)
-    (output / "results.json").write_text(content)
-    (output / "results.md").write_text(tables.as_markdown(results))
-    (output / "results.tex").write_text(tables.as_latex(results))
+    replace_file(output / "results.json", content)
+    replace_file(output / "results.md", tables.as_markdown(results))
+    replace_file(output / "results.tex", tables.as_latex(results))
     tables.draw(results, output / "results.svg")
     if json_file == "-":
         typer.echo(content, nl=False)
@@ -146,9 +147,9 @@ def _write_labelled(results: Sequence[Labelled], output: Path, json_file: str | 
 
     content, table = as_json(results), as_table(results)
     output.mkdir(parents=True, exist_ok=True)
-    (output / "results.json").write_text(content)
-    (output / "results.md").write_text(tables.markdown(table))
-    (output / "results.tex").write_text(tables.latex(table))
+    replace_file(output / "results.json", content)
+    replace_file(output / "results.md", tables.markdown(table))
+    replace_file(output / "results.tex", tables.latex(table))
     if json_file and json_file != "-":
         Path(json_file).write_text(content)
     typer.echo(content if json_file == "-" else tables.markdown(table), nl=False)

@@ -8,8 +8,8 @@ same files.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from bioverify.core.answers import Answer, parse_answer
 from bioverify.core.completions import TaggedText, format_score
 from bioverify.core.questions import parse_task
 from bioverify.core.tasks import DifferentialExpression, DirectionOfChange, Knockdown, TaskKind, canonical_cell_line
+from bioverify.files import append_lines, read_lines, replace_file
 from bioverify_trainer.evaluate.answers import Answers, majority
 from bioverify_trainer.evaluate.questions import EvaluationError, Rows
 from bioverify_trainer.prompts import Turn
@@ -48,19 +49,35 @@ def ask(
 
     A line that was cut short by a kill is dropped, and a question of which a sample is missing is asked again.
     """
-    answered = _finish_lines(path, rows.kind, samples)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    answered = keep_complete(
+        path, lambda lines: [question for question, _ in _records(path, rows.kind, lines)], samples
+    )
     left = [row for question, row in rows.questions().items() if question not in answered]
     progress(len(rows) - len(left))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab") as file:
-        for start in range(0, len(left), at_once):
-            tasks = [rows.task(row) for row in left[start : start + at_once]]
-            for task, given in zip(tasks, answerer(tasks), strict=True):
-                for sample in given:
-                    record = {"task": {str(task.kind): asdict(task)}, **asdict(sample)}
-                    file.write(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE))
-            file.flush()
-            progress(len(tasks))
+    for start in range(0, len(left), at_once):
+        tasks = [rows.task(row) for row in left[start : start + at_once]]
+        records = [
+            {"task": {str(task.kind): asdict(task)}, **asdict(sample)}
+            for task, given in zip(tasks, answerer(tasks), strict=True)
+            for sample in given
+        ]
+        append_lines(path, b"".join(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE) for record in records))
+        progress(len(tasks))
+
+
+def keep_complete(path: Path, questions: Callable[[Sequence[bytes]], Sequence[Hashable]], samples: int) -> set[Any]:
+    """The questions that a file of answers has all samples of; the lines of others are dropped from it.
+
+    ``questions``: what each line is a sample of.
+    """
+    lines = list(read_lines(path)) if path.exists() else []
+    asked = questions(lines)
+    count = Counter(asked)
+    kept = [line for line, question in zip(lines, asked, strict=True) if count[question] == samples]
+    if len(kept) < len(lines):
+        replace_file(path, b"".join(kept))
+    return {question for question, n in count.items() if n == samples}
 
 
 def read(path: Path, rows: Rows) -> tuple[Rows, Answers, int]:
@@ -68,7 +85,9 @@ def read(path: Path, rows: Rows) -> tuple[Rows, Answers, int]:
     places = rows.questions()
     by_row: defaultdict[int, list[dict[str, Any]]] = defaultdict(list)
     n_others = 0
-    for question, record in _records(path, rows.kind):
+    with path.open("rb") as lines:
+        records = _records(path, rows.kind, lines)
+    for question, record in records:
         row = None if question is None else places.get(question)
         if row is None:
             n_others += 1
@@ -93,22 +112,21 @@ def read_answers(completions: Sequence[str], kind: TaskKind) -> list[Answer]:
     return [parse_answer(completion, kind) for completion in completions]
 
 
-def _records(path: Path, kind: TaskKind) -> list[tuple[Question | None, dict[str, Any]]]:
-    """Question (None where it is of another kind) and content of every line. Raises EvaluationError."""
+def _records(path: Path, kind: TaskKind, lines: Iterable[bytes]) -> list[tuple[Question | None, dict[str, Any]]]:
+    """Question (None where it is of another kind) and content of every line of a file. Raises EvaluationError."""
     records = []
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                record = orjson.loads(line)
-                question = _question(record, kind)
-                belief = record.get("p_yes")
-                if not isinstance(record["completion"], str):
-                    raise TypeError("completion is no text")  # noqa: TRY301
-                if belief is not None and not 0 <= belief <= 1:
-                    raise ValueError(f"p_yes is {belief}, not in [0, 1]")  # noqa: TRY301
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise EvaluationError(f"{path}, line {number}: not a completion ({error!r})") from error
-            records.append((question, record))
+    for number, line in enumerate(lines, 1):
+        try:
+            record = orjson.loads(line)
+            question = _question(record, kind)
+            belief = record.get("p_yes")
+            if not isinstance(record["completion"], str):
+                raise TypeError("completion is no text")  # noqa: TRY301
+            if belief is not None and not 0 <= belief <= 1:
+                raise ValueError(f"p_yes is {belief}, not in [0, 1]")  # noqa: TRY301
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise EvaluationError(f"{path}, line {number}: not a completion ({error!r})") from error
+        records.append((question, record))
     return records
 
 
@@ -123,18 +141,3 @@ def _question(record: dict[str, Any], kind: TaskKind) -> Question | None:
     if not isinstance(task, Knockdown) or task.kind is not kind:
         return None
     return task.perturbation, task.measured_gene, task.cell_line
-
-
-def _finish_lines(path: Path, kind: TaskKind, samples: int) -> set[Question]:
-    """The questions with all their samples; lines of others are dropped from the file."""
-    if not path.exists():
-        return set()
-    whole = path.read_bytes()
-    path.write_bytes(whole[: whole.rfind(b"\n") + 1])
-    records = _records(path, kind)
-    count: defaultdict[Question | None, int] = defaultdict(int)
-    for question, _ in records:
-        count[question] += 1
-    kept = [record for question, record in records if count[question] == samples]
-    path.write_bytes(b"".join(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE) for record in kept))
-    return {question for question, n in count.items() if question is not None and n == samples}

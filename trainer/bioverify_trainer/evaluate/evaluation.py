@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bioverify.files import replace_file
 from bioverify_trainer.evaluate import baselines, completions
 from bioverify_trainer.evaluate.answers import Answers
 from bioverify_trainer.evaluate.measures import Measured, measure
@@ -135,9 +136,10 @@ def file_of(model: str, settings: Settings, folder: Path, **more: Any) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path, kept = folder / f"{name}.jsonl", folder / f"{name}.settings.json"
     asked_with = json.dumps(settings.asked_with(model) | more, indent=2) + "\n"
-    if kept.exists() and kept.read_text() != asked_with:
+    if not kept.exists():
+        replace_file(kept, asked_with)
+    elif kept.read_text() != asked_with:
         raise EvaluationError(f"{path} holds answers to other settings ({kept.name}); choose another --output")
-    kept.write_text(asked_with)
     return path
 
 

@@ -18,6 +18,8 @@ from typing import Protocol
 import numpy as np
 import orjson
 
+from bioverify.files import append_lines, read_lines
+from bioverify_trainer.evaluate.completions import keep_complete
 from bioverify_trainer.evaluate.evaluation import BASELINE, Settings, answerer_of, file_of
 from bioverify_trainer.evaluate.label_measures import NO_LABEL, Codes, measure_labels
 from bioverify_trainer.evaluate.measures import Figure
@@ -86,24 +88,28 @@ def _ask(
     progress: Callable[[str, int, int], None],
 ) -> Codes:
     path = file_of(model, settings, folder, with_choices=with_choices, labels=list(asked.labels))
-    answered = _read(path)
-    left = [place for place in range(len(asked)) if len(answered[asked.names[place]]) < settings.samples]
+    complete = keep_complete(
+        path, lambda lines: [orjson.loads(line)["observation"] for line in lines], settings.samples
+    )
+    left = [place for place, name in enumerate(asked.names) if name not in complete]
     if left:
         writer: Writer = answerer_of(model, settings)
         choices = asked.labels if with_choices else ()
-        with path.open("wb") as file:
-            for name, completions in answered.items():
-                if len(completions) == settings.samples:
-                    file.writelines(_line(name, completion) for completion in completions)
-            for start in range(0, len(left), settings.at_once):
-                progress(model, len(asked) - len(left) + start, len(asked))
-                batch = left[start : start + settings.at_once]
-                prompts = settings.preset.prompts
-                turns = [conversation(task, asked.genes[place], choices, prompts) for place in batch]
-                for place, completions in zip(batch, writer.write(turns), strict=True):
-                    answered[asked.names[place]] = completions
-                    file.writelines(_line(asked.names[place], completion) for completion in completions)
-                file.flush()
+        for start in range(0, len(left), settings.at_once):
+            progress(model, len(asked) - len(left) + start, len(asked))
+            batch = left[start : start + settings.at_once]
+            turns = [conversation(task, asked.genes[place], choices, settings.preset.prompts) for place in batch]
+            append_lines(
+                path,
+                b"".join(
+                    _line(asked.names[place], completion)
+                    for place, completions in zip(batch, writer.write(turns), strict=True)
+                    for completion in completions
+                ),
+            )
+    answered = defaultdict[str, list[str]](list)
+    for record in map(orjson.loads, read_lines(path)):
+        answered[record["observation"]].append(record["completion"])
     return np.array([_majority(answered[name], asked.labels) for name in asked.names])
 
 
@@ -111,17 +117,6 @@ def _majority(completions: Sequence[str], labels: Sequence[str]) -> int:
     """The label that most samples name; of several, the one that came first."""
     named = [label for completion in completions if (label := named_label(completion, labels)) is not None]
     return Counter(named).most_common(1)[0][0] if named else NO_LABEL
-
-
-def _read(path: Path) -> defaultdict[str, list[str]]:
-    """The completions by observation; a last line that was cut short by a kill is left out."""
-    found: defaultdict[str, list[str]] = defaultdict(list)
-    if path.exists():
-        for line in path.read_bytes().splitlines(keepends=True):
-            if line.endswith(b"\n"):
-                record = orjson.loads(line)
-                found[record["observation"]].append(record["completion"])
-    return found
 
 
 def _line(name: str, completion: str) -> bytes:

@@ -2,9 +2,8 @@
 
 ``run.json`` holds the resolved configuration, the recipe, the fingerprints of the verifiers and the source revision;
 ``metrics.jsonl`` one line per step; ``samples.jsonl`` completions with the parts of their reward and the evidence;
-``checkpoints/`` what training resumes from. Lines are written through at once, so a killed run keeps its record, and
-whole or not at all: those that a full disk does not take wait in memory until it does, because a run is worth more than
-its record. What is replaced is written beside the old and then takes its place.
+``checkpoints/`` what training resumes from. Lines are written through at once, so a killed run keeps its record; those
+that a full disk does not take wait in memory until it does, because a run is worth more than its record.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import platform
 import subprocess
 from collections.abc import Iterable, Mapping
@@ -24,6 +22,7 @@ from typing import Any
 
 from bioverify.client import ListedVerifier
 from bioverify.core.recipes import Recipe
+from bioverify.files import append_lines, read_lines, replace_file
 from bioverify_trainer.preset import Preset
 
 logger = logging.getLogger(__name__)
@@ -78,18 +77,18 @@ class RunFolder:
         """Write the lines that wait. Raises OSError where they still cannot be."""
         for file, lines in self._waiting.items():
             if lines:
-                _append_whole(file, b"".join(lines))
+                _append(file, b"".join(lines))
                 logger.warning("%s: the %d lines that waited are written", file, len(lines))
                 lines.clear()
 
     def forget_after(self, step: int) -> None:
         """Drop the lines of steps after ``step``: a resumed run does them again. Raises RunError on a full disk."""
-        recorded = {record["step"] for record in read_lines(self.metrics_file)} if self.metrics_file.exists() else set()
+        recorded = {record["step"] for record in read_records(self.metrics_file)}
         if lost := sorted(set(range(1, step + 1)) - recorded):
             logger.warning("%s lacks steps that were trained: %s", self.metrics_file, lost)
         for file in (self.metrics_file, self.samples_file):
+            kept = [record for record in read_records(file) if record["step"] <= step]
             if file.exists():
-                kept = [record for record in read_lines(file) if record["step"] <= step]
                 _replace(file, "".join(json.dumps(record) + "\n" for record in kept))
 
     def _append(self, file: Path, record: Mapping[str, Any]) -> None:
@@ -97,7 +96,7 @@ class RunFolder:
         line = (json.dumps(record) + "\n").encode()
         try:
             self.write_waiting()
-            _append_whole(file, line)
+            _append(file, line)
         except OSError as error:
             if not lines:
                 logger.error(  # noqa: TRY400
@@ -109,35 +108,21 @@ class RunFolder:
             lines.append(line)
 
 
-def _append_whole(path: Path, lines: bytes) -> None:
-    """Raises OSError, and has then left the file as it was."""
-    with path.open("ab", buffering=0) as file:
-        before = file.seek(0, os.SEEK_END)
-        left = memoryview(lines)
-        try:
-            while left:
-                left = left[file.write(left) :]
-        except OSError:
-            file.truncate(before)
-            raise
+def _append(path: Path, lines: bytes) -> None:
+    # A kill takes none of them. A loss of power may, as it takes a checkpoint that is being written.
+    append_lines(path, lines, sync_to_disk=False)
 
 
 def _replace(path: Path, text: str) -> None:
-    partial = path.with_name(f"{path.name}.partial")
     try:
-        partial.write_text(text)
-        partial.replace(path)
+        replace_file(path, text)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise RunError(f"{path} could not be written ({error.strerror}). Free space there, then try again") from error
 
 
-def read_lines(path: Path) -> Iterable[dict[str, Any]]:
-    """The records of a JSONL file; a last line that was cut short by a kill is left out."""
-    with path.open() as file:
-        for line in file:
-            if line.endswith("\n"):
-                yield json.loads(line)
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """The records of a JSONL file; none if it is not there yet."""
+    return list(map(json.loads, read_lines(path))) if path.exists() else []
 
 
 def run_config(

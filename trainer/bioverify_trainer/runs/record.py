@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from bioverify_trainer.runs.folder import RunError, RunFolder, read_lines
+from bioverify_trainer.runs.folder import RunError, RunFolder, read_records
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,7 @@ class Run:
         folder = RunFolder(path)
         if not folder.config_file.is_file():
             raise RunError(f"{path} holds no run (no {folder.config_file.name})")
-        metrics = list(read_lines(folder.metrics_file)) if folder.metrics_file.is_file() else []
-        return cls(folder, json.loads(folder.config_file.read_text()), metrics)
+        return cls(folder, json.loads(folder.config_file.read_text()), read_records(folder.metrics_file))
 
     @property
     def steps(self) -> str:

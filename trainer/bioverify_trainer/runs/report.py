@@ -22,8 +22,9 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from bioverify.files import read_lines
 from bioverify_trainer.runs import watch
-from bioverify_trainer.runs.folder import RunError, RunFolder, read_lines
+from bioverify_trainer.runs.folder import RunError, RunFolder, read_records
 
 N_EXAMPLES = 3
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f")
@@ -49,8 +50,7 @@ def write_report(run: Path, output: Path, *, scores: Path | None = None) -> None
     if not folder.metrics_file.is_file():
         raise RunError(f"{run}: the run has no {folder.metrics_file.name}, not one step of it was finished")
     config = json.loads(folder.config_file.read_text())
-    metrics = list(read_lines(folder.metrics_file))
-    samples = list(read_lines(folder.samples_file)) if folder.samples_file.is_file() else []
+    metrics, samples = read_records(folder.metrics_file), read_records(folder.samples_file)
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     template = environment.from_string(files("bioverify_trainer.runs").joinpath("report.html.jinja").read_text())
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -179,7 +179,7 @@ def tabulate_scores(path: Path) -> dict[str, Any]:
     rewards: list[float] = []
     n = 0
     try:
-        for line in read_lines(path):
+        for line in map(json.loads, read_lines(path)):
             n += 1
             if line["reward"] is not None:
                 rewards.append(line["reward"])

@@ -20,6 +20,7 @@ from typing import Any
 
 import psutil
 
+from bioverify.files import replace_file
 from bioverify_trainer.stopping import STOPPED
 
 FOLDER = "service"
@@ -69,9 +70,7 @@ def identity(pid: int) -> dict[str, Any]:
 
 def write(path: Path, content: dict[str, Any]) -> None:
     """Whole or not at all."""
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps(content) + "\n")
-    partial.replace(path)
+    replace_file(path, json.dumps(content) + "\n")
 
 
 if __name__ == "__main__":

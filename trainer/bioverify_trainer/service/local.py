@@ -46,11 +46,12 @@ class LocalLauncher:
     def start(self, order: Order) -> None:
         run = self._folder / order.name
         with self._lock:
-            if run.exists():
+            # A folder without an order is left of a start that was killed before anybody was told of it.
+            if (run / FOLDER / "order.json").exists() or RunFolder(run).config_file.exists():
                 raise LaunchError(grpc.StatusCode.ALREADY_EXISTS, f"there is a run {order.name} already")
             self._check_room()
             folder = run / FOLDER
-            folder.mkdir(parents=True)
+            folder.mkdir(parents=True, exist_ok=True)
             arguments = training_arguments(order, target=self._target, output=str(run))
             command = [sys.executable, "-P", "-m", "bioverify_trainer", *arguments]
             fields = dataclasses.asdict(order) | {"started_at": order.started_at.isoformat(), "command": command}

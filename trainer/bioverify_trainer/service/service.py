@@ -18,6 +18,7 @@ from google.protobuf.message import Message
 
 from bioverify import recipes
 from bioverify.core.runs import TrainingRun
+from bioverify.files import whole_lines
 from bioverify.runtime.config import ServerConfig
 from bioverify.runtime.errors import Refused, invalid, over_limit
 from bioverify.runtime.hosting import host
@@ -152,12 +153,11 @@ class NewLines:
                 if stat.st_ino != self._inode or stat.st_size < self._place:
                     self._inode, self._place = stat.st_ino, 0
                 file.seek(self._place)
-                found = file.read()
+                found = list(whole_lines(file))
         except FileNotFoundError:
             return []
-        whole = found[: found.rfind(b"\n") + 1]
-        self._place += len(whole)
-        return [orjson.loads(line) for line in whole.splitlines()]
+        self._place += sum(map(len, found))
+        return [orjson.loads(line) for line in found]
 
 
 def steps_recorded(metrics: Path) -> int:
@@ -167,10 +167,10 @@ def steps_recorded(metrics: Path) -> int:
             size = os.fstat(file.fileno()).st_size
             # A line has about 2 KB.
             file.seek(max(0, size - 65_536))
-            lines = file.read().split(b"\n")
+            lines = list(whole_lines(file))
     except FileNotFoundError:
         return 0
-    return int(orjson.loads(lines[-2])["step"]) if len(lines) > 1 else 0
+    return int(orjson.loads(lines[-1])["step"]) if lines else 0
 
 
 def _figures(record: dict[str, Any]) -> training_pb2.StepFigures:

@@ -20,7 +20,6 @@ import argparse
 import dataclasses
 import difflib
 import json
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ import numpy.typing as npt
 import torch
 
 from bioverify.artifacts.checksums import sha256_of
+from bioverify.files import replace_file
 from bioverify.verifiers.transcriptformer_pmi.run_files import GENES_FILE, RATIOS_FILE, RUN_FILE, WEIGHTS_FILE
 
 CONFIG_FILE, VOCABULARY_FOLDER = "config.json", "vocabs"
@@ -218,12 +218,7 @@ def _read_json(path: Path) -> Any:
 
 
 def _write_json(path: Path, value: object) -> None:
-    partial = path.with_name(path.name + ".part")
-    with partial.open("w", encoding="utf-8") as file:
-        json.dump(value, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    replace_file(path, json.dumps(value, indent=1))
 
 
 def main() -> None:
