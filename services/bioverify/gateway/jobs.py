@@ -34,6 +34,7 @@ from pydantic import BaseModel, ConfigDict
 from structlog.contextvars import bound_contextvars
 
 from bioverify.client import Client, ClientError, ScoredBatch, TlsIdentity
+from bioverify.errors import BioverifyError
 from bioverify.gateway import metrics
 from bioverify.gateway.turns import Turns
 from bioverify.rollouts.lines import FileItem, LineError, in_chunks, lines_of, output_line, read_items
@@ -88,19 +89,19 @@ class Job(BaseModel):
     bad_line_bytes: int = 0
 
 
-class RecipeGoneError(Exception):
+class RecipeGoneError(BioverifyError):
     """The aggregator was changed while the job waited."""
 
 
-class TooManyJobsError(Exception):
+class TooManyJobsError(BioverifyError):
     """The owner has as many jobs under way as a key may have."""
 
 
-class _StoppedError(Exception):
+class _StoppedError(BioverifyError):
     """The job was cancelled, or the gateway ends."""
 
 
-class _TurnOverError(Exception):
+class _TurnOverError(BioverifyError):
     """Another key's job is to have the place."""
 
 

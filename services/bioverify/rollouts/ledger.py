@@ -23,10 +23,11 @@ import orjson
 from bioverify.client.json_form import reward_json
 from bioverify.client.values import ItemReward
 from bioverify.core.recipes import Recipe
+from bioverify.errors import BioverifyError
 from bioverify.rollouts.lines import FileItem
 
 
-class LedgerError(ValueError):
+class LedgerError(BioverifyError, ValueError):
     """The file is no ledger; the message says what to do."""
 
 

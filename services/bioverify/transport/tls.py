@@ -24,6 +24,8 @@ from typing import Any, Self
 
 import grpc
 
+from bioverify.errors import BioverifyError
+
 LOOK_EVERY_S = 1.0
 ENVIRONMENT = ("BIOVERIFY_TLS_CERTIFICATE", "BIOVERIFY_TLS_KEY", "BIOVERIFY_TLS_CA")
 
@@ -32,7 +34,7 @@ Options = Sequence[tuple[str, Any]]
 _log = logging.getLogger("bioverify.tls")
 
 
-class TlsError(ValueError):
+class TlsError(BioverifyError, ValueError):
     """The files of an identity cannot be used; the message names the file."""
 
 
