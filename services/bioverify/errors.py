@@ -5,7 +5,8 @@ BioverifyError
 ├── TlsError               transport.tls                 certificates that cannot be used
 ├── Refused                runtime.errors                a gRPC call as a whole is refused by a service
 ├── ClientError            client.errors                 a call that reached no aggregator, or that it refused
-│   recipes, the aggregator
+│   core, the aggregator
+├── ConversationError      core.conversation             messages that cannot be read as a conversation
 ├── AmbiguousSourceError   core.recipes                  sources of a recipe disagree about an item
 ├── UpstreamError          aggregator.faults             a verifier did not answer as agreed
 ├── QueueFullError         aggregator.policy.limits      more items wait already than may
