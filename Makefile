@@ -30,7 +30,7 @@ SERVICE_LOCK := $(LOCK) pyproject.toml -c requirements/dev.txt --no-emit-package
 	--no-emit-package valkey
 
 .PHONY: help setup demo test test-pmi-builder test-node test-chart test-cluster test-fault test-observability test-browser test-compose soak lint audit proto \
-	chart dashboards lock bench clean
+	chart dashboards settings lock bench clean
 # `make lint test` in one go must not run the two at once: they would share two cores.
 .NOTPARALLEL:
 
@@ -111,11 +111,12 @@ soak: setup ## Mixed load with random faults for MINUTES (30); says whether memo
 lint: setup ## Style, types, contract, import rules, container files
 	ruff check .
 	ruff format --check .
-	mypy services trainer k8s requirements benchmarks tests
+	mypy services trainer docs k8s requirements benchmarks tests
 	lint-imports --no-logo
 	cd proto && buf lint && buf format --diff --exit-code --exclude-path buf
 	PYTHON=$(abspath $(BIN))/python proto/generate --check
 	python k8s/values.py --check
+	python docs/settings.py --check
 	@! grep -nE '://|^(nvidia|triton|torch==[0-9.]+ )' requirements/*.txt || { echo "A lock names a host or a CUDA package." >&2; exit 1; }
 	hadolint services/Dockerfile trainer/Dockerfile tests/compose/cache.Dockerfile
 	@if docker compose version >/dev/null 2>&1; then \
@@ -131,6 +132,9 @@ proto: setup ## Stubs from the contract
 
 chart: setup ## The chart's values.yaml, values.schema.json and table of values, from k8s/values.py
 	python k8s/values.py
+
+settings: setup ## The tables of settings in the docs, from the models that read them
+	python docs/settings.py
 
 lock: $(BIN)/uv ## Hash locks from pyproject.toml; UPGRADE=1 takes newer releases
 	$(LOCK) $(if $(UPGRADE),--upgrade) --all-extras --group dev pyproject.toml -o requirements/dev.txt

@@ -19,7 +19,7 @@ from benchmarks.rivals import RECIPE
 from bioverify.cli.services import VERIFIERS
 from bioverify.client import ScoreItem
 from bioverify.client.messages import item_to_wire
-from bioverify.stack.plan import GATEWAY_OFFSET, HOST
+from bioverify.ports import GATEWAY_OFFSET, HOST
 from bioverify.transport.channels import CHANNEL_OPTIONS
 from bioverify.v1 import verifier_pb2, verifier_pb2_grpc
 

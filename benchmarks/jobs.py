@@ -142,7 +142,7 @@ def killed(gateway: Gateway, file: Path, count: int) -> tuple[dict[str, Any], st
 
 def main(
     count: Annotated[int, typer.Option(help="Completions in the file.")] = 100_000,
-    port_base: Annotated[int, typer.Option(help="Ports of the stack that is started for this.")] = 46050,
+    port_base: Annotated[int, typer.Option(help="Ports of the stack that is started for this.")] = 22050,
     target: Annotated[str | None, typer.Option(help="A running aggregator, instead of a stack of its own.")] = None,
     output: Annotated[Path, typer.Option(help="Where the figures go, as JSON.")] = Path("reports/jobs.json"),
 ) -> None:

@@ -32,6 +32,7 @@ from bioverify.artifacts.store import ArtifactStore
 from bioverify.client import Client, ScoreItem
 from bioverify.core.questions import parse_task
 from bioverify.core.tasks import DifferentialExpression
+from bioverify.ports import PORT_BASE
 
 RECIPE = "all"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -184,7 +185,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.same_rewards", description=(__doc__ or "").split("\n")[0]
     )
-    parser.add_argument("--port-base", type=int, default=50050, help="that of `bioverify up`")
+    parser.add_argument("--port-base", type=int, default=PORT_BASE, help="that of `bioverify up`")
     parser.add_argument("--items", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args(argv)

@@ -1,4 +1,4 @@
-// The verifier as a service: `node server.js [host:port]`, 127.0.0.1:50051 unless told.
+// The verifier as a service: `node server.js [host:port]`, 127.0.0.1:15061 unless told.
 import { fileURLToPath } from "node:url";
 import grpc from "@grpc/grpc-js";
 import protoLoader from "@grpc/proto-loader";
@@ -61,7 +61,7 @@ server.addService(VerifierService.service, {
 new HealthImplementation({ "": "SERVING", "bioverify.v1.VerifierService": "SERVING" }).addToServer(server);
 new ReflectionService({ ...contract, ...protoLoader.loadSync(health) }).addToServer(server);
 
-const target = process.argv[2] ?? "127.0.0.1:50051";
+const target = process.argv[2] ?? "127.0.0.1:15061";
 server.bindAsync(target, grpc.ServerCredentials.createInsecure(), (error, port) => {
   if (error) {
     console.error(`cannot listen on ${target}: ${error.message}`);

@@ -20,6 +20,8 @@ from typing import Any
 from opentelemetry import context, propagate, trace
 from opentelemetry.trace import Span, SpanKind, StatusCode
 
+from bioverify.errors import how_to_install
+
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 LAST_SPANS_S = 2.0
 _tracer = trace.get_tracer("bioverify")
@@ -53,7 +55,7 @@ def exporting(service: str) -> Iterator[None]:
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ModuleNotFoundError as error:
         logging.getLogger("bioverify.tracing").warning(
-            "OTEL_… asks for traces, but %s is missing. Run: pip install 'bioverify[tracing]'", error.name
+            "OTEL_… asks for traces, but %s is missing. %s", error.name, how_to_install("tracing")
         )
         yield
         return

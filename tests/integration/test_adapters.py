@@ -84,7 +84,7 @@ def test_a_reward_that_is_missing_is_a_refusal_that_says_whether_it_may_pass(run
     [
         ({"query": ["another text"]}, "query[0] does not begin with prompts[0]"),
         ({"labels": []}, "not equally long: 1, 1, 0"),
-        ({"labels": ['{"tusk": {}}']}, "labels[0]: tusk: Extra inputs are not permitted"),
+        ({"labels": ['{"tusk": {}}']}, "labels[0]: tusk: there is no such key; did you mean task?"),
         ({"labels": ['{"task"']}, "labels[0]: bioverify: not JSON"),
         ({"query": "text"}, "query: Input should be a valid "),
     ],

@@ -154,9 +154,9 @@ def test_workers_that_cannot_open_their_artifact_end_the_parent() -> None:
 
 def test_settings_that_could_never_work_are_refused() -> None:
     with pytest.raises(ValueError, match="a full call would never be accepted"):
-        ServerConfig("127.0.0.1:0", max_items=100, max_items_in_flight=50)
+        ServerConfig(listen="127.0.0.1:0", max_items=100, max_items_in_flight=50)
     with pytest.raises(ValueError, match="not a unix socket"):
-        ServerConfig("unix:/s", workers=2)
+        ServerConfig(listen="unix:/s", workers=2)
 
 
 def test_the_port_that_was_chosen_is_in_the_log() -> None:

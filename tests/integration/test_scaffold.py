@@ -139,7 +139,7 @@ def test_a_recipe_file_that_cannot_be_read_says_so(begun: Path, served: str) -> 
         arguments = ["score", str(begun / NAME / "examples.jsonl"), "--recipe", str(begun / "wrong.yaml")]
         refused = CliRunner().invoke(app, [*arguments, "--target", aggregator.target])
     assert refused.exit_code == 1
-    assert "wrong.yaml: recipe: Value error, a recipe needs at least one term" in refused.output
+    assert "wrong.yaml: a recipe needs at least one term" in refused.output
 
 
 def test_a_folder_without_a_verifier_is_not_served(tmp_path: Path) -> None:

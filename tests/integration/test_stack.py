@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 import socket
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
@@ -69,6 +71,17 @@ def test_a_killed_verifier_is_brought_back_and_nothing_else_is_touched(stack: Lo
     with Client(stack.target) as client:
         # The aggregator's connection may wait a moment before it tries again; until then the item is unscorable.
         wait_until(lambda: client.score([ITEM], "all").rewards[0].reward is not None, "rewards again")
+
+
+def test_the_page_of_runs_shows_those_of_the_folder_that_up_was_called_in(stack: LocalStack) -> None:
+    run = stack.state.parent / "runs" / "first"
+    run.mkdir(parents=True)
+    recorded = {"recipe": {"name": "rbio1-exp"}, "preset": {"name": "own"}, "started_at": "2026-01-01T00:00:00+00:00"}
+    (run / "run.json").write_text(json.dumps(recorded))
+
+    shown = httpx.get(f"http://127.0.0.1:{stack.port_base + 9}/v1/runs").raise_for_status().json()
+
+    assert [(each["name"], each["recipe"]) for each in shown["runs"]] == [("first", "rbio1-exp")]
 
 
 def test_up_twice_says_that_it_is_up(stack: LocalStack) -> None:

@@ -17,12 +17,11 @@ import yaml
 from kubeflow_trainer_api.models import TrainerV1alpha1TrainJob
 
 from bioverify.core.runs import RunState
+from bioverify.settings import SettingsError, read_settings
 from bioverify_trainer.service.cluster import (
-    ClusterError,
     ClusterSettings,
     TrainJobLauncher,
     object_name,
-    read_cluster,
     trainjob,
 )
 from bioverify_trainer.service.launching import LaunchError, Order
@@ -131,7 +130,7 @@ def launcher(api, tmp_path) -> TrainJobLauncher:
     (tmp_path / "cluster.yaml").write_text(
         yaml.safe_dump({"namespace": "team", "kubeconfig": str(tmp_path / "kubeconfig"), "labels": {"team": "x"}})
     )
-    return TrainJobLauncher(read_cluster(tmp_path / "cluster.yaml"), target="rewards:50050")
+    return TrainJobLauncher(read_settings(ClusterSettings, tmp_path / "cluster.yaml"), target="rewards:50050")
 
 
 def state(launcher):
@@ -210,7 +209,7 @@ def test_what_the_cluster_refuses_is_told(api, launcher):
 def test_a_cluster_that_does_not_answer_is_unavailable(launcher, api, tmp_path):
     path = tmp_path / "kubeconfig"
     path.write_text(path.read_text().replace(api.address, "http://127.0.0.1:9"))
-    gone = TrainJobLauncher(read_cluster(tmp_path / "cluster.yaml"), target="")
+    gone = TrainJobLauncher(read_settings(ClusterSettings, tmp_path / "cluster.yaml"), target="")
     with pytest.raises(LaunchError) as refused:
         gone.runs()
     assert refused.value.code is grpc.StatusCode.UNAVAILABLE
@@ -219,11 +218,11 @@ def test_a_cluster_that_does_not_answer_is_unavailable(launcher, api, tmp_path):
 def test_settings_name_what_is_wrong(tmp_path):
     file = tmp_path / "cluster.yaml"
     file.write_text("namespace: team\nruntim: x\n")
-    with pytest.raises(ClusterError, match="runtim"):
-        read_cluster(file)
+    with pytest.raises(SettingsError, match="runtim"):
+        read_settings(ClusterSettings, file)
     file.write_text("namespace: team\nlabels: {kueue.x-k8s.io/queue-name: training}\n")
-    with pytest.raises(ClusterError, match="Kueue"):
-        read_cluster(file)
+    with pytest.raises(SettingsError, match="Kueue"):
+        read_settings(ClusterSettings, file)
     file.write_text("namespace: team\n")
-    with pytest.raises(ClusterError, match="no cluster to speak to"):
-        TrainJobLauncher(read_cluster(file), target="")
+    with pytest.raises(SettingsError, match="no cluster to speak to"):
+        TrainJobLauncher(read_settings(ClusterSettings, file), target="")

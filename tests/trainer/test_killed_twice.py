@@ -24,7 +24,7 @@ from bioverify_trainer.runs.folder import RunFolder, read_records
 from bioverify_trainer.service.keeper import FOLDER, write
 from bioverify_trainer.service.local import LocalLauncher
 from tests.fixtures import killing
-from tests.fixtures.stack import wait_until
+from tests.fixtures.waiting import wait_until
 from tests.trainer.test_labelling import small_file
 
 SAMPLES = 2

@@ -8,8 +8,9 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from bioverify.settings import SettingsError
 from bioverify_trainer.cli import app
-from bioverify_trainer.preset import ALIASES, PresetError, load_preset, preset_names
+from bioverify_trainer.preset import ALIASES, load_preset, preset_names
 
 
 def test_the_shipped_presets_load_by_name_and_alias():
@@ -52,7 +53,7 @@ def test_the_h100_preset_is_the_published_run():
     ],
 )
 def test_a_wrong_key_or_value_is_refused_by_its_name(change, message):
-    with pytest.raises(PresetError, match=message):
+    with pytest.raises(SettingsError, match=message):
         load_preset("cpu", [change])
 
 
@@ -62,7 +63,7 @@ def test_a_group_may_be_split_over_processes():
 
 def test_processes_that_would_take_a_waiting_one_for_dead_are_refused():
     message = r"process_group_timeout_s: 100 s is too short.*at least 180 s: rewards\.deadline_s \(120\)"
-    with pytest.raises(PresetError, match=message):
+    with pytest.raises(SettingsError, match=message):
         load_preset("h100x8", ["launcher.process_group_timeout_s=100"])
 
 
@@ -71,7 +72,7 @@ def test_a_number_in_scientific_notation_is_a_number():
 
 
 def test_an_unknown_preset_lists_the_known_ones():
-    with pytest.raises(PresetError, match="cpu-smollm2-135m, h100x8"):
+    with pytest.raises(SettingsError, match="cpu-smollm2-135m, h100x8"):
         load_preset("tpu")
 
 
@@ -103,7 +104,7 @@ def test_generation_on_a_server_of_its_own_makes_a_training_configuration():
     server = ["grpo.vllm_mode=server", "grpo.vllm_server_base_url=http://gpu-0:8000"]
     config = grpo_config(load_preset("h100x8", [*server, "launcher.deepspeed=null", "grpo.bf16=false"]), "runs/h100")
     assert (config.vllm_mode, config.vllm_server_base_url) == ("server", "http://gpu-0:8000")
-    with pytest.raises(PresetError, match="these need it"):
+    with pytest.raises(SettingsError, match="these need it"):
         load_preset("h100x8", ["grpo.vllm_mode=server"])
 
 

@@ -14,10 +14,11 @@ import torch
 from typer.testing import CliRunner
 
 from bioverify import recipes
+from bioverify.settings import SettingsError
 from bioverify_trainer.cli import app
 from bioverify_trainer.model import checkpoints as rbio
 from bioverify_trainer.model.policy import open_policy
-from bioverify_trainer.preset import PresetError, load_preset
+from bioverify_trainer.preset import load_preset
 
 PER_PAGE = 3
 
@@ -186,7 +187,7 @@ def test_packed_weights_answer_nearly_as_the_whole_ones(tiny_policy, bits):
 
 def test_packed_weights_are_trained_by_adapters_only():
     assert load_preset("one-gpu", ["policy.bits=4"]).policy.bits == 4
-    with pytest.raises(PresetError, match=r"policy\.bits"):
+    with pytest.raises(SettingsError, match=r"policy\.bits"):
         load_preset("one-gpu", ["policy.bits=4", "policy.lora=null"])
-    with pytest.raises(PresetError, match=r"policy\.bits"):
+    with pytest.raises(SettingsError, match=r"policy\.bits"):
         load_preset("one-gpu", ["policy.bits=3"])

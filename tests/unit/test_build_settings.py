@@ -10,6 +10,7 @@ from bioverify.artifacts.errors import ArtifactError
 from bioverify.artifacts.store import ArtifactStore
 from bioverify.cli.build_settings import BuildSettings, read_build_settings
 from bioverify.cli.services import build_artifact, open_verifier
+from bioverify.settings import SettingsError
 from tests.fixtures.artifacts import bundled_sources, silent
 
 RBIO = "esm_mlp: {net: rbio, form: strict, epochs: 0.02, folds: 2, go_dimensions: 8, reduce_to: null}\n"
@@ -35,7 +36,7 @@ def test_rbios_classifier_that_leaves_the_line_out_is_built_by_a_settings_file(t
 
 
 def test_a_mistake_in_the_classifiers_settings_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match=r"esm_mlp\.net"):
+    with pytest.raises(SettingsError, match=r"esm_mlp\.net"):
         read_build_settings(written(tmp_path / "wrong.yaml", "esm_mlp: {net: resnet}\n"))
 
 

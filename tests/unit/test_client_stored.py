@@ -16,7 +16,7 @@ def test_without_pyarrow_json_is_read_and_parquet_and_frames_say_what_they_need(
     lines.write_bytes(b"{}\n")
     table.write_bytes(b"")
     assert list(StoredRollouts(lines).lines()) == [b"{}\n"]
-    with pytest.raises(ValueError, match=r"Parquet needs pyarrow\. Run: pip install 'bioverify\[tables\]'"):
+    with pytest.raises(ValueError, match=r"Parquet needs pyarrow\. Run in a clone.*'\.\[tables\]'"):
         StoredRollouts(table)
-    with pytest.raises(ImportError, match=r"score_dataframe needs pyarrow\. Run: pip install 'bioverify\[tables\]'"):
+    with pytest.raises(ImportError, match=r"score_dataframe needs pyarrow\. Run in a clone.*'\.\[tables\]'"):
         import bioverify.client.frames  # noqa: F401

@@ -22,7 +22,7 @@ ASKED = {
     "co_expression": CoExpression("AARS", "TRIB3"),
     "gene_annotation": GeneAnnotation(("AARS", "TRIB3")),
 }
-QUESTION = ASKED["differential_expression"].question
+QUESTION = DifferentialExpression("AARS", "TRIB3", "k562").question
 
 
 def test_the_contract_has_the_kinds_of_the_core_and_no_others():

@@ -9,8 +9,9 @@ from prometheus_client import Gauge
 from bioverify.adapters.alone import NoRewardError, reward_alone
 from bioverify.aggregator.faults import of_refusal
 from bioverify.aggregator.policy.limits import ItemLimit
-from bioverify.client import ClientError
+from bioverify.client import ClientError, ScoreItem
 from bioverify.client.errors import client_error
+from bioverify.client.messages import check_ids
 from bioverify.client.retries import pause_before_retry
 from bioverify.client.values import ItemReward, RewardDetails, RewardPart
 from bioverify.core.recipes import Requirement, Term
@@ -76,8 +77,6 @@ def test_a_call_larger_than_the_queue_before_a_verifier_may_wait_alone() -> None
 
 
 def test_a_field_that_is_refused_before_the_call_is_like_one_that_the_service_refuses() -> None:
-    from bioverify.client.messages import ScoreItem, check_ids
-
     with pytest.raises(ClientError) as caught:
         check_ids([ScoreItem("", "x")])
     assert (caught.value.code, caught.value.refusal.reason) == (Code.INVALID_ARGUMENT, "invalid_request")

@@ -13,6 +13,7 @@ from bioverify.core.outcomes import Failed, NotApplicable, Outcome, Scored
 from bioverify.core.recipes import AmbiguousSourceError, Recipe, Requirement, Source, Term
 from bioverify.core.rewards import Row, compose, is_lost_to_a_fault
 from bioverify.core.tasks import TaskKind
+from bioverify.settings import SettingsError
 
 FAILED = Failed("unavailable", "connection refused", retryable=True)
 UNKNOWN = NotApplicable("unknown_gene", "FOO1 is no known gene.")
@@ -152,15 +153,19 @@ def test_a_source_chooses_its_own_terms_and_no_source_means_all_that_ask_this_qu
 @pytest.mark.parametrize(
     ("text", "key"),
     [
-        ("name: x\nterms: [{verifier: format, weigth: 1, requirement: required}]", "terms.0.weigth"),
-        ("name: x\nterms: [{verifier: format, weight: .nan, requirement: required}]", "terms.0.weight"),
+        (
+            "name: x\nterms: [{verifier: format, weigth: 1, requirement: required}]",
+            r"terms\[0\]\.weigth: there is no such key",
+        ),
+        ("name: x\nterms: [{verifier: format, weight: .nan, requirement: required}]", r"terms\[0\]\.weight"),
         ("name: x\nterms: []", "at least one term"),
         ("name: [", "not YAML"),
     ],
 )
-def test_a_wrong_recipe_is_refused_with_the_key(text, key):
-    with pytest.raises(recipes.RecipeError, match=key):
-        recipes.parse(text, where="mine.yaml")
+def test_a_wrong_recipe_is_refused_with_the_key(tmp_path, text, key):
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(SettingsError, match=key):
+        recipes.read(tmp_path / "mine.yaml")
 
 
 def test_shares_must_add_up_to_one():

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bioverify.client.messages import score_request
+from bioverify.client.messages import checked, score_request
 from bioverify.rollouts import lines
 from bioverify.rollouts.lines import FileItem, LineError, in_chunks, lines_of, read_items
 from bioverify.transport.channels import MAX_CALL_ITEMS
@@ -53,7 +53,7 @@ def test_what_the_reader_takes_the_contract_takes(given_rows: list[object]) -> N
     items, errors = read(given_rows)
     assert len(items) + len(errors) == len(given_rows)
     for chunk in in_chunks(items, 3):
-        request = score_request([lines.checked(line.item) for line in chunk], "all", with_evidence=True)
+        request = score_request([checked(line.item) for line in chunk], "all", with_evidence=True)
         assert broken_rules(request) == []
 
 

@@ -1,4 +1,4 @@
-"""How many processes a stack starts, and what is kept of it."""
+"""What a stack starts, where it listens, and what is kept of it."""
 
 from __future__ import annotations
 
@@ -6,13 +6,18 @@ import os
 import stat
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from bioverify import __version__, ports
+from bioverify.cli import app
+from bioverify.cli.services import VERIFIERS as ALL_VERIFIERS
 from bioverify.cli.services import workers_of
 from bioverify.stack import Plan, StackError, down, status
 from bioverify.stack.plan import PLAN_FILE
@@ -78,3 +83,30 @@ def test_what_may_hold_a_password_is_its_owners_alone(tmp_path: Path) -> None:
     assert stat.S_IMODE((plan.folder / PLAN_FILE).stat().st_mode) == 0o600
     assert stat.S_IMODE(plan.folder.stat().st_mode) == 0o700
     assert Plan.load(plan.folder) == plan
+
+
+def test_no_port_of_the_stack_is_one_that_a_system_gives_to_outgoing_connections() -> None:
+    """Linux gives 32768 to 60999, IANA's range is 49152 to 65535; Kubernetes' node ports are 30000 to 32767."""
+    listened_on = [*Plan(Path(), ALL_VERIFIERS, has_gateway=True).ports, ports.PORT_BASE + ports.TRAINER_OFFSET]
+    assert all(1024 < port < 30_000 for port in listened_on)
+    assert len(set(listened_on)) == len(listened_on)
+
+
+def test_a_verifier_of_ones_own_is_proposed_a_port_that_the_stack_leaves_free() -> None:
+    own = int(ports.OWN_VERIFIER.rpartition(":")[2])
+    taken = Plan(Path(), tuple("abcdefg"), has_gateway=True).ports
+    assert not {own, own + ports.METRICS_OFFSET} & {*taken, ports.PORT_BASE + ports.TRAINER_OFFSET}
+
+
+@pytest.mark.parametrize("runs", [None, Path("/somewhere/runs")])
+def test_a_plan_that_was_kept_is_the_plan_that_is_read(tmp_path: Path, runs: Path | None) -> None:
+    plan = Plan(tmp_path, VERIFIERS, 20_000, workers={"format": 2}, has_gateway=True, runs_folder=runs)
+    plan.save()
+    assert Plan.load(tmp_path) == plan
+
+
+def test_the_version_is_told_and_is_that_of_the_project() -> None:
+    told = CliRunner().invoke(app, ["--version"])
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert (told.exit_code, told.output) == (0, f"bioverify {project['version']}\n")
+    assert __version__ == project["version"]

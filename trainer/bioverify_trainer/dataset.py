@@ -26,13 +26,14 @@ from bioverify.artifacts.store import ArtifactStore
 from bioverify.core.completions import PromptForm
 from bioverify.core.recipes import Recipe, Source
 from bioverify.core.tasks import TASKS, Task, TaskKind, make_task
+from bioverify.errors import BioverifyError
 from bioverify_trainer.prompts import Turn, make_prompt
 
 # Genes to write about are those of measured pairs; any other question has rows of its own kind.
 _ROWS_OF = {kind: kind for kind in TaskKind} | {TaskKind.GENE_ANNOTATION: TaskKind.DIFFERENTIAL_EXPRESSION}
 
 
-class DatasetError(Exception):
+class DatasetError(BioverifyError):
     """A table that cannot give the prompts that the recipe asks for."""
 
 

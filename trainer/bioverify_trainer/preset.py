@@ -6,14 +6,13 @@ documentation applies. Values are checked before anything is loaded, and a messa
 
 from __future__ import annotations
 
-import difflib
 import importlib.resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from bioverify.settings import SettingsError, checked, parse_yaml, read_mapping
 from bioverify_trainer.prompts import MOST_EXAMPLE_TURNS
 
 ALIASES = {"cpu": "cpu-smollm2-135m", "one-gpu": "one-gpu-qwen2.5-3b", "h100x8": "h100x8-qwen2.5-3b"}
@@ -27,126 +26,157 @@ _SLACK_S = 30.0
 PositiveInt = Annotated[int, Field(gt=0)]
 
 
-class PresetError(ValueError):
-    """A preset that cannot be used; the message names the file and the key."""
-
-
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class Lora(_Strict):
-    """Low-rank adapters on the layers from ``lowest_layer`` (counted from 0) upwards."""
+    """Low-rank adapters; the weights below them stay as they are."""
 
     rank: PositiveInt
+    """Width of an adapter."""
     alpha: PositiveInt
+    """What the adapters add is scaled by alpha / rank."""
     lowest_layer: Annotated[int, Field(ge=0)] = 0
+    """Adapters are on the layers from this one upwards, counted from 0."""
     target_modules: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Names of the linear maps of a layer that get one."""
 
 
 class PolicyPreset(_Strict):
-    """``model``: smollm2, one of rbio's checkpoints, a folder or a hub id. Without ``lora`` all weights are trained.
-
-    ``bits``: the weights packed by bitsandbytes, which computes in ``dtype``; adapters alone can then be trained.
-    """
+    """The model that is trained."""
 
     model: Annotated[str, Field(min_length=1)]
+    """smollm2, one of rbio's checkpoints, a folder or a hub id."""
     dtype: Literal["float32", "bfloat16"]
+    """float32 or bfloat16."""
     bits: Literal[4, 8] | None = None
+    """The weights packed by bitsandbytes, which computes in `dtype`; adapters alone can then be trained."""
     lora: Lora | None = None
+    """Without it all weights are trained."""
 
 
 class PromptPreset(_Strict):
-    """``computed_once``: not once per completion; pays on a CPU, where the prompt is most of the work.
-
-    ``lines``: cell lines that are trained on; none: all. ``strict``: no line trains on what any line holds out.
-    """
+    """What is asked, and how."""
 
     example_turns: Annotated[int, Field(ge=0, le=MOST_EXAMPLE_TURNS)] = 0
+    """Solved examples before the question."""
     chain_of_thought: bool = False
+    """The instruction asks for a thought before the answer."""
     computed_once: bool = False
+    """The prompt of a group is computed once and not per completion: pays on a CPU, where it is most of the work."""
     lines: tuple[Literal["k562", "rpe1", "hepg2", "jurkat"], ...] = ()
+    """Cell lines that are trained on; without any: all."""
     strict: bool = False
+    """No cell line trains on what any cell line holds out."""
 
 
 class Grpo(_Strict):
-    """The settings of TRL's GRPOConfig that a preset decides, under TRL's names."""
+    """The settings of TRL's GRPOConfig that a preset decides, under TRL's names and with TRL's meaning."""
 
     max_steps: PositiveInt
+    """Optimiser steps of the run."""
     per_device_train_batch_size: PositiveInt
+    """Completions that one process computes at once."""
     gradient_accumulation_steps: PositiveInt = 1
+    """Batches of one optimiser step."""
     num_generations: Annotated[int, Field(ge=2)]
+    """Completions of one group."""
     num_iterations: PositiveInt = 1
+    """Optimiser steps on the same completions."""
     max_completion_length: PositiveInt
+    """Tokens of a completion at most."""
     temperature: Annotated[float, Field(gt=0)] = 1.0
+    """Of sampling."""
     learning_rate: Annotated[float, Field(gt=0)]
+    """The highest of the run."""
     lr_scheduler_type: Literal["constant", "linear", "cosine", "constant_with_warmup"] = "linear"
+    """constant, linear, cosine or constant_with_warmup."""
     warmup_steps: Annotated[int, Field(ge=0)] = 0
+    """Steps in which the learning rate rises from 0."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """Of AdamW."""
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    """Longer gradients are cut to it."""
     beta: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of the KL distance to the model as it was at the start; 0: no such model is loaded."""
     loss_type: Literal["grpo", "bnpo", "dr_grpo", "dapo"] = "dapo"
+    """grpo, bnpo, dr_grpo or dapo: what the loss of a token is divided by."""
     scale_rewards: Literal["group", "batch", "none"] = "group"
+    """group, batch or none: over what the standard deviation is taken that advantages are divided by."""
     save_steps: PositiveInt
+    """Steps between two checkpoints."""
     save_total_limit: PositiveInt | None = None
+    """Checkpoints that are kept; without it all."""
     bf16: bool
+    """Mixed precision in bfloat16."""
     gradient_checkpointing: bool
+    """Activations are computed again in the backward pass: less memory, more time."""
     use_cpu: bool
+    """Train on the CPU even if there is a GPU."""
     seed: int = 0
+    """Of the order of the questions and of sampling."""
     use_vllm: bool = False
+    """vLLM generates the completions."""
     vllm_mode: Literal["colocate", "server"] = "colocate"
+    """colocate: in the training processes; server: at `vllm_server_base_url`."""
     vllm_gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = 0.3
+    """Share of a GPU's memory that vLLM takes when colocated."""
     vllm_server_base_url: Annotated[str, Field(pattern="^https?://")] | None = None
+    """Address of `trl vllm-serve`."""
 
 
 class Rewards(_Strict):
-    """``deadline_s`` of one call; ``samples_per_step`` completions are kept with their evidence.
-
-    Above ``max_unscorable_share`` of rows lost to faults that may pass, the run keeps a checkpoint and waits for the
-    services; 1: it never waits.
-    """
+    """How the services are asked."""
 
     deadline_s: Annotated[float, Field(gt=0)] = 60.0
+    """Seconds of one call."""
     max_unscorable_share: Annotated[float, Field(ge=0, le=1)] = 0.25
+    """If a larger share of the rows is lost to faults that may pass, the run keeps a checkpoint and waits for the
+    services; 1: it never waits."""
     samples_per_step: Annotated[int, Field(ge=0)] = 0
+    """Completions of a step that are kept with their evidence."""
 
 
 class HeldOut(_Strict):
-    """Every ``every`` steps, and before the first, the policy answers ``questions`` held-out ones, greedily.
-
-    Half of them are positive, ``per_gene`` of each gene: what is logged under ``heldout/`` has no base rate to live
-    on.
-    """
+    """Held-out questions that the policy answers greedily during the run, half of them positive: what is logged under
+    ``heldout/`` has no base rate to live on."""
 
     every: PositiveInt
+    """Steps between two times; once before the first step as well."""
     questions: Annotated[int, Field(ge=2)]
+    """How many are asked each time."""
     per_gene: Annotated[int, Field(ge=2)] = 4
+    """Questions about each gene."""
 
 
 class Launcher(_Strict):
-    """Processes on one machine, one per GPU; ``deepspeed`` is DeepSpeed's configuration.
-
-    ``threads``: of the CPU, per process; "all" cores that the process may use; none: as the environment says.
-    ``process_group_timeout_s``: for so long one process waits for another before the run is given up.
-    """
+    """Processes on one machine, one per GPU."""
 
     processes: PositiveInt = 1
+    """How many; more than one are started by torchrun."""
     process_group_timeout_s: PositiveInt = 1800
+    """Seconds that one process waits for another before the run is given up."""
     threads: PositiveInt | Literal["all"] | None = None
+    """Threads of the CPU, per process; "all": as many as it may use cores; without it what the environment says."""
     deepspeed: dict[str, Any] | None = None
+    """DeepSpeed's own configuration."""
 
 
 class Preset(_Strict):
-    """``tracking``: where transformers sends the metrics besides ``metrics.jsonl``; their packages are the user's."""
+    """What is trained and how; a run is a recipe × a preset."""
 
     name: Annotated[str, Field(min_length=1)]
+    """Stands in the record of a run."""
     description: str = ""
+    """For readers."""
     policy: PolicyPreset
     prompts: PromptPreset = PromptPreset()
     grpo: Grpo
     rewards: Rewards = Rewards()
     heldout: HeldOut | None = None
     tracking: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
+    """Where transformers sends the metrics besides `metrics.jsonl`; their packages are the user's."""
     launcher: Launcher = Launcher()
 
     @model_validator(mode="after")
@@ -202,67 +232,35 @@ def preset_names() -> list[str]:
 def load_preset(name: str, overrides: list[str] | None = None) -> Preset:
     """A shipped preset, by name or alias, or one's own YAML file, changed by ``overrides`` ("grpo.max_steps=4").
 
-    Raises `PresetError`, which names the key.
+    Raises SettingsError.
     """
     if _is_yaml(name):
-        where, text = name, _read_own(Path(name))
+        where, content = name, read_mapping(Path(name))
     else:
         full_name = ALIASES.get(name, name)
         if full_name not in preset_names():
             known = ", ".join([*preset_names(), *ALIASES])
-            raise PresetError(f"preset {name!r} is not one of {known}, nor a .yaml file")
+            raise SettingsError("", "", f"preset {name!r} is not one of {known}, nor a .yaml file")
         where = f"{full_name}.yaml"
-        text = _SHIPPED.joinpath(where).read_text()
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise PresetError(f"{where}: not YAML ({error})") from error
-    if not isinstance(content, dict):
-        raise PresetError(f"{where}: holds no keys")
+        content = read_mapping(_SHIPPED / where)
     for override in overrides or ():
         _apply(content, override)
-    try:
-        return Preset.model_validate(content)
-    except ValidationError as error:
-        raise PresetError(f"{where}: {'; '.join(_explain(problem) for problem in error.errors())}") from error
+    return checked(Preset, content, where)
 
 
 def _is_yaml(name: str) -> bool:
     return name.endswith((".yaml", ".yml"))
 
 
-def _read_own(path: Path) -> str:
-    try:
-        return path.read_text()
-    except OSError as error:
-        raise PresetError(f"preset {path}: cannot be read ({error.strerror})") from error
-
-
 def _apply(content: dict[str, Any], override: str) -> None:
+    where = f"--set {override}"
     path, equals, value = override.partition("=")
     if not equals or not path:
-        raise PresetError(f"--set {override}: expected key=value, for instance grpo.max_steps=4")
+        raise SettingsError(where, "", "expected key=value, for instance grpo.max_steps=4")
     *sections, key = path.split(".")
     place = content
     for section in sections:
         place = place.setdefault(section, {})
         if not isinstance(place, dict):
-            raise PresetError(f"--set {override}: {section} has no keys of its own")
-    place[key] = yaml.safe_load(value)
-
-
-def _explain(problem: Any) -> str:
-    key = ".".join(map(str, problem["loc"]))
-    if problem["type"] == "extra_forbidden":
-        section: Any = Preset
-        for part in problem["loc"][:-1]:
-            section = _section(section.model_fields[part].annotation)
-        near = difflib.get_close_matches(str(problem["loc"][-1]), section.model_fields, n=1)
-        return f"{key}: there is no such key" + (f"; did you mean {near[0]}?" if near else "")
-    message = problem["msg"].removeprefix("Value error, ")
-    return f"{key}: {message}, not {problem['input']!r}" if key else message
-
-
-def _section(annotation: Any) -> Any:
-    """The model class of a field, with or without "or None"."""
-    return next((a for a in getattr(annotation, "__args__", ()) if a is not type(None)), annotation)
+            raise SettingsError(where, "", f"{section} has no keys of its own")
+    place[key] = parse_yaml(value, where)

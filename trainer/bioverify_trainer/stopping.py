@@ -11,12 +11,14 @@ import signal
 import time
 from typing import Any
 
+from bioverify.errors import BioverifyError
+
 STOPPED = 128 + signal.SIGTERM
 """Exit status of a run that was stopped; what shells and clusters expect after SIGTERM."""
 _LOOK_EVERY_S = 0.5
 
 
-class RunStopped(Exception):  # noqa: N818 - what was asked for, not a fault
+class RunStopped(BioverifyError):  # noqa: N818 - what was asked for, not a fault
     """The run was told to stop while it waited; its last finished step is kept."""
 
 

@@ -19,6 +19,7 @@ from dataclasses import replace
 
 from bioverify.client import Client, ClientError, ItemReward, ScoreItem, TlsIdentity
 from bioverify.core.outcomes import Failed
+from bioverify.errors import BioverifyError
 
 DEADLINE_S = 30.0
 PATIENCE_S = 150.0
@@ -28,7 +29,7 @@ CALLS_AT_ONCE = 2
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 15.0
 
 
-class NoRewardError(RuntimeError):
+class NoRewardError(BioverifyError, RuntimeError):
     """There is no reward, which is not a zero. ``may_pass``: asking again later may bring one."""
 
     def __init__(self, why: str, may_pass: bool) -> None:

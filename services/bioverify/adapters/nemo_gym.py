@@ -10,7 +10,7 @@ BioverifyResourcesServer.run_webserver()
 ```yaml
 bioverify:
   resources_servers:
-    bioverify: {entrypoint: app.py, domain: knowledge, target: "127.0.0.1:50050", recipe: rbio1-exp}
+    bioverify: {entrypoint: app.py, domain: knowledge, target: "127.0.0.1:15050", recipe: rbio1-exp}
 ```
 
 A row may have a field ``bioverify`` (`bioverify.adapters.reading`). The form wants a number in every answer; a missing

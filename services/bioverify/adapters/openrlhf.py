@@ -10,7 +10,7 @@ because it has no sample without one. So faults are waited for here.
 ```python
 # rewards.py
 from bioverify.adapters.openrlhf import make_reward_func
-reward_func = make_reward_func("127.0.0.1:50050", "rbio1-exp")
+reward_func = make_reward_func("127.0.0.1:15050", "rbio1-exp")
 ```
 """
 

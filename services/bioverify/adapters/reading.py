@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from bioverify.client import ScoreItem
 from bioverify.client.json_form import StrictItem
 from bioverify.client.rows import without_nulls
+from bioverify.settings import first_problem
 
 _ROLES = {"developer": "system"}
 """OpenAI's newer name for it."""
@@ -36,8 +37,7 @@ def read_rollout(
     except orjson.JSONDecodeError as error:
         raise ValueError(f"bioverify: not JSON ({error})") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        raise ValueError(first_problem(error, StrictItem, "bioverify")) from error
     return item.score_item(item_id, "" if item.group_id is None else str(item.group_id))
 
 

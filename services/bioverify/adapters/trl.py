@@ -8,7 +8,7 @@ A row that cannot be scored comes back as None, which TRL leaves out of the grou
 every row of a call that failed, because an exception would end the run and a number would be a lie.
 
 ```python
-trainer = GRPOTrainer(model, reward_funcs=make_reward("127.0.0.1:50050", "rbio1-exp"), train_dataset=questions, …)
+trainer = GRPOTrainer(model, reward_funcs=make_reward("127.0.0.1:15050", "rbio1-exp"), train_dataset=questions, …)
 ```
 
 The dataset may have a column ``bioverify`` (`bioverify.adapters.reading`). ``bioverify train`` does more: it waits

@@ -3,7 +3,7 @@
 ```python
 # my_rewards.py, plugged in by: --env.taskset.task.rewards.bioverify.fn my_rewards:bioverify
 from bioverify.adapters.verifiers import make_reward
-bioverify = make_reward("127.0.0.1:50050", "rbio1-exp")
+bioverify = make_reward("127.0.0.1:15050", "rbio1-exp")
 ```
 
 The task's data may have a field ``bioverify`` (`bioverify.adapters.reading`). Without a reward the function raises:

@@ -5,7 +5,7 @@ Either is named in the configuration, with where to ask in ``reward_kwargs``:
 ```console
 $ … reward.reward_manager.source=importlib reward.reward_manager.name=BioverifyRewardManager \\
     reward.reward_manager.module.path=pkg://bioverify.adapters.verl \\
-    +reward.custom_reward_function.reward_kwargs.target=127.0.0.1:50050 \\
+    +reward.custom_reward_function.reward_kwargs.target=127.0.0.1:15050 \\
     +reward.custom_reward_function.reward_kwargs.recipe=rbio1-exp
 $ … reward.custom_reward_function.path=pkg://bioverify.adapters.verl     # and the two reward_kwargs
 ```

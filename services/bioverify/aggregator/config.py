@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from bioverify.core.consensus import CONSENSUS, Consensus
 from bioverify.runtime.config import LogLevel, ServerConfig
@@ -11,45 +13,57 @@ from bioverify.transport.channels import MAX_CALL_ITEMS, MAX_MESSAGE_BYTES
 from bioverify.transport.tls import TlsIdentity
 
 
-@dataclass(frozen=True, slots=True)
-class AggregatorConfig:
-    """``verifiers``: name → gRPC target, "host:port" or "unix:/path"; several with commas are replicas of one verifier.
-    "dns:///name:port" spreads calls over all addresses of a name, which then count as one replica.
+class AggregatorConfig(BaseModel):
+    """Settings of one aggregator process."""
 
-    ``redis_url``: "redis://host:port/0", "redis+cluster://host:port" or "unix:///path"; "rediss" is TLS, with the
-    certificates of ``tls`` where there are any; None: nothing is remembered.
-    ``default_deadline_s``: for callers that set none. ``deadline_margin_s``: at most so much of a call's time is kept
-    for composing and answering. ``verifier_deadlines_s``: name → seconds of a call that this verifier may take, waiting
-    for its turn included; absent: all that the call has. ``consensus``: weights of the verifiers' beliefs; without them
-    no recipe can name it. ``describe_ttl_s``: for so long a verifier's account of itself is trusted while its
-    connection stands. ``cache_ttl_s``: seconds that a remembered outcome lives.
-    ``cache_timeout_s``: what Redis may cost a call at most, per read and per write; after a failure it is left alone
-    for ``cache_pause_s``. The rest as for `ServerConfig`; the verifiers
-    are called with the identity that is served with.
-    """
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     listen: str
+    """host:port (port 0: any free one, written to the log) or unix:/path."""
     verifiers: Mapping[str, str]
+    """Name → gRPC target, host:port or unix:/path; several with commas are replicas of one verifier. dns:///name:port
+    spreads calls over all addresses of a name, which then count as one replica."""
     redis_url: str | None = None
+    """redis://host:port/0, redis+cluster://host:port or unix:///path; rediss is TLS, with the certificates of `tls` if
+    there are any. Without it nothing is remembered."""
     metrics_port: int | None = None
-    workers: int = 1
-    default_deadline_s: float = 30.0
-    deadline_margin_s: float = 0.5
-    verifier_deadlines_s: Mapping[str, float] = field(default_factory=dict)
+    """Prometheus text over HTTP, on the same host as `listen`. Without it no metrics are served."""
+    workers: Annotated[int, Field(ge=1)] = 1
+    """Processes that share the port."""
+    default_deadline_s: Annotated[float, Field(gt=0)] = 30.0
+    """Seconds of a call whose caller set no deadline."""
+    deadline_margin_s: Annotated[float, Field(ge=0)] = 0.5
+    """At most so many seconds of a call are kept for composing and answering."""
+    verifier_deadlines_s: Mapping[str, float] = {}
+    """Name → seconds of a call that this verifier may take, waiting for its turn included; otherwise all that the call
+    has."""
     consensus: Consensus | None = None
-    describe_ttl_s: float = 1.0
-    cache_ttl_s: int = 7 * 24 * 3600
-    cache_timeout_s: float = 0.25
-    cache_pause_s: float = 1.0
-    max_items: int = MAX_CALL_ITEMS
-    max_bytes: int = MAX_MESSAGE_BYTES
-    max_items_in_flight: int = 32_768
-    grace_s: float = 10.0
+    """Weights of the verifiers' beliefs. Without them no recipe can name the consensus."""
+    describe_ttl_s: Annotated[float, Field(ge=0)] = 1.0
+    """Seconds that a verifier's description of itself is trusted while its connection stands."""
+    cache_ttl_s: Annotated[int, Field(ge=1)] = 7 * 24 * 3600
+    """Seconds that a remembered outcome lives."""
+    cache_timeout_s: Annotated[float, Field(gt=0)] = 0.25
+    """What Redis may cost a call at most, per read and per write."""
+    cache_pause_s: Annotated[float, Field(ge=0)] = 1.0
+    """Seconds for which Redis is left alone after a failure."""
+    max_items: Annotated[int, Field(ge=1)] = MAX_CALL_ITEMS
+    """Items of one call."""
+    max_bytes: Annotated[int, Field(ge=1)] = MAX_MESSAGE_BYTES
+    """Bytes of one call."""
+    max_items_in_flight: Annotated[int, Field(ge=1)] = 32_768
+    """Items that are queued or in work in one process; calls beyond it are refused at once."""
+    grace_s: Annotated[float, Field(ge=0)] = 10.0
+    """Seconds that accepted calls have to finish after SIGTERM."""
     log_level: LogLevel = "info"
+    """debug, info, warning or error."""
     tls: TlsIdentity | None = None
+    """Who the service is, and whose callers it takes; the verifiers are called with the same identity."""
     health_port: int | None = None
+    """grpc.health.v1 alone, in plaintext, on the same host: probes of a cluster speak no TLS."""
 
-    def __post_init__(self) -> None:
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
         unknown = [name for name in self.verifier_deadlines_s if name not in self.verifiers]
         if unknown:
             raise ValueError(f"verifier_deadlines_s names {', '.join(unknown)}, which verifiers lacks")
@@ -58,6 +72,7 @@ class AggregatorConfig:
             raise ValueError(f"the consensus is made of {', '.join(absent)}, which verifiers lacks")
         if CONSENSUS in self.verifiers:
             raise ValueError(f"{CONSENSUS} is no verifier: it is made of the others' beliefs")
+        return self
 
     @property
     def members(self) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ import grpc
 
 from bioverify.aggregator.encoded import EncodedOutcome, failure
 from bioverify.core.outcomes import Failed
+from bioverify.errors import BioverifyError
 from bioverify.transport.refusals import Refusal
 
 UNAVAILABLE = "unavailable"
@@ -42,7 +43,7 @@ _OF_STATUS = {
 }
 
 
-class UpstreamError(Exception):
+class UpstreamError(BioverifyError):
     """The verifier did not answer as agreed. ``failed`` is what that means for the questions."""
 
     def __init__(self, reason: str, detail: str) -> None:

@@ -14,8 +14,9 @@ from bioverify.core.consensus import CONSENSUS
 from bioverify.core.recipes import AmbiguousSourceError, Recipe, Term
 from bioverify.core.tasks import TaskKind
 from bioverify.core.verifier import Item, Reads
-from bioverify.recipes import RecipeError, load
-from bioverify.runtime.errors import Refused, invalid
+from bioverify.recipes import load
+from bioverify.runtime.errors import invalid
+from bioverify.settings import SettingsError, problems
 from bioverify.v1 import reward_pb2
 from bioverify.wire.rewards import recipe_from_wire
 from bioverify.wire.tasks import read_item
@@ -48,14 +49,15 @@ def read_recipe(
         field = "recipe_name"
         try:
             recipe = load(request.recipe_name)
-        except RecipeError as error:
+        except SettingsError as error:
             raise invalid([(field, str(error))]) from error
     else:
         field = "recipe"
         try:
             recipe = recipe_from_wire(request.recipe)
         except ValidationError as error:
-            raise _invalid_recipe(error) from error
+            found = problems(error, Recipe)
+            raise invalid([(f"recipe.{key}" if key else "recipe", why) for key, why in found]) from error
     known_names = [*configured, *([CONSENSUS] if members else [])]
     missing = [name for name in recipe.verifiers if name not in known_names]
     if missing:
@@ -69,16 +71,6 @@ def asked_by(terms: Iterable[Term], members: Collection[str]) -> tuple[str, ...]
     """The verifiers that the terms need, each once, in order; for the consensus its members."""
     names = (members if term.verifier == CONSENSUS else (term.verifier,) for term in terms)
     return tuple(dict.fromkeys(chain.from_iterable(names)))
-
-
-def _invalid_recipe(error: ValidationError) -> Refused:
-    violations = []
-    for problem in error.errors():
-        path = "recipe"
-        for part in problem["loc"]:
-            path += f"[{part}]" if isinstance(part, int) else f".{part}"
-        violations.append((path, problem["msg"]))
-    return invalid(violations)
 
 
 def read_request(

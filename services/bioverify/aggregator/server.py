@@ -5,8 +5,6 @@ Nothing heavy is imported here, because several workers are forked before gRPC a
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from bioverify.aggregator.config import AggregatorConfig
 from bioverify.runtime import logs, workers
 from bioverify.runtime.config import ServerConfig
@@ -22,7 +20,7 @@ def serve(config: AggregatorConfig) -> None:
     def serve_process(process_config: ServerConfig) -> int:
         from bioverify.aggregator import service as reward_service
 
-        return reward_service.serve_process(replace(config, listen=process_config.listen))
+        return reward_service.serve_process(config.model_copy(update={"listen": process_config.listen}))
 
     code = serve_process(config.server) if config.workers == 1 else workers.run(config.server, serve_process)
     if code:

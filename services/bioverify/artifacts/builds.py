@@ -11,11 +11,11 @@ absent, the artifact is built.
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.metadata import version
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from bioverify import __version__
 from bioverify.artifacts.checksums import sha256_of
 from bioverify.artifacts.errors import ArtifactError
 from bioverify.artifacts.sources import PUBLIC, Sources
@@ -70,7 +70,7 @@ def _is_unchanged(name: str, store: ArtifactStore, sources: Sources, settings: s
     now = {used: sources.find(by_name[used]) for used in before.consulted}
     return (
         before.digest == manifest.digest
-        and before.code_version == version("bioverify")
+        and before.code_version == __version__
         and before.settings == settings
         and before.named_files == _named_files(sources)
         and inputs == manifest.inputs

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bioverify.errors import BioverifyError
 
-class ArtifactError(Exception):
+
+class ArtifactError(BioverifyError):
     """An artifact or one of its source files is missing, damaged, or not what was expected."""

@@ -21,7 +21,9 @@ from pydantic import ValidationError
 from bioverify.artifacts.checksums import SUMS_FILE, sha256_of, sums_text
 from bioverify.artifacts.errors import ArtifactError
 from bioverify.artifacts.store import MANIFEST_FILE, ArtifactStore, Manifest
+from bioverify.errors import how_to_install
 from bioverify.files import replace_file, replacing_file
+from bioverify.settings import first_problem
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -39,7 +41,7 @@ class Remote:
         try:
             from obstore.store import LocalStore, from_url
         except ModuleNotFoundError as error:
-            raise ArtifactError("shared storage needs the library obstore: pip install 'bioverify[remote]'") from error
+            raise ArtifactError(f"shared storage needs the library obstore. {how_to_install('remote')}") from error
         self.url = url
         with self._errors():
             if "://" not in url or url.startswith("file://"):
@@ -108,7 +110,7 @@ class Remote:
         try:
             manifest = Manifest.model_validate_json(written)
         except ValidationError as error:
-            reason = str(error).splitlines()[0]
+            reason = first_problem(error, Manifest, "manifest")
             raise ArtifactError(f"{where} is no manifest ({reason}). Push the artifact again") from error
         if manifest.name != name or manifest.folder_name != folder_name or (digest and digest != manifest.digest):
             raise ArtifactError(

@@ -21,17 +21,18 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Literal, Self
 
 import platformdirs
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from bioverify import __version__
 from bioverify.artifacts.checksums import SUMS_FILE, problems, sha256_of, sums_text
 from bioverify.artifacts.errors import ArtifactError
 from bioverify.core.verifier import ArtifactIdentity
 from bioverify.files import replace_file, sync
+from bioverify.settings import first_problem
 
 MANIFEST_FILE = "manifest.json"
 
@@ -144,7 +145,7 @@ class Build:
         manifest = Manifest(
             name=self.name,
             description=description,
-            code_version=version("bioverify"),
+            code_version=__version__,
             license=license,
             simulated=simulated,
             sources=tuple(sources),
@@ -277,7 +278,7 @@ def _read_manifest(root: Path, name: str, folder_name: str) -> Manifest:
     except FileNotFoundError as error:
         raise ArtifactError(f"artifact {name}: {error.filename} is missing. {_mend(name)}") from None
     except ValidationError as error:
-        reason = str(error).splitlines()[0]
+        reason = first_problem(error, Manifest, "manifest")
         raise ArtifactError(f"artifact {name}: {path} is unreadable ({reason}). {_mend(name)}") from None
     if manifest.name != name or manifest.folder_name != folder_name:
         raise ArtifactError(

@@ -6,17 +6,36 @@ that computes with it.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
+from bioverify import __version__
 from bioverify.cli import artifacts, authoring, keys, local_stack, rescoring, scoring, serving, showing, training
 
 app = typer.Typer(
     name="bioverify",
-    help="Verifiers as a service for reasoning in biology.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _tell_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"bioverify {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def bioverify(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Verifiers as a service for reasoning in biology."""
+
+
 app.add_typer(artifacts.app, name="data")
 app.add_typer(keys.app, name="keys")
 app.add_typer(authoring.app, name="verifier")

@@ -102,6 +102,7 @@ def build(
     from bioverify.artifacts.errors import ArtifactError
     from bioverify.artifacts.store import ArtifactStore
     from bioverify.cli.build_settings import read_build_settings
+    from bioverify.settings import SettingsError
 
     unknown = [name for name in names or [] if name not in ARTIFACTS]
     if unknown:
@@ -111,7 +112,7 @@ def build(
     sources = _sources(
         console, mirror=mirror, accept_license=accept_license, offline=offline, explicit=_named_paths(source or [])
     )
-    with plain_errors(ArtifactError):
+    with plain_errors(SettingsError):
         how = read_build_settings(settings)
     chosen = [name for name in ARTIFACTS if every or not names or name in names]
     for number, name in enumerate(chosen, 1):

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import orjson
 import typer
 
+from bioverify import ports
 from bioverify.cli.services import VERIFIERS
-from bioverify.cli.serving import HealthPort, Listen, MetricsPort, Workers
+from bioverify.cli.serving import HealthPort, Listen, MetricsPort, Workers, server_config
 from bioverify.cli.terminal import fail, plain_errors
 from bioverify.cli.tls import TlsCa, TlsCertificate, TlsKey, identity
 
@@ -36,7 +37,7 @@ def new(
     typer.echo(
         f"Test it: pytest {name}\n"
         f"Serve it: bioverify verifier serve {name}\n"
-        f"Ask it: bioverify verifier test 127.0.0.1:50051 --items {name}/examples.jsonl"
+        f"Ask it: bioverify verifier test {ports.OWN_VERIFIER} --items {name}/examples.jsonl"
     )
 
 
@@ -45,7 +46,7 @@ def serve(
     folder: Annotated[
         Path, typer.Argument(exists=True, file_okay=False, help="With a verifier.py that has open_verifier().")
     ],
-    listen: Listen = "127.0.0.1:50051",
+    listen: Listen = ports.OWN_VERIFIER,
     metrics_port: MetricsPort = None,
     workers: Workers = 1,
     tls_certificate: TlsCertificate = None,
@@ -55,14 +56,13 @@ def serve(
 ) -> None:
     """Serve the verifier of a folder until SIGTERM."""
     from bioverify.runtime import server
-    from bioverify.runtime.config import ServerConfig
     from bioverify.scaffold import ScaffoldError, opener
 
     with plain_errors(ScaffoldError):
         open_verifier = opener(folder)
-    tls = identity(tls_certificate, tls_key, tls_ca)
+    config = server_config(listen, metrics_port, workers, identity(tls_certificate, tls_key, tls_ca), health_port)
     os.environ.setdefault("OTEL_SERVICE_NAME", f"bioverify-{folder.resolve().name}")
-    server.serve(open_verifier, ServerConfig(listen, metrics_port, workers, tls=tls, health_port=health_port))
+    server.serve(open_verifier, config)
 
 
 @app.command("test")

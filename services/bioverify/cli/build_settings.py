@@ -35,12 +35,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from bioverify.artifacts.checksums import sha256_of
-from bioverify.artifacts.errors import ArtifactError
 from bioverify.artifacts.go import GoSettings
+from bioverify.settings import read_settings
 from bioverify.verifiers.esm_mlp.settings import Settings as EsmMlpSettings
 from bioverify.verifiers.experimental.build import Settings as ExperimentalSettings
 from bioverify.verifiers.transcriptformer_pmi.build import Settings as PmiSettings
@@ -70,19 +69,10 @@ class BuildSettings(BaseModel):
 
 
 def read_build_settings(path: Path | None) -> BuildSettings:
-    """The defaults without a file. Raises ArtifactError that names file, field and what was expected."""
+    """The defaults without a file. Raises SettingsError."""
     if path is None:
         return BuildSettings()
-    try:
-        written = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        settings = BuildSettings.model_validate(written)
-    except FileNotFoundError:
-        raise ArtifactError(f"--settings {path}: no such file") from None
-    except yaml.YAMLError as error:
-        raise ArtifactError(f"--settings {path}: not YAML: {error}") from None
-    except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
-        raise ArtifactError(f"--settings {path}: {wrong}") from None
+    settings = read_settings(BuildSettings, path)
     folder = path.parent
     experimental, pmi = settings.experimental, settings.transcriptformer_pmi
     screens = tuple(one.model_copy(update={"file": folder / one.file}) for one in experimental.screens)

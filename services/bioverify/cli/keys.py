@@ -30,7 +30,8 @@ def new(
     """Make a key, print it once, keep its hash."""
     from pydantic import ValidationError
 
-    from bioverify.gateway.api_keys import Scope, new_key, write_keys
+    from bioverify.gateway.api_keys import Key, Scope, new_key, write_keys
+    from bioverify.settings import first_problem
 
     keys = _read(file) if file.exists() else ()
     if name in {key.name for key in keys}:
@@ -47,7 +48,7 @@ def new(
             items_per_day=items_per_day,
         )
     except ValidationError as error:
-        raise fail(f"{name}: {error.errors()[0]['msg']}") from error
+        raise fail(f"{name}: {first_problem(error, Key, 'key')}") from error
     write_keys(file, (*keys, key))
     typer.echo(text)
     typer.echo(f"The key of {name}. It is shown this once; {file} has its hash only.", err=True)
@@ -80,7 +81,8 @@ def remove(name: Name, file: File) -> None:
 
 
 def _read(file: Path) -> tuple[Key, ...]:
-    from bioverify.gateway.api_keys import KeysError, read_keys
+    from bioverify.gateway.api_keys import read_keys
+    from bioverify.settings import SettingsError
 
-    with plain_errors(KeysError):
+    with plain_errors(SettingsError):
         return read_keys(file)

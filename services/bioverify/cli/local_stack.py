@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bioverify.cli.services import SERVED, VERIFIERS, workers_of
 from bioverify.cli.terminal import fail, plain_errors
+from bioverify.ports import PORT_BASE
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 def up(
     port_base: Annotated[
         int, typer.Option(min=1024, max=64_000, help="The aggregator's port; the others follow from it.")
-    ] = 50050,
+    ] = PORT_BASE,
     redis_url: Annotated[
         str | None, typer.Option(help="A Redis or Valkey of your own, in place of the embedded one.")
     ] = None,
@@ -28,8 +30,9 @@ def up(
         int | None, typer.Option(min=1, help="Processes of each service; without: by what it costs and the cores here.")
     ] = None,
     gateway: Annotated[
-        bool, typer.Option(help="HTTP and the web pages on the ninth port up; needs bioverify[gateway].")
+        bool, typer.Option(help="HTTP and the web pages on the ninth port up; needs the extra [gateway].")
     ] = True,
+    runs: Annotated[Path, typer.Option(help="Training runs that the page Runs shows.")] = Path("runs"),
 ) -> None:
     """Start verifiers, aggregator, gateway and Valkey as supervised processes, and wait until all are ready."""
     from rich.console import Console
@@ -44,7 +47,16 @@ def up(
         raise fail(f"not built yet in {root}: {', '.join(missing)}. Run: bioverify data build --all")
     has_gateway = gateway and importlib.util.find_spec("fastapi") is not None
     workers_by_name = workers_of(VERIFIERS, workers)
-    plan = Plan(state_folder(), VERIFIERS, port_base, redis_url, workers_by_name, has_gateway, consensus=True)
+    plan = Plan(
+        state_folder(),
+        VERIFIERS,
+        port_base,
+        redis_url,
+        workers_by_name,
+        has_gateway,
+        consensus=True,
+        runs_folder=runs.absolute(),
+    )
     console = Console(highlight=False)
     with plain_errors(StackError), Live(console=console, transient=True) as live:
         processes = start(plan, lambda statuses: live.update(_table(statuses)))

@@ -107,10 +107,11 @@ def output_for(rollouts: Path, output: Path | None) -> Path:
 
 def named_recipe(client: Client, name: str) -> Recipe:
     """The recipe of a file, or the aggregator's of that name."""
-    from bioverify.recipes import RecipeError, read
+    from bioverify.recipes import read
+    from bioverify.settings import SettingsError
 
     if name.endswith((".yaml", ".yml")):
-        with plain_errors(RecipeError, OSError):
+        with plain_errors(SettingsError):
             return read(Path(name))
     known = {known.name: known for known in client.list_recipes()}
     if name not in known:

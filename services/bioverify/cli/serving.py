@@ -9,13 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bioverify import ports
 from bioverify.cli.services import VERIFIERS, open_verifier
 from bioverify.cli.terminal import fail, plain_errors
 from bioverify.cli.tls import TlsCa, TlsCertificate, TlsKey, identity
+from bioverify.errors import how_to_install
 
 if TYPE_CHECKING:
+    from bioverify.client import TlsIdentity
     from bioverify.core.consensus import Consensus
     from bioverify.core.verifier import Verifier
+    from bioverify.runtime.config import ServerConfig
 
 Listen = Annotated[str, typer.Option(help="host:port or unix:/path.")]
 MetricsPort = Annotated[int | None, typer.Option(help="Port for Prometheus metrics over HTTP; none: no metrics.")]
@@ -34,7 +38,7 @@ Workers = Annotated[int, typer.Option(min=1, help="Processes that share the port
 
 def serve(
     verifier: Annotated[str, typer.Argument(help=f"One of: {', '.join(VERIFIERS)}.")],
-    listen: Listen = "127.0.0.1:50051",
+    listen: Listen = ports.VERIFIER,
     metrics_port: MetricsPort = None,
     workers: Workers = 1,
     tls_certificate: TlsCertificate = None,
@@ -45,7 +49,6 @@ def serve(
     """Serve one verifier until SIGTERM."""
     from bioverify.artifacts.store import ArtifactStore
     from bioverify.runtime import server
-    from bioverify.runtime.config import ServerConfig
 
     if verifier not in VERIFIERS:
         raise fail(f"no verifier is called {verifier}; there are: {', '.join(VERIFIERS)}")
@@ -53,18 +56,30 @@ def serve(
     def opener() -> Verifier:
         return open_verifier(verifier, ArtifactStore.default())
 
-    tls = identity(tls_certificate, tls_key, tls_ca)
+    config = server_config(listen, metrics_port, workers, identity(tls_certificate, tls_key, tls_ca), health_port)
     # Traces then tell the verifiers apart; whoever sets the variable has other plans.
     os.environ.setdefault("OTEL_SERVICE_NAME", f"bioverify-{verifier}")
-    server.serve(opener, ServerConfig(listen, metrics_port, workers, tls=tls, health_port=health_port))
+    server.serve(opener, config)
+
+
+def server_config(
+    listen: str, metrics_port: int | None, workers: int, tls: TlsIdentity | None, health_port: int | None
+) -> ServerConfig:
+    """The options of a served verifier. Ends the command if they contradict each other."""
+    from bioverify.runtime.config import ServerConfig
+    from bioverify.settings import SettingsError, checked
+
+    given = {"listen": listen, "metrics_port": metrics_port, "workers": workers, "tls": tls, "health_port": health_port}
+    with plain_errors(SettingsError):
+        return checked(ServerConfig, given, "")
 
 
 def aggregate(
     verifier: Annotated[
         list[str],
-        typer.Option(help="NAME=TARGET, or NAME=TARGET,TARGET for replicas: format=127.0.0.1:50055. Repeat it."),
+        typer.Option(help="NAME=TARGET, or NAME=TARGET,TARGET for replicas: format=127.0.0.1:15055. Repeat it."),
     ],
-    listen: Listen = "127.0.0.1:50050",
+    listen: Listen = ports.AGGREGATOR,
     redis_url: RedisUrl = None,
     metrics_port: MetricsPort = None,
     workers: Workers = 1,
@@ -84,12 +99,13 @@ def aggregate(
     from bioverify.aggregator import server
     from bioverify.aggregator.config import AggregatorConfig
     from bioverify.artifacts.errors import ArtifactError
+    from bioverify.settings import SettingsError, checked
 
     targets = {}
     for assignment in verifier:
         name, equals, target = assignment.partition("=")
         if not (name and equals and target):
-            raise fail(f"--verifier {assignment}: write NAME=TARGET, for instance format=127.0.0.1:50055")
+            raise fail(f"--verifier {assignment}: write NAME=TARGET, for instance format=127.0.0.1:15055")
         if name in targets:
             raise fail(f"--verifier {name} is given twice")
         targets[name] = target
@@ -102,18 +118,19 @@ def aggregate(
             raise fail(f"--verifier-deadline {assignment}: write NAME=SECONDS, for instance go_rouge=5") from error
         if name not in targets:
             raise fail(f"--verifier-deadline {assignment}: no --verifier is called {name}")
-    with plain_errors(ArtifactError, ValueError):
-        config = AggregatorConfig(
-            listen,
-            targets,
-            redis_url,
-            metrics_port,
-            workers,
-            verifier_deadlines_s=deadlines_s,
-            consensus=_consensus() if consensus else None,
-            tls=identity(tls_certificate, tls_key, tls_ca),
-            health_port=health_port,
-        )
+    with plain_errors(ArtifactError, SettingsError):
+        given = {
+            "listen": listen,
+            "verifiers": targets,
+            "redis_url": redis_url,
+            "metrics_port": metrics_port,
+            "workers": workers,
+            "verifier_deadlines_s": deadlines_s,
+            "consensus": _consensus() if consensus else None,
+            "tls": identity(tls_certificate, tls_key, tls_ca),
+            "health_port": health_port,
+        }
+        config = checked(AggregatorConfig, given, "")
     server.serve(config)
 
 
@@ -128,27 +145,28 @@ def gateway(
     config: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="Settings as YAML; the options below win over it.")
     ] = None,
-    listen: Annotated[str | None, typer.Option(help="host:port; without settings 127.0.0.1:50059.")] = None,
-    target: Annotated[str | None, typer.Option(help="The aggregator; without settings 127.0.0.1:50050.")] = None,
-    folder: Annotated[Path | None, typer.Option(help="Where jobs are kept; none: no jobs.")] = None,
+    listen: Annotated[str | None, typer.Option(help=f"host:port; without settings {ports.GATEWAY}.")] = None,
+    target: Annotated[str | None, typer.Option(help=f"The aggregator; without settings {ports.AGGREGATOR}.")] = None,
+    folder: Annotated[Path | None, typer.Option(help="Where jobs are kept; without it there are no jobs.")] = None,
+    runs: Annotated[Path | None, typer.Option(help="Training runs to show; without it there are none.")] = None,
     tls_certificate: TlsCertificate = None,
     tls_key: TlsKey = None,
     tls_ca: TlsCa = None,
 ) -> None:
-    """Serve the rewards over HTTP, and the web pages, until SIGTERM. Needs: pip install 'bioverify[gateway]'.
+    """Serve the rewards over HTTP, and the web pages, until SIGTERM. Needs the extra [gateway].
 
     The TLS options are what it shows the aggregator; HTTPS for its own callers is set in the settings.
     """
     if importlib.util.find_spec("fastapi") is None:
-        raise fail("the gateway is not installed here. Run: pip install 'bioverify[gateway]'")
+        raise fail(f"the gateway is not installed here. {how_to_install('gateway')}")
     from bioverify.client import TlsError
     from bioverify.gateway import server
-    from bioverify.gateway.api_keys import KeysError
-    from bioverify.gateway.config import ConfigError, make_config
+    from bioverify.gateway.config import make_config
+    from bioverify.settings import SettingsError
 
     shown = identity(tls_certificate, tls_key, tls_ca)
-    given = {"listen": listen, "aggregator": target, "folder": folder, "identity": shown}
-    with plain_errors(ConfigError, KeysError, TlsError):
+    given = {"listen": listen, "aggregator": target, "folder": folder, "runs_folder": runs, "identity": shown}
+    with plain_errors(SettingsError, TlsError):
         server.serve(make_config(config, {name: value for name, value in given.items() if value is not None}))
 
 

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 
 import typer
 
+from bioverify import ports
+
 
 def fail(message: str) -> typer.Exit:
     """Print the message; raise what is returned."""
@@ -27,10 +29,10 @@ def plain_errors(*kinds: type[Exception]) -> Iterator[None]:
 
 def running_aggregator(target: str | None) -> str:
     """``target`` where it is given, else the aggregator of the local stack."""
-    from bioverify.stack import DEFAULT_PORT_BASE, Plan, StackError, state_folder
+    from bioverify.stack import Plan, StackError, state_folder
 
     if target:
         return target
     with plain_errors(StackError):
         plan = Plan.load(state_folder())
-    return plan.aggregator if plan else f"127.0.0.1:{DEFAULT_PORT_BASE}"
+    return plan.aggregator if plan else ports.AGGREGATOR

@@ -9,6 +9,7 @@ import sys
 import typer
 
 from bioverify.cli.terminal import fail
+from bioverify.errors import how_to_install
 
 PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
 
@@ -51,5 +52,5 @@ def export(context: typer.Context) -> None:
 def _trainer(command: str, arguments: list[str]) -> None:
     # Whoever starts runs elsewhere, or looks at them, needs nothing of the trainer's.
     if command != "runs" and importlib.util.find_spec("trl") is None:
-        raise fail("the trainer is not installed here. Run: pip install 'bioverify[train]'")
+        raise fail(f"the trainer is not installed here. {how_to_install('train')}")
     raise typer.Exit(subprocess.call([sys.executable, "-m", "bioverify_trainer", command, *arguments]))

@@ -3,7 +3,7 @@
 ```python
 from bioverify.client import Client, ScoreItem
 
-with Client("127.0.0.1:50050") as client:
+with Client("127.0.0.1:15050") as client:
     batch = client.score([ScoreItem("1", completion, prompt=[Message("user", question)])], "all")
 ```
 

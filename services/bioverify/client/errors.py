@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import grpc
 
+from bioverify.errors import BioverifyError
 from bioverify.transport.headers import REQUEST_ID, Sent
 from bioverify.transport.refusals import Refusal
 
 
-class ClientError(RuntimeError):
+class ClientError(BioverifyError, RuntimeError):
     """A call that reached no service, or that it refused as a whole. The message says what to do.
 
     ``refusal``: what the service said, with its stable word (``reason``) and when to come back (``retry_after_s``).

@@ -19,11 +19,13 @@ from bioverify.client.json_form import ItemJson, answer_word, outcome_word
 from bioverify.client.rows import json_rows
 from bioverify.client.values import ArrowStream, ItemReward, ScoreItem
 from bioverify.core.outcomes import Scored
+from bioverify.errors import how_to_install
+from bioverify.settings import first_problem
 
 try:
     import pyarrow as pa
 except ImportError as error:
-    raise ImportError("score_dataframe needs pyarrow. Run: pip install 'bioverify[tables]'") from error
+    raise ImportError(f"score_dataframe needs pyarrow. {how_to_install('tables')}") from error
 
 
 def read_frame(frame: ArrowStream) -> tuple[pa.Table, list[ScoreItem]]:
@@ -36,9 +38,7 @@ def read_frame(frame: ArrowStream) -> tuple[pa.Table, list[ScoreItem]]:
         try:
             row = ItemJson.model_validate(fields)
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
-            raise ValueError(f"row {number}: {where}: {first['msg']}") from error
+            raise ValueError(f"row {number}: {first_problem(error, ItemJson, 'the row')}") from error
         items.append(row.score_item(str(number), "" if row.group_id is None else str(row.group_id)))
     return table, items
 

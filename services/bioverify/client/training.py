@@ -1,7 +1,7 @@
 """Starting, stopping and watching training runs from asyncio.
 
 ```python
-async with TrainingClient("127.0.0.1:50058", token_file) as trainer:
+async with TrainingClient("127.0.0.1:15058", token_file) as trainer:
     await trainer.start("first", "rbio1-exp", "cpu", ["grpo.max_steps=100"])
     async for event in trainer.watch("first"):
         ...

@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 
 from bioverify.conformance import probes
+from bioverify.errors import BioverifyError
 from bioverify.transport.channels import CHANNEL_OPTIONS
 from bioverify.transport.refusals import Refusal, refusal_from_error
 from bioverify.transport.tls import TlsIdentity, open_channel
@@ -25,11 +26,11 @@ Request = verifier_pb2.VerifierServiceScoreBatchRequest
 Reply = verifier_pb2.VerifierServiceScoreBatchResponse
 
 
-class Broken(Exception):  # noqa: N818 - a finding, not an error of the suite
+class Broken(BioverifyError):  # noqa: N818 - a finding, not an error of the suite
     """The rule is broken; the message says what was found."""
 
 
-class NotShown(Exception):  # noqa: N818
+class NotShown(BioverifyError):  # noqa: N818
     """The rule can be neither shown nor refuted here; the message says why."""
 
 

@@ -12,6 +12,7 @@ import grpc
 
 from bioverify.conformance import batches, calls, reading, service, texts
 from bioverify.conformance.peer import Broken, NotShown, Peer
+from bioverify.errors import BioverifyError
 from bioverify.transport.tls import TlsIdentity
 from bioverify.v1 import types_pb2
 
@@ -22,7 +23,7 @@ _TYPES = "proto/bioverify/v1/types.proto"
 _HEALTH = "grpc.health.v1, Health.Check"
 
 
-class Unreachable(Exception):  # noqa: N818 - the way it reads where it is caught
+class Unreachable(BioverifyError):  # noqa: N818 - the way it reads where it is caught
     """Nobody answers at the target."""
 
 

@@ -15,6 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bioverify.errors import BioverifyError
+
 OPENING, CLOSING = "<think>", "</think>"
 
 REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
@@ -50,7 +52,7 @@ _OPENS = re.compile(r"<think(?:\s[^<>]*)?>", re.IGNORECASE | re.ASCII)
 _ENDS = "</answer>"
 
 
-class ConversationError(ValueError):
+class ConversationError(BioverifyError, ValueError):
     """The messages hold no completion, or are none. The text names what was found and what is wanted."""
 
 

@@ -17,12 +17,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from bioverify.core.answers import ParseMode
 from bioverify.core.completions import PromptForm
 from bioverify.core.tasks import TaskKind
+from bioverify.errors import BioverifyError
 
 MAX_WEIGHT = 1e6
 MAX_TERMS = 256
 
 
-class AmbiguousSourceError(ValueError):
+class AmbiguousSourceError(BioverifyError, ValueError):
     """An item names no source, and those that ask its kind of question weigh a term differently."""
 
 

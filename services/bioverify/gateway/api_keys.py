@@ -22,17 +22,14 @@ import yaml
 from limits import RateLimitItem, RateLimitItemPerDay, RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from bioverify.files import Stamp, replace_file, stamp_of
 from bioverify.gateway.problems import ProblemError
+from bioverify.settings import SettingsError, read_settings
 
 PREFIX = "bv_"
 _log = structlog.get_logger("bioverify.gateway")
-
-
-class KeysError(ValueError):
-    """The keys file cannot be used; the message names the place."""
 
 
 class Scope(StrEnum):
@@ -47,7 +44,8 @@ class Scope(StrEnum):
 class Key(BaseModel):
     """One key. ``sha256``: of the key's text, in hex. Without a rate or a quota there is none."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # A key that stands where its hash belongs must not reach a message or a log.
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     name: Annotated[str, Field(pattern=r"^[\w.@-]{1,64}$")]
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -72,19 +70,11 @@ def new_key(name: str, scopes: tuple[Scope, ...], **limits: object) -> tuple[str
 
 
 def read_keys(path: Path) -> tuple[Key, ...]:
-    """The keys in a file. Raises KeysError."""
-    try:
-        keys = _KeysFile.model_validate(yaml.safe_load(path.read_text()) or {}).keys
-    except OSError as error:
-        raise KeysError(f"{path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise KeysError(f"{path}: not YAML: {error}") from error
-    except ValidationError as error:
-        first = error.errors(include_input=False)[0]
-        raise KeysError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    """The keys in a file. Raises SettingsError."""
+    keys = read_settings(_KeysFile, path).keys
     names = [key.name for key in keys]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise KeysError(f"{path}: two keys have the same name: {', '.join(twice)}")
+        raise SettingsError(path, "keys", f"two keys have the same name: {', '.join(twice)}")
     return keys
 
 
@@ -95,7 +85,7 @@ def write_keys(path: Path, keys: tuple[Key, ...]) -> None:
 
 
 class Keyring:
-    """The keys in force. Raises KeysError where the file cannot be used at the start."""
+    """The keys in force. Raises SettingsError if the file cannot be used at the start."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -147,7 +137,7 @@ class Keyring:
         self._read_at = stamp
         try:
             self._by_hash = {key.sha256: key for key in read_keys(self._path)}
-        except KeysError as error:
+        except SettingsError as error:
             _log.error("keys file not read; the keys of before stay in force", error=str(error))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Match, Route
 from starlette.types import ASGIApp
 
+from bioverify import __version__
 from bioverify.client import Client, TrainingClient
 from bioverify.gateway import framework_routes, job_routes, routes, run_routes, training_routes
 from bioverify.gateway.access import Gateway
@@ -27,9 +27,10 @@ from bioverify.gateway.boundary import Boundary
 from bioverify.gateway.config import GatewayConfig
 from bioverify.gateway.frameworks import GraderRequest, OpenRLHFRequest
 from bioverify.gateway.jobs import Jobs
-from bioverify.gateway.problems import Problem, ProblemError, field_path
+from bioverify.gateway.problems import Problem, ProblemError, of_findings
 from bioverify.gateway.scoring import ScoreRequest, VerifierScoreRequest
 from bioverify.gateway.training_routes import RunRequest
+from bioverify.settings import problem
 from bioverify.transport.headers import REQUEST_ID
 
 _PAGES = Path(__file__).parent / "pages"
@@ -38,7 +39,7 @@ _WORDS = {400: "bad_request", 404: "not_found", 405: "method_not_allowed"}
 
 
 def make_app(config: GatewayConfig) -> ASGIApp:
-    """The gateway as an ASGI application. Raises KeysError where the keys file cannot be used."""
+    """The gateway as an ASGI application. Raises SettingsError if the keys file cannot be used."""
     keyring = Keyring(config.keys_file) if config.keys_file else None
 
     @asynccontextmanager
@@ -68,7 +69,7 @@ def make_app(config: GatewayConfig) -> ASGIApp:
 
     app = FastAPIOffline(
         title="bioverify",
-        version=version("bioverify"),
+        version=__version__,
         description="Verifiers as a service for reasoning in biology. A fault is never a number.",
         lifespan=lifespan,
         redoc_url=None,
@@ -141,9 +142,8 @@ def _parameter_problem(request: Request, error: Exception) -> Response:
         # The template of a thing fits the path of an action on it, "/v1/verifiers/format:score", as well.
         return _http_problem(request, HTTPException(405))
     # The first part of a place says path, query or body.
-    errors = [(field_path(each["loc"][1:]), each["msg"]) for each in error.errors()]
-    detail = f"{errors[0][0]}: {errors[0][1]}"
-    return ProblemError(422, "invalid_request", detail, errors).response(_request_id(request))
+    errors = [problem({**each, "loc": each["loc"][1:]}) for each in error.errors()]
+    return of_findings(errors).response(_request_id(request))
 
 
 def _fault(request: Request, error: Exception) -> Response:

@@ -6,59 +6,66 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from bioverify import ports
 from bioverify.client import TlsIdentity
 from bioverify.runtime.config import LogLevel
+from bioverify.settings import checked, read_mapping
 
 MIB = 2**20
 
 
-class ConfigError(ValueError):
-    """The settings file cannot be used; the message names the key."""
-
-
 class GatewayConfig(BaseModel):
-    """Settings of one gateway process.
+    """Settings of one gateway process."""
 
-    ``listen``: host:port. ``aggregator``: gRPC target. ``folder``: where jobs are kept; None: there are no jobs.
-    ``runs_folder``: training runs to show; None: there are none. ``trainer``: the training service that starts and
-    stops runs; None: they are only shown. ``trainer_token_file``: holds what that service asks of its callers.
-    ``keys_file``: API keys by hash; None: no key is asked for, and it listens on loopback only, unless
-    ``open_to_anyone``. ``tls_certificate`` and ``tls_key``: PEM files, read again when they change; ``client_ca``:
-    callers must show a certificate of this authority. ``cors_origins``: pages elsewhere that may call. ``identity``:
-    certificate, key and ca, PEM files that it shows the aggregator and the training service.
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-    ``max_body_bytes`` of a scoring request and ``max_job_bytes`` of a job's file count after decompression.
-    ``body_timeout_s``: seconds that a body may pause between two pieces. ``max_calls_in_flight``: calls beyond it are
-    refused at once. ``keep_jobs_s``: seconds that an ended job is kept. ``max_jobs_per_key``: that have not ended.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    listen: Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}$")] = "127.0.0.1:50059"
-    aggregator: str = "127.0.0.1:50050"
+    listen: Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}$")] = ports.GATEWAY
+    """host:port of HTTP and the web pages."""
+    aggregator: str = ports.AGGREGATOR
+    """gRPC target that scores."""
     folder: Path | None = None
+    """Where jobs are kept. Without it there are no jobs."""
     runs_folder: Path | None = None
+    """Training runs to show. Without it there are none."""
     trainer: str | None = None
+    """gRPC target of the training service, which starts and stops runs. Without it they are only shown."""
     trainer_token_file: Path | None = None
+    """Holds the token that the training service asks of its callers."""
     keys_file: Path | None = None
+    """API keys by hash (`bioverify keys new`). Without it no key is asked for, and only loopback is listened on, unless
+    `open_to_anyone`."""
     tls_certificate: Path | None = None
+    """PEM file for HTTPS, read again when it changes; together with `tls_key`."""
     tls_key: Path | None = None
+    """PEM file of its private key."""
     client_ca: Path | None = None
+    """PEM file of an authority; callers must then show a certificate that it signed."""
     identity: TlsIdentity | None = None
+    """certificate, key and ca: PEM files that the gateway shows the aggregator and the training service."""
     open_to_anyone: bool = False
+    """Listens beyond loopback without keys, because something in front of it decides who may call."""
     cors_origins: tuple[str, ...] = ()
+    """Origins of pages elsewhere that may call."""
     max_items: Annotated[int, Field(ge=1)] = 4096
+    """Items of one scoring request."""
     max_body_bytes: Annotated[int, Field(ge=1024)] = 64 * MIB
+    """Bytes of a scoring request, after decompression."""
     max_job_bytes: Annotated[int, Field(ge=1024)] = 4096 * MIB
+    """Bytes of a job's file, after decompression."""
     body_timeout_s: Annotated[float, Field(gt=0)] = 15
+    """Seconds that a body may pause between two pieces."""
     max_deadline_s: Annotated[float, Field(gt=0)] = 300
+    """Seconds that a scoring request may ask for at most."""
     max_calls_in_flight: Annotated[int, Field(ge=1)] = 64
+    """Calls at once; those beyond it are refused at once."""
     keep_jobs_s: Annotated[float, Field(gt=0)] = 7 * 24 * 3600
+    """Seconds that an ended job is kept."""
     max_jobs_per_key: Annotated[int, Field(ge=1)] = 64
+    """Jobs of one key that have not ended."""
     log_level: LogLevel = "info"
+    """debug, info, warning or error."""
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
@@ -82,22 +89,6 @@ class GatewayConfig(BaseModel):
 
 
 def make_config(path: Path | None, overrides: Mapping[str, Any]) -> GatewayConfig:
-    """The settings in a YAML file, where there is one, under those of ``overrides``.
-
-    Raises ConfigError with the file, the key and what is wrong with it.
-    """
-    where = f"{path}: " if path else ""
-    try:
-        settings = yaml.safe_load(path.read_text()) or {} if path else {}
-    except OSError as error:
-        raise ConfigError(f"{where}{error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{where}not YAML: {error}") from error
-    if not isinstance(settings, dict):
-        raise ConfigError(f"{where}settings are `key: value` lines, not a {type(settings).__name__}")
-    try:
-        return GatewayConfig.model_validate({**settings, **overrides})
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        raise ConfigError(f"{where}{key + ': ' if key else ''}{first['msg']}") from error
+    """The settings in a YAML file, if there is one, under those of ``overrides``. Raises SettingsError."""
+    written = read_mapping(path) if path else {}
+    return checked(GatewayConfig, {**written, **overrides}, path or "")

@@ -36,6 +36,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from structlog.contextvars import bound_contextvars
 
 from bioverify.client import Client, ClientError, ScoredBatch, TlsIdentity
+from bioverify.errors import BioverifyError
 from bioverify.files import append_lines, replace_file, sync
 from bioverify.gateway import metrics
 from bioverify.gateway.turns import Turns
@@ -94,19 +95,19 @@ class Job(BaseModel):
     bad_line_bytes: int = 0
 
 
-class RecipeGoneError(Exception):
+class RecipeGoneError(BioverifyError):
     """The aggregator was changed while the job waited."""
 
 
-class TooManyJobsError(Exception):
+class TooManyJobsError(BioverifyError):
     """The owner has as many jobs under way as a key may have."""
 
 
-class _StoppedError(Exception):
+class _StoppedError(BioverifyError):
     """The job was cancelled, or the gateway ends."""
 
 
-class _TurnOverError(Exception):
+class _TurnOverError(BioverifyError):
     """Another key's job is to have the place."""
 
 

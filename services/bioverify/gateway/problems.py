@@ -12,6 +12,8 @@ from pydantic import BaseModel, Field, ValidationError
 from starlette.responses import Response
 
 from bioverify.client import ClientError
+from bioverify.errors import BioverifyError
+from bioverify.settings import problems
 
 MAX_FIELDS = 100
 
@@ -35,7 +37,7 @@ class Problem(BaseModel):
     errors: list[FieldProblem] = []
 
 
-class ProblemError(Exception):
+class ProblemError(BioverifyError):
     """Ends a request with a problem."""
 
     def __init__(
@@ -90,19 +92,13 @@ def of_client_error(
     return ProblemError(status, code, str(error), error.violations, headers)
 
 
-def of_validation(error: ValidationError) -> ProblemError:
+def of_validation(error: ValidationError, model: type[BaseModel]) -> ProblemError:
     """Every field that does not fit, by its path in the request."""
-    errors = [(field_path(each["loc"]), each["msg"]) for each in error.errors(include_url=False, include_input=False)]
+    return of_findings(problems(error, model))
+
+
+def of_findings(found: Sequence[tuple[str, str]]) -> ProblemError:
+    """Fields that cannot be accepted, and why."""
+    errors = [(field or "body", why) for field, why in found]
     more = f", and {len(errors) - 1} more" if len(errors) > 1 else ""
     return ProblemError(422, "invalid_request", f"{errors[0][0]}: {errors[0][1]}{more}", errors[:MAX_FIELDS])
-
-
-def field_path(location: Sequence[str | int]) -> str:
-    """("items", 3, "prompt", "str") → "items[3].prompt": pydantic also names the member of a union that it tried."""
-    path = ""
-    for part in location:
-        if isinstance(part, int):
-            path += f"[{part}]"
-        elif part not in {"str", "int"} and "[" not in part and not part[:1].isupper():
-            path += f".{part}" if path else part
-    return path or "body"

@@ -138,4 +138,4 @@ def read_body(model: type[AnyRequest], body: bytes) -> AnyRequest:
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
-        raise of_validation(error) from error
+        raise of_validation(error, model) from error

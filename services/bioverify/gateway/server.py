@@ -12,8 +12,9 @@ import uvicorn
 from bioverify import tracing
 from bioverify.files import stamp_of
 from bioverify.gateway.app import make_app
-from bioverify.gateway.config import ConfigError, GatewayConfig
+from bioverify.gateway.config import GatewayConfig
 from bioverify.runtime import logs
+from bioverify.settings import SettingsError
 
 GRACE_S = 15
 _CERTIFICATE_CHECK_S = 5.0
@@ -23,13 +24,15 @@ _log = structlog.get_logger("bioverify.gateway")
 def serve(config: GatewayConfig) -> None:
     """Host the gateway; returns after SIGTERM, when accepted requests are answered.
 
-    Raises ConfigError where it would stand open to a network without asking for keys, KeysError for unusable keys,
-    TlsError for an unusable identity, SystemExit where the port cannot be had.
+    Raises SettingsError if it would stand open to a network without asking for keys, and for unusable keys; TlsError
+    for an unusable identity, SystemExit if the port cannot be had.
     """
     if not config.is_loopback and config.keys_file is None and not config.open_to_anyone:
-        raise ConfigError(
-            f"listen {config.listen}: others could call it without a key. Give keys_file (bioverify keys new), "
-            "or set open_to_anyone where something in front of it decides who may call"
+        raise SettingsError(
+            "",
+            "listen",
+            f"at {config.listen} others could call it without a key. Give keys_file (bioverify keys new), "
+            "or set open_to_anyone if something in front of it decides who may call",
         )
     if config.identity is not None:
         config.identity.read()

@@ -74,7 +74,7 @@ async def start_run(request: Request, key: TrainingViewer) -> StandingRun:
     try:
         asked = RunRequest.model_validate_json(body)
     except ValidationError as error:
-        raise of_validation(error) from error
+        raise of_validation(error, RunRequest) from error
     return StandingRun.of(await _answer(trainer.start(asked.name, asked.recipe, asked.preset, asked.changes)))
 
 

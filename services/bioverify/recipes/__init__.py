@@ -6,14 +6,8 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
-import yaml
-from pydantic import ValidationError
-
 from bioverify.core.recipes import Recipe
-
-
-class RecipeError(ValueError):
-    """A recipe that cannot be read; the message names the file and the key."""
+from bioverify.settings import SettingsError, read_settings
 
 
 @cache
@@ -24,23 +18,12 @@ def names() -> tuple[str, ...]:
 
 @cache
 def load(name: str) -> Recipe:
-    """The shipped recipe of that name. Raises RecipeError, which lists the known names."""
+    """The shipped recipe of that name. Raises SettingsError, which lists the known names."""
     if name not in names():
-        raise RecipeError(f"recipe {name!r} is not known; there are: {', '.join(names())}")
-    return parse(files(__name__).joinpath(f"{name}.yaml").read_text(), where=f"{name}.yaml")
+        raise SettingsError("", "", f"recipe {name!r} is not known; there are: {', '.join(names())}")
+    return read_settings(Recipe, files(__name__).joinpath(f"{name}.yaml"))
 
 
 def read(path: Path) -> Recipe:
-    """A recipe of the user's own. Raises RecipeError, which names the file and the key."""
-    return parse(path.read_text(), where=str(path))
-
-
-def parse(text: str, *, where: str) -> Recipe:
-    """A recipe from YAML text; ``where`` stands in the message of a RecipeError."""
-    try:
-        return Recipe.model_validate(yaml.safe_load(text))
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{where}: not YAML ({error})") from error
-    except ValidationError as error:
-        problems = [f"{'.'.join(map(str, e['loc'])) or 'recipe'}: {e['msg']}" for e in error.errors()]
-        raise RecipeError(f"{where}: {'; '.join(problems)}") from error
+    """A recipe of the user's own. Raises SettingsError."""
+    return read_settings(Recipe, path)

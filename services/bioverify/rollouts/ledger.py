@@ -22,6 +22,7 @@ import orjson
 from bioverify.client.json_form import reward_json
 from bioverify.client.values import ItemReward
 from bioverify.core.recipes import Recipe
+from bioverify.errors import BioverifyError
 from bioverify.files import append_lines, whole_lines
 from bioverify.rollouts.lines import FileItem
 
@@ -29,7 +30,7 @@ _BEGINNING = b'{"row":'
 """Of every line: a last one that was cut short is only taken off if it is one of ours."""
 
 
-class LedgerError(ValueError):
+class LedgerError(BioverifyError, ValueError):
     """The file is no ledger; the message says what to do."""
 
 

@@ -22,6 +22,8 @@ from pydantic import ValidationError
 from bioverify.client.json_form import ItemJson, reward_json
 from bioverify.client.messages import checked
 from bioverify.client.values import ItemReward, ScoreItem
+from bioverify.errors import BioverifyError
+from bioverify.settings import first_problem
 from bioverify.transport.channels import MAX_CALL_ITEMS, MAX_MESSAGE_BYTES
 
 MAX_LINE_BYTES = 16 * 2**20
@@ -44,7 +46,7 @@ class FileItem:
         return int(self.item.id)
 
 
-class LineError(ValueError):
+class LineError(BioverifyError, ValueError):
     """A line that cannot be scored; the message names the line and what is wrong with it."""
 
     def __init__(self, line: int, problem: str) -> None:
@@ -142,9 +144,7 @@ def _read_line(raw: bytes, number: int, sources: Sequence[str]) -> ItemJson:
     except orjson.JSONDecodeError as error:
         raise LineError(number, f"not JSON ({error.msg}, column {error.colno})") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the line"
-        raise LineError(number, f"{where}: {first['msg']}") from error
+        raise LineError(number, first_problem(error, ItemJson, "the line")) from error
     if line.source and line.source not in sources:
         known = ", ".join(sources) or "none"
         raise LineError(number, f"source: the recipe has no source {line.source!r}; it has: {known}")

@@ -15,6 +15,7 @@ import orjson
 
 from bioverify.client.json_form import ItemJson
 from bioverify.client.rows import BATCH_ROWS, json_line, json_rows
+from bioverify.errors import how_to_install
 from bioverify.rollouts.lines import lines_of
 
 _OF_TRL = {"step", "prompt", "completion", "advantage"}
@@ -69,7 +70,7 @@ def _rows(file: Path) -> int:
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError as error:
-        raise ValueError(f"{file}: Parquet needs pyarrow. Run: pip install 'bioverify[tables]'") from error
+        raise ValueError(f"{file}: Parquet needs pyarrow. {how_to_install('tables')}") from error
     try:
         rows: int = pq.read_metadata(file).num_rows
     except pa.ArrowInvalid as error:

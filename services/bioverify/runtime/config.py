@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from bioverify.transport.channels import MAX_MESSAGE_BYTES
 from bioverify.transport.tls import TlsIdentity
@@ -11,33 +12,38 @@ from bioverify.transport.tls import TlsIdentity
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 
-@dataclass(frozen=True, slots=True)
-class ServerConfig:
-    """``listen``: "host:port" (port 0: any free one, written to the log) or "unix:/path".
+class ServerConfig(BaseModel):
+    """How one gRPC service is hosted."""
 
-    ``metrics_port``: Prometheus text over HTTP, on the same host as ``listen`` (127.0.0.1 for a socket); None: none.
-    ``tls``: who the service is, and whose callers it takes; None: plaintext, for loopback and networks that protect
-    themselves. ``health_port``: grpc.health.v1 alone, in plaintext, on the same host: probes of a cluster speak no TLS.
-    ``workers``: processes that share the port. ``max_items`` and ``max_bytes``: of one call. ``max_items_in_flight``:
-    queued or in work in one process. ``grace_s``: seconds that accepted calls have to finish after SIGTERM.
-    ``connection_age_s``: after it a caller is asked to connect anew, and so finds processes that came since.
-    """
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     listen: str
+    """host:port (port 0: any free one, written to the log) or unix:/path."""
     metrics_port: int | None = None
-    workers: int = 1
-    max_items: int = 4096
-    max_bytes: int = MAX_MESSAGE_BYTES
-    max_items_in_flight: int = 16_384
-    grace_s: float = 10.0
+    """Prometheus text over HTTP, on the same host as `listen` (127.0.0.1 for a socket). Without it no metrics are
+    served."""
+    workers: Annotated[int, Field(ge=1)] = 1
+    """Processes that share the port."""
+    max_items: Annotated[int, Field(ge=1)] = 4096
+    """Items of one call."""
+    max_bytes: Annotated[int, Field(ge=1)] = MAX_MESSAGE_BYTES
+    """Bytes of one call."""
+    max_items_in_flight: Annotated[int, Field(ge=1)] = 16_384
+    """Items that are queued or in work in one process; calls beyond it are refused at once."""
+    grace_s: Annotated[float, Field(ge=0)] = 10.0
+    """Seconds that accepted calls have to finish after SIGTERM."""
     log_level: LogLevel = "info"
+    """debug, info, warning or error."""
     tls: TlsIdentity | None = None
+    """Who the service is, and whose callers it takes. Without it plaintext, for loopback and for networks that protect
+    themselves."""
     health_port: int | None = None
-    connection_age_s: float = 300.0
+    """grpc.health.v1 alone, in plaintext, on the same host: probes of a cluster speak no TLS."""
+    connection_age_s: Annotated[float, Field(gt=0)] = 300.0
+    """Seconds after which a caller is asked to connect again, so that it finds processes that were started since."""
 
-    def __post_init__(self) -> None:
-        if self.workers < 1:
-            raise ValueError(f"workers is {self.workers}; at least one process has to serve")
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
         if self.max_items_in_flight < self.max_items:
             raise ValueError(
                 f"max_items_in_flight is {self.max_items_in_flight}, below max_items {self.max_items}: "
@@ -45,6 +51,7 @@ class ServerConfig:
             )
         if self.workers > 1 and self.listen.startswith("unix:"):
             raise ValueError("several workers share a TCP port, not a unix socket; listen on host:port")
+        return self
 
     @property
     def host(self) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import grpc
 
+from bioverify.errors import BioverifyError
 from bioverify.transport.refusals import Refusal
 
 
-class Refused(Exception):  # noqa: N818 - a refusal is an answer, not a fault of this process
+class Refused(BioverifyError):  # noqa: N818 - a refusal is an answer, not a fault of this process
     """The call as a whole is refused. A bad item is an outcome instead."""
 
     def __init__(self, refusal: Refusal) -> None:

@@ -17,7 +17,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import structlog
@@ -34,7 +33,7 @@ def run(config: ServerConfig, serve_process: Callable[[ServerConfig], int]) -> i
     with tempfile.TemporaryDirectory(prefix="bioverify-metrics-") as folder, _reserved(config.listen) as listen:
         # Read by prometheus_client when it is first imported, which the children do.
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
-        config = replace(config, listen=listen)
+        config = config.model_copy(update={"listen": listen})
         parent = _Parent()
         for _ in range(config.workers):
             parent.start(lambda: serve_process(config))

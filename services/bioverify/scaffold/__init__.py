@@ -17,13 +17,14 @@ from pathlib import Path
 
 from bioverify.core.consensus import CONSENSUS
 from bioverify.core.verifier import Verifier
+from bioverify.errors import BioverifyError
 
 _TEMPLATE = "example_verifier"
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 _MOST_LETTERS = 40
 
 
-class ScaffoldError(ValueError):
+class ScaffoldError(BioverifyError, ValueError):
     """A name that cannot be taken, or a folder that is not a verifier's; the message says what to do."""
 
 

@@ -2,10 +2,9 @@
 
 from bioverify.stack.errors import StackError
 from bioverify.stack.lifecycle import ProcessStatus, down, status, up
-from bioverify.stack.plan import DEFAULT_PORT_BASE, Plan, free_port_base, state_folder
+from bioverify.stack.plan import Plan, free_port_base, state_folder
 
 __all__ = [
-    "DEFAULT_PORT_BASE",
     "Plan",
     "ProcessStatus",
     "StackError",

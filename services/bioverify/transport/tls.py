@@ -24,6 +24,7 @@ from typing import Any, Self
 
 import grpc
 
+from bioverify.errors import BioverifyError
 from bioverify.files import Stamp, stamp_of
 
 LOOK_EVERY_S = 1.0
@@ -34,7 +35,7 @@ Options = Sequence[tuple[str, Any]]
 _log = logging.getLogger("bioverify.tls")
 
 
-class TlsError(ValueError):
+class TlsError(BioverifyError, ValueError):
     """The files of an identity cannot be used; the message names the file."""
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from bioverify import ports
 from bioverify_trainer.cli.options import PresetOption, SetOption, TargetOption, quieten, refuse, resolve_preset
 
 ModelOption = Annotated[
@@ -21,7 +22,7 @@ def ask(
     question: Annotated[str, typer.Argument(help="As in: Is a knockdown of AARS in k562 cells likely to …")],
     model: ModelOption = "smollm2",
     verify: VerifyOption = False,
-    target: TargetOption = "127.0.0.1:50050",
+    target: TargetOption = ports.AGGREGATOR,
     preset: PresetOption = "cpu",
     changes: SetOption = None,
     max_tokens: MaxTokensOption = 256,
@@ -35,7 +36,7 @@ def ask(
 def chat(
     model: ModelOption = "smollm2",
     verify: VerifyOption = False,
-    target: TargetOption = "127.0.0.1:50050",
+    target: TargetOption = ports.AGGREGATOR,
     preset: PresetOption = "cpu",
     changes: SetOption = None,
     max_tokens: MaxTokensOption = 256,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import Progress
 
+from bioverify import ports
 from bioverify.artifacts.cell_lines import CELL_LINES
 from bioverify.files import replace_file
 from bioverify_trainer.cli.options import SetOption, errors, refuse
@@ -57,7 +58,7 @@ def evaluate(
     seed: Annotated[int, typer.Option(help="Of the sample, of sampling and of the bootstrap.")] = 0,
     resamples: Annotated[int, typer.Option(min=1, help="Number of bootstrap resamples of the perturbations.")] = 1000,
     with_baselines: Annotated[bool, typer.Option("--baselines/--no-baselines", help="Measure baselines too.")] = True,
-    target: Annotated[str, typer.Option(help="The aggregator, for baseline:mlp.")] = "127.0.0.1:50050",
+    target: Annotated[str, typer.Option(help="The aggregator, for baseline:mlp.")] = ports.AGGREGATOR,
     output: Annotated[Path, typer.Option(help="Folder for answers, tables and the figure.")] = Path("runs/eval"),
     json_file: Annotated[
         str | None, typer.Option("--json", help="File for the results as JSON; - for standard output.")
@@ -71,12 +72,13 @@ def evaluate(
     from bioverify.artifacts.prompts import open_prompts
     from bioverify.artifacts.store import ArtifactStore
     from bioverify.client import ClientError
+    from bioverify.settings import SettingsError
     from bioverify_trainer.evaluate import observations, tables
     from bioverify_trainer.evaluate.evaluation import Settings
     from bioverify_trainer.evaluate.evaluation import evaluate as run
     from bioverify_trainer.evaluate.labelling import evaluate_labels
     from bioverify_trainer.evaluate.questions import TASKS, EvaluationError, Screens
-    from bioverify_trainer.preset import PresetError, load_preset
+    from bioverify_trainer.preset import load_preset
 
     labelled_task = tasks[0] if tasks and len(tasks) == 1 and tasks[0] in observations.TASKS else None
     if (labelled_task is None) != (cells is None) or (cells is None) != (label is None):
@@ -122,7 +124,7 @@ def evaluate(
                 return
             screens = Screens.read(open_prompts(ArtifactStore.default())[0])
             results = run(screens, settings, output, progress=show)
-    except (ArtifactError, ClientError, EvaluationError, PresetError) as error:
+    except (ArtifactError, ClientError, EvaluationError, SettingsError) as error:
         refuse(error)
     content = json.dumps({"simulated": screens.simulated, "results": tables.as_json(results)}, indent=2) + "\n"
     output.mkdir(parents=True, exist_ok=True)

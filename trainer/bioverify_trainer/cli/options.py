@@ -11,7 +11,8 @@ from rich.console import Console
 
 from bioverify import recipes
 from bioverify.core.recipes import Recipe
-from bioverify_trainer.preset import Preset, PresetError, load_preset
+from bioverify.settings import SettingsError
+from bioverify_trainer.preset import Preset, load_preset
 
 console = Console(highlight=False)
 errors = Console(stderr=True)
@@ -30,14 +31,14 @@ def resolve(recipe: str, preset: str, changes: list[str] | None) -> tuple[Recipe
     try:
         found = recipes.read(Path(recipe)) if recipe.endswith((".yaml", ".yml")) else recipes.load(recipe)
         return found, load_preset(preset, changes)
-    except (recipes.RecipeError, PresetError, OSError) as error:
+    except SettingsError as error:
         refuse(error)
 
 
 def resolve_preset(preset: str, changes: list[str] | None) -> Preset:
     try:
         return load_preset(preset, changes)
-    except PresetError as error:
+    except SettingsError as error:
         refuse(error)
 
 

@@ -9,11 +9,11 @@ from typing import Annotated, TypeVar
 
 import typer
 
+from bioverify import ports
 from bioverify.client import ClientError, TlsError, TlsIdentity, TrainingClient
 from bioverify.core.runs import RunState, StepFigures, TrainingRun
 from bioverify_trainer.cli.options import SetOption, console, refuse
 
-LISTEN = "127.0.0.1:50058"
 _LOOPBACK = ("127.0.0.1", "[::1]", "localhost")
 _SHOWN = ("reward", "reward_call/unscorable", "step_seconds")
 
@@ -31,8 +31,8 @@ TokenOption = Annotated[
 
 def serve(
     folder: Annotated[Path, typer.Option(help="Where the runs are.")] = Path("runs"),
-    listen: Annotated[str, typer.Option(help="host:port or unix:/path.")] = LISTEN,
-    target: Annotated[str, typer.Option(help="The aggregator, as the runs reach it.")] = "127.0.0.1:50050",
+    listen: Annotated[str, typer.Option(help="host:port or unix:/path.")] = ports.TRAINER,
+    target: Annotated[str, typer.Option(help="The aggregator, as the runs reach it.")] = ports.AGGREGATOR,
     token_file: TokenOption = None,
     most_at_once: Annotated[
         int, typer.Option(min=1, help="Local runs at a time; further ones are refused, not queued.")
@@ -64,11 +64,12 @@ def serve(
     if cluster is None:
         launcher = LocalLauncher(folder, target=target, most_at_once=most_at_once)
     else:
-        from bioverify_trainer.service.cluster import ClusterError, TrainJobLauncher, read_cluster
+        from bioverify.settings import SettingsError, read_settings
+        from bioverify_trainer.service.cluster import ClusterSettings, TrainJobLauncher
 
         try:
-            launcher = TrainJobLauncher(read_cluster(cluster), target=target)
-        except ClusterError as error:
+            launcher = TrainJobLauncher(read_settings(ClusterSettings, cluster), target=target)
+        except SettingsError as error:
             refuse(error)
     logs.configure("training", "info")
     raise typer.Exit(serve_runs(launcher, folder, listen=listen, token_file=token_file, tls=tls))
@@ -80,7 +81,7 @@ def start(
     preset: Annotated[str, typer.Option(help="A shipped preset.")] = "cpu",
     changes: SetOption = None,
     resume: Annotated[bool, typer.Option("--resume", help="Resume a run that has ended.")] = False,
-    service: ServiceOption = LISTEN,
+    service: ServiceOption = ports.TRAINER,
     token_file: TokenOption = None,
 ) -> None:
     """Have a training service start a run."""
@@ -91,7 +92,7 @@ def start(
     _tell(_asked(service, token_file, ask))
 
 
-def stop(name: NameArgument, service: ServiceOption = LISTEN, token_file: TokenOption = None) -> None:
+def stop(name: NameArgument, service: ServiceOption = ports.TRAINER, token_file: TokenOption = None) -> None:
     """Have a run of a training service keep a checkpoint and end."""
     _tell(_asked(service, token_file, lambda client: client.stop(name)))
 
@@ -99,7 +100,7 @@ def stop(name: NameArgument, service: ServiceOption = LISTEN, token_file: TokenO
 def watch(
     name: NameArgument,
     after_step: Annotated[int, typer.Option(min=0, help="Show later steps only.")] = 0,
-    service: ServiceOption = LISTEN,
+    service: ServiceOption = ports.TRAINER,
     token_file: TokenOption = None,
 ) -> None:
     """Follow a run of a training service until it has ended; exit status 1 if it failed."""

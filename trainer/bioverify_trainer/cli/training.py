@@ -13,6 +13,7 @@ from typing import Annotated
 import psutil
 import typer
 
+from bioverify import ports
 from bioverify.artifacts.errors import ArtifactError
 from bioverify.artifacts.store import ArtifactStore
 from bioverify.core.recipes import Recipe
@@ -41,7 +42,7 @@ def train(
         Path | None, typer.Option("--output", help="Folder of the run; if omitted, runs/ and the recipe's name.")
     ] = None,
     preset: PresetOption = "cpu",
-    target: TargetOption = "127.0.0.1:50050",
+    target: TargetOption = ports.AGGREGATOR,
     changes: SetOption = None,
     resume: Annotated[bool, typer.Option("--resume", help="Resume from the last checkpoint in --output.")] = False,
     restartable: Annotated[

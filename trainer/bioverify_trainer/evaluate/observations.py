@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bioverify.errors import how_to_install
 from bioverify_trainer.evaluate.questions import EvaluationError
 from bioverify_trainer.preset import PromptPreset
 from bioverify_trainer.prompts import Turn, system_turn
@@ -71,7 +72,7 @@ class Observations:
 def read_observations(path: Path, column: str) -> Observations:
     """The observations that have a label in ``column``. Raw counts win over scaled ones. Raises EvaluationError."""
     if importlib.util.find_spec("anndata") is None:
-        raise EvaluationError("--cells: reading .h5ad needs anndata. Run: pip install 'bioverify[build]'")
+        raise EvaluationError(f"--cells: reading .h5ad needs anndata. {how_to_install('build')}")
     import anndata
 
     try:

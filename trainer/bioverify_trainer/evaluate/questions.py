@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from bioverify.core.completions import PromptForm
 from bioverify.core.tasks import DifferentialExpression, DirectionOfChange, TaskKind
+from bioverify.errors import BioverifyError
 from bioverify_trainer.preset import PromptPreset
 from bioverify_trainer.prompts import Turn, make_prompt
 
@@ -25,7 +26,7 @@ TASKS = {"de": TaskKind.DIFFERENTIAL_EXPRESSION, "direction": TaskKind.DIRECTION
 Ints = npt.NDArray[np.integer[Any]]
 
 
-class EvaluationError(Exception):
+class EvaluationError(BioverifyError):
     """An evaluation that cannot be done; the message says what to do."""
 
 

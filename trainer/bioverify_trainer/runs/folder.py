@@ -22,13 +22,14 @@ from typing import Any
 
 from bioverify.client import ListedVerifier
 from bioverify.core.recipes import Recipe
+from bioverify.errors import BioverifyError
 from bioverify.files import append_lines, read_lines, replace_file
 from bioverify_trainer.preset import Preset
 
 logger = logging.getLogger(__name__)
 
 
-class RunError(Exception):
+class RunError(BioverifyError):
     """A run folder that cannot be used; the message says what to do."""
 
 

@@ -23,11 +23,11 @@ from typing import Any, Literal, NoReturn
 import grpc
 import kubernetes
 import urllib3
-import yaml
 from kubernetes.client import ApiException
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from bioverify.core.runs import RunState, TrainingRun
+from bioverify.settings import SettingsError
 from bioverify_trainer.preset import load_preset
 from bioverify_trainer.service.launching import LaunchError, Order, training_arguments
 
@@ -38,10 +38,6 @@ _QUEUE = "kueue.x-k8s.io/queue-name"
 # RFC 1035, and short enough for what is made of it: pods have a dozen characters more.
 _OBJECT_NAME = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?")
 _GONE_S = 60.0
-
-
-class ClusterError(Exception):
-    """The settings of a cluster cannot be used; the message says why."""
 
 
 class ClusterSettings(BaseModel):
@@ -68,19 +64,8 @@ class ClusterSettings(BaseModel):
         return labels
 
 
-def read_cluster(file: Path) -> ClusterSettings:
-    """Raises ClusterError with the file and the key."""
-    try:
-        return ClusterSettings.model_validate(yaml.safe_load(file.read_text()))
-    except (OSError, yaml.YAMLError) as error:
-        raise ClusterError(f"{file}: {error}") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ClusterError(f"{file}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
-
-
 class TrainJobLauncher:
-    """``target``: the aggregator, as the pods reach it. Raises ClusterError where no cluster's address is known."""
+    """``target``: the aggregator, as the pods reach it. Raises SettingsError if no cluster's address is known."""
 
     def __init__(self, settings: ClusterSettings, *, target: str) -> None:
         self._settings = settings
@@ -94,7 +79,8 @@ class TrainJobLauncher:
                     str(settings.kubeconfig), settings.context
                 )
         except kubernetes.config.ConfigException as error:
-            raise ClusterError(f"no cluster to speak to: {error}. Name a kubeconfig, or run inside one") from error
+            why = f"no cluster to speak to: {error}. Name a kubeconfig, or run inside one"
+            raise SettingsError("", "kubeconfig", why) from error
         self._jobs = kubernetes.client.CustomObjectsApi(client)
 
     def start(self, order: Order) -> None:

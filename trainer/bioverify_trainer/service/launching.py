@@ -10,9 +10,10 @@ from typing import Protocol
 import grpc
 
 from bioverify.core.runs import TrainingRun
+from bioverify.errors import BioverifyError
 
 
-class LaunchError(Exception):
+class LaunchError(BioverifyError):
     """A run that cannot be started or stopped now; the message says what to do."""
 
     def __init__(self, code: grpc.StatusCode, message: str) -> None:

@@ -23,11 +23,12 @@ from bioverify.runtime.config import ServerConfig
 from bioverify.runtime.errors import Refused, invalid, over_limit
 from bioverify.runtime.hosting import host
 from bioverify.runtime.validation import check_rules
+from bioverify.settings import SettingsError
 from bioverify.transport.refusals import Refusal
 from bioverify.transport.tls import TlsIdentity
 from bioverify.v1 import training_pb2, training_pb2_grpc
 from bioverify.wire.runs import run_to_wire
-from bioverify_trainer.preset import Preset, PresetError, load_preset
+from bioverify_trainer.preset import Preset, load_preset
 from bioverify_trainer.runs.folder import RunFolder
 from bioverify_trainer.service.launching import Launcher, LaunchError, Order
 from bioverify_trainer.service.tokens import check_token
@@ -191,7 +192,7 @@ def _resolved(request: training_pb2.StartRunRequest) -> Preset:
         raise invalid([("preset", "name a shipped one, not a file")])
     try:
         return load_preset(request.preset, list(request.changes))
-    except PresetError as error:
+    except SettingsError as error:
         raise invalid([("changes" if request.changes else "preset", str(error))]) from error
 
 

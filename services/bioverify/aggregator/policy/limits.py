@@ -12,14 +12,16 @@ import asyncio
 import time
 from collections import deque
 
+from bioverify.errors import BioverifyError
+
 STEPS = 16
 
 
-class QueueFullError(Exception):
+class QueueFullError(BioverifyError):
     """More items wait already than may."""
 
 
-class TurnedAwayError(Exception):
+class TurnedAwayError(BioverifyError):
     """The breaker opened while the call waited."""
 
 

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bioverify.health import serves
-from bioverify.rollouts.lines import FileItem, LineError, read_items
 from bioverify.conformance import from_items, run
 from bioverify.core.answers import parse_answer
 from bioverify.core.outcomes import NotApplicable, Scored
 from bioverify.core.questions import parse_task
 from bioverify.core.verifier import Item
+from bioverify.health import serves
+from bioverify.rollouts.lines import FileItem, LineError, read_items
 
 from .verifier import open_verifier
 

@@ -32,6 +32,7 @@ import numpy.typing as npt
 import torch
 
 from bioverify.artifacts.checksums import sha256_of
+from bioverify.errors import BioverifyError
 from bioverify.files import replace_file
 from bioverify.verifiers.transcriptformer_pmi.run_files import GENES_FILE, RATIOS_FILE, RUN_FILE, WEIGHTS_FILE
 
@@ -42,7 +43,7 @@ Logits = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 """Tokens of genes → log P(· | assay), and one row of log P(· | assay, gene) each."""
 
 
-class RunError(ValueError):
+class RunError(BioverifyError, ValueError):
     """What was wrong, where, and what to do."""
 
 

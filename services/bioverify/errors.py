@@ -1,0 +1,51 @@
+"""Every exception of ours, in one tree: `except BioverifyError` catches what bioverify refuses, and no fault of Python.
+
+BioverifyError
+├── SettingsError          settings                      a file of settings: which, at which key, why
+├── TlsError               transport.tls                 certificates that cannot be used
+├── Refused                runtime.errors                a gRPC call as a whole is refused by a service
+├── ClientError            client.errors                 a call that reached no aggregator, or that it refused
+│   core, the aggregator
+├── ConversationError      core.conversation             messages that cannot be read as a conversation
+├── AmbiguousSourceError   core.recipes                  sources of a recipe disagree about an item
+├── UpstreamError          aggregator.faults             a verifier did not answer as agreed
+├── QueueFullError         aggregator.policy.limits      more items wait already than may
+├── TurnedAwayError        aggregator.policy.limits      the breaker opened while the call waited
+│   files of completions, artifacts, adapters
+├── LineError              rollouts.lines                a line that cannot be scored
+├── LedgerError            rollouts.ledger               a file that is no ledger of results
+├── ArtifactError          artifacts.errors              an artifact or a source: missing, damaged, another one
+├── RunError               verifiers.transcriptformer_pmi.log_ratios    a run of the matrix builder
+├── NoRewardError          adapters.alone                there is no reward, which is not a zero
+│   the gateway
+├── ProblemError           gateway.problems              ends an HTTP request with a problem
+├── RecipeGoneError        gateway.jobs                  the aggregator lost a recipe while a job waited
+├── TooManyJobsError       gateway.jobs                  a key has as many jobs under way as it may have
+├── _TurnOverError         gateway.jobs                  another key's job is to have the place
+├── _StoppedError          gateway.jobs                  a job was cancelled, or the gateway ends
+│   the local stack, verifiers of one's own
+├── StackError             stack.errors                  the local stack cannot be started or reached
+├── ScaffoldError          scaffold                      a name or folder that cannot become a verifier
+├── Unreachable            conformance.suite             nobody answers at the target
+├── Broken                 conformance.peer              a rule of the contract is broken: a finding
+├── NotShown               conformance.peer              a rule that can be neither shown nor refuted here
+│   the trainer
+├── DatasetError           bioverify_trainer.dataset     no prompts of the kind that the recipe asks for
+├── PolicyError            bioverify_trainer.model.policy         a model that cannot be opened
+├── CheckpointError        bioverify_trainer.model.checkpoints    a checkpoint that cannot be had
+├── RunError               bioverify_trainer.runs.folder          a run folder that cannot be used
+├── RunStopped             bioverify_trainer.stopping             a run was told to stop while it waited
+├── LaunchError            bioverify_trainer.service.launching    a run that cannot be started or stopped now
+└── EvaluationError        bioverify_trainer.evaluate.questions   an evaluation that cannot be done
+"""
+
+from __future__ import annotations
+
+
+class BioverifyError(Exception):
+    """The base of them all. The message is a sentence for a person: what is wrong, where, and what to do."""
+
+
+def how_to_install(extra: str) -> str:
+    """What to run if a library of an optional part is missing."""
+    return f"Run in a clone of bioverify: pip install -e '.[{extra}]'"
