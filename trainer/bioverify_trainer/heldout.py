@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import MutableMapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -71,7 +72,7 @@ class HeldOutQuestions(TrainerCallback):
         was_training = model.training
         model.eval()
         asked = LocalModel(
-            Policy(model, self._policy.tokenizer, self._policy.path),
+            replace(self._policy, model=model),
             self._preset.prompts,
             max_tokens=self._preset.grpo.max_completion_length,
             samples=1,

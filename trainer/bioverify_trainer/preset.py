@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from bioverify_trainer.grpo_keys import check_keys
 from bioverify_trainer.prompts import MOST_EXAMPLE_TURNS
 
 ALIASES = {"cpu": "cpu-smollm2-135m", "one-gpu": "one-gpu-qwen2.5-3b", "h100x8": "h100x8-qwen2.5-3b"}
@@ -23,6 +24,16 @@ _SHIPPED = importlib.resources.files("bioverify_trainer") / "presets"
 LONGEST_PAUSE_S = 30.0
 """Between two tries of a run that waits for the services to come back."""
 _SLACK_S = 30.0
+_SET_ELSEWHERE = {
+    "pretrained_model_name_or_path",
+    "dtype",
+    "torch_dtype",
+    "quantization_config",
+    "revision",
+    "attn_implementation",
+    "trust_remote_code",
+}
+"""Arguments of ``from_pretrained`` that are no business of ``policy.model_init_kwargs``."""
 
 PositiveInt = Annotated[int, Field(gt=0)]
 
@@ -48,11 +59,16 @@ class PolicyPreset(_Strict):
     """``model``: smollm2, one of rbio's checkpoints, a folder or a hub id. Without ``lora`` all weights are trained.
 
     ``bits``: the weights packed by bitsandbytes, which computes in ``dtype``; adapters alone can then be trained.
+    ``revision``: of a hub id, a branch, tag or commit. ``attn_implementation``: sdpa, flash_attention_2 or another that
+    transformers knows; if omitted, its choice. ``model_init_kwargs``: further arguments of ``from_pretrained``.
     """
 
     model: Annotated[str, Field(min_length=1)]
     dtype: Literal["float32", "bfloat16"]
     bits: Literal[4, 8] | None = None
+    revision: str | None = None
+    attn_implementation: str | None = None
+    model_init_kwargs: dict[str, Any] = {}
     lora: Lora | None = None
 
 
@@ -70,7 +86,10 @@ class PromptPreset(_Strict):
 
 
 class Grpo(_Strict):
-    """The settings of TRL's GRPOConfig that a preset decides, under TRL's names."""
+    """The settings of TRL's GRPOConfig, under TRL's names: those with limits here, and any other that it has."""
+
+    # `bioverify_trainer.grpo_keys` checks the others.
+    model_config = ConfigDict(extra="allow")
 
     max_steps: PositiveInt
     per_device_train_batch_size: PositiveInt
@@ -85,7 +104,7 @@ class Grpo(_Strict):
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     beta: Annotated[float, Field(ge=0)] = 0.0
-    loss_type: Literal["grpo", "bnpo", "dr_grpo", "dapo"] = "dapo"
+    loss_type: Literal["grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "luspo", "vespo"] = "dapo"
     scale_rewards: Literal["group", "batch", "none"] = "group"
     save_steps: PositiveInt
     save_total_limit: PositiveInt | None = None
@@ -97,6 +116,7 @@ class Grpo(_Strict):
     vllm_mode: Literal["colocate", "server"] = "colocate"
     vllm_gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = 0.3
     vllm_server_base_url: Annotated[str, Field(pattern="^https?://")] | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
 
 
 class Rewards(_Strict):
@@ -146,11 +166,16 @@ class Preset(_Strict):
     grpo: Grpo
     rewards: Rewards = Rewards()
     heldout: HeldOut | None = None
-    tracking: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
+    tracking: tuple[Literal["tensorboard", "wandb", "mlflow", "trackio"], ...] = ()
     launcher: Launcher = Launcher()
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
+        check_keys(self.grpo.model_extra or {}, Grpo.model_fields)
+        if owned := sorted(_SET_ELSEWHERE & self.policy.model_init_kwargs.keys()):
+            raise ValueError(
+                f"policy.model_init_kwargs.{owned[0]}: the section policy has a key for it, or it is not allowed"
+            )
         completions = self.completions_per_process * self.launcher.processes
         if completions % self.grpo.num_generations:
             raise ValueError(

@@ -41,7 +41,7 @@ from bioverify_trainer.dataset import PromptSource, make_dataset, open_prompts
 from bioverify_trainer.evaluate.questions import Rows
 from bioverify_trainer.heldout import HeldOutQuestions, held_out_rows
 from bioverify_trainer.model import generation, shared_prompts
-from bioverify_trainer.model.policy import Policy, open_policy, use_threads
+from bioverify_trainer.model.policy import Policy, open_for, use_threads
 from bioverify_trainer.preset import Preset
 from bioverify_trainer.reward import make_reward
 from bioverify_trainer.runs.folder import RunError, RunFolder, finite, run_config
@@ -92,7 +92,7 @@ def train(
     prompts = open_prompts(
         store, recipe, seed=preset.grpo.seed, lines=preset.prompts.lines, strict=preset.prompts.strict
     )
-    policy = open_policy(preset.policy.model, dtype=getattr(torch, preset.policy.dtype), bits=preset.policy.bits)
+    policy = open_for(preset)
     checkpoint = _last_checkpoint(folder) if resume or (restartable and _whole_checkpoints(folder)) else None
     if is_main_process() and checkpoint is None:
         folder.forget_after(0)
@@ -236,7 +236,6 @@ def grpo_config(preset: Preset, output: Path) -> GRPOConfig:
         report_to=list(preset.tracking),
         # Otherwise, where transformers is told to be quiet, it prints forty figures per step in place of the bar.
         disable_tqdm=False,
-        dataloader_pin_memory=not preset.grpo.use_cpu,
     )
 
 

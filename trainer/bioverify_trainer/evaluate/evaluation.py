@@ -58,6 +58,7 @@ class Settings:
             "temperature": self.temperature,
             "max_tokens": self.max_tokens,
             "prompts": self.preset.prompts.model_dump(mode="json"),
+            "chat_template_kwargs": self.preset.grpo.chat_template_kwargs or {},
             "seed": self.seed,
         }
 
@@ -162,12 +163,12 @@ def answerer_of(model: str, settings: Settings) -> LocalModel | Endpoint:
     import torch
 
     from bioverify_trainer.evaluate.local import LocalModel
-    from bioverify_trainer.model.policy import PolicyError, open_policy, use_threads
+    from bioverify_trainer.model.policy import PolicyError, open_for, use_threads
 
     use_threads(preset.launcher.threads)
     torch.manual_seed(settings.seed)
     try:
-        policy = open_policy(model, dtype=getattr(torch, preset.policy.dtype), bits=preset.policy.bits)
+        policy = open_for(preset, model)
     except PolicyError as error:
         raise EvaluationError(f"--model {model}: {error}") from error
     return LocalModel(
