@@ -25,7 +25,7 @@ _AT_ONCE = 32
 
 
 def held_out_rows(store: ArtifactStore, preset: Preset) -> Rows:
-    """The sample of differential expression that the preset asks for. Raises EvaluationError where it is too large."""
+    """The sample of differential expression that the preset asks for. Raises EvaluationError if it is too large."""
     assert preset.heldout is not None
     rows = Screens.read(prompts.open_prompts(store)[0]).rows(TaskKind.DIFFERENTIAL_EXPRESSION, "test")
     return rows.sample(preset.heldout.questions, per_gene=preset.heldout.per_gene, seed=preset.grpo.seed)

@@ -75,7 +75,7 @@ class PolicyPreset(_Strict):
 class PromptPreset(_Strict):
     """``computed_once``: not once per completion; pays on a CPU, where the prompt is most of the work.
 
-    ``lines``: cell lines that are trained on; none: all. ``strict``: no line trains on what any line holds out.
+    ``lines``: cell lines that are trained on; if empty, all. ``strict``: no line trains on what any line holds out.
     """
 
     example_turns: Annotated[int, Field(ge=0, le=MOST_EXAMPLE_TURNS)] = 0
@@ -146,8 +146,8 @@ class HeldOut(_Strict):
 class Launcher(_Strict):
     """Processes on one machine, one per GPU; ``deepspeed`` is DeepSpeed's configuration.
 
-    ``threads``: of the CPU, per process; "all" cores that the process may use; none: as the environment says.
-    ``process_group_timeout_s``: for so long one process waits for another before the run is given up.
+    ``threads``: of the CPU, per process; "all" cores that the process may use; if omitted, as the environment says.
+    ``process_group_timeout_s``: for so long one process waits for another before the run is ended.
     """
 
     processes: PositiveInt = 1

@@ -31,7 +31,7 @@ Question = tuple[str, str, str]
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One completion, and the probability of "yes" against "no" at its answer where it is known."""
+    """One completion, and the probability of "yes" against "no" at its answer if it is known."""
 
     completion: str
     p_yes: float | None
@@ -94,7 +94,7 @@ def read_answers(completions: Sequence[str], kind: TaskKind) -> list[Answer]:
 
 
 def _records(path: Path, kind: TaskKind) -> list[tuple[Question | None, dict[str, Any]]]:
-    """Question (None where it is of another kind) and content of every line. Raises EvaluationError."""
+    """Question (None if it is of another kind) and content of every line. Raises EvaluationError."""
     records = []
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):

@@ -25,7 +25,7 @@ _LONGEST_PAUSE_S = 60.0
 
 
 class Endpoint:
-    """Completions over ``POST {address}/chat/completions``; P(yes) where the server tells log-probabilities.
+    """Completions over ``POST {address}/chat/completions``; P(yes) if the server tells log-probabilities.
 
     What may pass (no connection, 408, 429, 5xx) is tried again, after as long as the server says; anything else ends
     the evaluation, which can be resumed.
@@ -70,7 +70,7 @@ class Endpoint:
             return [[sample.completion for sample in given] for given in pool.map(self._chat, conversations)]
 
     def _chat(self, turns: list[Turn], words: tuple[str, str] | None = None) -> list[Sample]:
-        """``words``: affirming and denying, where P(yes) is to be read."""
+        """``words``: affirming and denying, if P(yes) is to be read."""
         reply = self._post({**self._body, "messages": turns})
         try:
             samples = [
@@ -104,12 +104,12 @@ class Endpoint:
             if attempt + 1 < TRIES:
                 time.sleep(min(pause_s, _LONGEST_PAUSE_S))
         raise EvaluationError(
-            f"{self._client.base_url}: {why}. What was answered is kept; run the command again to go on"
+            f"{self._client.base_url}: {why}. What was answered is kept; run the command again to resume"
         )
 
 
 def read_belief(logprobs: dict[str, Any] | None, affirming: str, denying: str) -> float | None:
-    """P(affirming) against denying at the first word after the answer tag; None where the reply does not tell.
+    """P(affirming) against denying at the first word after the answer tag; None if the reply does not tell.
 
     ``logprobs``: the choice's. A word counts by its first token: "dec" for decrease, but not a token that begins both.
     """

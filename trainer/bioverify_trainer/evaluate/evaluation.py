@@ -1,7 +1,7 @@
 """One evaluation: some models, the held-out questions of some lines and tasks, a table.
 
 What a checkpoint or an endpoint answers is kept in a file of completions, together with the settings it was asked with;
-the same command goes on from there, and other settings are refused.
+the same command resumes there, and other settings are refused.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ def _answers(
 
 
 def file_of(model: str, settings: Settings, folder: Path, **more: Any) -> Path:
-    """Where the model's answers are kept. Raises EvaluationError where others are, asked with other settings.
+    """Where the model's answers are kept. Raises EvaluationError if the file holds answers to other settings.
 
     ``more``: what these answers depend on beside the settings.
     """

@@ -121,7 +121,7 @@ def open_policy(
 
 
 def quantization(bits: Literal[4, 8] | None, dtype: torch.dtype) -> BitsAndBytesConfig | None:
-    """How bitsandbytes packs the weights; it computes in ``dtype``. Raises PolicyError where it is not installed."""
+    """How bitsandbytes packs the weights; it computes in ``dtype``. Raises PolicyError if it is not installed."""
     if bits is None:
         return None
     if importlib.util.find_spec("bitsandbytes") is None:

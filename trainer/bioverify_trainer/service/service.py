@@ -137,7 +137,7 @@ class TrainingService(training_pb2_grpc.TrainingServiceServicer):
 
 
 class NewLines:
-    """The lines of a growing ``metrics.jsonl``; a resumed run replaces the file, which is then read anew."""
+    """The lines of a growing ``metrics.jsonl``; a resumed run replaces the file, which is then read from its start."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
