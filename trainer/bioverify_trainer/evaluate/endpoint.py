@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -41,8 +41,12 @@ class Endpoint:
         samples: int,
         temperature: float,
         at_once: int,
+        template_arguments: Mapping[str, Any],
     ) -> None:
-        """``address``: with its version, like http://127.0.0.1:8000/v1."""
+        """``address``: with its version, like http://127.0.0.1:8000/v1.
+
+        ``template_arguments``: what the chat template is given beside the conversation; vLLM and SGLang take them.
+        """
         key = os.environ.get(KEY_VARIABLE)
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._client = httpx.Client(base_url=address, headers=headers, timeout=_TIMEOUT_S)
@@ -56,6 +60,8 @@ class Endpoint:
             "logprobs": True,
             "top_logprobs": TOP_LOGPROBS,
         }
+        if template_arguments:
+            self._body["chat_template_kwargs"] = dict(template_arguments)
 
     def __call__(self, tasks: Sequence[DifferentialExpression | DirectionOfChange]) -> list[list[Sample]]:
         with ThreadPoolExecutor(self._at_once) as pool:

@@ -159,6 +159,7 @@ def answerer_of(model: str, settings: Settings) -> LocalModel | Endpoint:
             samples=settings.samples,
             temperature=settings.temperature,
             at_once=settings.at_once,
+            template_arguments=preset.grpo.chat_template_kwargs or {},
         )
     import torch
 
