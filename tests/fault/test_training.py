@@ -201,7 +201,7 @@ def test_a_full_disk_costs_the_checkpoint_and_neither_the_record_nor_the_run_nor
     assert recorded_steps(folder) == [[0, 1, 2, 3]] * 2
     assert sorted(path.name for path in folder.checkpoints.glob("checkpoint-*")) == ["checkpoint-1", "checkpoint-3"]
     assert "checkpoint-2 could not be written" in caplog.text
-    assert "metrics.jsonl could not be written (File too large). Training goes on" in caplog.text
+    assert "metrics.jsonl could not be written (File too large). Training continues" in caplog.text
     assert "metrics.jsonl: the 1 lines that waited are written" in caplog.text
     # And one that a kill cut short is not what a run goes on from.
     for step, state in ((8, '{"global_st'), (9, None)):

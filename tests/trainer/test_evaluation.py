@@ -339,7 +339,16 @@ def chat_server(refusals: int = 0) -> Iterator[tuple[str, list[Any]]]:
 
 
 def endpoint(address, model="known"):
-    return Endpoint(address, model, PROMPTS, max_tokens=8, samples=2, temperature=0.7, at_once=2)
+    return Endpoint(
+        address,
+        model,
+        PROMPTS,
+        max_tokens=8,
+        samples=2,
+        temperature=0.7,
+        at_once=2,
+        template_arguments={"enable_thinking": False},
+    )
 
 
 def test_an_endpoint_is_asked_again_after_a_refusal_and_its_probabilities_are_read(screens):
@@ -349,6 +358,7 @@ def test_an_endpoint_is_asked_again_after_a_refusal_and_its_probabilities_are_re
         assert [len(samples) for samples in answers] == [2, 2, 2]
         assert answers[0][0].p_yes == pytest.approx(0.8)
         assert {body["messages"][-1]["content"] for body in bodies} == {task.question for task in tasks}
+        assert all(body["chat_template_kwargs"] == {"enable_thinking": False} for body in bodies)
         with pytest.raises(EvaluationError, match=r"404 .*no such model"):
             endpoint(address, "unknown")(tasks)
 

@@ -1,16 +1,21 @@
 """Presets: strict, and every message names the key."""
 
+import dataclasses
 import json
 import subprocess
 import sys
 
 import pytest
 import yaml
+from trl.trainer.grpo_config import GRPOConfig
 from typer.testing import CliRunner
 
 from bioverify.settings import SettingsError
 from bioverify_trainer.cli import app
-from bioverify_trainer.preset import ALIASES, load_preset, preset_names
+from bioverify_trainer.grpo_keys import OWNED, check_keys
+from bioverify_trainer.model.generation import prompt_ids
+from bioverify_trainer.model.policy import PolicyError, open_for
+from bioverify_trainer.preset import ALIASES, Grpo, load_preset, preset_names
 
 
 def test_the_shipped_presets_load_by_name_and_alias():
@@ -37,6 +42,13 @@ def test_the_h100_preset_is_the_published_run():
     ("change", "message"),
     [
         ("grpo.learnig_rate=1", r"grpo\.learnig_rate: there is no such key; did you mean learning_rate\?"),
+        ("grpo.top_pp=0.9", r"grpo\.top_pp: there is no such key; did you mean top_p\?"),
+        ("grpo.top_p=most", r"grpo\.top_p: .*valid number.*, not 'most'"),
+        ("grpo.report_to=wandb", r"grpo\.report_to: the trainer sets it itself: write tracking"),
+        ("grpo.steps_per_generation=2", r"grpo\.steps_per_generation: .*one optimiser step"),
+        ("grpo.trust_remote_code=true", r"grpo\.trust_remote_code: .*no code"),
+        ("policy.model_init_kwargs={trust_remote_code: true}", r"policy\.model_init_kwargs\.trust_remote_code: "),
+        ("policy.model_init_kwargs={dtype: float16}", r"policy\.model_init_kwargs\.dtype: "),
         ("polcy.model=x", r"polcy: there is no such key; did you mean policy\?"),
         ("policy.lora.ranks=4", r"policy\.lora\.ranks: there is no such key; did you mean rank\?"),
         ("grpo.max_steps=0", r"grpo\.max_steps: .*greater than 0, not 0"),
@@ -142,3 +154,94 @@ def test_a_mistake_on_the_command_line_is_one_line_and_status_2(arguments, messa
     assert result.returncode == 2
     assert message in " ".join(result.stderr.split())
     assert "Traceback" not in result.stderr
+
+
+PASSED = {
+    # Sampling.
+    "top_p": 0.95,
+    "top_k": 20,
+    "min_p": 0.05,
+    "repetition_penalty": 1.1,
+    "generation_kwargs": {"no_repeat_ngram_size": 4},
+    "chat_template_kwargs": {"enable_thinking": False},
+    "cache_implementation": "static",
+    # Loss.
+    "epsilon": 0.1,
+    "epsilon_high": 0.28,
+    "delta": 2.0,
+    "loss_type": "cispo",
+    "importance_sampling_level": "sequence",
+    "mask_truncated_completions": True,
+    "top_entropy_quantile": 0.2,
+    "entropy_coef": 0.01,
+    "use_bias_correction_kl": False,
+    "off_policy_mask_threshold": 0.5,
+    "sync_ref_model": True,
+    "ref_model_sync_steps": 64,
+    "disable_dropout": True,
+    # Optimiser.
+    "optim": "adamw_torch",
+    "optim_args": "amsgrad=true",
+    "adam_beta2": 0.95,
+    "lr_scheduler_kwargs": {"num_cycles": 2},
+    "max_grad_norm": 0.2,
+    "data_seed": 3,
+    # Memory, machines, engines.
+    "gradient_checkpointing_kwargs": {"use_reentrant": False},
+    "torch_empty_cache_steps": 10,
+    "cast_lm_head_to_fp32": True,
+    "ds3_gather_for_generation": False,
+    "vllm_tensor_parallel_size": 2,
+    "vllm_max_model_length": 2048,
+    "vllm_enable_sleep_mode": True,
+    "vllm_importance_sampling_clip_max": 2.0,
+    "dataloader_drop_last": True,
+    # What is kept of a run.
+    "log_completions": True,
+    "num_completions_to_print": 2,
+    "run_name": "a-name",
+}
+
+
+def test_keys_of_trl_pass_as_trl_spells_them():
+    from bioverify_trainer.train import grpo_config
+
+    preset = load_preset("cpu", [f"grpo.{key}={json.dumps(value)}" for key, value in PASSED.items()])
+    assert len(PASSED) >= 32
+    config = grpo_config(preset, "runs/x")
+    assert {key: getattr(config, key) for key in PASSED} == PASSED
+    # A run's record holds them, and `runs resume` reads them from there.
+    assert type(preset).model_validate(json.loads(preset.model_dump_json())) == preset
+
+
+def test_every_field_of_trls_configuration_is_a_key_or_has_its_reason():
+    for field in dataclasses.fields(GRPOConfig):
+        if field.name in Grpo.model_fields:
+            assert field.name not in OWNED
+        elif field.name in OWNED:
+            with pytest.raises(ValueError, match=rf"grpo\.{field.name}: the trainer sets it itself: .+"):
+                check_keys({field.name: None}, ())
+        elif field.default is not dataclasses.MISSING:
+            check_keys({field.name: field.default}, ())
+    assert OWNED.keys() | Grpo.model_fields.keys() <= {field.name for field in dataclasses.fields(GRPOConfig)}
+
+
+def test_a_policy_is_opened_as_the_preset_says(tiny_policy):
+    tiny = [f"policy.model={tiny_policy}", "policy.lora=null"]
+    preset = load_preset(
+        "cpu",
+        [
+            *tiny,
+            "policy.attn_implementation=eager",
+            "policy.model_init_kwargs={num_hidden_layers: 1}",
+            "grpo.chat_template_kwargs={style: short}",
+        ],
+    )
+    policy = open_for(preset)
+    assert policy.model.config._attn_implementation == "eager"
+    assert policy.model.config.num_hidden_layers == 1
+    policy.tokenizer.chat_template = "{{ style }}"
+    assert policy.tokenizer.decode(prompt_ids(policy, [{"role": "user", "content": "?"}])) == "short"
+    for change in ("policy.model_init_kwargs={no_such_argument: 1}", "policy.attn_implementation=flash_attention_2"):
+        with pytest.raises(PolicyError, match=r"^policy"):
+            open_for(load_preset("cpu", [*tiny, change]))

@@ -166,6 +166,8 @@ async def test_who_may_call_what_is_refused_and_why_a_run_failed(store, tiny_pol
                     (("a", "/etc/passwd.yaml", "cpu"), "recipe"),
                     (("a", "rbio1-exp", "/etc/own.yaml"), "preset"),
                     (("a", "rbio1-exp", "cpu", ["grpo.max_stepz=3"]), "changes"),
+                    (("a", "rbio1-exp", "cpu", ["grpo.push_to_hub=true"]), "changes"),
+                    (("a", "rbio1-exp", "cpu", ["policy.model_init_kwargs={x: 1}"]), "changes"),
                 ):
                     with pytest.raises(ClientError) as refused:
                         await client.start(*arguments)

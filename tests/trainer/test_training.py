@@ -74,6 +74,9 @@ def test_a_run_keeps_its_configuration_its_metrics_and_scored_samples(
     assert any(not torch.equal(before[name], after[name]) for name in before)
     with pytest.raises(RunError, match="already holds a run"):
         train(recipe, tiny_preset, target=lasting_target, output=tmp_path / "run", store=store)
+    # Every checkpoint would hold the metrics of all steps before it.
+    for state in folder.checkpoints.glob("checkpoint-*/trainer_state.json"):
+        assert json.loads(state.read_text())["log_history"] == []
 
 
 def test_a_run_against_the_real_format_verifier_is_rewarded_for_form_and_mention(tiny_preset, store, tmp_path):
@@ -136,13 +139,20 @@ def test_a_restartable_run_begins_and_goes_on_by_the_same_command(recipe, tiny_p
     assert start(4).steps == 4
 
 
+@pytest.mark.parametrize("accumulation", [1, 2])
 def test_an_aggregator_killed_mid_run_neither_ends_the_run_nor_moves_the_weights(
-    recipe, tiny_preset, store, verifier_targets, tmp_path
+    accumulation, recipe, tiny_preset, store, verifier_targets, tmp_path
 ):
     folder = RunFolder(tmp_path / "run")
     weights = {}
     with servers.aggregator(verifier_targets) as aggregator:
-        preset = with_settings(tiny_preset, max_steps=4, save_steps=10)
+        preset = with_settings(
+            tiny_preset,
+            max_steps=4,
+            save_steps=10,
+            per_device_train_batch_size=4 // accumulation,
+            gradient_accumulation_steps=accumulation,
+        )
         trainer = trainer_of(recipe, preset, store, aggregator.target, folder)
 
         def die():

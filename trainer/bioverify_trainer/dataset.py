@@ -39,7 +39,7 @@ class DatasetError(BioverifyError):
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """One training prompt. ``label`` is None where none is known."""
+    """One training prompt. ``label`` is None if none is known."""
 
     prompt_id: str
     source: str
@@ -56,7 +56,7 @@ class PromptSource:
     ) -> None:
         """``table``: columns line, task_kind, perturbation, measured_gene, label, split, simulated.
 
-        ``lines``: draw from these cell lines only (co-expression has none, and stays); none: from all. ``strict``:
+        ``lines``: draw from these cell lines only (co-expression has none, and stays); if empty, from all. ``strict``:
         leave out, in every line, the perturbations that any line holds out.
         """
         train = table.filter(pc.equal(table["split"], "train"))
@@ -126,7 +126,7 @@ class _Dictionary:
 def open_prompts(
     store: ArtifactStore, recipe: Recipe, *, seed: int, lines: Sequence[str] = (), strict: bool = False
 ) -> PromptSource:
-    """The prompts artifact of the store. Raises ArtifactError where it is missing or damaged."""
+    """The prompts artifact of the store. Raises ArtifactError if it is missing or damaged."""
     table, _artifact = prompts.open_prompts(store)
     return PromptSource(table, recipe, seed=seed, lines=lines, strict=strict)
 
@@ -137,7 +137,7 @@ def make_dataset(
     """A dataset of ``n_prompts`` draws, made lazily.
 
     Columns: ``prompt`` (messages), ``prompt_id``, ``source``, ``prompt_form``, ``task_kind``, ``task`` (its fields as
-    JSON, since the kinds differ in theirs) and ``label`` (None where unknown).
+    JSON, since the kinds differ in theirs) and ``label`` (None if unknown).
     """
 
     def rows(batch: Mapping[str, list[int]]) -> dict[str, list[Any]]:

@@ -16,7 +16,7 @@ from bioverify.artifacts.store import ArtifactStore
 from bioverify.core.recipes import Recipe
 from bioverify_trainer.dataset import Draw, open_prompts
 from bioverify_trainer.model.generation import complete
-from bioverify_trainer.model.policy import open_policy, use_threads
+from bioverify_trainer.model.policy import open_for, use_threads
 from bioverify_trainer.preset import Preset
 from bioverify_trainer.prompts import Turn, make_prompt
 
@@ -38,7 +38,7 @@ def generate_file(
     """Write ``n`` completions, ``per_prompt`` to each question, to ``path``; ``progress`` hears how many are done."""
     use_threads(preset.launcher.threads)
     prompts = open_prompts(store, recipe, seed=seed)
-    policy = open_policy(preset.policy.model, dtype=getattr(torch, preset.policy.dtype), bits=preset.policy.bits)
+    policy = open_for(preset)
     draws = [prompts.draw(index // per_prompt) for index in range(n)]
     # Sampling must not depend on what ran before.
     torch.manual_seed(seed)

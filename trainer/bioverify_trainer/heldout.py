@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import MutableMapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ _AT_ONCE = 32
 
 
 def held_out_rows(store: ArtifactStore, preset: Preset) -> Rows:
-    """The sample of differential expression that the preset asks for. Raises EvaluationError where it is too large."""
+    """The sample of differential expression that the preset asks for. Raises EvaluationError if it is too large."""
     assert preset.heldout is not None
     rows = Screens.read(prompts.open_prompts(store)[0]).rows(TaskKind.DIFFERENTIAL_EXPRESSION, "test")
     return rows.sample(preset.heldout.questions, per_gene=preset.heldout.per_gene, seed=preset.grpo.seed)
@@ -71,7 +72,7 @@ class HeldOutQuestions(TrainerCallback):
         was_training = model.training
         model.eval()
         asked = LocalModel(
-            Policy(model, self._policy.tokenizer, self._policy.path),
+            replace(self._policy, model=model),
             self._preset.prompts,
             max_tokens=self._preset.grpo.max_completion_length,
             samples=1,

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from bioverify.settings import SettingsError, checked, parse_yaml, read_mapping
+from bioverify_trainer.grpo_keys import check_keys
 from bioverify_trainer.prompts import MOST_EXAMPLE_TURNS
 
 ALIASES = {"cpu": "cpu-smollm2-135m", "one-gpu": "one-gpu-qwen2.5-3b", "h100x8": "h100x8-qwen2.5-3b"}
@@ -22,6 +23,16 @@ _SHIPPED = importlib.resources.files("bioverify_trainer") / "presets"
 LONGEST_PAUSE_S = 30.0
 """Between two tries of a run that waits for the services to come back."""
 _SLACK_S = 30.0
+_SET_ELSEWHERE = {
+    "pretrained_model_name_or_path",
+    "dtype",
+    "torch_dtype",
+    "quantization_config",
+    "revision",
+    "attn_implementation",
+    "trust_remote_code",
+}
+"""Arguments of ``from_pretrained`` that are no business of ``policy.model_init_kwargs``."""
 
 PositiveInt = Annotated[int, Field(gt=0)]
 
@@ -52,6 +63,12 @@ class PolicyPreset(_Strict):
     """float32 or bfloat16."""
     bits: Literal[4, 8] | None = None
     """The weights packed by bitsandbytes, which computes in `dtype`; adapters alone can then be trained."""
+    revision: str | None = None
+    """Of a hub id: a branch, tag or commit."""
+    attn_implementation: str | None = None
+    """sdpa, flash_attention_2 or another that transformers knows; if omitted, its choice."""
+    model_init_kwargs: dict[str, Any] = {}
+    """Further arguments of `from_pretrained`."""
     lora: Lora | None = None
     """Without it all weights are trained."""
 
@@ -72,7 +89,10 @@ class PromptPreset(_Strict):
 
 
 class Grpo(_Strict):
-    """The settings of TRL's GRPOConfig that a preset decides, under TRL's names and with TRL's meaning."""
+    """The settings of TRL's GRPOConfig, under TRL's names: those with limits here, and any other that it has."""
+
+    # `bioverify_trainer.grpo_keys` checks the others.
+    model_config = ConfigDict(extra="allow")
 
     max_steps: PositiveInt
     """Optimiser steps of the run."""
@@ -100,8 +120,8 @@ class Grpo(_Strict):
     """Longer gradients are cut to it."""
     beta: Annotated[float, Field(ge=0)] = 0.0
     """Weight of the KL distance to the model as it was at the start; 0: no such model is loaded."""
-    loss_type: Literal["grpo", "bnpo", "dr_grpo", "dapo"] = "dapo"
-    """grpo, bnpo, dr_grpo or dapo: what the loss of a token is divided by."""
+    loss_type: Literal["grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "luspo", "vespo"] = "dapo"
+    """What the loss of a token is divided by."""
     scale_rewards: Literal["group", "batch", "none"] = "group"
     """group, batch or none: over what the standard deviation is taken that advantages are divided by."""
     save_steps: PositiveInt
@@ -124,6 +144,8 @@ class Grpo(_Strict):
     """Share of a GPU's memory that vLLM takes when colocated."""
     vllm_server_base_url: Annotated[str, Field(pattern="^https?://")] | None = None
     """Address of `trl vllm-serve`."""
+    chat_template_kwargs: dict[str, Any] | None = None
+    """Variables of the chat template (`enable_thinking`), for training, held-out questions and all other asking."""
 
 
 class Rewards(_Strict):
@@ -175,12 +197,17 @@ class Preset(_Strict):
     grpo: Grpo
     rewards: Rewards = Rewards()
     heldout: HeldOut | None = None
-    tracking: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
+    tracking: tuple[Literal["tensorboard", "wandb", "mlflow", "trackio"], ...] = ()
     """Where transformers sends the metrics besides `metrics.jsonl`; their packages are the user's."""
     launcher: Launcher = Launcher()
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
+        check_keys(self.grpo.model_extra or {}, Grpo.model_fields)
+        if owned := sorted(_SET_ELSEWHERE & self.policy.model_init_kwargs.keys()):
+            raise ValueError(
+                f"policy.model_init_kwargs.{owned[0]}: the section policy has a key for it, or it is not allowed"
+            )
         completions = self.completions_per_process * self.launcher.processes
         if completions % self.grpo.num_generations:
             raise ValueError(

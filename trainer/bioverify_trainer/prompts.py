@@ -2,7 +2,7 @@
 
 The system prompt and the chain-of-thought suffix are the published rbio ones. The wording of rbio's ``<gene_info>``
 prompt is not known, so that one is ours. Example turns (a question and a well-formed answer, as earlier turns of the
-conversation) are ours too: a model of 135 M parameters follows an example where it does not follow an instruction.
+conversation) are ours too: a model of 135 M parameters follows an example when it does not follow an instruction.
 Questions are `bioverify.core.tasks`' own, with the cell line spelled as PerturbQA spells it ("k562").
 """
 

@@ -5,7 +5,7 @@ all. So the items of all processes are brought together, the main process asks o
 takes its own rows out of the same reply: no process can have seen less of a group than another.
 
 A row that cannot be scored comes back as None, which TRL leaves out of the group's mean and gives no advantage; so does
-every row of a call that failed, because an exception here would end the run and a number would be a lie. Where more
+every row of a call that failed, because an exception here would end the run and a number would be a lie. If more
 than a set share of the rows is lost to faults that may pass, training waits: it keeps a checkpoint, and asks for the
 same rows again, at growing intervals, until the services are back. Faults that do not pass (a verifier that raises on
 an item) and facts (a gene unknown to a required verifier) are masked without a wait.
@@ -105,7 +105,7 @@ def make_reward(
             if not waited_s:
                 before_pause()
             logger.warning(
-                "step %d: %.0f %% of %d completions cannot be scored now: %s. Training waits %g s and asks again",
+                "step %d: %.0f %% of %d completions cannot be scored now: %s. Training asks again in %g s",
                 step,
                 100 * share,
                 len(items),
@@ -133,7 +133,7 @@ def make_reward(
 
 
 def _pauses() -> Iterator[float]:
-    """Seconds between one try and the next: doubling, up to half a minute, for ever."""
+    """Seconds between one try and the next: doubling, up to half a minute, without end."""
     pause_s = FIRST_PAUSE_S
     while True:
         yield pause_s

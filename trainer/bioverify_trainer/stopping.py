@@ -1,4 +1,4 @@
-"""SIGTERM lets a run finish its step, keep a checkpoint and end with `STOPPED`, so that it can be gone on with.
+"""SIGTERM lets a run finish its step, keep a checkpoint and end with `STOPPED`, so that it can be resumed.
 
 transformers has the like (``enable_jit_checkpoint``), but saves in the middle of a step too, after which a resumed run
 is no longer the undisturbed one, and lets every process of a distributed run decide for itself, which leaves one of two

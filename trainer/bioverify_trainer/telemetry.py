@@ -2,7 +2,7 @@
 
 The trace of a step begins with it, so that the question for rewards, and what aggregator and verifiers did for it, are
 parts of one picture. The metrics are those of the last step, by its main process; the run folder stays the record.
-They are served only where a port is given: a run ends, and a target that ends looks like one that is down.
+They are served only if a port is given: a run ends, and a target that ends looks like one that is down.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ CALL_SECONDS = Histogram(
     "Seconds of the call for a step's rewards that was answered.",
     buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
 )
-WAITED = Counter("bioverify_training_waited_seconds", "Seconds that training stood still because services were away.")
+WAITED = Counter("bioverify_training_waited_seconds", "Seconds that training waited for services that did not answer.")
 CALLS = Counter("bioverify_training_reward_calls", "Calls for a step's rewards: answered, failed.", ["result"])
 UNSCORABLE = Gauge("bioverify_training_unscorable_ratio", "Share of the last step's rows without a reward.")
 SOURCE = Gauge("bioverify_training_source_reward", "Mean reward of the last step's rows, by source.", ["source"])
@@ -49,7 +49,7 @@ _PLAIN = {
     "reward": Gauge("bioverify_training_reward", "Mean reward of the last step."),
     "reward_std": Gauge("bioverify_training_reward_deviation", "Standard deviation of the rewards in a group, mean."),
     "loss": Gauge("bioverify_training_loss", "Loss of the last step."),
-    "kl": Gauge("bioverify_training_kl", "Mean divergence from the reference, where there is one."),
+    "kl": Gauge("bioverify_training_kl", "Mean divergence from the reference, if there is one."),
     "entropy": Gauge("bioverify_training_entropy", "Mean entropy of the policy's next token."),
     "learning_rate": Gauge("bioverify_training_learning_rate", "Of the last step."),
     "completions/mean_length": Gauge("bioverify_training_completion_tokens", "Mean length of a completion."),
@@ -113,7 +113,7 @@ def show(logs: Mapping[str, Any]) -> None:
 
 
 def expose(listen: str, recipe: Recipe, preset: Preset) -> None:
-    """Serve the metrics on ``listen`` until the process ends. Raises ValueError, OSError where it cannot be."""
+    """Serve the metrics on ``listen`` until the process ends. Raises ValueError, OSError if that is impossible."""
     host, _, port = listen.rpartition(":")
     INFO.labels(recipe.name, preset.name).set(1)
     LAST_STEP.set(time.time())

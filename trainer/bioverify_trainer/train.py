@@ -2,7 +2,7 @@
 
 TRL does the training. Added here are the prompts, the reward, the record of the run, and one rule: a step whose rows
 were all unscorable leaves the weights alone. TRL already gives such rows no advantage, but with every gradient zero
-AdamW would still move the weights by its momentum, and a service that is down for an hour would go on pushing.
+AdamW would still move the weights by its momentum, and a service that is down for an hour would keep moving them.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from bioverify_trainer.dataset import PromptSource, make_dataset, open_prompts
 from bioverify_trainer.evaluate.questions import Rows
 from bioverify_trainer.heldout import HeldOutQuestions, held_out_rows
 from bioverify_trainer.model import generation, shared_prompts
-from bioverify_trainer.model.policy import Policy, open_policy, use_threads
+from bioverify_trainer.model.policy import Policy, open_for, use_threads
 from bioverify_trainer.preset import Preset
 from bioverify_trainer.reward import make_reward
 from bioverify_trainer.runs.folder import RunError, RunFolder, finite, run_config
@@ -49,7 +49,7 @@ from bioverify_trainer.stopping import RunStopped, stop_signal
 from bioverify_trainer.telemetry import Telemetry, expose
 
 DISK_ERRORS = (OSError, RuntimeError, SafetensorError)
-"""What saving raises where the disk is full: Python, torch and safetensors have a word of their own each."""
+"""What saving raises if the disk is full: Python, torch and safetensors each raise an error of their own."""
 
 logger = logging.getLogger(__name__)
 
@@ -74,12 +74,12 @@ def train(
     restartable: bool = False,
     metrics_listen: str | None = None,
 ) -> Trained:
-    """Train, or go on training with ``resume``. ``metrics_listen``: host:port of metrics for Prometheus; None: none.
+    """Train, or resume a run. ``metrics_listen``: host:port of metrics for Prometheus; None serves none.
 
-    ``restartable``: go on from a checkpoint where an earlier start left one, else begin, and let go of what a start
-    that reached none had recorded.
+    ``restartable``: resume from a checkpoint if an earlier start left one, else begin, and discard what a start that
+    reached none had recorded.
 
-    Raises RunError, PolicyError, ArtifactError before anything is run, and RunError where the disk is full at the end.
+    Raises RunError, PolicyError, ArtifactError before anything is run, and RunError if the disk is full at the end.
     """
     use_threads(preset.launcher.threads)
     folder = RunFolder(output)
@@ -92,7 +92,7 @@ def train(
     prompts = open_prompts(
         store, recipe, seed=preset.grpo.seed, lines=preset.prompts.lines, strict=preset.prompts.strict
     )
-    policy = open_policy(preset.policy.model, dtype=getattr(torch, preset.policy.dtype), bits=preset.policy.bits)
+    policy = open_for(preset)
     checkpoint = _last_checkpoint(folder) if resume or (restartable and _whole_checkpoints(folder)) else None
     if is_main_process() and checkpoint is None:
         folder.forget_after(0)
@@ -114,7 +114,7 @@ def train(
         with tracing.exporting("bioverify-trainer"):
             trainer.train(resume_from_checkpoint=checkpoint)
     except RunStopped:
-        # The others wait for a word that will not come; they are told to stop as well.
+        # The other processes wait for a reply that will not come; they are told to stop as well.
         return Trained(trainer.state.global_step, folder, was_stopped=True)
     was_stopped = trainer.state.global_step < preset.grpo.max_steps
     if not was_stopped:
@@ -138,7 +138,7 @@ def keep_result(trainer: GRPOTrainer, folder: RunFolder) -> None:
         shutil.rmtree(partial, ignore_errors=True)
         raise RunError(
             f"{folder.path}: training is over, but its result could not be written ({error}). Free space there and "
-            "run the same command with --resume: it goes on from the last whole checkpoint, if there is one"
+            "run the same command with --resume: it resumes from the last whole checkpoint, if there is one"
         ) from error
 
 
@@ -153,7 +153,7 @@ def is_main_process() -> bool:
 
 
 def check_services(target: str, recipe: Recipe) -> list[ListedVerifier]:
-    """The verifiers behind ``target``. Raises RunError where the recipe could score nothing there."""
+    """The verifiers behind ``target``. Raises RunError if the recipe could score nothing there."""
 
     async def ask() -> list[ListedVerifier]:
         async with AsyncClient(target, tls=TlsIdentity.from_environment()) as client:
@@ -234,14 +234,13 @@ def grpo_config(preset: Preset, output: Path) -> GRPOConfig:
         shuffle_dataset=False,
         logging_steps=1,
         report_to=list(preset.tracking),
-        # Otherwise, where transformers is told to be quiet, it prints forty figures per step in place of the bar.
+        # Otherwise, if transformers is told to be quiet, it prints forty figures per step in place of the bar.
         disable_tqdm=False,
-        dataloader_pin_memory=not preset.grpo.use_cpu,
     )
 
 
 def lora_config(preset: Preset, model: PreTrainedModel) -> LoraConfig | None:
-    """Adapters as the preset asks for; None where all weights are trained."""
+    """Adapters as the preset asks for; None if all weights are trained."""
     lora = preset.policy.lora
     if lora is None:
         return None
@@ -314,11 +313,11 @@ class VerifiedTrainer(GRPOTrainer):
         try:
             super()._save_checkpoint(model, trial)  # type: ignore[no-untyped-call]
         except DISK_ERRORS as error:
-            # To end here would lose more than to go on until the next checkpoint.
+            # To end here would lose more than to continue to the next checkpoint.
             folder = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
             shutil.rmtree(folder, ignore_errors=True)
             logger.error(  # noqa: TRY400
-                "%s could not be written, training goes on without it: %s. Free space there", folder, error
+                "%s could not be written, training continues without it: %s. Free space there", folder, error
             )
 
 
@@ -371,7 +370,11 @@ class _Progress(ProgressCallback):
 
 
 class _Record(TrainerCallback):
-    """Writes what TRL logs after each step into the run folder."""
+    """Writes what TRL logs after each step into the run folder, and nowhere else.
+
+    transformers would keep all of it in ``trainer_state.json`` as well, which every checkpoint writes again: 271 MB at
+    step 100,000.
+    """
 
     def __init__(self, folder: RunFolder) -> None:
         self._folder = folder
@@ -394,6 +397,7 @@ class _Record(TrainerCallback):
         if state.is_world_process_zero and logs and "reward_call/unscorable" in logs:
             seconds = time.perf_counter() - self._step_began
             self._folder.append_metrics({"step": state.global_step, "step_seconds": seconds, **finite(logs)})
+        state.log_history.clear()
 
 
 def _whole_checkpoints(folder: RunFolder) -> list[Path]:

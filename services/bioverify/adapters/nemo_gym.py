@@ -56,7 +56,7 @@ class BioverifyResourcesServer(SimpleResourcesServer):  # type: ignore[misc]
         self._alone = Alone(self.config.target, self.config.recipe, self.config.patience_s)
 
     async def verify(self, body: BioverifyVerifyRequest) -> BaseVerifyResponse:
-        """The reward of one rollout; masked where there is none."""
+        """The reward of one rollout; masked if there is none."""
         try:
             reward = await asyncio.to_thread(self._alone.reward, _read(body))
         except NoRewardError as error:

@@ -4,7 +4,7 @@ A request holds ``query`` (prompt and completion as one text, special tokens and
 equally long. A label that begins with ``{`` is the row's `bioverify` field (`bioverify.adapters.reading`); another one
 is not read. The gateway serves the same form over HTTP.
 
-OpenRLHF logs an error of the function or of the endpoint and goes on without the reward, and then ends training,
+OpenRLHF logs an error of the function or of the endpoint and continues without the reward, and then ends training,
 because it has no sample without one. So faults are waited for here.
 
 ```python
@@ -49,7 +49,7 @@ def read_items(queries: Sequence[str], prompts: Sequence[str], labels: Sequence[
 def make_reward_func(
     target: str, recipe: str, *, patience_s: float = PATIENCE_S
 ) -> Callable[[Sequence[str], Sequence[str], Sequence[Any]], dict[str, Any]]:
-    """The ``reward_func`` of such a file. It raises NoRewardError where there is no reward."""
+    """The ``reward_func`` of such a file. It raises NoRewardError if there is no reward."""
     import torch
 
     alone = Alone(target, recipe, patience_s)

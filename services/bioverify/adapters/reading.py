@@ -42,14 +42,14 @@ def read_rollout(
 
 
 def text_of(content: Any) -> Any:
-    """A message's text, also where it comes in parts. Parts that are no text (images) are left out."""
+    """A message's text, also if it comes in parts. Parts that are no text (images) are left out."""
     if not isinstance(content, list):
         return content
     return "".join(part["text"] for part in content if isinstance(part, dict) and isinstance(part.get("text"), str))
 
 
 def with_reasoning(reasoning: str | None, text: str) -> str:
-    """The completion as the model wrote it, where a server has cut the reasoning out of it."""
+    """The completion as the model wrote it, if a server has cut the reasoning out of it."""
     return f"<think>{reasoning}</think>{text}" if reasoning else text
 
 

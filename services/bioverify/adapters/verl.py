@@ -40,7 +40,7 @@ def compute_score(
     patience_s: float = PATIENCE_S,
     **_of_reward_models: Any,
 ) -> dict[str, float]:
-    """The reward of one rollout. Raises NoRewardError, ValueError where ``extra_info.bioverify`` is not of the form."""
+    """The reward of one rollout. Raises NoRewardError, ValueError if ``extra_info.bioverify`` is not of the form."""
     beside = (extra_info or {}).get("bioverify")
     return {"score": _alone(target, recipe, patience_s).reward(read_rollout(solution_str, "", beside))}
 

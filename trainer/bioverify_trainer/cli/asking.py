@@ -61,17 +61,16 @@ def _asker(
     """Opens the model; what it returns prints the answer to a question as it is written."""
     chosen = resolve_preset(preset, changes)
     quieten()
-    import torch
     from transformers import TextStreamer
 
     from bioverify.client import ClientError
     from bioverify_trainer import asking
     from bioverify_trainer.model.generation import complete
-    from bioverify_trainer.model.policy import PolicyError, open_policy, use_threads
+    from bioverify_trainer.model.policy import PolicyError, open_for, use_threads
 
     use_threads(chosen.launcher.threads)
     try:
-        policy = open_policy(model, dtype=getattr(torch, chosen.policy.dtype), bits=chosen.policy.bits)
+        policy = open_for(chosen, model)
     except PolicyError as error:
         refuse(error)
 

@@ -1,7 +1,7 @@
 """What a run would do: for `bioverify train --dry-run`.
 
 Of every source of the recipe: the first prompt that the run would draw, and a well-formed completion of it, scored by
-the services where they are up. The completion is made here: it shows how answers are rewarded, not how good a model is.
+the services if they are up. The completion is made here: it shows how answers are rewarded, not how good a model is.
 """
 
 from __future__ import annotations

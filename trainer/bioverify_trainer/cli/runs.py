@@ -16,7 +16,7 @@ from bioverify_trainer.runs.folder import RunError
 from bioverify_trainer.runs.record import Run, differences, find_runs
 
 app = typer.Typer(help="The runs in a folder.", no_args_is_help=True, add_completion=False)
-RunsFolder = Annotated[Path, typer.Option("--folder", help="Where the runs are.")]
+RunsFolder = Annotated[Path, typer.Option("--folder", help="Folder of the runs.")]
 
 
 @app.command("list")

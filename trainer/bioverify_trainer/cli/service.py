@@ -30,7 +30,7 @@ TokenOption = Annotated[
 
 
 def serve(
-    folder: Annotated[Path, typer.Option(help="Where the runs are.")] = Path("runs"),
+    folder: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs"),
     listen: Annotated[str, typer.Option(help="host:port or unix:/path.")] = ports.TRAINER,
     target: Annotated[str, typer.Option(help="The aggregator, as the runs reach it.")] = ports.AGGREGATOR,
     token_file: TokenOption = None,

@@ -36,7 +36,7 @@ def majority(answers: Sequence[Answer], beliefs: Sequence[float | None]) -> tupl
 
     The answer is the majority of those that can be read; with as many of each, what the belief says. The belief is the
     mean of those that were read off probabilities; without one, the share of "yes" among the answers, and one half
-    where there is no answer either, which ranks the question neither above nor below others.
+    if there is no answer either, which ranks the question neither above nor below others.
     """
     read = [answer for answer in answers if not isinstance(answer, AnswerProblem)]
     given = [belief for belief in beliefs if belief is not None]

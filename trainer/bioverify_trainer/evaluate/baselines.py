@@ -84,7 +84,7 @@ def other_lines(asked: Rows, training: Rows, _target: str) -> tuple[Floats, floa
 
 
 def mlp(asked: Rows, _training: Rows, target: str) -> tuple[Floats, float]:
-    """The belief of the verifier ``esm_mlp``, "yes" from one half; one half where a gene has no vector."""
+    """The belief of the verifier ``esm_mlp``, "yes" from one half; one half if a gene has no vector."""
     recipe = Recipe(name="belief", terms=(Term(verifier="esm_mlp", weight=1, requirement=Requirement.REQUIRED),))
     completion = "<answer>yes</answer>" if "expression" in asked.kind else "<answer>increase</answer>"
     beliefs: list[float] = []

@@ -32,7 +32,7 @@ Question = tuple[str, str, str]
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One completion, and the probability of "yes" against "no" at its answer where it is known."""
+    """One completion, and the probability of "yes" against "no" at its answer if it is known."""
 
     completion: str
     p_yes: float | None
@@ -113,7 +113,7 @@ def read_answers(completions: Sequence[str], kind: TaskKind) -> list[Answer]:
 
 
 def _records(path: Path, kind: TaskKind, lines: Iterable[bytes]) -> list[tuple[Question | None, dict[str, Any]]]:
-    """Question (None where it is of another kind) and content of every line of a file. Raises EvaluationError."""
+    """Question (None if it is of another kind) and content of every line of a file. Raises EvaluationError."""
     records = []
     for number, line in enumerate(lines, 1):
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -25,7 +25,7 @@ _LONGEST_PAUSE_S = 60.0
 
 
 class Endpoint:
-    """Completions over ``POST {address}/chat/completions``; P(yes) where the server tells log-probabilities.
+    """Completions over ``POST {address}/chat/completions``; P(yes) if the server tells log-probabilities.
 
     What may pass (no connection, 408, 429, 5xx) is tried again, after as long as the server says; anything else ends
     the evaluation, which can be resumed.
@@ -41,8 +41,12 @@ class Endpoint:
         samples: int,
         temperature: float,
         at_once: int,
+        template_arguments: Mapping[str, Any],
     ) -> None:
-        """``address``: with its version, like http://127.0.0.1:8000/v1."""
+        """``address``: with its version, like http://127.0.0.1:8000/v1.
+
+        ``template_arguments``: what the chat template is given beside the conversation; vLLM and SGLang take them.
+        """
         key = os.environ.get(KEY_VARIABLE)
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._client = httpx.Client(base_url=address, headers=headers, timeout=_TIMEOUT_S)
@@ -56,6 +60,8 @@ class Endpoint:
             "logprobs": True,
             "top_logprobs": TOP_LOGPROBS,
         }
+        if template_arguments:
+            self._body["chat_template_kwargs"] = dict(template_arguments)
 
     def __call__(self, tasks: Sequence[DifferentialExpression | DirectionOfChange]) -> list[list[Sample]]:
         with ThreadPoolExecutor(self._at_once) as pool:
@@ -70,7 +76,7 @@ class Endpoint:
             return [[sample.completion for sample in given] for given in pool.map(self._chat, conversations)]
 
     def _chat(self, turns: list[Turn], words: tuple[str, str] | None = None) -> list[Sample]:
-        """``words``: affirming and denying, where P(yes) is to be read."""
+        """``words``: affirming and denying, if P(yes) is to be read."""
         reply = self._post({**self._body, "messages": turns})
         try:
             samples = [
@@ -104,12 +110,12 @@ class Endpoint:
             if attempt + 1 < TRIES:
                 time.sleep(min(pause_s, _LONGEST_PAUSE_S))
         raise EvaluationError(
-            f"{self._client.base_url}: {why}. What was answered is kept; run the command again to go on"
+            f"{self._client.base_url}: {why}. What was answered is kept; run the command again to resume"
         )
 
 
 def read_belief(logprobs: dict[str, Any] | None, affirming: str, denying: str) -> float | None:
-    """P(affirming) against denying at the first word after the answer tag; None where the reply does not tell.
+    """P(affirming) against denying at the first word after the answer tag; None if the reply does not tell.
 
     ``logprobs``: the choice's. A word counts by its first token: "dec" for decrease, but not a token that begins both.
     """

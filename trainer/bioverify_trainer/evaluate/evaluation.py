@@ -1,7 +1,7 @@
 """One evaluation: some models, the held-out questions of some lines and tasks, a table.
 
 What a checkpoint or an endpoint answers is kept in a file of completions, together with the settings it was asked with;
-the same command goes on from there, and other settings are refused.
+the same command resumes there, and other settings are refused.
 """
 
 from __future__ import annotations
@@ -59,6 +59,7 @@ class Settings:
             "temperature": self.temperature,
             "max_tokens": self.max_tokens,
             "prompts": self.preset.prompts.model_dump(mode="json"),
+            "chat_template_kwargs": self.preset.grpo.chat_template_kwargs or {},
             "seed": self.seed,
         }
 
@@ -128,7 +129,7 @@ def _answers(
 
 
 def file_of(model: str, settings: Settings, folder: Path, **more: Any) -> Path:
-    """Where the model's answers are kept. Raises EvaluationError where others are, asked with other settings.
+    """Where the model's answers are kept. Raises EvaluationError if the file holds answers to other settings.
 
     ``more``: what these answers depend on beside the settings.
     """
@@ -160,16 +161,17 @@ def answerer_of(model: str, settings: Settings) -> LocalModel | Endpoint:
             samples=settings.samples,
             temperature=settings.temperature,
             at_once=settings.at_once,
+            template_arguments=preset.grpo.chat_template_kwargs or {},
         )
     import torch
 
     from bioverify_trainer.evaluate.local import LocalModel
-    from bioverify_trainer.model.policy import PolicyError, open_policy, use_threads
+    from bioverify_trainer.model.policy import PolicyError, open_for, use_threads
 
     use_threads(preset.launcher.threads)
     torch.manual_seed(settings.seed)
     try:
-        policy = open_policy(model, dtype=getattr(torch, preset.policy.dtype), bits=preset.policy.bits)
+        policy = open_for(preset, model)
     except PolicyError as error:
         raise EvaluationError(f"--model {model}: {error}") from error
     return LocalModel(

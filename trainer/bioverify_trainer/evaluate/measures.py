@@ -26,7 +26,7 @@ N_BINS = 10
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A value and the ends of its 95 % interval; NaN where it is not defined."""
+    """A value and the ends of its 95 % interval; NaN if it is not defined."""
 
     value: float
     low: float
@@ -79,7 +79,7 @@ def measure(rows: Rows, answers: Answers, *, resamples: int = N_RESAMPLES, seed:
 class PerGeneAuc:
     """`bioverify.core.metrics.auc_per_gene` with a weight per row, for many weightings of the same rows.
 
-    A gene counts where both its labels have weight. Rows are sorted once; a call is a few running sums.
+    A gene counts if both its labels have weight. Rows are sorted once; a call is a few running sums.
     """
 
     def __init__(self, gene: npt.NDArray[np.integer[Any]], label: npt.NDArray[np.integer[Any]], belief: Floats) -> None:
@@ -95,7 +95,7 @@ class PerGeneAuc:
         self(np.ones(len(gene)))
 
     def __call__(self, weight: Floats) -> float:
-        """Mean over genes; NaN where no gene has both labels."""
+        """Mean over genes; NaN if no gene has both labels."""
         ordered = weight[self._order]
         positive = np.add.reduceat(ordered * self._is_positive, self._ties)
         negative = np.add.reduceat(ordered, self._ties) - positive

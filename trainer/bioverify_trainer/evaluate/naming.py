@@ -7,10 +7,10 @@ dropped, the words "cell", "a", "an" and "the" left out. In this order, the firs
 2. all words of the label stand in the answer, of such labels one holds all the words of the others, and no further word
    of the answer is one that a single other label has ("memory CD4+ CD45RO+ T cell" is "CD4+/CD45RO+ Memory"; "dendritic
    cell or monocyte" is neither);
-3. all words of the answer stand in the label ("monocyte" is "CD14+ Monocyte", where no other label has that word).
+3. all words of the answer stand in the label ("monocyte" is "CD14+ Monocyte", if no other label has that word).
 
 Everything else is no answer: a word that several labels share ("T cell"), two labels in one answer, an abbreviation
-that the labels do not have. As everywhere here, a completion answers where it holds just one closed answer block.
+that the labels do not have. As everywhere here, a completion answers if it holds just one closed answer block.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SHORTEST_PLURAL = 4
 
 
 def named_label(completion: str, labels: Sequence[str]) -> int | None:
-    """The place of the label that the completion answers; None where there is no answer, or none of them."""
+    """The place of the label that the completion answers; None if there is no answer, or none of them."""
     block = answer_block(completion)
     return None if isinstance(block, AnswerProblem) else match(block, labels)
 

@@ -57,7 +57,7 @@ class Observations:
         return len(self.names)
 
     def sample(self, n: int, *, seed: int) -> Observations:
-        """``n`` of them at random, in their order; the labels stay those of all. All where there are no more."""
+        """``n`` of them at random, in their order; the labels stay those of all. All if there are no more."""
         if n >= len(self):
             return self
         chosen = np.sort(np.random.default_rng(seed).choice(len(self), n, replace=False))
@@ -114,7 +114,7 @@ def question(task: str, genes: Sequence[str], choices: Sequence[str]) -> str:
 
 
 def conversation(task: str, genes: Sequence[str], choices: Sequence[str], prompts: PromptPreset) -> list[Turn]:
-    """The conversation up to the completion; an example turn comes first where the preset asks for any."""
+    """The conversation up to the completion; an example turn comes first if the preset asks for any."""
     turns = [system_turn(chain_of_thought=prompts.chain_of_thought)]
     if prompts.example_turns:
         shown, offered, thought, answer = _EXAMPLES[task]

@@ -39,7 +39,7 @@ class Table:
 
 
 def as_json(results: Sequence[Result]) -> list[dict[str, Any]]:
-    """Plain values; null where a figure is not defined."""
+    """Plain values; null if a figure is not defined."""
     rows = []
     for result in results:
         measured = asdict(result.measured)

@@ -64,7 +64,9 @@ def sampling(policy: Policy, *, max_tokens: int, temperature: float) -> Generati
 
 def prompt_ids(policy: Policy, turns: list[Turn]) -> Ids:
     """The conversation in the checkpoint's chat template, up to where the completion begins."""
-    rendered = policy.tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+    rendered = policy.tokenizer.apply_chat_template(
+        turns, add_generation_prompt=True, tokenize=False, **policy.template_arguments
+    )
     # The template has written the special tokens already.
     return list(policy.tokenizer(rendered, add_special_tokens=False)["input_ids"])
 

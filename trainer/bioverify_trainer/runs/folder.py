@@ -56,13 +56,13 @@ class RunFolder:
 
     @property
     def model(self) -> Path:
-        """The trained weights, or the adapter alone where one was trained."""
+        """The trained weights, or the adapter alone if one was trained."""
         return self.path / "model"
 
     def check_unused(self) -> None:
-        """Raises RunError where the folder already holds a run."""
+        """Raises RunError if the folder already holds a run."""
         if self.config_file.exists():
-            raise RunError(f"{self.path} already holds a run. Go on with it by --resume, or choose another --output")
+            raise RunError(f"{self.path} already holds a run. Resume it with --resume, or choose another --output")
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
@@ -75,7 +75,7 @@ class RunFolder:
         self._append(self.samples_file, record)
 
     def write_waiting(self) -> None:
-        """Write the lines that wait. Raises OSError where they still cannot be."""
+        """Write the lines that wait. Raises OSError if they still cannot be written."""
         for file, lines in self._waiting.items():
             if lines:
                 _append(file, b"".join(lines))
@@ -101,7 +101,7 @@ class RunFolder:
         except OSError as error:
             if not lines:
                 logger.error(  # noqa: TRY400
-                    "%s could not be written (%s). Training goes on, and its lines wait in memory: free space there "
+                    "%s could not be written (%s). Training continues, and its lines wait in memory: free space there "
                     "before the run ends",
                     file,
                     error.strerror,
@@ -160,7 +160,7 @@ def run_config(
 
 
 def source_revision() -> str | None:
-    """The git commit of this source, with "+changes" where files differ from it; None outside a checkout."""
+    """The git commit of this source, with "+changes" if files differ from it; None outside a checkout."""
     here = Path(__file__).resolve().parent
     try:
         commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True)

@@ -22,7 +22,7 @@ class Run:
 
     @classmethod
     def open(cls, path: Path) -> Run:
-        """Raises RunError where ``path`` holds no run."""
+        """Raises RunError if ``path`` holds no run."""
         folder = RunFolder(path)
         if not folder.config_file.is_file():
             raise RunError(f"{path} holds no run (no {folder.config_file.name})")

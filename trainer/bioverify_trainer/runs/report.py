@@ -163,7 +163,7 @@ def make_plots(metrics: Sequence[Mapping[str, Any]]) -> list[Plot]:
 
 
 def choose_examples(samples: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """An early completion, the best one, and a late one: different ones, where there are as many."""
+    """An early completion, the best one, and a late one: different ones, if there are as many."""
     scored = [sample for sample in samples if sample["reward"] is not None]
     if not scored:
         return list(samples[:N_EXAMPLES])

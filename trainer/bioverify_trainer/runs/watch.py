@@ -5,7 +5,7 @@ Logged per step under ``watch/``, all over the completions of the step:
 * ``words``: mean length; ``repetition``: mean share of a completion's word 4-grams that occurred in it before;
 * ``yes_share``: share of "yes" (or "increase") among the answers that can be read; ``unread``: share that cannot;
 * ``mention_only``: share whose thoughts name all genes of the question and say hardly anything else;
-* ``disagreement``: mean distance between the highest and the lowest belief, where two verifiers or more hold one.
+* ``disagreement``: mean distance between the highest and the lowest belief, if two verifiers or more hold one.
 
 None of them enters the reward. The alarm compares what is rewarded with what is held out: `heldout` in a preset.
 """
@@ -70,7 +70,7 @@ def is_mention_only(completion: str, genes: Sequence[str]) -> bool:
 
 
 def alarm(metrics: Sequence[Mapping[str, Any]]) -> str | None:
-    """What a run's metrics give cause to doubt, in one sentence; None where they give none, or cannot tell.
+    """What a run's metrics give reason to doubt, in one sentence; None if they give none, or cannot tell.
 
     The reward has risen, first quarter of the steps against last, by more than twice the standard error; the held-out
     balanced accuracy, first measurement against last, has not.

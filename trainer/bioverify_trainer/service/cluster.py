@@ -92,7 +92,7 @@ class TrainJobLauncher:
         if run.state is RunState.STOPPED:
             self._call("patch", name=job["metadata"]["name"], body={"spec": {"suspend": False}})
         elif run.state is RunState.FAILED:
-            # A failed job stays failed: another one takes its name and goes on from the checkpoints.
+            # A failed job stays failed: another one takes its name and resumes from the checkpoints.
             self._delete(job["metadata"]["name"])
             self.start(_order(job))
         else:
@@ -161,7 +161,7 @@ def trainjob(order: Order, settings: ClusterSettings, target: str) -> dict[str, 
 
 
 def object_name(run: str) -> str:
-    """The run's name where the cluster takes it, else the like of it with a hash that keeps two runs apart."""
+    """The run's name if the cluster takes it, else one like it with a hash that keeps two runs apart."""
     if _OBJECT_NAME.fullmatch(run):
         return run
     like = re.sub(r"[^a-z0-9]+", "-", run.lower()).strip("-")[:27].strip("-")

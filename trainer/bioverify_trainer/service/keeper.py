@@ -58,7 +58,7 @@ def main(run: Path) -> None:
 
 
 def last_checkpoint(run: Path) -> int:
-    """Its step; 0 where there is none."""
+    """Its step; 0 if there is none."""
     steps = [int(path.name.rsplit("-", 1)[1]) for path in (run / "checkpoints").glob("checkpoint-*")]
     return max(steps, default=0)
 

@@ -1,7 +1,7 @@
 """Runs as processes of this machine, each with a keeper of its own.
 
 All that is known of a run lies in its folder: the order, the process ids (with the time at which the process began,
-because ids are used again), whether it was told to stop, how it ended. A launcher that begins anew over the same folder
+because ids are used again), whether it was told to stop, how it ended. A launcher that starts over the same folder
 therefore knows every run, and those whose keeper still lives are as much its own as any.
 """
 
@@ -148,7 +148,7 @@ class LocalLauncher:
             # The machine went down, or somebody killed keeper and trainer.
             if RunFolder(run).model.is_dir():
                 return RunState.FINISHED, "", ""
-            return RunState.FAILED, "", "it ended without a word: killed, or the machine went down"
+            return RunState.FAILED, "", "it exited without leaving a status: killed, or the machine went down"
         if ended["status"] == 0:
             return RunState.FINISHED, "", ""
         if ended["was_stopped"]:

@@ -57,7 +57,7 @@ class TrainingService(training_pb2_grpc.TrainingServiceServicer):
         self._admit(request, context)
         if request.resume:
             if request.recipe or request.preset or request.changes:
-                raise invalid([("resume", "goes on with what the run began with: leave recipe, preset, changes out")])
+                raise invalid([("resume", "a run is resumed as it began: leave recipe, preset and changes out")])
             await _off_the_loop(lambda: self._launcher.resume(request.name))
         else:
             preset = _resolved(request)
@@ -139,7 +139,7 @@ class TrainingService(training_pb2_grpc.TrainingServiceServicer):
 
 
 class NewLines:
-    """The lines of a growing ``metrics.jsonl``; a resumed run replaces the file, which is then read anew."""
+    """The lines of a growing ``metrics.jsonl``; a resumed run replaces the file, which is then read from its start."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -191,9 +191,13 @@ def _resolved(request: training_pb2.StartRunRequest) -> Preset:
     if request.preset.endswith((".yaml", ".yml")):
         raise invalid([("preset", "name a shipped one, not a file")])
     try:
-        return load_preset(request.preset, list(request.changes))
+        preset = load_preset(request.preset, list(request.changes))
     except SettingsError as error:
         raise invalid([("changes" if request.changes else "preset", str(error))]) from error
+    # Among TRL's own keys are some that write files or send the run elsewhere; who has a shell here may set them.
+    if unlisted := [*(f"grpo.{key}" for key in preset.grpo.model_extra or {}), *preset.policy.model_init_kwargs]:
+        raise invalid([("changes", f"{unlisted[0]}: not one of the keys that a training service takes")])
+    return preset
 
 
 async def _off_the_loop(work: Callable[[], _Result]) -> _Result:
