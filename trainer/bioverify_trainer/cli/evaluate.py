@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import Progress
 
-from bioverify.artifacts.cell_lines import CELL_LINES
+from bioverify.core.cell_lines import CELL_LINES
 from bioverify.files import replace_file
 from bioverify_trainer.cli.options import SetOption, errors, refuse
 
