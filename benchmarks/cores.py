@@ -64,10 +64,11 @@ def _mlp(rng: np.random.Generator) -> dict[str, float]:
     pairs = rng.integers(ESM_GENES, size=(2, BATCH))
 
     def fresh() -> LineNets:
-        return LineNets([ServedRbioNet(weights)], np.full(ESM_GENES, -1, np.int8), 1.0, 0.0)
+        fold, has_rows = np.full(ESM_GENES, -1, np.int8), np.ones((2, ESM_GENES), np.bool_)
+        return LineNets([ServedRbioNet(weights)], vectors, fold, has_rows, 1.0, 0.0)
 
     known = fresh()
     return {
-        "MLP, batch 256, d = 2560: genes seen before": cpu_us(BATCH, lambda: known.beliefs(vectors, *pairs), 20),
-        "MLP, batch 256, d = 2560: all genes new": cpu_us(BATCH, lambda: fresh().beliefs(vectors, *pairs), 20),
+        "MLP, batch 256, d = 2560: genes seen before": cpu_us(BATCH, lambda: known.beliefs(*pairs), 20),
+        "MLP, batch 256, d = 2560: all genes new": cpu_us(BATCH, lambda: fresh().beliefs(*pairs), 20),
     }

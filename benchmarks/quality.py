@@ -30,12 +30,12 @@ from rich.console import Console
 
 from benchmarks.quality_models import MEMBERS, ONCE, PARTS, Inputs, Scores, as_written, consensus
 from bioverify.artifacts import genes as gene_table
-from bioverify.artifacts.cell_lines import CELL_LINE_NAMES, CELL_LINES
 from bioverify.artifacts.go import read_annotations
 from bioverify.artifacts.perturbqa import read_tables
 from bioverify.artifacts.resolver import open_genes
 from bioverify.artifacts.sources import Sources
 from bioverify.artifacts.store import ArtifactStore
+from bioverify.core.cell_lines import CELL_LINE_NAMES, CELL_LINES
 from bioverify.core.metrics import auc_per_gene, brier_score, expected_calibration_error, pooled_measures, reliability
 from bioverify.core.tasks import TaskKind
 from bioverify.verifiers.esm_mlp.build import Table, with_vectors

@@ -17,7 +17,7 @@ from bioverify.artifacts.consensus import fit_stack
 from bioverify.core.metrics import fit_logistic, pooled_measures, sigmoid
 from bioverify.core.tasks import TaskKind
 from bioverify.verifiers.analogy import neighbours as analogy
-from bioverify.verifiers.analogy.fit import FOLDS
+from bioverify.verifiers.analogy.fit import FOLDS, KEPT_BYTES
 from bioverify.verifiers.analogy.fit import fit as fit_analogy
 from bioverify.verifiers.analogy.neighbours import leading_components, unit_vectors
 from bioverify.verifiers.esm_mlp.build import Floats, Table, fit
@@ -73,12 +73,12 @@ def neighbours_and_trees(inputs: Inputs) -> dict[str, Scores]:
     """The verifier analogy as it is built, and each of its three parts alone."""
     training, asked, unit = inputs.training, pairs(inputs.asked), unit_vectors(inputs.vectors)
     model, _, known = fit_analogy(pairs(training), unit, leading_components(unit), FOLDS, inputs.seed)
-    features, scored = model.features(asked)
-    new = model.logits(model.design(asked, features, scored))
+    features, scored = model.neighbours.features(asked.perturbation, asked.gene)
+    new = model.logits(model.design(asked.perturbation, asked.gene, features, scored))
     return {
         "neighbours": Scores(scored[:, 0]),
         "kriging": Scores(scored[:, 1]),
-        "boosted trees": Scores(model.tree_logits(asked, features)),
+        "boosted trees": Scores(model.tree_logits(asked.perturbation, features)),
         "analogy": calibrated(training, known, new),
     }
 
@@ -164,9 +164,10 @@ MEMBERS = {"mlp": "MLP", "analogy": "analogy"}
 
 def alike(training: Rows, asked: Rows, unit: Floats, remark: str) -> dict[str, Scores]:
     """Neighbours and kriging, without trees."""
-    rows = pairs(training)
-    rate, solved = analogy.smoothed_rate(rows, len(unit)), analogy.krige(rows, unit).astype(np.float64)
-    _, scored = analogy.Neighbours(rows, unit, leading_components(unit), rate, solved).features(pairs(asked))
+    rows, no_fold, kept = pairs(training), np.full(len(unit), -1, np.int8), analogy.Kept(KEPT_BYTES)
+    solved = analogy.krige(rows, unit)[None, :]
+    line = analogy.Neighbours(rows, no_fold, unit, leading_components(unit), solved, kept)
+    _, scored = line.features(asked.perturbation, asked.measured_gene)
     return {f"{name}, {remark}": Scores(scored[:, column]) for column, name in enumerate(analogy.SCORES)}
 
 

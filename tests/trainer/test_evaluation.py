@@ -18,9 +18,9 @@ import torch
 from sklearn.metrics import balanced_accuracy_score, f1_score, matthews_corrcoef, roc_auc_score
 from typer.testing import CliRunner
 
-from bioverify.artifacts.cell_lines import CELL_LINES
 from bioverify.artifacts.perturbqa import read_tables
 from bioverify.core.answers import AnswerProblem
+from bioverify.core.cell_lines import CELL_LINES
 from bioverify.core.metrics import auc_per_gene
 from bioverify.core.tasks import TaskKind
 from bioverify_trainer.cli import app

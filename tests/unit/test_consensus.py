@@ -105,3 +105,27 @@ def test_the_artifact_is_fitted_to_what_its_members_say_and_names_them(bundled_s
     total = sum(weight * logit(beliefs[name]) for name, weight in stack.weights.items()) + stack.offset
     assert consensus.belief(task, beliefs) == pytest.approx(1 / (1 + math.exp(-total)))
     assert artifact.manifest.quality["k562.differential_expression.calibration_error"] < 0.05
+
+
+@pytest.mark.parametrize("without_rows", [(), ("net",), ("net", "trees")])
+def test_the_consensus_says_which_members_only_know_a_base_rate(without_rows: tuple[str, ...]) -> None:
+    consensus = made(net=0.6, trees=0.7)
+    told = {
+        name: Scored(belief, {"base_rate": 1.0} if name in without_rows else {}, belief=belief)
+        for name, belief in {"net": 0.1, "trees": 0.2}.items()
+    }
+    outcome = consensus.outcome(ASKED, True, told, dict.fromkeys(told, "fingerprint"), with_evidence=True)
+    assert isinstance(outcome, Scored)
+    start = f"ASNS under knockdown of AARS1 in K562: consensus p(yes) = {outcome.belief:.2f} of "
+    assert [one.text for one in outcome.evidence] == [
+        start
+        + {
+            (): "net 0.10, trees 0.20",
+            ("net",): "net 0.10 (base rate), trees 0.20",
+            ("net", "trees"): "net 0.10, trees 0.20, base rate: none of them has a training row of ASNS to answer from",
+        }[without_rows]
+    ]
+    assert outcome.components == ({"base_rate": 1.0} if len(without_rows) == 2 else {})
+    silent = consensus.outcome(ASKED, True, told, dict.fromkeys(told, "fingerprint"), with_evidence=False)
+    assert isinstance(silent, Scored)
+    assert (silent.components, silent.belief, silent.evidence) == (outcome.components, outcome.belief, ())

@@ -9,9 +9,9 @@ import pytest
 
 from benchmarks.quality import _kept, _start, collect, figures_of, markdown, measure
 from benchmarks.quality_models import Inputs, as_written, trivial
-from bioverify.artifacts.cell_lines import CELL_LINES
 from bioverify.artifacts.perturbqa import read_tables
 from bioverify.artifacts.sources import Sources
+from bioverify.core.cell_lines import CELL_LINES
 from bioverify.core.tasks import TaskKind
 from bioverify.verifiers.esm_mlp.build import Table
 from bioverify.verifiers.esm_mlp.embeddings import GeneVectors

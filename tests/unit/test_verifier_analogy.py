@@ -5,24 +5,27 @@ from __future__ import annotations
 import re
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from bioverify.artifacts.store import ArtifactStore
 from bioverify.core.outcomes import NotApplicable, Scored
-from bioverify.core.tasks import CoExpression, DifferentialExpression, DirectionOfChange
+from bioverify.core.tasks import CoExpression, DifferentialExpression, DirectionOfChange, TaskKind
 from bioverify.core.verifier import Item
 from bioverify.verifiers.analogy.fit import fit
 from bioverify.verifiers.analogy.model import folds_of
 from bioverify.verifiers.analogy.neighbours import (
+    CHUNK,
     FEATURES,
-    GENE_WIDTHS,
+    GENE_WIDTH,
     KRIGING_GENE_SHARE,
     KRIGING_NOISE,
     KRIGING_WIDTH,
-    N_NEIGHBOUR_SCORES,
     PERTURBATION_WIDTHS,
     SHRINKAGE,
+    STRENGTH_ROWS,
     Floats,
+    Kept,
     Neighbours,
     Rows,
     krige,
@@ -30,7 +33,7 @@ from bioverify.verifiers.analogy.neighbours import (
     smoothed_rate,
     unit_vectors,
 )
-from bioverify.verifiers.analogy.verifier import Analogy, open_verifier
+from bioverify.verifiers.analogy.verifier import SIMILAR, Analogy, open_verifier
 
 N_GENES, N_PERTURBATIONS = 60, 36
 
@@ -57,34 +60,75 @@ def screen(unit: Floats, seed: int = 1) -> Rows:
     return Rows(pairs[:, 0], pairs[:, 1], label.astype(np.int8))
 
 
-def test_neighbour_scores_are_what_the_formula_says(unit: Floats) -> None:
+def reference(rows: Rows, fold: npt.NDArray[np.int8], unit: Floats, pair: tuple[int, int]) -> Floats:
+    """FEATURES and SCORES of one pair as the formulas of `neighbours` and the README have them, with dense matrices."""
+    perturbation, gene = pair
+    outside = rows.where(fold[rows.perturbation] != fold[perturbation]) if fold[perturbation] >= 0 else rows
+    residual, mask, solved = np.zeros((3, N_GENES, N_GENES))
+    at = outside.perturbation, outside.gene
+    residual[at] = outside.label - smoothed_rate(outside, N_GENES)[outside.gene]
+    mask[at], solved[at] = 1.0, krige(outside, unit)
+    cosine, components = unit @ unit.T, leading_components(unit)
+    alone = np.eye(N_GENES)[gene]
+    others = np.unique(outside.perturbation)
+    weights = [np.exp((cosine[perturbation] - 1) / tau) for tau in PERTURBATION_WIDTHS]
+    scores = [
+        (w @ residual @ v) / (w @ mask @ v + SHRINKAGE)
+        for v in (alone, np.exp((cosine[gene] - 1) / GENE_WIDTH))
+        for w in weights
+    ]
+    strength = [w @ residual.sum(axis=1) / (w @ mask.sum(axis=1) + STRENGTH_ROWS) for w in weights]
+    same = alone + KRIGING_GENE_SHARE * np.exp((cosine[gene] - 1) / KRIGING_WIDTH)
+    kriged = np.exp((cosine[perturbation] - 1) / KRIGING_WIDTH) @ solved @ same
+    rate = smoothed_rate(rows, N_GENES)[gene]
+    place = [rate, cosine[perturbation, gene], cosine[perturbation, others].max()]
+    parts = [scores, place, strength, components[perturbation], components[gene], [np.mean(scores), kriged]]
+    return np.concatenate(parts)
+
+
+def line_of(rows: Rows, unit: Floats, folds: int, kept: Kept) -> tuple[Neighbours, npt.NDArray[np.int8]]:
+    fold = folds_of(rows, folds, N_GENES) if folds else np.full(N_GENES, -1, np.int8)
+    of_row = fold[rows.perturbation]
+    solved = np.zeros((folds + 1, len(rows)), np.float32)
+    for one in (*range(folds), -1):
+        outside = of_row != one if one >= 0 else np.ones(len(rows), np.bool_)
+        solved[one, outside] = krige(rows.where(outside), unit)
+    return Neighbours(rows, fold, unit, leading_components(unit), solved, kept), fold
+
+
+@pytest.mark.parametrize("size_bytes", [2**20, 20_000, 0], ids=["all kept", "some forgotten", "nothing kept"])
+def test_features_are_what_the_formulas_say_whatever_is_kept_and_in_whatever_company(
+    unit: Floats, size_bytes: int
+) -> None:
     rows = screen(unit)
-    rate = smoothed_rate(rows, N_GENES)
-    asked = Rows(np.array([50, 3, 50]), np.array([7, 7, 21]), np.zeros(3, np.int8))
-    solved = krige(rows, unit).astype(np.float64)
-    made, scored = Neighbours(rows, unit, leading_components(unit), rate, solved).features(asked)
-    assert made.shape == (3, len(FEATURES))
-    residual, mask = np.zeros((2, N_GENES, N_GENES))
-    residual[rows.perturbation, rows.gene] = rows.label - rate[rows.gene]
-    mask[rows.perturbation, rows.gene] = 1.0
-    cosine = unit @ unit.T
-    for row, (perturbation, gene) in enumerate(zip(asked.perturbation, asked.gene, strict=True)):
-        expected = []
-        for tau_g in GENE_WIDTHS:
-            v = np.exp((cosine[gene] - 1) / tau_g) if tau_g else np.eye(N_GENES)[gene]
-            for tau_p in PERTURBATION_WIDTHS:
-                w = np.exp((cosine[perturbation] - 1) / tau_p)
-                expected.append((w @ residual @ v) / (w @ mask @ v + SHRINKAGE))
-        assert made[row, :N_NEIGHBOUR_SCORES] == pytest.approx(expected, abs=1e-8)
-        assert scored[row, 0] == pytest.approx(np.mean(expected), abs=1e-8)
+    # Genes that were measured nowhere, and one that a single fold measured.
+    rows = rows.where((rows.gene < 55) & ((rows.gene != 3) | (rows.perturbation % 3 == 0)))
+    line, fold = line_of(rows, unit, 3, Kept(size_bytes))
+    random = np.random.default_rng(2)
+    perturbations, genes = random.integers(0, N_GENES, (2, 3 * CHUNK))
+    perturbations[:2], genes[:2] = (0, 50), (3, 3)
+    expected = np.array([reference(rows, fold, unit, pair) for pair in zip(perturbations, genes, strict=True)])
+    for some in (slice(0, 1), slice(None), slice(100, 130), slice(0, 2), slice(None)):
+        made = np.hstack(line.features(perturbations[some], genes[some]))
+        np.testing.assert_allclose(made, expected[some], rtol=0, atol=1e-8)
+    assert set(fold[perturbations]) == {-1, 0, 1, 2}
+
+
+def test_what_is_kept_stays_within_its_size_and_forgets_what_was_not_asked_for_longest() -> None:
+    kept = Kept(100)
+    for number in range(4):
+        kept.put((number,), str(number), 30)
+        assert kept.get((0,)) == "0"
+    assert [kept.get((number,)) for number in range(4)] == ["0", None, "2", "3"]
+    kept.put((9,), "larger than all", 101)
+    assert [kept.get((number,)) for number in (0, 2, 3, 9)] == [None] * 4
 
 
 def test_kriging_is_gaussian_process_regression_at_the_measured_pairs(unit: Floats) -> None:
     rows = screen(unit)
     rate = smoothed_rate(rows, N_GENES)
     asked = Rows(np.array([50, 3, 50]), np.array([7, 7, 21]), np.zeros(3, np.int8))
-    solved = krige(rows, unit).astype(np.float64)
-    _, scored = Neighbours(rows, unit, leading_components(unit), rate, solved).features(asked)
+    _, scored = line_of(rows, unit, 0, Kept(2**20))[0].features(asked.perturbation, asked.gene)
     alike = np.exp((unit @ unit.T - 1) / KRIGING_WIDTH)
     same = KRIGING_GENE_SHARE * alike + np.eye(N_GENES)
 
@@ -103,7 +147,10 @@ def test_a_training_perturbation_is_answered_without_its_own_rows(unit: Floats) 
     flipped = Rows(rows.perturbation, rows.gene, np.where(rows.perturbation == 4, 1 - rows.label, rows.label))
     asked = rows.where(rows.perturbation == 4)
     components = leading_components(unit)
-    one, other = (fit(some, unit, components, 3, 1)[0].features(asked) for some in (rows, flipped))
+    one, other = (
+        fit(some, unit, components, 3, 1)[0].neighbours.features(asked.perturbation, asked.gene)
+        for some in (rows, flipped)
+    )
     differs = {name for name, column in zip(FEATURES, (one[0] != other[0]).any(axis=0), strict=True) if column}
     assert differs == {"gene_rate"}
     assert (one[1] == other[1]).all()
@@ -114,30 +161,93 @@ def test_trees_learn_who_is_like_whom_and_repeat_themselves(unit: Floats) -> Non
     model, _, out_of_fold = fit(rows, unit, components, 3, 1)
     assert np.mean((out_of_fold > 0) == rows.label) > 0.85
     perturbations, genes = np.mgrid[40:60, 0:N_GENES].reshape(2, -1)
-    fresh = Rows(perturbations, genes, np.zeros(20 * N_GENES, np.int8))
-    beliefs = model.beliefs(fresh)
-    assert beliefs == fit(rows, unit, components, 3, 1)[0].beliefs(fresh)
-    alone = [model.beliefs(fresh.where(np.arange(len(fresh)) == row))[0] for row in range(0, len(fresh), 97)]
-    assert alone == beliefs[::97]
+    beliefs = model.beliefs(perturbations, genes)
+    assert beliefs == fit(rows, unit, components, 3, 1)[0].beliefs(perturbations, genes)
+    some = range(0, len(genes), 97)
+    assert [model.beliefs(perturbations[[row]], genes[[row]])[0] for row in some] == beliefs[::97]
     assert (model.fold == folds_of(rows, 3, N_GENES)).all()
     assert set(model.fold[N_PERTURBATIONS:]) == {-1}
 
 
-def test_evidence_names_the_likest_perturbations_and_counts_responses(verifier: Analogy) -> None:
-    item, _ = verifier.canary()
-    assert isinstance(item.task, DifferentialExpression)
-    named = verifier.score(
-        [Item(DifferentialExpression("AARS1", gene, "k562"), answer=True) for gene in ("ASNS", "ACTB", "CD74", "RPL3")]
-    )
-    texts = [outcome.evidence[0].text for outcome in named if isinstance(outcome, Scored)]
-    pattern = r"p\(yes\) = \d\.\d\d; .+ \(cosine [^)]+\): \S+ responded in \d of \d \(K562, GO-SVD 16-d, not ESM2\)"
-    unmeasured = "was not measured under any other perturbation"
-    assert texts
-    assert all(re.match(pattern, text) or unmeasured in text for text in texts)
-    outcome = verifier.score([Item(DirectionOfChange("AARS1", "ASNS", "K562"), answer=False)])[0]
-    assert isinstance(outcome, Scored)
-    assert outcome.belief == pytest.approx(1.0 - outcome.value)
-    assert outcome.evidence[0].text.startswith("p(increase) = ")
+def asked_of_training_rows(verifier: Analogy, per_model: int) -> list[Item]:
+    """Questions about training rows and, of as many, the same perturbation with a gene of any other row."""
+    random = np.random.default_rng(5)
+    items = []
+    for (line, kind), model in verifier._line_models.items():
+        task = DifferentialExpression if kind is TaskKind.DIFFERENTIAL_EXPRESSION else DirectionOfChange
+        rows = random.integers(len(model.rows), size=per_model)
+        genes = np.concatenate(
+            [model.rows.gene[rows[: per_model // 2]], random.integers(len(model.unit), size=per_model // 2)]
+        )
+        for perturbation, gene in zip(model.rows.perturbation[rows], genes, strict=True):
+            items.append(Item(task(verifier._symbols[perturbation], verifier._symbols[gene], line), answer=True))
+    return items
+
+
+SENTENCE = re.compile(
+    r"(?P<gene>\S+) under knockdown of (?P<perturbation>\S+) in (?P<line>\w+): p\((?:yes|increase)\) = (?P<p>[\d.]+)"
+    r"(?:, base rate: (?P=gene) has no training row in (?P=line)(?P<fold> outside the fold of (?P=perturbation))?"
+    r"; judged by genes like (?P=gene)"
+    r"|; usually (?P<usual>[\d.]+); (?:similar: (?P<names>\S+(?:, \S+){0,2})(?: and (?P<more>\d+) more)? "
+    r"\(cosine (?P<low>-?[\d.]+)(?:–(?P<high>[\d.]+))?\); (?P=gene) (?:responded|increased) in (?P<share>\d+)% of all "
+    r"perturbations, weighted by likeness(?:, which alone would say (?P<alone>less|more): the trees and kriging over "
+    r"all genes outweigh it)?"
+    r"|no similar perturbation \(nearest: (?P<nearest>\S+), cosine (?P<cosine>-?[\d.]+)\), judged by all of them and "
+    r"by genes like (?P=gene)))"
+    r" \(GO-SVD 16-d, not ESM2\) \(simulated screen, not an experiment\)"
+)
+
+
+def test_sentence_and_number_point_to_one_side_or_the_sentence_says_what_outweighs_the_neighbours(
+    verifier: Analogy,
+) -> None:
+    seen = set()
+    for outcome in verifier.score(asked_of_training_rows(verifier, 100)):
+        assert isinstance(outcome, Scored)
+        told = SENTENCE.fullmatch(outcome.evidence[0].text)
+        assert told, outcome.evidence[0].text
+        assert float(told["p"]) == pytest.approx(outcome.belief, abs=0.005001)
+        assert (told["usual"] is None) == (outcome.components == {"base_rate": 1.0})
+        if told["nearest"]:
+            seen.add("no similar perturbation")
+            assert float(told["cosine"]) < SIMILAR + 0.005
+        if told["share"]:
+            p, share, usual = float(told["p"]), int(told["share"]) / 100, float(told["usual"])
+            assert float(told["low"]) > SIMILAR - 0.006
+            opposite = (p - usual) * (share - usual) < 0 or (p - 0.5) * (share - 0.5) < 0
+            assert told["alone"] == (("less" if share < p else "more") if opposite else None)
+            seen.add(told["alone"])
+        seen.add(told["fold"] or "")
+    assert {"no similar perturbation", None, "less", "more"} <= seen
+
+
+def test_the_share_is_weighted_as_the_neighbour_score_is(unit: Floats) -> None:
+    rows = screen(unit)
+    line, fold = line_of(rows, unit, 3, Kept(2**20))
+    told = line.analogues(7, 12)
+    outside = rows.where(fold[rows.perturbation] != fold[7])
+    usual = smoothed_rate(outside, N_GENES)[12]
+    own = outside.where(outside.gene == 12)
+    cosine = unit[own.perturbation] @ unit[7]
+    order = np.argsort(-cosine)
+    assert told.perturbations == own.perturbation[order].tolist()
+    assert told.cosines == pytest.approx(cosine[order])
+    assert told.usual == pytest.approx(usual)
+    scores = np.hstack(line.features(np.array([7]), np.array([12])))[0, : len(PERTURBATION_WIDTHS)]
+    assert told.share == pytest.approx(usual + scores.mean(), abs=1e-8)
+    assert 7 not in told.perturbations
+
+
+def test_a_gene_is_told_as_it_was_resolved_and_as_it_was_asked(verifier: Analogy) -> None:
+    gene = verifier._symbols[verifier._line_models["k562", TaskKind.DIRECTION_OF_CHANGE].rows.gene[0]]
+    texts = []
+    for asked in ("AARS", "AARS1"):
+        tasks = (DirectionOfChange(asked, gene, "K-562"), DirectionOfChange("AARS1", gene, "k562"))
+        outcomes = verifier.score([Item(task, answer=False) for task in tasks])
+        assert all(isinstance(one, Scored) and one.belief == pytest.approx(1.0 - one.value) for one in outcomes)
+        texts.append([one.evidence[0].text for one in outcomes if isinstance(one, Scored)])
+    assert texts[0][0].startswith(f"{gene} under knockdown of AARS1 (asked as AARS) in K562: p(increase) = ")
+    assert texts[0][0].replace(" (asked as AARS)", "") == texts[0][1] == texts[1][0] == texts[1][1]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from bioverify.artifacts.store import ArtifactStore
+from bioverify.core.knockdowns import rows_outside_folds
 from bioverify.core.metrics import sigmoid
 from bioverify.core.outcomes import NotApplicable, Scored
 from bioverify.core.tasks import CoExpression, DifferentialExpression, DirectionOfChange, TaskKind
@@ -94,11 +95,15 @@ def test_evidence_says_what_the_net_was_trained_on_and_fed_with(verifier: EsmMlp
     assert down.value == down.belief
     assert up.belief == pytest.approx(1.0 - up.value)
     assert down.evidence[0].text == (
-        f"p(yes) = {down.belief:.2f} (two-tower MLP trained on K562 without this perturbation; "
+        f"ASNS under knockdown of AARS1 (asked as AARS) in K562: p(yes) = {down.belief:.2f}, "
+        "base rate: ASNS has no training row in K562 "
+        "(two-tower MLP trained on K562 without this perturbation; "
         "vectors: GO-SVD 16-d, not ESM2) "
         "(simulated screen, not an experiment)"
     )
-    assert up.evidence[0].text.startswith("p(increase) = ")
+    assert up.evidence[0].text.startswith(
+        f"ASNS under knockdown of AARS1 (asked as AARS) in K562: p(increase) = {up.belief:.2f}, base rate: "
+    )
     manifest = bundled_store.open("esm_mlp").manifest
     assert manifest.parameters["form"] == "own"
     assert manifest.quality["k562.differential_expression.calibration_error"] < 0.1
@@ -133,7 +138,8 @@ def test_what_is_served_equals_the_torch_modules_however_often_and_in_whatever_c
     expected = sigmoid(1.3 * in_double.logits(asked, vectors.astype(np.float64)) - 0.2)
     served_as = {"rbio": ServedRbioNet, "two_tower": ServedTwoTowerNet}[net]
     nets = [served_as({name: one.numpy() for name, one in own.state_dict().items()}) for own in trained.nets]
-    served = LineNets(nets, trained.fold, 1.3, -0.2)
+    has_rows = rows_outside_folds(rows.perturbation, rows.measured_gene, trained.fold, len(nets))
+    served = LineNets(nets, vectors, trained.fold, has_rows, 1.3, -0.2)
     for some in (slice(0, 1), slice(0, 700), slice(600, 3000), slice(0, 9000), slice(3000, 5000), slice(0, 700)):
-        beliefs = served.beliefs(vectors, asked.perturbation[some], asked.measured_gene[some])
+        beliefs = served.beliefs(asked.perturbation[some], asked.measured_gene[some])
         np.testing.assert_allclose(beliefs, expected[some], rtol=0, atol=1e-9)

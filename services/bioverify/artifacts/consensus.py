@@ -17,12 +17,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bioverify.artifacts.cell_lines import CELL_LINE_NAMES, CELL_LINES
 from bioverify.artifacts.errors import ArtifactError
 from bioverify.artifacts.perturbqa import read_tables
 from bioverify.artifacts.sources import Sources
 from bioverify.artifacts.store import ArtifactStore, Manifest
 from bioverify.artifacts.weights import FILE
+from bioverify.core.cell_lines import CELL_LINE_NAMES, CELL_LINES
 from bioverify.core.consensus import CONSENSUS, Consensus, Stack, logit
 from bioverify.core.metrics import calibration_figures, fit_logistic, fit_within, sigmoid
 from bioverify.core.outcomes import Scored

@@ -14,11 +14,11 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from bioverify.artifacts import simulated
-from bioverify.artifacts.cell_lines import CELL_LINES
 from bioverify.artifacts.errors import ArtifactError
 from bioverify.artifacts.screens import screen_rows
 from bioverify.artifacts.sources import GENENTECH, PERTURBQA, PERTURBQA_GENE_SETS, LocatedSource, Sources
 from bioverify.artifacts.store import SourceRecord
+from bioverify.core.cell_lines import CELL_LINES
 from bioverify.core.tasks import TaskKind
 
 _KIND_OF_FILE = {"de": TaskKind.DIFFERENTIAL_EXPRESSION, "dir": TaskKind.DIRECTION_OF_CHANGE}

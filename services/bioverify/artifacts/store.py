@@ -114,6 +114,15 @@ class OpenArtifact:
             figures={**made.counts, **made.coverage, **made.quality},
         )
 
+    def parameter(self, name: str) -> Parameter:
+        """Raises ArtifactError that says how to mend it where an earlier version built the artifact without."""
+        if name not in self.manifest.parameters:
+            raise ArtifactError(
+                f"artifact {self.manifest.name}: its manifest has no parameter {name}; an earlier version built it. "
+                f"{_mend(self.manifest.name)}"
+            )
+        return self.manifest.parameters[name]
+
 
 @dataclass
 class Build:

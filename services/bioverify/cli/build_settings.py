@@ -29,6 +29,9 @@ esm_mlp:
   seed: 20250818
   go_dimensions: 128         # 0: without vectors from GO
   reduce_to: 256             # null: as many dimensions as there are
+  base_rate: score           # not_applicable: no number for a gene without training rows
+analogy:
+  base_rate: score           # likewise
 """
 
 from __future__ import annotations
@@ -40,6 +43,7 @@ from pydantic import BaseModel, ConfigDict
 from bioverify.artifacts.checksums import sha256_of
 from bioverify.artifacts.go import GoSettings
 from bioverify.settings import read_settings
+from bioverify.verifiers.analogy.settings import Settings as AnalogySettings
 from bioverify.verifiers.esm_mlp.settings import Settings as EsmMlpSettings
 from bioverify.verifiers.experimental.build import Settings as ExperimentalSettings
 from bioverify.verifiers.transcriptformer_pmi.build import Settings as PmiSettings
@@ -52,6 +56,7 @@ class BuildSettings(BaseModel):
     go_rouge: GoSettings = GoSettings()
     transcriptformer_pmi: PmiSettings = PmiSettings()
     esm_mlp: EsmMlpSettings = EsmMlpSettings()
+    analogy: AnalogySettings = AnalogySettings()
 
     def of(self, artifact: str) -> str:
         """All that the settings change in an artifact: equal texts, equal results. Files are told by their content."""
@@ -59,6 +64,8 @@ class BuildSettings(BaseModel):
             return self.go_rouge.model_dump_json()
         if artifact == "esm_mlp":
             return self.esm_mlp.model_dump_json()
+        if artifact == "analogy":
+            return self.analogy.model_dump_json()
         if artifact == "experimental":
             files = [_content(screen.file) for screen in self.experimental.screens]
             return " ".join([self.experimental.model_dump_json(), *files])

@@ -99,7 +99,7 @@ def build_artifact(
         case "analogy":
             from bioverify.verifiers.analogy import build as analogy
 
-            return analogy.build(store, sources, progress=progress)
+            return analogy.build(store, sources, progress=progress, settings=settings.analogy)
         case "consensus":
             from bioverify.artifacts import consensus
             from bioverify.verifiers.analogy import verifier as analogy_verifier

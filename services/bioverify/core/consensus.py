@@ -19,8 +19,9 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from bioverify.core.answers import Answer
-from bioverify.core.outcomes import Evidence, Failed, NotApplicable, Outcome, Scored
-from bioverify.core.tasks import Knockdown, Task, TaskKind, canonical_cell_line
+from bioverify.core.cell_lines import line_name
+from bioverify.core.outcomes import BASE_RATE, Evidence, Failed, NotApplicable, Outcome, Scored
+from bioverify.core.tasks import Knockdown, Task, TaskKind, canonical_cell_line, p_of
 from bioverify.core.verifier import score_by_belief
 
 CONSENSUS = "consensus"
@@ -95,17 +96,29 @@ class Consensus(_Strict):
             if isinstance(outcome, Scored) and outcome.belief is not None
         }
         belief = self.belief(task, beliefs)
-        if belief is None:
+        if belief is None or not isinstance(task, Knockdown):
             holders = ", ".join(beliefs) or "no verifier"
             return NotApplicable("too_few_beliefs", f"Of {', '.join(self.members)}, {holders} holds a belief here.")
+        without_rows = {
+            name for name in beliefs if isinstance(one := told[name], Scored) and one.components.get(BASE_RATE)
+        }
+        components = {BASE_RATE: 1.0} if without_rows == beliefs.keys() else {}
         evidence: tuple[Evidence, ...] = ()
         if with_evidence:
-            shown = ", ".join(f"{name} {one:.2f}" for name, one in beliefs.items())
+            line = line_name(canonical_cell_line(task.cell_line))
+            text = f"{task.measured_gene} under knockdown of {task.perturbation} in {line}: consensus {p_of(task.kind)}"
+            shown = ", ".join(
+                f"{name} {one:.2f}" + (" (base rate)" if name in without_rows and not components else "")
+                for name, one in beliefs.items()
+            )
+            text += f" = {belief:.2f} of {shown}"
+            if components:
+                text += f", base rate: none of them has a training row of {task.measured_gene} to answer from"
             simulated = any(
                 one.simulated for outcome in scored.values() if isinstance(outcome, Scored) for one in outcome.evidence
             )
-            evidence = (Evidence(f"consensus p = {belief:.2f} of {shown}", source=CONSENSUS, simulated=simulated),)
-        return score_by_belief(belief, answer, evidence, {})
+            evidence = (Evidence(text, source=CONSENSUS, simulated=simulated),)
+        return score_by_belief(belief, answer, evidence, components)
 
     @cached_property
     def _by_question(self) -> dict[tuple[str, TaskKind, frozenset[str]], Stack]:

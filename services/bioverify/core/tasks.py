@@ -163,6 +163,11 @@ _NOT_COMPARED = re.compile(r"[\s\-_]")
 _ACCESSION = re.compile(r"(?<!\w)cvcl\w{4}(?!\w)")
 
 
+def p_of(kind: TaskKind) -> str:
+    """What a belief is the probability of, as sentences of evidence write it."""
+    return "p(increase)" if kind is TaskKind.DIRECTION_OF_CHANGE else "p(yes)"
+
+
 @lru_cache(maxsize=1024)
 def canonical_cell_line(name: str) -> str:
     """The one spelling of a cell line: lower case, without space, hyphen or underscore ("K-562 cells" → "k562").

@@ -97,14 +97,12 @@ UNRECOGNISED_QUESTION = NotApplicable(
 )
 
 
-def unsupported_task(task: Task | None, supported: Sequence[TaskKind]) -> NotApplicable | None:
-    """Why a verifier of ``supported`` kinds has nothing to say of ``task``; None where it has."""
+def refuse(task: Task | None, supported: Sequence[TaskKind]) -> NotApplicable:
+    """Why a verifier of ``supported`` kinds has nothing to say of ``task``, which is none of these."""
     if task is None:
         return UNRECOGNISED_QUESTION
-    if task.kind not in supported:
-        kinds = ", ".join(supported)
-        return NotApplicable("other_task_kind", f"The question is about {task.kind}; this verifier answers {kinds}.")
-    return None
+    kinds = ", ".join(supported)
+    return NotApplicable("other_task_kind", f"The question is about {task.kind}; this verifier answers {kinds}.")
 
 
 def score_by_belief(

@@ -11,7 +11,7 @@ import typer
 from rich.progress import Progress
 
 from bioverify import ports
-from bioverify.artifacts.cell_lines import CELL_LINES
+from bioverify.core.cell_lines import CELL_LINES
 from bioverify.files import replace_file
 from bioverify_trainer.cli.options import SetOption, errors, refuse
 

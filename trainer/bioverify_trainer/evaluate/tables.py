@@ -10,7 +10,7 @@ from typing import Any
 
 from matplotlib.figure import Figure as Drawing
 
-from bioverify.artifacts.cell_lines import CELL_LINE_NAMES
+from bioverify.core.cell_lines import CELL_LINE_NAMES
 from bioverify_trainer.evaluate.evaluation import Result
 from bioverify_trainer.evaluate.measures import Figure
 

@@ -21,8 +21,8 @@ from bioverify.core.verifier import (
     Description,
     Item,
     Reads,
+    refuse,
     score_by_belief,
-    unsupported_task,
 )
 
 NAME = "example_verifier"
@@ -64,10 +64,8 @@ class ExampleVerifier:
         return [self._score_one(item, with_evidence) for item in items]
 
     def _score_one(self, item: Item, with_evidence: bool) -> Outcome:
-        refusal = unsupported_task(item.task, self.description.task_kinds)
-        if refusal is not None:
-            return refusal
-        assert isinstance(item.task, DifferentialExpression)
+        if not isinstance(item.task, DifferentialExpression):
+            return refuse(item.task, self.description.task_kinds)
         pair = (item.task.perturbation, item.task.measured_gene, item.task.cell_line)
         responds = self._facts.get(pair)
         if responds is None:

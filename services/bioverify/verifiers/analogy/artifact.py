@@ -9,7 +9,6 @@ SYMBOLS_FILE, VECTORS_FILE = "symbols.arrows", "vectors.npy"
 ROWS_FILE = "rows.arrows"
 """``line`` and ``kind``: positions in CELL_LINES and KINDS. ``perturbation`` and ``measured_gene``: vectors' rows.
 ``label``. Kriging's weights: `solved_column`."""
-KINDS = (TaskKind.DIFFERENTIAL_EXPRESSION, TaskKind.DIRECTION_OF_CHANGE)
 
 
 def trees_file(line: str, kind: TaskKind, number: int) -> str:

@@ -14,15 +14,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bioverify.artifacts.arrow import write_served
-from bioverify.artifacts.cell_lines import CELL_LINE_NAMES, CELL_LINES
 from bioverify.artifacts.perturbqa import read_tables
 from bioverify.artifacts.resolver import open_genes
 from bioverify.artifacts.sources import Sources
 from bioverify.artifacts.store import ArtifactStore, Manifest
 from bioverify.artifacts.tables import read_served
+from bioverify.core.cell_lines import CELL_LINE_NAMES, CELL_LINES
+from bioverify.core.knockdowns import KINDS, canary_pair
 from bioverify.core.metrics import auc_per_gene, calibration_figures, sigmoid
 from bioverify.verifiers.analogy.artifact import (
-    KINDS,
     NAME,
     ROWS_FILE,
     SYMBOLS_FILE,
@@ -32,7 +32,7 @@ from bioverify.verifiers.analogy.artifact import (
 )
 from bioverify.verifiers.analogy.fit import FOLDS, ROUNDS, TREE_PARAMETERS, fit
 from bioverify.verifiers.analogy.neighbours import (
-    GENE_WIDTHS,
+    GENE_WIDTH,
     KRIGING_GENE_SHARE,
     KRIGING_NOISE,
     KRIGING_WIDTH,
@@ -43,12 +43,21 @@ from bioverify.verifiers.analogy.neighbours import (
     leading_components,
     unit_vectors,
 )
+from bioverify.verifiers.analogy.settings import Settings
 
 SEED = 20250818
 
 
-def build(store: ArtifactStore, sources: Sources, *, progress: Callable[[str], None], folds: int = FOLDS) -> Manifest:
+def build(
+    store: ArtifactStore,
+    sources: Sources,
+    *,
+    progress: Callable[[str], None],
+    settings: Settings | None = None,
+    folds: int = FOLDS,
+) -> Manifest:
     """Make the artifact, after ``genes`` and ``esm_mlp``."""
+    settings = settings or Settings()
     from safetensors.numpy import load_file
 
     resolver, genes = open_genes(store)
@@ -96,7 +105,8 @@ def build(store: ArtifactStore, sources: Sources, *, progress: Callable[[str], N
                 }
                 quality |= {f"{key}.{name}": round(value, 4) for name, value in figures.items() if not np.isnan(value)}
                 if not canary:
-                    canary = repr(model.beliefs(Rows(np.array([0]), np.array([1]), np.zeros(1, np.int8)))[0])
+                    perturbation, gene = canary_pair(model.fold, model.has_rows)
+                    canary = repr(model.beliefs(np.array([perturbation]), np.array([gene]))[0])
                 progress(
                     f"analogy: {CELL_LINE_NAMES[one_line]}, {one_kind}: {len(rows):,} rows, per-gene AUC out of fold "
                     f"{figures['auc_per_gene']:.3f} (neighbours alone {figures['auc_per_gene_neighbours']:.3f})"
@@ -117,9 +127,10 @@ def build(store: ArtifactStore, sources: Sources, *, progress: Callable[[str], N
             inputs=[genes, embedded],
             parameters={
                 "vectors": str(embedded.manifest.parameters["vectors"]),
+                "base_rate": settings.base_rate,
                 "folds": folds,
                 "perturbation_widths": [str(tau) for tau in PERTURBATION_WIDTHS],
-                "gene_widths": [str(tau) for tau in GENE_WIDTHS],
+                "gene_widths": ["0.0", str(GENE_WIDTH)],
                 "shrinkage": SHRINKAGE,
                 "trees": {name: str(value) for name, value in TREE_PARAMETERS.items()} | {"rounds": str(ROUNDS)},
                 "seed": SEED,

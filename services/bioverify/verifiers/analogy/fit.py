@@ -8,9 +8,11 @@ import numpy.typing as npt
 
 from bioverify.core.metrics import fit_logistic, fit_within
 from bioverify.verifiers.analogy.model import LineModel, folds_of
-from bioverify.verifiers.analogy.neighbours import FEATURES, Floats, Rows, krige
+from bioverify.verifiers.analogy.neighbours import FEATURES, Floats, Kept, Rows, krige
 
 FOLDS = 3
+KEPT_BYTES = 256 * 2**20
+"""Every perturbation's weights are asked for again and again, gene by gene."""
 ROUNDS = 120
 TREE_PARAMETERS = {
     "objective": "binary",
@@ -35,8 +37,8 @@ def fit(rows: Rows, unit: Floats, components: Floats, folds: int, seed: int) -> 
     solved = np.zeros((folds + 1, len(rows)), np.float32)
     for one in (*range(folds), -1):
         solved[one, of_row != one] = krige(rows.where(of_row != one), unit)
-    model = LineModel(rows, fold, unit, components, solved, [])
-    features, scored = model.features(rows)
+    model = LineModel(rows, fold, unit, components, solved, [], Kept(KEPT_BYTES))
+    features, scored = model.neighbours.features(rows.perturbation, rows.gene)
     model.trees = [
         lightgbm.train(
             {**TREE_PARAMETERS, "seed": seed},
@@ -45,7 +47,7 @@ def fit(rows: Rows, unit: Floats, components: Floats, folds: int, seed: int) -> 
         )
         for one in range(folds)
     ]
-    design = model.design(rows, features, scored)
+    design = model.design(rows.perturbation, rows.gene, features, scored)
     model.weights = _weights(design, rows, of_row)
     return model, scored, model.logits(design)
 

@@ -15,8 +15,9 @@ import lightgbm
 import numpy as np
 import numpy.typing as npt
 
+from bioverify.core.knockdowns import rows_outside_folds
 from bioverify.core.metrics import sigmoid
-from bioverify.verifiers.analogy.neighbours import FEATURES, SCORES, Floats, Neighbours, Rows, smoothed_rate
+from bioverify.verifiers.analogy.neighbours import Floats, Ints, Kept, Neighbours, Rows
 
 BELIEF_DIGITS = 9
 
@@ -26,6 +27,7 @@ class LineModel:
     """``fold``: per gene of the vector table, −1 for no training perturbation. ``unit``, ``components``: per gene.
 
     ``solved``: kriging's weights, one row per fold without it and a last one with all; zero outside.
+    ``kept``: profiles of genes and perturbations, for all lines together.
     ``weights``: of gene rate (as a logit), neighbours, kriging and trees in the logit of the belief, and the offset.
     """
 
@@ -35,54 +37,41 @@ class LineModel:
     components: Floats
     solved: npt.NDArray[np.float32]
     trees: Sequence[lightgbm.Booster]
+    kept: Kept
     weights: Sequence[float] = ()
 
     @cached_property
-    def rate(self) -> Floats:
-        return smoothed_rate(self.rows, len(self.unit))
+    def neighbours(self) -> Neighbours:
+        return Neighbours(self.rows, self.fold, self.unit, self.components, self.solved, self.kept)
 
     @cached_property
-    def neighbours(self) -> dict[int, Neighbours]:
-        """Per fold without it; under −1 with all rows."""
-        of_row = self.fold[self.rows.perturbation]
-        return {
-            one: Neighbours(
-                self.rows.where(of_row != one),
-                self.unit,
-                self.components,
-                self.rate,
-                self.solved[one][of_row != one].astype(np.float64),
-            )
-            for one in (-1, *np.unique(of_row).tolist())
-        }
+    def has_rows(self) -> npt.NDArray[np.bool_]:
+        return rows_outside_folds(self.rows.perturbation, self.rows.gene, self.fold, len(self.solved) - 1)
 
-    def features(self, pairs: Rows) -> tuple[Floats, Floats]:
-        """pairs × FEATURES, which trees read, and pairs × SCORES."""
-        made, scored = np.empty((len(pairs), len(FEATURES))), np.empty((len(pairs), len(SCORES)))
-        folds = self.fold[pairs.perturbation]
-        for one in np.unique(folds):
-            asked = folds == one
-            made[asked], scored[asked] = self.neighbours[int(one)].features(pairs.where(asked))
-        return made, scored
-
-    def tree_logits(self, pairs: Rows, features: Floats) -> Floats:
+    def tree_logits(self, perturbations: Ints, features: Floats) -> Floats:
         """Each pair by the trees that have not seen its perturbation, or by the mean of all."""
-        every = np.stack([np.asarray(trees.predict(features, raw_score=True, num_threads=1)) for trees in self.trees])
-        fold = self.fold[pairs.perturbation]
-        own = every[np.maximum(fold, 0), np.arange(len(pairs))]
-        return np.where(fold >= 0, own, every.mean(axis=0))
+        fold = self.fold[perturbations]
+        logits = np.zeros(len(fold))
+        for number, trees in enumerate(self.trees):
+            asked = (fold == number) | (fold < 0)
+            if asked.any():
+                told = np.asarray(trees.predict(features[asked], raw_score=True, num_threads=1))
+                logits[asked] += np.where(fold[asked] < 0, told / len(self.trees), told)
+        return logits
 
-    def design(self, pairs: Rows, features: Floats, scored: Floats) -> Floats:
+    def design(self, perturbations: Ints, genes: Ints, features: Floats, scored: Floats) -> Floats:
         """What ``weights`` count, one column each."""
-        rate = self.rate[pairs.gene]
-        return np.column_stack([np.log(rate / (1.0 - rate)), 10.0 * scored, self.tree_logits(pairs, features)])
+        rate = self.neighbours.rate[genes]
+        trees = self.tree_logits(perturbations, features)
+        return np.column_stack([np.log(rate / (1.0 - rate)), 10.0 * scored, trees])
 
     def logits(self, design: Floats) -> Floats:
         made: Floats = design @ np.asarray(self.weights[:-1]) + self.weights[-1]
         return made
 
-    def beliefs(self, pairs: Rows) -> list[float]:
-        logits = self.logits(self.design(pairs, *self.features(pairs)))
+    def beliefs(self, perturbations: Ints, genes: Ints) -> list[float]:
+        features, scored = self.neighbours.features(perturbations, genes)
+        logits = self.logits(self.design(perturbations, genes, features, scored))
         beliefs: list[float] = sigmoid(logits).round(BELIEF_DIGITS).tolist()
         return beliefs
 

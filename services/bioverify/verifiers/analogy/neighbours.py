@@ -11,15 +11,19 @@ neighbours to zero. One kernel v is the measured gene alone. R is sparse, so a p
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
 PERTURBATION_WIDTHS = (0.05, 0.1, 0.2)
-GENE_WIDTHS = (0.0, 0.1)
-"""τ of the kernels. 0: this gene alone."""
+GENE_WIDTH = 0.1
+"""τ of the kernels. The other kernel between genes, named 0.0, is this gene alone."""
 SHRINKAGE = 0.3
 KRIGING_WIDTH, KRIGING_GENE_SHARE, KRIGING_NOISE = 0.3, 0.2, 2.5
 """τ of both kernels, β and λ: between those that cross-validation over training perturbations chose for the two kinds
@@ -33,7 +37,7 @@ COMPONENTS = 8
 SCORES = ("neighbours", "kriging")
 """Of a pair, beside the trees' features: the mean of the neighbour scores, and kriging's."""
 FEATURES = (
-    *(f"neighbours_{tau_g}_{tau_p}" for tau_g in GENE_WIDTHS for tau_p in PERTURBATION_WIDTHS),
+    *(f"neighbours_{tau_g}_{tau_p}" for tau_g in (0.0, GENE_WIDTH) for tau_p in PERTURBATION_WIDTHS),
     "gene_rate",
     "cosine",
     "nearest",
@@ -41,8 +45,12 @@ FEATURES = (
     *(f"perturbed_{number}" for number in range(COMPONENTS)),
     *(f"measured_{number}" for number in range(COMPONENTS)),
 )
-N_NEIGHBOUR_SCORES = len(PERTURBATION_WIDTHS) * len(GENE_WIDTHS)
+N_NEIGHBOUR_SCORES = 2 * len(PERTURBATION_WIDTHS)
+WIDTHS = (*PERTURBATION_WIDTHS, KRIGING_WIDTH)
+N_PROFILES = 5
 FEATURE_DIGITS = 9
+CHUNK = 256
+"""Pairs at a time: what they need beside what is kept is at most some 30 MB."""
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -80,87 +88,238 @@ class Rows:
 
 
 class Neighbours:
-    """What is known of one line from ``rows``. Features are rounded, so that they do not depend on their company."""
+    """What is known of one line. A pair whose perturbation has a fold is answered without the rows of this fold.
 
-    def __init__(self, rows: Rows, unit: Floats, components: Floats, rate: Floats, solved: Floats) -> None:
-        """``unit``: gene vectors of length 1. ``components``: per gene its leading coordinates.
+    The cost of a pair is its two profiles: kernel weights of the perturbation over all others, and R v, M v and A v of
+    the gene, which is a pass over the rows. Both are kept (`Kept`), so that a pair of known genes is one small product.
+    Features are rounded, so that they do not depend on their company.
+    """
 
-        ``solved``: kriging's weight of every row (`krige`).
-        ``rate``: per gene the feature ``gene_rate``, not of ``rows`` alone: within a gene it must be constant, or trees
-        learn that where the rate without a fold is low, the fold's rows are positive.
+    def __init__(
+        self,
+        rows: Rows,
+        fold: npt.NDArray[np.int8],
+        unit: Floats,
+        components: Floats,
+        solved: npt.NDArray[np.float32],
+        kept: Kept,
+    ) -> None:
+        """``fold``: per gene of the vector table, −1 for no training perturbation. ``unit``: gene vectors of length 1.
+
+        ``components``: per gene its leading coordinates. ``solved``: kriging's weights (`krige`), one row per fold
+        without it and a last one with all rows; zero outside.
         """
-        self._unit, self._components, self._gene_rate = unit, components, rate
-        self.perturbations, self._row_perturbation = np.unique(rows.perturbation, return_inverse=True)
-        self.genes, self._row_gene = np.unique(rows.gene, return_inverse=True)
-        self._label = rows.label
-        own_rate = smoothed_rate(rows, len(unit))[rows.gene]
-        shape = (len(self.perturbations), len(self.genes))
-        position = (self._row_perturbation, self._row_gene)
-        self._residual = sparse.csr_array((rows.label - own_rate, position), shape)
-        self._mask = sparse.csr_array((np.ones(len(rows)), position), shape)
-        self._solved = sparse.csr_array((solved, position), shape)
+        self._fold, self._unit, self._components, self._kept = fold, unit, components, kept
+        # Of all rows: within a gene it must be constant, or trees learn that where the rate without a fold is low, the
+        # fold's rows are positive.
+        self.rate = smoothed_rate(rows, len(unit))
+        self._perturbations, row_perturbation = np.unique(rows.perturbation, return_inverse=True)
+        self._genes, row_gene = np.unique(rows.gene, return_inverse=True)
+        self._of_perturbations, self._of_genes = unit[self._perturbations], unit[self._genes]
+        shape = (len(self._perturbations), len(self._genes))
+        order = np.lexsort((row_gene, row_perturbation))
+        of_row = fold[rows.perturbation]
+        position = row_perturbation, row_gene
+        self._outside = {
+            one: _Outside(rows, fold, order[of_row[order] != one] if one >= 0 else order, position, shape, solved[one])
+            for one in (*range(len(solved) - 1), -1)
+        }
+        # For evidence: each gene's rows side by side.
+        by_gene = np.argsort(row_gene, kind="stable")
+        self._starts = np.searchsorted(row_gene[by_gene], np.arange(len(self._genes) + 1))
+        self._row_perturbation, self._row_label = row_perturbation[by_gene], rows.label[by_gene]
 
-    def features(self, pairs: Rows) -> tuple[Floats, Floats]:
-        """pairs × FEATURES, and pairs × SCORES; labels are not read."""
-        made, scored = np.empty((len(pairs), len(FEATURES))), np.empty((len(pairs), len(SCORES)))
-        genes, of_gene = np.unique(pairs.gene, return_inverse=True)
-        profiles, kriged = self._profiles(genes), self._kriging_profiles(genes)
-        order = np.argsort(pairs.perturbation, kind="stable")
-        starts = np.flatnonzero(np.diff(pairs.perturbation[order])) + 1
-        row_residual, row_count = self._residual.sum(axis=1), self._mask.sum(axis=1)
-        for rows in np.split(order, starts) if len(order) else ():
-            perturbation = int(pairs.perturbation[rows[0]])
-            cosine = self._unit[self.perturbations] @ self._unit[perturbation]
-            weight = np.exp((cosine[:, None] - 1.0) / np.array(PERTURBATION_WIDTHS))
-            scores = [
-                (residual[of_gene[rows]] @ weight) / (mask[of_gene[rows]] @ weight + SHRINKAGE)
-                for residual, mask in profiles
-            ]
-            near = np.exp((cosine - 1.0) / KRIGING_WIDTH)
-            scored[rows] = np.column_stack([np.hstack(scores).mean(axis=1), kriged[of_gene[rows]] @ near])
-            strength = (row_residual @ weight) / (row_count @ weight + STRENGTH_ROWS)
-            gene = pairs.gene[rows]
-            made[rows] = np.column_stack(
-                [
-                    *scores,
-                    self._gene_rate[gene],
-                    self._unit[gene] @ self._unit[perturbation],
-                    np.full(len(rows), cosine.max()),
-                    np.tile(strength, (len(rows), 1)),
-                    np.tile(self._components[perturbation], (len(rows), 1)),
-                    self._components[gene],
-                ]
-            )
+    def features(self, perturbations: Ints, genes: Ints) -> tuple[Floats, Floats]:
+        """Of each pair FEATURES, which trees read, and SCORES."""
+        made, scored = np.empty((len(genes), len(FEATURES))), np.empty((len(genes), len(SCORES)))
+        # Pairs of one gene side by side, so that what does not fit into memory is not made twice.
+        order = np.argsort(genes, kind="stable")
+        for start in range(0, len(order), CHUNK):
+            chosen = order[start : start + CHUNK]
+            made[chosen], scored[chosen] = self._features(perturbations[chosen], genes[chosen])
         return made.round(FEATURE_DIGITS), scored.round(FEATURE_DIGITS)
 
-    def nearest(self, perturbation: int, gene: int, limit: int) -> list[tuple[int, float, int]]:
-        """(perturbed gene, cosine, label) of the most similar perturbations under which ``gene`` was measured."""
-        position = int(np.searchsorted(self.genes, gene))
-        if position == len(self.genes) or self.genes[position] != gene:
-            return []
-        rows = np.flatnonzero(self._row_gene == position)
-        others = self.perturbations[self._row_perturbation[rows]]
-        cosine = self._unit[others] @ self._unit[perturbation]
-        chosen = np.argsort(-cosine.round(FEATURE_DIGITS), kind="stable")[:limit]
-        return [(int(others[one]), float(cosine[one]), int(self._label[rows[one]])) for one in chosen]
+    def _features(self, perturbations: Ints, genes: Ints) -> tuple[Floats, Floats]:
+        weights = self._weights(perturbations)
+        profiles = self._profiles(self._fold[perturbations].astype(np.int64), genes)
+        sums = np.empty((len(genes), N_PROFILES, len(WIDTHS)))
+        for own, weight, profile in zip(sums, weights, profiles, strict=True):
+            np.dot(profile, weight.kernels.T, out=own)
+        of_widths = sums[:, :, : len(PERTURBATION_WIDTHS)]
+        scores = (of_widths[:, 0:4:2] / (of_widths[:, 1:4:2] + SHRINKAGE)).reshape(len(genes), -1)
+        made = np.column_stack(
+            [
+                scores,
+                self.rate[genes],
+                np.einsum("ij,ij->i", self._unit[genes], self._unit[perturbations]),
+                np.stack([weight.strength for weight in weights]),
+                self._components[perturbations],
+                self._components[genes],
+            ]
+        )
+        return made, np.column_stack([scores.mean(axis=1), sums[:, -1, -1]])
 
-    def _profiles(self, genes: Ints) -> list[tuple[Floats, Floats]]:
-        """Per gene kernel R v and M v, each measured genes asked × perturbations."""
-        cosine = self._unit[self.genes] @ self._unit[genes].T
-        made = []
-        for tau in GENE_WIDTHS:
-            kernel = np.exp((cosine - 1.0) / tau) if tau else (self.genes[:, None] == genes[None, :]).astype(np.float64)
-            residual, mask = (np.ascontiguousarray((matrix @ kernel).T) for matrix in (self._residual, self._mask))
-            made.append((residual, mask))
-        return made
+    def _weights(self, perturbations: Ints) -> list[_Weights]:
+        """Of each pair's perturbation."""
+        asked, of_pair = np.unique(perturbations, return_inverse=True)
+        known = [self._kept.get((id(self), row)) for row in asked.tolist()]
+        missing = np.flatnonzero([one is None for one in known])
+        if len(missing):
+            cosines = self._unit[asked[missing]] @ self._of_perturbations.T
+            folds = self._fold[asked[missing]]
+            for fold in np.unique(folds).tolist():
+                outside, chosen = self._outside[fold], missing[folds == fold]
+                cosine = cosines[folds == fold][:, outside.perturbations]
+                narrow = _kernels(cosine, PERTURBATION_WIDTHS)
+                kernels = np.stack([*narrow, *_kernels(cosine, (KRIGING_WIDTH,))], axis=1)
+                of_widths = kernels[:, :-1]
+                strength = (of_widths @ outside.residual_sum) / (of_widths @ outside.count + STRENGTH_ROWS)
+                told = np.column_stack([cosine.max(axis=1), strength])
+                for row, at in enumerate(chosen.tolist()):
+                    # Copied, or a single one that is kept would keep all that were made with it.
+                    known[at] = _Weights(cosine[row].copy(), kernels[row].copy(), told[row].copy())
+                    self._kept.put((id(self), int(asked[at])), known[at], kernels[row].nbytes + cosine[row].nbytes)
+        return [known[at] for at in of_pair.tolist()]
 
-    def _kriging_profiles(self, genes: Ints) -> Floats:
-        """A (same gene + β v), genes asked × perturbations."""
-        cosine = self._unit[self.genes] @ self._unit[genes].T
-        kernel = KRIGING_GENE_SHARE * np.exp((cosine - 1.0) / KRIGING_WIDTH)
-        kernel += self.genes[:, None] == genes[None, :]
-        made: Floats = np.ascontiguousarray((self._solved @ kernel).T)
-        return made
+    def _profiles(self, folds: Ints, genes: Ints) -> list[Floats]:
+        """Of each pair's gene outside of its fold: R v and M v of this gene alone and of genes like it, and A v."""
+        codes, of_pair = np.unique((folds + 1) * len(self._unit) + genes, return_inverse=True)
+        fold, gene = codes // len(self._unit) - 1, codes % len(self._unit)
+        keys = [(id(self), *key) for key in zip(fold.tolist(), gene.tolist(), strict=True)]
+        known = [self._kept.get(key) for key in keys]
+        missing = np.flatnonzero([one is None for one in known])
+        if len(missing):
+            wide, narrow = self._gene_kernels(gene[missing])
+            for one in np.unique(fold[missing]).tolist():
+                chosen = np.flatnonzero(fold[missing] == one)
+                made = self._made(self._outside[one], gene[missing[chosen]], wide[:, chosen], narrow[:, chosen])
+                for at, profile in zip(missing[chosen].tolist(), made, strict=True):
+                    known[at] = profile
+                    self._kept.put(keys[at], profile, profile.nbytes)
+        return [known[at] for at in of_pair.tolist()]
+
+    def _gene_kernels(self, genes: Ints) -> tuple[Floats, Floats]:
+        """Measured genes × ``genes``: (same gene + β v) of kriging, and v of the neighbours."""
+        wide, narrow = _kernels(self._of_genes @ self._unit[genes].T, (KRIGING_WIDTH, GENE_WIDTH))
+        wide *= KRIGING_GENE_SHARE
+        at = np.searchsorted(self._genes, genes).clip(max=len(self._genes) - 1)
+        is_measured = np.flatnonzero(self._genes[at] == genes)
+        wide[at[is_measured], is_measured] += 1.0
+        return wide, narrow
+
+    def _made(self, outside: _Outside, genes: Ints, wide: Floats, narrow: Floats) -> list[Floats]:
+        near = outside.residual @ narrow, outside.mask @ narrow, outside.solved @ wide
+        profiles = []
+        for column, gene in enumerate(genes.tolist()):
+            profile = np.zeros((N_PROFILES, len(outside.perturbations)))
+            measured, label = self._rows_of(outside, gene)
+            np.add.at(profile[0], measured, label - outside.rate[gene])
+            np.add.at(profile[1], measured, 1.0)
+            for row, matrix in enumerate(near, 2):
+                profile[row] = matrix[:, column]
+            profiles.append(profile)
+        return profiles
+
+    def _rows_of(self, outside: _Outside, gene: int) -> tuple[Ints, npt.NDArray[np.int8]]:
+        """Under which of the perturbations outside the gene was measured, and the labels."""
+        at = int(np.searchsorted(self._genes, gene))
+        if at == len(self._genes) or self._genes[at] != gene:
+            return np.empty(0, np.int64), np.empty(0, np.int8)
+        rows = slice(self._starts[at], self._starts[at + 1])
+        place = outside.place[self._row_perturbation[rows]]
+        return place[place >= 0], self._row_label[rows][place >= 0]
+
+    def analogues(self, perturbation: int, gene: int) -> Analogues:
+        """What evidence tells: how the gene responded under other perturbations, the most similar first."""
+        outside = self._outside[int(self._fold[perturbation])]
+        measured, label = self._rows_of(outside, gene)
+        known = self._kept.get((id(self), perturbation)) or self._weights(np.array([perturbation]))[0]
+        cosine, weights = known.cosine[measured], known.kernels[: len(PERTURBATION_WIDTHS), measured]
+        order = np.argsort(-cosine.round(FEATURE_DIGITS), kind="stable")
+        usual = float(outside.rate[gene])
+        shares = (weights @ label + SHRINKAGE * usual) / (weights.sum(axis=1) + SHRINKAGE)
+        others = self._perturbations[outside.perturbations[measured[order]]]
+        return Analogues(others.tolist(), cosine[order].tolist(), usual, float(shares.mean()))
+
+
+class Analogues(NamedTuple):
+    """``perturbations`` under which the gene was measured, the most similar first, and their ``cosines``.
+
+    ``usual``: the gene's smoothed rate. ``share``: in how many the gene responded, each weighted as the neighbour score
+    weights it, and the usual rate with the weight that the score has for nothing; the mean over the widths.
+    """
+
+    perturbations: Sequence[int]
+    cosines: Sequence[float]
+    usual: float
+    share: float
+
+
+class _Weights(NamedTuple):
+    """``kernels``: WIDTHS × perturbations. ``strength``: the nearest cosine, and the predicted strength per width."""
+
+    cosine: Floats
+    kernels: Floats
+    strength: Floats
+
+
+class _Outside:
+    """The rows outside of one fold, as matrices of their perturbations × all genes."""
+
+    def __init__(
+        self,
+        rows: Rows,
+        fold: npt.NDArray[np.int8],
+        kept: Ints,
+        position: tuple[Ints, Ints],
+        shape: tuple[int, int],
+        solved: npt.NDArray[np.float32],
+    ) -> None:
+        """``kept``: which rows, by perturbation. ``position``: of all rows, in all perturbations and genes."""
+        self.perturbations, of_row = np.unique(position[0][kept], return_inverse=True)
+        self.place = np.full(shape[0], -1, np.int64)
+        self.place[self.perturbations] = np.arange(len(self.perturbations))
+        chosen = Rows(rows.perturbation[kept], rows.gene[kept], rows.label[kept])
+        self.rate = smoothed_rate(chosen, len(fold))
+        starts = np.searchsorted(of_row, np.arange(len(self.perturbations) + 1)).astype(np.int32)
+        columns = position[1][kept].astype(np.int32)
+        shape = (len(self.perturbations), shape[1])
+        self.residual, self.mask, self.solved = (
+            sparse.csr_array((values, columns, starts), shape)
+            for values in (
+                chosen.label - self.rate[chosen.gene],
+                np.ones(len(kept)),
+                solved[kept].astype(np.float64),
+            )
+        )
+        self.residual_sum, self.count = self.residual.sum(axis=1), self.mask.sum(axis=1)
+
+
+class Kept:
+    """What was made lately, within ``size_bytes``; what was not asked for longest is forgotten first."""
+
+    def __init__(self, size_bytes: int) -> None:
+        self._free = size_bytes
+        self._made: OrderedDict[tuple[int, ...], tuple[Any, int]] = OrderedDict()
+
+    def get(self, key: tuple[int, ...]) -> Any:
+        found = self._made.get(key)
+        if found is None:
+            return None
+        self._made.move_to_end(key)
+        return found[0]
+
+    def put(self, key: tuple[int, ...], made: Any, size_bytes: int) -> None:
+        self._made[key] = made, size_bytes
+        self._free -= size_bytes
+        while self._free < 0:
+            self._free += self._made.popitem(last=False)[1][1]
+
+
+def _kernels(cosine: Floats, widths: Sequence[float]) -> list[Floats]:
+    """exp((cosine − 1)/τ) for each τ, of which the widest is a multiple: one exponential, then products."""
+    widest = np.exp((cosine - 1.0) / max(widths))
+    return [reduce(np.multiply, [widest] * round(max(widths) / tau)) for tau in widths]
 
 
 def krige(rows: Rows, unit: Floats) -> npt.NDArray[np.float32]:

@@ -7,23 +7,22 @@ how many of them the gene responded.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import lightgbm
 import numpy as np
 
-from bioverify.artifacts.cell_lines import CELL_LINE_NAMES, CELL_LINES
 from bioverify.artifacts.resolver import open_genes
 from bioverify.artifacts.store import ArtifactStore
 from bioverify.artifacts.tables import read_served
+from bioverify.core.cell_lines import CELL_LINES
 from bioverify.core.genes import GeneResolver
-from bioverify.core.outcomes import SIMULATED_REMARK, Evidence, NotApplicable, Outcome
-from bioverify.core.tasks import DifferentialExpression, DirectionOfChange, Task, TaskKind, canonical_cell_line
-from bioverify.core.verifier import ArtifactIdentity, Description, Item, Reads, score_by_belief, unsupported_task
+from bioverify.core.knockdowns import COMPONENTS, KINDS, KnockdownModels, Question
+from bioverify.core.outcomes import Outcome
+from bioverify.core.tasks import Task, TaskKind
+from bioverify.core.verifier import ArtifactIdentity, Description, Item, Reads
 from bioverify.verifiers.analogy.artifact import (
-    KINDS,
     NAME,
     ROWS_FILE,
     SYMBOLS_FILE,
@@ -32,9 +31,13 @@ from bioverify.verifiers.analogy.artifact import (
     trees_file,
 )
 from bioverify.verifiers.analogy.model import LineModel, folds_of
-from bioverify.verifiers.analogy.neighbours import Rows, leading_components, unit_vectors
+from bioverify.verifiers.analogy.neighbours import Kept, Rows, leading_components, unit_vectors
 
-ANALOGIES = 9
+KEPT_BYTES = 32 * 2**20
+"""Of profiles of genes and perturbations: some 450 of either."""
+SIMILAR = 0.35
+"""The least cosine of what is called similar: one in twenty random pairs of a line's perturbations is as alike (GO-SVD
+128-d: .31 to .37)."""
 _NAMED = 3
 
 
@@ -50,99 +53,85 @@ class Analogy:
         models: Mapping[tuple[str, TaskKind], LineModel],
         *,
         vector_name: str,
+        scores_base_rate: bool,
         canary_belief: float,
         artifacts: tuple[ArtifactIdentity, ...] = (),
         simulated: bool = False,
     ) -> None:
-        """``models``: by cell line and kind of question. ``canary_belief``: of the first two genes, from the build."""
-        self._resolver, self._symbols, self._models = resolver, symbols, models
-        self._row = {symbol: row for row, symbol in enumerate(symbols)}
-        self._lines = tuple(dict.fromkeys(line for line, _ in models))
-        self._vector_name, self._canary_belief, self._simulated = vector_name, canary_belief, simulated
+        """``models``: by cell line and kind of question. ``canary_belief``: of `canary_pair`, from the build."""
+        self._models = KnockdownModels(
+            resolver,
+            symbols,
+            models,
+            vector_name=vector_name,
+            own_lines=True,
+            scores_base_rate=scores_base_rate,
+            simulated=simulated,
+        )
+        self._symbols, self._line_models = symbols, models
+        self._vector_name, self._canary_belief = vector_name, canary_belief
         self.description = Description(
             name=NAME,
-            version="2",
+            version="3",
             summary=f"How the gene responded under the most similar perturbations (likeness by {vector_name}).",
             task_kinds=KINDS,
             reads=self.reads,
             holds_belief=True,
-            components={"no_answer.*": "1 where the completion holds no answer, with the reason in the name."},
+            components=COMPONENTS,
             artifacts=artifacts,
         )
 
     def score(self, items: Sequence[Item], *, with_evidence: bool = True) -> list[Outcome]:
         """One outcome per item, in order. Value: belief in "yes" (or "increase"), its complement for the other answer.
 
-        Not applicable: ``unknown_gene``, ``ambiguous_gene``, ``unknown_cell_line``, ``no_vector``.
+        Not applicable: `KnockdownModels.score`.
         """
-        outcomes: list[Outcome | None] = [None] * len(items)
-        # A group's completions ask the same: each question is computed once.
-        asked: dict[tuple[str, TaskKind], dict[tuple[int, int], list[int]]] = defaultdict(lambda: defaultdict(list))
-        for position, item in enumerate(items):
-            found = self._find(item)
-            if isinstance(found, NotApplicable):
-                outcomes[position] = found
-            else:
-                asked[found[0]][found[1:]].append(position)
-        for key, positions_of in asked.items():
-            pairs = np.array(list(positions_of), np.int64)
-            rows = Rows(pairs[:, 0], pairs[:, 1], np.zeros(len(pairs), np.int8))
-            for pair, belief in zip(positions_of, self._models[key].beliefs(rows), strict=True):
-                evidence = self._explain(key, *pair, belief) if with_evidence else ()
-                for position in positions_of[pair]:
-                    outcomes[position] = score_by_belief(belief, items[position].answer, evidence, {})
-        return [outcome for outcome in outcomes if outcome is not None]
+        return self._models.score(items, self._explain, with_evidence=with_evidence)
 
     def fold(self, task: Task) -> int:
         """The fold of training perturbations that the answer is made without; −1 for none, or for no answer."""
-        found = self._find(Item(task))
-        return -1 if isinstance(found, NotApplicable) else int(self._models[found[0]].fold[found[1]])
+        return self._models.fold(task)
 
     def canary(self) -> tuple[Item, Outcome]:
-        """The first two genes of the table in the first line, with the belief that the build computed."""
-        key = self._lines[0], TaskKind.DIFFERENTIAL_EXPRESSION
-        item = Item(DifferentialExpression(self._symbols[0], self._symbols[1], key[0]), answer=True)
-        return item, score_by_belief(self._canary_belief, True, self._explain(key, 0, 1, self._canary_belief), {})
+        """A pair in the first line, with the belief that the build computed."""
+        return self._models.canary(self._canary_belief, self._explain)
 
-    def _find(self, item: Item) -> tuple[tuple[str, TaskKind], int, int] | NotApplicable:
-        task = item.task
-        if not isinstance(task, DifferentialExpression | DirectionOfChange):
-            refusal = unsupported_task(task, KINDS)
-            assert refusal is not None
-            return refusal
-        line = canonical_cell_line(task.cell_line)
-        if (line, task.kind) not in self._models:
-            return NotApplicable("unknown_cell_line", f"{task.cell_line} is not one of {', '.join(self._lines)}.")
-        rows = self._resolver.rows(
-            task.genes,
-            self._row,
-            lambda symbol: NotApplicable("no_vector", f"{symbol} has no vector ({self._vector_name})."),
+    def _explain(self, question: Question, belief: float) -> str:
+        gene = self._symbols[question.gene]
+        told = self._line_models[question.line, question.kind].neighbours.analogues(
+            question.perturbation, question.gene
         )
-        if isinstance(rows, NotApplicable):
-            return rows
-        return (line, task.kind), rows[0], rows[1]
-
-    def _explain(self, key: tuple[str, TaskKind], perturbation: int, gene: int, belief: float) -> tuple[Evidence, ...]:
-        line, kind = key
-        is_direction = kind is TaskKind.DIRECTION_OF_CHANGE
-        text = f"p({'increase' if is_direction else 'yes'}) = {belief:.2f}; "
-        model = self._models[key]
-        alike = model.neighbours[int(model.fold[perturbation])].nearest(perturbation, gene, ANALOGIES)
-        measured = self._symbols[gene]
-        if alike:
-            names = [self._symbols[one] for one, _, _ in alike]
-            named = ", ".join(names[:_NAMED]) + (", …" if len(names) > _NAMED else "")
-            low, high = (f"{cosine:.2f}".replace("0.", ".", 1) for cosine in (alike[-1][1], alike[0][1]))
-            span = high if low == high else f"{low}–{high}"
-            verb = "increased" if is_direction else "responded"
-            count = sum(label for _, _, label in alike)
-            text += f"{named} (cosine {span}): {measured} {verb} in {count} of {len(alike)}"
+        text = f"; usually {told.usual:.2f}"
+        n_similar = sum(cosine >= SIMILAR for cosine in told.cosines)
+        if n_similar:
+            names = ", ".join(self._symbols[row] for row in told.perturbations[: min(n_similar, _NAMED)])
+            more = f" and {n_similar - _NAMED} more" if n_similar > _NAMED else ""
+            low, high = _cosine(told.cosines[n_similar - 1]), _cosine(told.cosines[0])
+            text += f"; similar: {names}{more} (cosine {high if low == high else f'{low}–{high}'})"
+            verb = "increased" if question.kind is TaskKind.DIRECTION_OF_CHANGE else "responded"
+            text += f"; {gene} {verb} in {told.share:.0%} of all perturbations, weighted by likeness"
+            if _is_opposite(belief, told.share, told.usual):
+                text += f", which alone would say {'less' if told.share < belief else 'more'}: the trees and kriging"
+                text += " over all genes outweigh it"
+        elif told.cosines:
+            nearest, cosine = self._symbols[told.perturbations[0]], _cosine(told.cosines[0])
+            text += (
+                f"; no similar perturbation (nearest: {nearest}, cosine {cosine}), judged by all of them and by genes"
+            )
+            text += f" like {gene}"
         else:
-            text += f"{measured} was not measured under any other perturbation; genes like it were"
-        text += f" ({CELL_LINE_NAMES[line]}, {self._vector_name})"
-        if self._simulated:
-            text = f"{text} ({SIMULATED_REMARK})"
-        return (Evidence(text, source=self._vector_name, simulated=self._simulated),)
+            text = f"; judged by genes like {gene}"
+        return f"{text} ({self._vector_name})"
+
+
+def _cosine(cosine: float) -> str:
+    return f"{cosine:.2f}".replace("0.", ".", 1)
+
+
+def _is_opposite(belief: float, share: float, usual: float) -> bool:
+    """Whether the two stand on different sides of the usual rate or of one half, to the digits that are shown."""
+    shown = round(belief, 2), round(share, 2)
+    return any((shown[0] - middle) * (shown[1] - middle) < 0 for middle in (round(usual, 2), 0.5))
 
 
 def open_verifier(store: ArtifactStore) -> Analogy:
@@ -151,6 +140,7 @@ def open_verifier(store: ArtifactStore) -> Analogy:
     artifact = store.open(NAME)
     parameters = artifact.manifest.parameters
     weights, folds = parameters["weights"], parameters["folds"]
+    kept = Kept(KEPT_BYTES)
     assert isinstance(weights, dict)
     assert isinstance(folds, int)
     unit = unit_vectors(np.load(artifact.path / VECTORS_FILE, allow_pickle=False))
@@ -175,6 +165,7 @@ def open_verifier(store: ArtifactStore) -> Analogy:
                     lightgbm.Booster(model_file=artifact.path / trees_file(one_line, one_kind, number))
                     for number in range(folds)
                 ],
+                kept,
                 [float(number) for number in weights[f"{one_line}.{one_kind}"].split()],
             )
     return Analogy(
@@ -182,6 +173,7 @@ def open_verifier(store: ArtifactStore) -> Analogy:
         read_served(artifact, SYMBOLS_FILE).strings("symbol"),
         models,
         vector_name=str(parameters["vectors"]),
+        scores_base_rate=artifact.parameter("base_rate") == "score",
         canary_belief=float(str(parameters["canary_belief"])),
         artifacts=(artifact.identity, genes.identity),
         simulated=artifact.manifest.simulated,

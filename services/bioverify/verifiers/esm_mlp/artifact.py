@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from bioverify.core.tasks import TaskKind
-
 NAME = "esm_mlp"
 SYMBOLS_FILE = "symbols.arrows"
 VECTORS_FILE = "vectors.safetensors"
 NETS_FILE = "nets.safetensors"
-KINDS = (TaskKind.DIFFERENTIAL_EXPRESSION, TaskKind.DIRECTION_OF_CHANGE)

@@ -28,18 +28,19 @@ from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import save_file as save_tensors
 
 from bioverify.artifacts.arrow import write_served
-from bioverify.artifacts.cell_lines import CELL_LINE_NAMES, CELL_LINES
 from bioverify.artifacts.errors import ArtifactError
 from bioverify.artifacts.go import read_annotations
 from bioverify.artifacts.perturbqa import Screens, read_tables
 from bioverify.artifacts.resolver import open_genes
 from bioverify.artifacts.sources import CC_BY, Sources
 from bioverify.artifacts.store import ArtifactStore, Manifest
+from bioverify.core.cell_lines import CELL_LINE_NAMES, CELL_LINES
 from bioverify.core.genes import GeneResolver
+from bioverify.core.knockdowns import KINDS, canary_pair, rows_outside_folds
 from bioverify.core.metrics import auc_per_gene, calibration_figures, fit_logistic
 from bioverify.core.metrics import sigmoid as probability
 from bioverify.core.tasks import TaskKind
-from bioverify.verifiers.esm_mlp.artifact import KINDS, NAME, NETS_FILE, SYMBOLS_FILE, VECTORS_FILE
+from bioverify.verifiers.esm_mlp.artifact import NAME, NETS_FILE, SYMBOLS_FILE, VECTORS_FILE
 from bioverify.verifiers.esm_mlp.embeddings import GeneVectors, beside, read_named, reduced
 from bioverify.verifiers.esm_mlp.net import RbioNet, TwoTowerNet
 from bioverify.verifiers.esm_mlp.served import BELIEF_DIGITS
@@ -141,8 +142,11 @@ def build(
             for number, net in enumerate(trained.nets):
                 weights |= {f"{key}.{number}.{name}": tensor for name, tensor in net.state_dict().items()}
             weights[f"{key}.fold"] = torch.from_numpy(trained.fold)
+            has_rows = rows_outside_folds(rows.perturbation, rows.measured_gene, trained.fold, len(trained.nets))
+            weights[f"{key}.has_rows"] = torch.from_numpy(has_rows)
             if not canary:
-                canary = repr(_first_belief(trained, scale, offset, vectors.vectors))
+                asked = canary_pair(trained.fold, has_rows)
+                canary = repr(_belief_of(asked, trained, scale, offset, vectors.vectors))
             progress(
                 f"esm_mlp: {CELL_LINE_NAMES[line]}, {kind}: {len(rows):,} rows, per-gene AUC out of fold "
                 f"{figures['auc_per_gene']:.3f} (shuffled vectors {figures['auc_per_gene_shuffled_vectors']:.3f}), "
@@ -166,6 +170,7 @@ def build(
                 **({"epochs": settings.epochs} if settings.net == "rbio" else {"steps": settings.steps}),
                 "seed": settings.seed,
                 "vectors": vectors.name,
+                "base_rate": settings.base_rate,
                 "calibration": calibration,
                 "canary_belief": canary,
             },
@@ -244,9 +249,10 @@ def _shuffled_auc(rows: Rows, own: Rows, vectors: Vectors, settings: Settings) -
     return auc_per_gene(asked.measured_gene, asked.label, logits(net, asked, shuffled))[0]
 
 
-def _first_belief(trained: Trained, scale: float, offset: float, vectors: Vectors) -> float:
-    """What the service must answer about the first two genes: it is asked at every start."""
-    pair = Rows(np.array([0]), np.array([1]), np.array([0], np.int8))
+def _belief_of(asked: tuple[int, int], trained: Trained, scale: float, offset: float, vectors: Vectors) -> float:
+    """What the service must answer about this pair: it is asked at every start."""
+    perturbation, gene = asked
+    pair = Rows(np.array([perturbation]), np.array([gene]), np.array([0], np.int8))
     in_double = Trained([net.double() for net in trained.nets], trained.fold)
     logit = float(in_double.logits(pair, vectors.astype(np.float64))[0])
     return round(float(probability(np.array(scale * logit + offset))), BELIEF_DIGITS)

@@ -98,13 +98,14 @@ class ServedTwoTowerNet:
 class _Kept:
     """What the nets make of a gene in one role, once. Everything is forgotten when more genes come than may be kept."""
 
-    def __init__(self, nets: Sequence[ServedNet], role: str, n_genes: int) -> None:
+    def __init__(self, nets: Sequence[ServedNet], vectors: npt.NDArray[np.float32], role: str) -> None:
         self._make = [getattr(net, role) for net in nets]
-        self._place = np.full(n_genes, -1, np.int64)
+        self._vectors = vectors
+        self._place = np.full(len(vectors), -1, np.int64)
         self._rows = np.empty((0, 0, 0))
         self._n_kept = 0
 
-    def __call__(self, vectors: npt.NDArray[np.float32], genes: Int64s) -> Floats:
+    def __call__(self, genes: Int64s) -> Floats:
         """``genes`` × nets × width."""
         missing = np.unique(genes[self._place[genes] < 0])
         if self._n_kept + len(missing) > MAX_KEPT_GENES:
@@ -112,9 +113,9 @@ class _Kept:
             self._n_kept = 0
             missing = np.unique(genes)
             if len(missing) > MAX_KEPT_GENES:
-                return self._made(vectors, missing)[np.searchsorted(missing, genes)]
+                return self._made(missing)[np.searchsorted(missing, genes)]
         if len(missing):
-            made = self._made(vectors, missing)
+            made = self._made(missing)
             if not self._rows.size:
                 self._rows = np.empty((MAX_KEPT_GENES, *made.shape[1:]))
             places = np.arange(self._n_kept, self._n_kept + len(missing))
@@ -123,8 +124,8 @@ class _Kept:
             self._n_kept += len(missing)
         return self._rows[self._place[genes]]
 
-    def _made(self, vectors: npt.NDArray[np.float32], genes: Int64s) -> Floats:
-        own = vectors[genes].astype(np.float64)
+    def _made(self, genes: Int64s) -> Floats:
+        own = self._vectors[genes].astype(np.float64)
         return np.stack([make(own, genes) for make in self._make], axis=1)
 
 
@@ -135,18 +136,28 @@ class LineNets:
     not seen it, any other of all nets, whose logits are averaged: no belief is ever a memory of its own label.
     """
 
-    def __init__(self, nets: Sequence[ServedNet], fold: npt.NDArray[np.int8], scale: float, offset: float) -> None:
-        """``fold``: per gene the net that was trained without it, −1 for all. Belief = σ(scale · logit + offset)."""
-        self.fold = fold
-        self._nets, self._scale, self._offset = nets, scale, offset
-        self._perturbed = _Kept(nets, "perturbed", len(fold))
-        self._measured = _Kept(nets, "measured", len(fold))
+    def __init__(
+        self,
+        nets: Sequence[ServedNet],
+        vectors: npt.NDArray[np.float32],
+        fold: npt.NDArray[np.int8],
+        has_rows: npt.NDArray[np.bool_],
+        scale: float,
+        offset: float,
+    ) -> None:
+        """``vectors``: genes × d. ``fold``: per gene the net that was trained without it, −1 for all.
 
-    def beliefs(self, vectors: npt.NDArray[np.float32], perturbation: Int64s, measured: Int64s) -> list[float]:
-        """``vectors``: genes × d; two arrays of rows of one length → beliefs in (0, 1)."""
-        left, right = self._perturbed(vectors, perturbation), self._measured(vectors, measured)
+        ``has_rows``: `rows_outside_folds` of what the nets were trained on. Belief = σ(scale · logit + offset).
+        """
+        self.fold, self.has_rows = fold, has_rows
+        self._nets, self._scale, self._offset = nets, scale, offset
+        self._perturbed, self._measured = (_Kept(nets, vectors, role) for role in ("perturbed", "measured"))
+
+    def beliefs(self, perturbations: Int64s, genes: Int64s) -> list[float]:
+        """Two arrays of rows of one length → beliefs in (0, 1)."""
+        left, right = self._perturbed(perturbations), self._measured(genes)
         logits = np.stack([net.join(left[:, at], right[:, at]) for at, net in enumerate(self._nets)])
-        fold = self.fold[perturbation].astype(np.int64)
+        fold = self.fold[perturbations].astype(np.int64)
         own = logits[fold.clip(min=0), np.arange(len(fold))]
         chosen = np.where(fold >= 0, own, logits.mean(axis=0))
         beliefs: list[float] = np.round(sigmoid(self._scale * chosen + self._offset), BELIEF_DIGITS).tolist()

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from bioverify.core.knockdowns import BaseRate
+
 SEED = 20250818
 MOST_DIMENSIONS = 256
 """Time and size of nets grow with it: ESM2-3B has 2560."""
@@ -31,5 +33,7 @@ class Settings(BaseModel):
     seed: Annotated[int, Field(ge=0)] = SEED
     go_dimensions: Annotated[int, Field(ge=0)] = 128
     """Of the vectors from GO, put beside those that were named; 0: none."""
+    base_rate: BaseRate = "score"
+    """What a question gets whose measured gene no net has a training row of; not_applicable: no number."""
     reduce_to: Annotated[int, Field(ge=1)] | None = MOST_DIMENSIONS
     """The most dimensions that nets are fed with; null: as many as there are."""

@@ -24,21 +24,15 @@ from typing import ClassVar
 
 import numpy as np
 
-from bioverify.artifacts.cell_lines import CELL_LINE_NAMES
 from bioverify.artifacts.resolver import open_genes
 from bioverify.artifacts.store import ArtifactStore
 from bioverify.artifacts.tables import read_served
+from bioverify.core.cell_lines import CELL_LINE_NAMES
 from bioverify.core.genes import GeneResolver
+from bioverify.core.knockdowns import asked_of, gene_name
 from bioverify.core.outcomes import Evidence, NotApplicable, Outcome
-from bioverify.core.tasks import DifferentialExpression, DirectionOfChange, TaskKind, canonical_cell_line
-from bioverify.core.verifier import (
-    ArtifactIdentity,
-    Description,
-    Item,
-    Reads,
-    score_by_belief,
-    unsupported_task,
-)
+from bioverify.core.tasks import DifferentialExpression, DirectionOfChange, TaskKind
+from bioverify.core.verifier import ArtifactIdentity, Description, Item, Reads, score_by_belief
 from bioverify.verifiers.experimental.artifact import (
     KINDS,
     NAME,
@@ -171,14 +165,10 @@ class ExperimentalLookup:
 
     def _find(self, item: Item) -> tuple[str, int] | NotApplicable:
         """The cell line and the number of the pair; −1 where a gene is in no screen."""
-        task = item.task
-        if not isinstance(task, DifferentialExpression | DirectionOfChange):
-            refusal = unsupported_task(task, KINDS)
-            assert refusal is not None
-            return refusal
-        line = canonical_cell_line(task.cell_line)
-        if line not in self._screens:
-            return NotApplicable("unknown_cell_line", f"{task.cell_line} is not one of {', '.join(self._screens)}.")
+        asked = asked_of(item.task, self._screens)
+        if isinstance(asked, NotApplicable):
+            return asked
+        task, line = asked
         perturbation = self._resolver.resolve(task.perturbation)
         if isinstance(perturbation, NotApplicable):
             return perturbation
@@ -281,10 +271,7 @@ class ExperimentalLookup:
         response: int,
     ) -> Evidence:
         genes = [self._symbols[index] for index in divmod(pair, len(self._symbols))]
-        knocked_down, measured = (
-            current if asked == current else f"{current} (asked as {asked})"
-            for asked, current in zip(task.genes, genes, strict=True)
-        )
+        knocked_down, measured = map(gene_name, task.genes, genes)
         text = (
             f"{_line_name(line)}: {knocked_down} knocked down, {measured} measured, {_finding(task, response)} "
             f"({screen.provenance})"

@@ -25,7 +25,7 @@ from bioverify.core.completions import TaggedText, mentions
 from bioverify.core.genes import GeneResolver
 from bioverify.core.outcomes import Evidence, NotApplicable, Outcome, Scored
 from bioverify.core.tasks import GeneAnnotation, TaskKind
-from bioverify.core.verifier import ArtifactIdentity, Description, Item, Reads, unsupported_task
+from bioverify.core.verifier import UNRECOGNISED_QUESTION, ArtifactIdentity, Description, Item, Reads
 from bioverify.verifiers.go_rouge.artifact import GENES_FILE, NAME, TERMS_FILE
 from bioverify.verifiers.go_rouge.rouge import Reference, Vocabulary, rouge
 
@@ -164,13 +164,10 @@ class GoRouge:
 
     def _symbols_of(self, item: Item) -> list[str] | NotApplicable:
         """The current symbols of the question's genes, all of them annotated."""
-        task = item.task
-        refusal = unsupported_task(task, _KINDS)
-        if refusal is not None or task is None:
-            assert refusal is not None
-            return refusal
+        if item.task is None:
+            return UNRECOGNISED_QUESTION
         symbols: list[str] = []
-        for asked in task.genes:
+        for asked in item.task.genes:
             symbol = self._resolver.resolve(asked)
             if isinstance(symbol, NotApplicable):
                 return symbol

@@ -22,7 +22,7 @@ from bioverify.artifacts.tables import read_served
 from bioverify.core.genes import GeneResolver
 from bioverify.core.outcomes import Evidence, NotApplicable, Outcome
 from bioverify.core.tasks import CoExpression, DifferentialExpression, TaskKind
-from bioverify.core.verifier import ArtifactIdentity, Description, Item, Reads, score_by_belief, unsupported_task
+from bioverify.core.verifier import ArtifactIdentity, Description, Item, Reads, refuse, score_by_belief
 from bioverify.verifiers.transcriptformer_pmi.artifact import MATRIX_FILE, NAME, SCALING_FILE, SYMBOLS_FILE
 from bioverify.verifiers.transcriptformer_pmi.scaling import Scaling
 
@@ -120,9 +120,7 @@ class TranscriptFormerPmi:
     def _find(self, item: Item) -> tuple[int, int] | NotApplicable:
         task = item.task
         if not isinstance(task, CoExpression | DifferentialExpression):
-            refusal = unsupported_task(task, _KINDS)
-            assert refusal is not None
-            return refusal
+            return refuse(task, _KINDS)
         rows = self._resolver.rows(
             task.genes,
             self._row,
