@@ -72,8 +72,8 @@ def write_previous(genes: Sequence[Gene], symbols_then: Sequence[tuple[str, str]
     """In the columns of HGNC's set: of pairs of Ensembl id and symbol, those whose symbol does not say which gene.
 
     Names of clones become previous symbols as well, if the gene is no placeholder and has no other id: the second id of
-    a gene is often that of a neighbour read through into it. A symbol that another gene has today, or that NCBI does not
-    know as a name of the gene, is left out: there the ids disagree.
+    a gene is often that of a neighbour read through into it. A symbol that another gene has today, or that NCBI does
+    not know as a name of the gene, is left out: there the ids disagree.
     """
     resolver = make_resolver(list(genes))
     has_one_id = {gene.symbol for gene in genes if len(gene.ensembl) == 1 and not gene.symbol.startswith("LOC")}

@@ -7,8 +7,8 @@ they are then taken from the official GO annotations, which are made to UniProt 
 
 A gene is shown under the name that the nomenclature committee (HGNC) gave it, and it keeps what it was called before.
 That comes from HGNC's complete set. Without it a small table that ships with the package has the previous symbols that
-are another gene's alias today, and names of clones, as Ensembl's ids decide them. An alias that several genes share, and
-that was the official symbol of none, stays ambiguous: to guess would be to invent an experiment.
+are another gene's alias today, and names of clones, as Ensembl's ids decide them. An alias that several genes share,
+and that was the official symbol of none, stays ambiguous: to guess would be to invent an experiment.
 """
 
 from __future__ import annotations
@@ -41,7 +41,10 @@ _MITOCHONDRIAL = {
 }
 """NCBI's symbols of the mitochondrial genes of proteins → HGNC's. Not every table has HGNC's, and COX1 and COX2 are
 better known as the cyclooxygenases."""
-_MITOCHONDRIAL_RNA = {"tRNA": (re.compile(r"TRN([A-Z][12]?)"), r"MT-T\1"), "rRNA": (re.compile(r"RNR([12])"), r"MT-RNR\1")}
+_MITOCHONDRIAL_RNA = {
+    "tRNA": (re.compile(r"TRN([A-Z][12]?)"), r"MT-T\1"),
+    "rRNA": (re.compile(r"RNR([12])"), r"MT-RNR\1"),
+}
 _ENSEMBL = re.compile(r"(?:^|\|)Ensembl:(ENSG\d+)")
 _HGNC_ID = re.compile(r"(?:^|\|)HGNC:(HGNC:\d+)")
 

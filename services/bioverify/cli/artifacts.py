@@ -115,6 +115,7 @@ def build(
     with plain_errors(SettingsError):
         how = read_build_settings(settings)
     chosen = [name for name in ARTIFACTS if every or not names or name in names]
+    simulated: list[str] = []
     for number, name in enumerate(chosen, 1):
 
         def build_this(name: str = name) -> Manifest:
@@ -125,6 +126,14 @@ def build(
                 (store.root / name / "built_from.json").unlink(missing_ok=True)
             manifest, is_new = build_unless_unchanged(name, store, sources, build_this, settings=how.of(name))
         console.print(_summary(manifest, is_new))
+        simulated += [name] if manifest.simulated else []
+    if simulated:
+        console.print(
+            f"{', '.join(simulated)}: from a simulated screen, not an experiment. The real one comes by: "
+            "bioverify data fetch --accept-license && bioverify data build --all",
+            style="yellow",
+            soft_wrap=True,
+        )
     console.print(f"In {store.root}", soft_wrap=True)
 
 
@@ -138,17 +147,19 @@ def list_artifacts() -> None:
     from bioverify.artifacts.store import ArtifactStore
 
     store = ArtifactStore.default()
-    table = Table("artifact", "digest", "version", "size", "built", "licence", "simulated")
+    table = Table("artifact", "digest", "version", "size", "built", "licence", "simulated", "coverage")
     for name in store.names():
         try:
             manifest = store.manifest(name)
         except ArtifactError:
-            table.add_row(name, "damaged", "", "", "", f"bioverify data verify {name}", "")
+            table.add_row(name, "damaged", "", "", "", f"bioverify data verify {name}", "", "")
             continue
         size = f"{manifest.size_bytes / 1e6:,.1f} MB"
         simulated = "simulated" if manifest.simulated else "no"
         built = manifest.built_at[:16].replace("T", " ")
-        table.add_row(name, manifest.folder_name, manifest.code_version, size, built, manifest.license, simulated)
+        coverage = ", ".join(f"{key.replace('_', ' ')} {share:.0%}" for key, share in manifest.coverage.items())
+        made = (manifest.folder_name, manifest.code_version, size, built, manifest.license)
+        table.add_row(name, *made, simulated, coverage)
     if not table.row_count:
         raise fail(f"no artifact is built in {store.root}. Run: bioverify data build --all")
     Console().print(table)

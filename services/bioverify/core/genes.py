@@ -4,8 +4,8 @@ Outdated symbols are common in screens (AARS for AARS1, H2AFZ for H2AZ1). rbio g
 resolved, and what stays unknown or ambiguous is "not applicable", never a number.
 
 A name may belong to several genes: GARS is the previous symbol of GARS1 and an alias of GART. A symbol that the
-nomenclature committee gave to one of them beats an alias; and in a column of a table, a gene that stands there under its
-own name is not meant by a second one (`GeneResolver.resolve_column`).
+nomenclature committee gave to one of them beats an alias; and in a column of a table, a gene that stands there under
+its own name is not meant by a second one (`GeneResolver.resolve_column`).
 """
 
 from __future__ import annotations

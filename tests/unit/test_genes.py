@@ -1,0 +1,198 @@
+"""Which gene a name means: ids in the forms that people have, previous symbols, and names that several genes share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bioverify.artifacts.errors import ArtifactError
+from bioverify.artifacts.genes import build, make_resolver, read_genes, read_official_names
+from bioverify.artifacts.resolver import open_genes
+from bioverify.artifacts.sources import BUNDLED_FOLDER, GENES, HGNC, LocatedSource, Sources
+from bioverify.artifacts.store import ArtifactStore
+from bioverify.core.genes import GeneResolver
+from bioverify.core.outcomes import NotApplicable
+from tests.fixtures.artifacts import bundled_sources, silent
+
+
+@pytest.fixture(scope="module")
+def resolver(bundled_store: ArtifactStore) -> GeneResolver:
+    """Of what ships with the package."""
+    return open_genes(bundled_store)[0]
+
+
+PREVIOUS = {
+    # of the issue
+    "GARS": "GARS1",
+    "QARS": "QARS1",
+    "SARS": "SARS1",
+    "MARS": "MARS1",
+    "TAZ": "TAFAZZIN",
+    "GBA": "GBA1",
+    "HIST1H2BC": "H2BC4",
+    "HIST1H2BE": "H2BC6",
+    "HIST1H2BG": "H2BC8",
+    "MPP6": "PALS2",
+    "AC118549.1": "ZZZ3",
+    # and others of the kind
+    "NOV": "CCN3",
+    "GIF": "CBLIF",
+    "SEPT2": "SEPTIN2",
+    "LOR": "LORICRIN",
+}
+
+
+@pytest.mark.parametrize(("name", "symbol"), PREVIOUS.items())
+def test_a_previous_symbol_beats_another_genes_alias(resolver: GeneResolver, name: str, symbol: str) -> None:
+    assert resolver.resolve(name) == symbol
+
+
+@pytest.mark.parametrize(
+    ("name", "symbol"),
+    [
+        ("Entrez:16", "AARS1"),
+        ("entrez_16", "AARS1"),
+        ("ENTREZID:16", "AARS1"),
+        ("NCBIGene:16", "AARS1"),
+        ("GeneID:7157", "TP53"),
+        ("ncbi_gene:7157", "TP53"),
+        ("ENSG00000090861.17", "AARS1"),
+        ("ensembl:ENSG00000090861", "AARS1"),
+        ("ENSG00000182378.14_PAR_Y", "PLCXD1"),
+        ("ENSG00000182378_PAR_Y", "PLCXD1"),
+        ("PLCXD1_PAR_Y", "PLCXD1"),
+        ("ENSGR0000182378.10", "PLCXD1"),
+        ("HLA.A", "HLA-A"),
+        ("HLA.DRB1", "HLA-DRB1"),
+        ("NKX2.1", "NKX2-1"),
+        ("MT.CO1", "MT-CO1"),
+        ("mt-nd4l", "MT-ND4L"),
+        ("CYTB", "MT-CYB"),
+        ("MT-CO2", "MT-CO2"),
+        ("MT-RNR1", "MT-RNR1"),
+        ("MT-TL1", "MT-TL1"),
+        ("G4.5", "TAFAZZIN"),  # a dot that belongs to the name
+    ],
+)
+def test_ids_and_symbols_are_read_as_people_write_them(resolver: GeneResolver, name: str, symbol: str) -> None:
+    assert resolver.resolve(name) == symbol
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("COX1", "COX1 may be MT-CO1 or PTGS1."),
+        ("COX2", "COX2 may be MT-CO2 or PTGS2."),
+        ("cox3", "cox3 may be MT-CO3 or PTGS1."),
+        ("ND1", "ND1 may be IVNS1ABP or MT-ND1."),
+    ],
+)
+def test_a_name_that_is_nobodys_official_one_stays_ambiguous(resolver: GeneResolver, name: str, told: str) -> None:
+    answer = resolver.resolve(name)
+    assert isinstance(answer, NotApplicable)
+    assert (answer.reason, answer.detail) == ("ambiguous_gene", told)
+
+
+KNOWN = "Ids of genes that are known here: Ensembl (ENSG00000090861), NCBI Gene (NCBIGene:16)."
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("HGNC:20", f"HGNC:20 is no known human gene symbol, alias or id. {KNOWN}"),
+        ("ENST00000261772.13", f"ENST00000261772.13 is no known human gene symbol, alias or id. {KNOWN}"),
+        ("NM_001605", f"NM_001605 is no known human gene symbol, alias or id. {KNOWN}"),
+        ("ENSMUSG00000028691", f"ENSMUSG00000028691 is no known human gene symbol, alias or id. {KNOWN}"),
+        ("16", "16 is a number. If it is an id of NCBI Gene, write NCBIGene:16."),
+        ("AARS1.1", "AARS1.1 is no known human gene symbol, alias or id."),
+        ("NOSUCHGENE", "NOSUCHGENE is no known human gene symbol, alias or id."),
+    ],
+)
+def test_an_unknown_id_says_which_are_known(resolver: GeneResolver, name: str, told: str) -> None:
+    answer = resolver.resolve(name)
+    assert isinstance(answer, NotApplicable)
+    assert (answer.reason, answer.detail) == ("unknown_gene", told)
+
+
+def test_a_column_that_holds_the_other_gene_under_its_own_name_decides(resolver: GeneResolver) -> None:
+    assert resolver.resolve_column(["COX2", "PTGS2"]) == {"COX2": "MT-CO2", "PTGS2": "PTGS2"}
+    assert resolver.resolve_column(["COX1", "MT-CO1"]) == {"COX1": "PTGS1", "MT-CO1": "MT-CO1"}
+    assert resolver.resolve_column(["ND1", "ENSG00000116679"])["ND1"] == "MT-ND1"
+    assert isinstance(resolver.resolve_column(["COX2", "ACTB"])["COX2"], NotApplicable)
+    both = resolver.resolve_column(["COX2", "PTGS2", "MT-CO2"])
+    assert isinstance(both["COX2"], NotApplicable), "a third name means neither"
+
+
+def test_a_column_never_takes_an_official_name_from_its_gene(resolver: GeneResolver) -> None:
+    """Old and new names of one gene, as a table joined from two has them: the old one does not become another gene."""
+    assert resolver.resolve_column(["GARS", "GARS1"]) == {"GARS": "GARS1", "GARS1": "GARS1"}
+    assert resolver.resolve_column(["TAZ", "TAFAZZIN"]) == {"TAZ": "TAFAZZIN", "TAFAZZIN": "TAFAZZIN"}
+
+
+HGNC_COLUMNS = ("hgnc_id", "symbol", "name", "status", "alias_symbol", "prev_symbol", "entrez_id", "ensembl_gene_id")
+
+
+def complete_set(folder: Path, *rows: tuple[str, ...]) -> Path:
+    """A file in the form of HGNC's, with some of its columns."""
+    path = folder / "hgnc_complete_set.txt"
+    path.write_text("".join("\t".join(row) + "\n" for row in (HGNC_COLUMNS, *rows)), encoding="utf-8")
+    return path
+
+
+def test_the_committees_complete_set_gives_names_ids_and_previous_symbols(tmp_path: Path) -> None:
+    path = complete_set(
+        tmp_path,
+        ("HGNC:20", "AARS1", "alanyl-tRNA synthetase 1", "Approved", "CMT2N|AlaRS", "AARS", "16", "ENSG00000090861"),
+        # Renamed after the gene table was made, found by its id; two previous symbols, quoted as the file has them.
+        ("HGNC:1773", "CDK4NEW", '"kinase, new"', "Approved", "", '"CDK4|PSK-J3"', "1019", ""),
+        # COX-2 of the pharmacologists, if it had ever been official.
+        ("HGNC:9605", "PTGS2", "prostaglandin", "Approved", "", "COX2", "", "ENSG00000073756"),
+        ("HGNC:99999", "NOSUCH1", "of no table", "Approved", "", "NOSUCH", "999999999", ""),
+    )
+    sources = bundled_sources(tmp_path)
+    sources.explicit = {"hgnc": path}
+    store = ArtifactStore(tmp_path / "artifacts")
+    manifest = build(store, sources, progress=silent)
+    resolver, _ = open_genes(store)
+    expected = {"HGNC:20": "AARS1", "hgnc_1773": "CDK4NEW", "CDK4": "CDK4NEW", "PSK-J3": "CDK4NEW", "COX2": "PTGS2"}
+    assert {name: resolver.resolve(name) for name in expected} == expected
+    assert isinstance(resolver.resolve("NOSUCH1"), NotApplicable)
+    assert resolver.resolve("GARS") == "GARS1", "what ships still decides what this file does not tell"
+    assert manifest.counts["genes_with_hgnc_id"] == 3
+    assert "HGNC (HGNC:20)" in resolver.ids
+    assert [(record.name, record.kind) for record in manifest.sources] == [
+        ("genes", "bundled"),
+        ("hgnc", "explicit"),
+        ("hgnc", "bundled"),
+    ]
+
+
+def test_a_previous_symbol_of_two_genes_is_nobodys(tmp_path: Path) -> None:
+    path = complete_set(
+        tmp_path,
+        ("HGNC:1", "AARS1", "", "Approved", "", "OLDNAME", "16", ""),
+        ("HGNC:2", "TP53", "", "Approved", "", "OLDNAME", "7157", ""),
+    )
+    located = LocatedSource(GENES, BUNDLED_FOLDER / GENES.bundled, "bundled", "")
+    resolver = make_resolver(read_genes(located, read_official_names(path)))
+    answer = resolver.resolve("OLDNAME")
+    assert isinstance(answer, NotApplicable)
+    assert answer.detail == "OLDNAME may be AARS1 or TP53."
+
+
+def test_another_file_in_place_of_the_complete_set_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "hgnc.txt"
+    path.write_text("id\tname\n1\tx\n")
+    sources = Sources(mirror=None, cache=tmp_path, explicit={"hgnc": path}, offline=True)
+    expected = r"source hgnc: .*hgnc\.txt has the columns id, name; expected those of HGNC's complete set"
+    with pytest.raises(ArtifactError, match=expected):
+        build(ArtifactStore(tmp_path / "artifacts"), sources, progress=silent)
+
+
+def test_what_ships_of_the_complete_set_is_found_last_of_all(tmp_path: Path) -> None:
+    sources = bundled_sources(tmp_path)
+    assert sources.locate(HGNC).kind == "bundled"
+    (tmp_path / "sources" / "hgnc").mkdir(parents=True)
+    complete_set(tmp_path / "sources" / "hgnc")
+    assert sources.locate(HGNC).kind == "cache"
