@@ -22,7 +22,7 @@ from bioverify.artifacts.sources import PERTURBQA, Sources
 from bioverify.artifacts.store import ArtifactStore
 from bioverify.core.answers import AnswerProblem
 from bioverify.core.genes import GeneResolver
-from bioverify.core.outcomes import NotApplicable, Scored
+from bioverify.core.outcomes import SIMULATED_REMARK, NotApplicable, Scored
 from bioverify.core.tasks import CoExpression, DifferentialExpression, DirectionOfChange, TaskKind
 from bioverify.core.verifier import Item
 from bioverify.verifiers.experimental import build
@@ -256,7 +256,7 @@ NOTHING = (np.array([], np.int64), np.array([], np.int8))
             "no row in PerturbQA's training split (held out, or left out by PerturbQA)",
         ),
         ("perturbqa", "PerturbQA train and test", True, "no row in PerturbQA (left out by PerturbQA)"),
-        ("simulated", "simulated screen, not an experiment", False, "no training row in simulated screen, not an exp"),
+        ("simulated", SIMULATED_REMARK, False, f"no training row in the {SIMULATED_REMARK}"),
         ("mine", "mine", False, "no training row in mine"),
         ("mine", "mine", True, "no row in mine"),
     ],
@@ -264,9 +264,8 @@ NOTHING = (np.array([], np.int64), np.array([], np.int8))
 def test_a_pair_without_a_row_is_not_said_to_be_unmeasured(
     name: str, provenance: str, has_test_rows: bool, told: str
 ) -> None:
-    lookup = ExperimentalLookup(
-        RESOLVER, SYMBOLS, [Screen("k562", provenance, *NOTHING, name=name)], has_test_rows=has_test_rows
-    )
+    screen = Screen("k562", provenance, *NOTHING, simulated=name == "simulated", name=name)
+    lookup = ExperimentalLookup(RESOLVER, SYMBOLS, [screen], has_test_rows=has_test_rows)
     outcome = lookup.score([Item(de("AARS1", "ASNS"), answer=True)])[0]
     assert isinstance(outcome, NotApplicable)
     assert outcome.detail.startswith(f"K562: ASNS under knockdown of AARS1: {told}")

@@ -141,13 +141,15 @@ def build(
 def list_artifacts() -> None:
     """The artifacts that are built."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from bioverify.artifacts.errors import ArtifactError
     from bioverify.artifacts.store import ArtifactStore
 
     store = ArtifactStore.default()
-    table = Table("artifact", "digest", "version", "size", "built", "licence", "simulated", "coverage")
+    # On a narrow terminal the others give way, not the name nor the shares.
+    name_column, coverage_column = Column("artifact", no_wrap=True), Column("coverage", min_width=12)
+    table = Table(name_column, "digest", "version", "size", "built", "licence", "simulated", coverage_column)
     for name in store.names():
         try:
             manifest = store.manifest(name)
@@ -157,7 +159,7 @@ def list_artifacts() -> None:
         size = f"{manifest.size_bytes / 1e6:,.1f} MB"
         simulated = "simulated" if manifest.simulated else "no"
         built = manifest.built_at[:16].replace("T", " ")
-        coverage = ", ".join(f"{key.replace('_', ' ')} {share:.0%}" for key, share in manifest.coverage.items())
+        coverage = "\n".join(f"{key.replace('_', ' ')} {share:.0%}" for key, share in manifest.coverage.items())
         made = (manifest.folder_name, manifest.code_version, size, built, manifest.license)
         table.add_row(name, *made, simulated, coverage)
     if not table.row_count:

@@ -290,7 +290,8 @@ class ExperimentalLookup:
                 return f"no row in {tables} (left out by PerturbQA)"
             part = "PerturbQA's training split" if screen.name == PERTURBQA else f"the training split of {tables}"
             return f"no row in {part} (held out, or left out by PerturbQA)"
-        return f"no {'' if self._has_test_rows else 'training '}row in {screen.provenance}"
+        kind = "row" if self._has_test_rows else "training row"
+        return f"no {kind} in {'the ' if screen.simulated else ''}{screen.provenance}"
 
     def _evidence(
         self,
