@@ -84,16 +84,11 @@ class OfficialName:
 
 def build(store: ArtifactStore, sources: Sources, *, progress: Callable[[str], None]) -> Manifest:
     """Make the ``genes`` artifact. Raises ArtifactError if no gene table is to be had, or one is no gene table."""
-    located, named = sources.locate(GENES), sources.locate(HGNC)
-    progress(f"genes: reading {located.path.name} ({located.kind}) and {named.path.name} ({named.kind})")
-    official = read_official_names(named.path)
-    records = [located.record, named.record]
-    if named.kind != "bundled":
-        # HGNC does not know what Ensembl called a clone before it was a gene.
-        shipped = sources.locate_bundled(HGNC)
-        official += read_official_names(shipped.path)
-        records.append(shipped.record)
-    genes = read_genes(located, official)
+    located, named = sources.locate(GENES), locate_official_names(sources)
+    files = ", ".join(f"{one.path.name} ({one.kind})" for one in (located, *named))
+    progress(f"genes: reading {files}")
+    records = [located.record, *(one.record for one in named)]
+    genes = read_genes(located, [name for one in named for name in read_official_names(one.path)])
     if not any(gene.uniprot for gene in genes):
         annotations = sources.locate(GO_ANNOTATIONS)
         uniprot = read_uniprot_ids(annotations.path)
@@ -129,6 +124,12 @@ def read_genes(located: LocatedSource, official: Sequence[OfficialName] = ()) ->
     genes = _with_official_names([gene for gene in genes if gene.kind != _NO_GENE], official)
     genes.sort(key=lambda gene: (gene.kind != "protein-coding", gene.symbol))
     return list({gene.symbol.upper(): gene for gene in reversed(genes)}.values())[::-1]
+
+
+def locate_official_names(sources: Sources) -> list[LocatedSource]:
+    """HGNC's complete set if it is to be had, and what ships: what Ensembl called a clone HGNC does not know."""
+    located = sources.locate(HGNC)
+    return [located] if located.kind == "bundled" else [located, sources.locate_bundled(HGNC)]
 
 
 def read_official_names(path: Path) -> list[OfficialName]:
