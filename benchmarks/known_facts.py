@@ -6,8 +6,8 @@ proteasome, whose loss raises its own genes (by NRF1) and what shares its work; 
 loss raises the targets of SREBP2, and of which the loss of SREBP2's own machinery lowers them. The facts were chosen by
 what PerturbQA has rows of, without looking at a label; some because it holds the pair out, or never perturbed the gene.
 
-A fact is *true* if the verifier says it, *wrong* if it says another thing, *undecided* if it says nothing, each with its
-own sentence. docs/known-facts.md has the table. Needs the real data (`BIOVERIFY_DATA_MIRROR`, or fetched).
+A fact is *true* if the verifier says it, *wrong* if it says another thing, *undecided* if it says nothing, each with
+its own sentence. docs/known-facts.md has the table. Needs the real data (`BIOVERIFY_DATA_MIRROR`, or fetched).
 """
 
 from __future__ import annotations

@@ -60,8 +60,8 @@ def test_a_resolver_that_was_written_and_read_resolves_as_the_one_that_was_made(
         write_resolver(made, folder.path)
         folder.commit(description="", license="", sources=[], parameters={"ids": list(made.ids)})
     read, _ = open_genes(store)
-    mappings = (read.current, read.other_names, read.previous)
-    assert tuple(map(dict, mappings)) == (made.current, made.other_names, made.previous)
+    mappings = (read.current, read.other_names, read.meant)
+    assert tuple(map(dict, mappings)) == (made.current, made.other_names, made.meant)
     assert read.ids == made.ids
     assert read.resolve(asked) == made.resolve(asked)
 

@@ -96,7 +96,7 @@ def build(store: ArtifactStore, sources: Sources, *, progress: Callable[[str], N
         if uniprot:
             records.append(annotations.record)
     resolver = make_resolver(genes)
-    ambiguous = sum(len(candidates) > 1 for candidates in resolver.other_names.values()) - len(resolver.previous)
+    ambiguous = sum(len(candidates) > 1 for candidates in resolver.other_names.values()) - len(resolver.meant)
     with store.building("genes") as folder:
         write_resolver(resolver, folder.path)
         manifest = folder.commit(
@@ -110,7 +110,7 @@ def build(store: ArtifactStore, sources: Sources, *, progress: Callable[[str], N
                 "genes": len(genes),
                 "protein_coding_genes": sum(gene.kind == "protein-coding" for gene in genes),
                 "other_names": len(resolver.other_names),
-                "names_decided_by_hgnc": len(resolver.previous),
+                "names_decided_by_hgnc": len(resolver.meant),
                 "ambiguous_names": ambiguous,
             },
         )
@@ -242,8 +242,8 @@ def write_resolver(resolver: GeneResolver, folder: Path) -> None:
     other = {"name": pa.array(names, pa.string()), "symbols": pa.array(candidates, pa.list_(pa.int32()))}
     write_served(pa.table(current), folder / CURRENT_FILE)
     write_served(pa.table(other), folder / OTHER_NAMES_FILE)
-    decided = sorted(resolver.previous, key=str.encode)
-    rows = [row[resolver.previous[name]] for name in decided]
+    decided = sorted(resolver.meant, key=str.encode)
+    rows = [row[resolver.meant[name]] for name in decided]
     previous = {"name": pa.array(decided, pa.string()), "symbol": pa.array(rows, pa.int32())}
     write_served(pa.table(previous), folder / PREVIOUS_FILE)
 

@@ -120,9 +120,9 @@ def read_annotations(
     of_symbol: dict[str, set[Term]] = {}
     unresolved: set[str] = set()
     n_without_term = 0
-    gene_of = resolver.resolve_column(symbol for symbol, _ in pairs)
+    resolver = resolver.of_column(symbol for symbol, _ in pairs)
     for symbol, term_id in pairs:
-        gene = gene_of[symbol]
+        gene = resolver.resolve(symbol)
         term = ontology.terms.get(term_id)
         if not isinstance(gene, str):
             unresolved.add(symbol)

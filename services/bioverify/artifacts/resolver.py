@@ -30,7 +30,7 @@ def open_genes(store: ArtifactStore) -> tuple[GeneResolver, OpenArtifact]:
     other_names = Names(other.texts("name"), lambda at: tuple(map(symbol_of, rows[starts[at] : starts[at + 1]])))
     decided = read_served(artifact, PREVIOUS_FILE)
     row_of = decided.numbers("symbol").data
-    previous = Names(decided.texts("name"), lambda at: symbol_of(row_of[at]))
+    meant = Names(decided.texts("name"), lambda at: symbol_of(row_of[at]))
     ids = artifact.manifest.parameters["ids"]
     assert isinstance(ids, list)
-    return GeneResolver(current, other_names, previous, tuple(ids)), artifact
+    return GeneResolver(current, other_names, meant, tuple(ids)), artifact

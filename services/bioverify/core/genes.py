@@ -5,14 +5,14 @@ resolved, and what stays unknown or ambiguous is "not applicable", never a numbe
 
 A name may belong to several genes: GARS is the previous symbol of GARS1 and an alias of GART. A symbol that the
 nomenclature committee gave to one of them beats an alias; and in a column of a table, a gene that stands there under
-its own name is not meant by a second one (`GeneResolver.resolve_column`).
+its own name is not meant by a second one (`GeneResolver.of_column`).
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 
 from bioverify.core.outcomes import NotApplicable
@@ -38,13 +38,13 @@ _LOOKS_LIKE_AN_ID = re.compile(r"\w+:\S+|ENS[A-Z]*\d{6,}(?:\.\d+)?|[NX][MPR]_\d+
 class GeneResolver:
     """``current``: upper-cased current symbol → symbol. ``other_names``: upper-cased alias or id → current symbols.
 
-    ``previous``: of the names that several genes go by, those that were the official symbol of one of them → that one.
+    ``meant``: of the names that several genes go by, those that mean one of them → that one.
     ``ids``: the kinds of ids among the other names, as they are told to people.
     """
 
     current: Mapping[str, str]
     other_names: Mapping[str, tuple[str, ...]]
-    previous: Mapping[str, str] = field(default_factory=dict)
+    meant: Mapping[str, str] = field(default_factory=dict)
     ids: tuple[str, ...] = ()
 
     def resolve(self, name: str) -> str | NotApplicable:
@@ -55,20 +55,20 @@ class GeneResolver:
         """
         return self._kept(name)
 
-    def resolve_column(self, names: Iterable[str]) -> dict[str, str | NotApplicable]:
-        """`resolve` for the names of one column, in which no gene goes by two names.
+    def of_column(self, names: Iterable[str]) -> GeneResolver:
+        """For the names of one column of a table, in which no gene goes by two names.
 
         A column that holds PTGS2 does not mean it by COX2 as well. Columns that were named at different times (guides
-        and transcripts) are to be resolved one by one: MARS here and MARS1 there are one gene.
+        and transcripts) are to be read one by one: MARS here and MARS1 there are one gene.
         """
         answers = {name: self.resolve(name) for name in names}
         held = {answer for answer in answers.values() if isinstance(answer, str)}
+        decided = {}
         for name, answer in answers.items():
-            if isinstance(answer, NotApplicable):
-                left = [symbol for symbol in self._candidates(name) if symbol not in held]
-                if len(left) == 1:
-                    answers[name] = left[0]
-        return answers
+            left = [symbol for symbol in self._candidates(name) if symbol not in held]
+            if isinstance(answer, NotApplicable) and len(left) == 1:
+                decided[_key(name)] = left[0]
+        return replace(self, meant={**self.meant, **decided}) if decided else self
 
     @cached_property
     def _kept(self) -> Callable[[str], str | NotApplicable]:
@@ -81,9 +81,9 @@ class GeneResolver:
             return candidates[0]
         if not candidates:
             return NotApplicable("unknown_gene", self._unknown(name))
-        official = self.previous.get(_key(name)) or self.previous.get(_as_r_writes(_key(name)))
-        if official is not None:
-            return official
+        meant = self.meant.get(_key(name)) or self.meant.get(_as_r_writes(_key(name)))
+        if meant is not None:
+            return meant
         *others, last = candidates
         return NotApplicable("ambiguous_gene", f"{name} may be {', '.join(others)} or {last}.")
 

@@ -351,7 +351,7 @@ def open_verifier(store: ArtifactStore) -> ExperimentalLookup:
             _map(artifact.path / pairs_file(entry["screen"], entry["line"])),
             _map(artifact.path / responses_file(entry["screen"], entry["line"])),
             entry["simulated"],
-            entry["screen"],
+            name=entry["screen"],
         )
         for entry in json.loads((artifact.path / SCREENS_FILE).read_bytes())
     ]
