@@ -138,13 +138,21 @@ def test_a_column_that_holds_the_other_gene_under_its_own_name_decides(
     assert resolver.resolve("COX2") == NotApplicable("ambiguous_gene", "COX2 may be MT-CO2 or PTGS2.")
 
 
-HGNC_COLUMNS = ("hgnc_id", "symbol", "name", "status", "alias_symbol", "prev_symbol", "entrez_id", "ensembl_gene_id")
+HGNC_COLUMNS = """hgnc_id symbol name locus_group locus_type status location location_sortable alias_symbol alias_name
+prev_symbol prev_name gene_group gene_group_id date_approved_reserved date_symbol_changed date_name_changed date_modified
+entrez_id ensembl_gene_id vega_id ucsc_id ena refseq_accession ccds_id uniprot_ids pubmed_id mgd_id rgd_id lsdb cosmic
+omim_id mirbase homeodb snornabase bioparadigms_slc orphanet pseudogene.org horde_id merops imgt iuphar
+kznf_gene_catalog mamit-trnadb cd lncrnadb enzyme_id intermediate_filament_db rna_central_id lncipedia gtrnadb agr
+mane_select gencc""".split()
+FILLED = ("hgnc_id", "symbol", "name", "status", "alias_symbol", "prev_symbol", "entrez_id", "ensembl_gene_id")
 
 
 def complete_set(folder: Path, *rows: tuple[str, ...]) -> Path:
-    """A file in the form of HGNC's, with some of its columns."""
+    """A file in the form of HGNC's; ``rows`` fill some of its columns."""
     path = folder / "hgnc_complete_set.txt"
-    path.write_text("".join("\t".join(row) + "\n" for row in (HGNC_COLUMNS, *rows)), encoding="utf-8")
+    filled = [dict(zip(FILLED, row, strict=True)) for row in rows]
+    lines = [HGNC_COLUMNS, *([row.get(column, "") for column in HGNC_COLUMNS] for row in filled)]
+    path.write_text("".join("\t".join(line) + "\n" for line in lines), encoding="utf-8")
     return path
 
 
