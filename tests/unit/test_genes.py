@@ -138,12 +138,62 @@ def test_a_column_that_holds_the_other_gene_under_its_own_name_decides(
     assert resolver.resolve("COX2") == NotApplicable("ambiguous_gene", "COX2 may be MT-CO2 or PTGS2.")
 
 
-HGNC_COLUMNS = """hgnc_id symbol name locus_group locus_type status location location_sortable alias_symbol alias_name
-prev_symbol prev_name gene_group gene_group_id date_approved_reserved date_symbol_changed date_name_changed date_modified
-entrez_id ensembl_gene_id vega_id ucsc_id ena refseq_accession ccds_id uniprot_ids pubmed_id mgd_id rgd_id lsdb cosmic
-omim_id mirbase homeodb snornabase bioparadigms_slc orphanet pseudogene.org horde_id merops imgt iuphar
-kznf_gene_catalog mamit-trnadb cd lncrnadb enzyme_id intermediate_filament_db rna_central_id lncipedia gtrnadb agr
-mane_select gencc""".split()
+HGNC_COLUMNS = [
+    "hgnc_id",
+    "symbol",
+    "name",
+    "locus_group",
+    "locus_type",
+    "status",
+    "location",
+    "location_sortable",
+    "alias_symbol",
+    "alias_name",
+    "prev_symbol",
+    "prev_name",
+    "gene_group",
+    "gene_group_id",
+    "date_approved_reserved",
+    "date_symbol_changed",
+    "date_name_changed",
+    "date_modified",
+    "entrez_id",
+    "ensembl_gene_id",
+    "vega_id",
+    "ucsc_id",
+    "ena",
+    "refseq_accession",
+    "ccds_id",
+    "uniprot_ids",
+    "pubmed_id",
+    "mgd_id",
+    "rgd_id",
+    "lsdb",
+    "cosmic",
+    "omim_id",
+    "mirbase",
+    "homeodb",
+    "snornabase",
+    "bioparadigms_slc",
+    "orphanet",
+    "pseudogene.org",
+    "horde_id",
+    "merops",
+    "imgt",
+    "iuphar",
+    "kznf_gene_catalog",
+    "mamit-trnadb",
+    "cd",
+    "lncrnadb",
+    "enzyme_id",
+    "intermediate_filament_db",
+    "rna_central_id",
+    "lncipedia",
+    "gtrnadb",
+    "agr",
+    "mane_select",
+    "gencc",
+]
 FILLED = ("hgnc_id", "symbol", "name", "status", "alias_symbol", "prev_symbol", "entrez_id", "ensembl_gene_id")
 
 
