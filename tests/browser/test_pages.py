@@ -107,10 +107,10 @@ def test_a_measured_pair_is_shown_in_all_cell_lines(watched: Watched) -> None:
     page.goto("/")
     # Of the simulated screen, which is the same everywhere: no response in HepG2, one in the other three.
     page.get_by_label("Question").fill(
-        "Is a knockdown of ANXA1 in k562 cells likely to result in differential expression of CST7?"
+        "Is a knockdown of ANXA1 in k562 cells likely to result in differential expression of CTSC?"
     )
     page.get_by_role("button", name="Score", exact=True).click()
-    rows = page.get_by_role("region", name="ANXA1 and CST7 across cell lines, first completion").locator("tbody tr")
+    rows = page.get_by_role("region", name="ANXA1 and CTSC across cell lines, first completion").locator("tbody tr")
     expect(rows).to_have_count(4)
     expect(page.locator("tr.asked")).to_contain_text("K562")
     expect(page.locator("tr.asked")).to_contain_text("responds")

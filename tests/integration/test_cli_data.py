@@ -82,7 +82,7 @@ def test_a_run_of_builds_that_is_killed_goes_on_where_it_was(home: Path, tmp_pat
 
 def test_verify_ends_with_status_1_and_names_file_sums_and_command(home: Path, tmp_path: Path) -> None:
     data("build", "genes", *WITHOUT_NETWORK, tmp_path / "mirror")
-    assert "genes: 2 files" in data("verify").stdout
+    assert "genes: 3 files" in data("verify").stdout
     damaged = ArtifactStore(home / "artifacts").open("genes").path / "current.arrows"
     whole = damaged.read_bytes()
     damaged.write_bytes(whole[:100] + bytes([whole[100] ^ 1]) + whole[101:])

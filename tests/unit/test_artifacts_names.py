@@ -48,7 +48,8 @@ def test_a_name_is_found_exactly_where_a_dictionary_has_it(known, asked) -> None
 
 
 SYMBOLS = st.text("ABab1-", min_size=1, max_size=4)
-GENES = st.lists(st.builds(Gene, SYMBOLS, st.just("protein-coding"), *[st.lists(SYMBOLS, max_size=3).map(tuple)] * 3))
+NAMES_OF_A_GENE = st.lists(SYMBOLS, max_size=3).map(tuple)
+GENES = st.lists(st.builds(Gene, SYMBOLS, st.just("protein-coding"), *[NAMES_OF_A_GENE] * 3, previous=NAMES_OF_A_GENE))
 
 
 @given(GENES, SYMBOLS)
@@ -57,9 +58,11 @@ def test_a_resolver_that_was_written_and_read_resolves_as_the_one_that_was_made(
     store = ArtifactStore(tmp_path_factory.mktemp("genes"))
     with store.building("genes") as folder:
         write_resolver(made, folder.path)
-        folder.commit(description="", license="", sources=[])
+        folder.commit(description="", license="", sources=[], parameters={"ids": list(made.ids)})
     read, _ = open_genes(store)
-    assert (dict(read.current), dict(read.other_names)) == (made.current, made.other_names)
+    mappings = (read.current, read.other_names, read.meant)
+    assert tuple(map(dict, mappings)) == (made.current, made.other_names, made.meant)
+    assert read.ids == made.ids
     assert read.resolve(asked) == made.resolve(asked)
 
 

@@ -22,7 +22,7 @@ from bioverify.artifacts.sources import PERTURBQA, Sources
 from bioverify.artifacts.store import ArtifactStore
 from bioverify.core.answers import AnswerProblem
 from bioverify.core.genes import GeneResolver
-from bioverify.core.outcomes import NotApplicable, Scored
+from bioverify.core.outcomes import SIMULATED_REMARK, NotApplicable, Scored
 from bioverify.core.tasks import CoExpression, DifferentialExpression, DirectionOfChange, TaskKind
 from bioverify.core.verifier import Item
 from bioverify.verifiers.experimental import build
@@ -243,6 +243,68 @@ def test_screens_that_contradict_each_other_have_no_label_and_both_are_told() ->
     assert known_by_one.belief == 0.0
 
 
+NOTHING = (np.array([], np.int64), np.array([], np.int8))
+
+
+@pytest.mark.parametrize(
+    ("name", "provenance", "has_test_rows", "told"),
+    [
+        (
+            "perturbqa",
+            "PerturbQA train",
+            False,
+            "no row in PerturbQA's training split (held out, or left out by PerturbQA)",
+        ),
+        ("perturbqa", "PerturbQA train and test", True, "no row in PerturbQA (left out by PerturbQA)"),
+        ("simulated", SIMULATED_REMARK, False, f"no training row in the {SIMULATED_REMARK}"),
+        ("mine", "mine", False, "no training row in mine"),
+        ("mine", "mine", True, "no row in mine"),
+    ],
+)
+def test_a_pair_without_a_row_is_not_said_to_be_unmeasured(
+    name: str, provenance: str, has_test_rows: bool, told: str
+) -> None:
+    screen = Screen("k562", provenance, *NOTHING, simulated=name == "simulated", name=name)
+    lookup = ExperimentalLookup(RESOLVER, SYMBOLS, [screen], has_test_rows=has_test_rows)
+    outcome = lookup.score([Item(de("AARS1", "ASNS"), answer=True)])[0]
+    assert isinstance(outcome, NotApplicable)
+    assert outcome.detail.startswith(f"K562: ASNS under knockdown of AARS1: {told}")
+
+
+def test_a_question_about_a_gene_is_not_told_of_the_tables_of_gene_sets() -> None:
+    genes = Screen("k562", "PerturbQA train", *NOTHING, name="perturbqa")
+    sets = Screen("k562", "PerturbQA gene sets train", *NOTHING, name="perturbqa-sets")
+    own = Screen("k562", "mine", *NOTHING, name="mine")
+    lookup = ExperimentalLookup(RESOLVER, [*SYMBOLS, "1-ribosome"], [genes, sets, own], gene_sets=["1-ribosome"])
+    of_gene, of_set = lookup.score([Item(de("AARS1", gene), answer=True) for gene in ("ASNS", "1-ribosome")])
+    assert isinstance(of_gene, NotApplicable)
+    assert of_gene.detail == (
+        "K562: ASNS under knockdown of AARS1: no row in PerturbQA's training split "
+        "(held out, or left out by PerturbQA); no training row in mine."
+    )
+    assert isinstance(of_set, NotApplicable)
+    assert of_set.detail == (
+        "K562: 1-ribosome under knockdown of AARS1: no row in the training split of PerturbQA's gene sets "
+        "(held out, or left out by PerturbQA)."
+    )
+
+
+def test_a_held_out_pair_is_told_apart_from_an_unmeasured_one_only_as_far_as_the_tables_do(
+    real_store: ArtifactStore,
+) -> None:
+    held_out = next(
+        row
+        for row in csv.DictReader((data_folder() / "perturbqa/jurkat-de.csv").open())
+        if row["pert"] == "EIF2B4" and row["gene"] == "TRIB3"
+    )
+    assert held_out["split"] == "test"
+    outcome = open_verifier(real_store).score([Item(de("EIF2B4", "TRIB3", "jurkat"), answer=True)])[0]
+    assert isinstance(outcome, NotApplicable)
+    assert outcome.detail.startswith(
+        "Jurkat: TRIB3 under knockdown of EIF2B4: no row in PerturbQA's training split (held out, or left out by Pert"
+    )
+
+
 def test_what_other_lines_saw_is_told_and_is_no_label() -> None:
     lookup = ExperimentalLookup(RESOLVER, SYMBOLS, TWO_SCREENS)
     outcome = lookup.score([Item(de("H2AZ1", "AARS1"), answer=True)])[0]
@@ -267,7 +329,7 @@ def test_a_belief_from_other_lines_is_marked_and_only_fills_gaps() -> None:
     assert gap.belief == pytest.approx(0.45)
     assert gap.value == pytest.approx(0.55)
     assert gap.components == {"other_lines": 2.0}
-    assert [one.text.split(":")[0] for one in gap.evidence] == ["Not measured in K562, from another line"] * 2
+    assert [one.text.split(":")[0] for one in gap.evidence] == ["No row of K562, from another line"] * 2
     assert isinstance(falling, Scored)
     assert falling.belief == pytest.approx(0.2)
     assert isinstance(measured, Scored)

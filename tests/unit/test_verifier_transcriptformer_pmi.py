@@ -114,6 +114,28 @@ def test_what_the_matrix_does_not_hold_is_not_applicable(
     assert outcome.reason == reason
 
 
+@pytest.mark.parametrize("pair", [("HBA1", "HBB"), ("CD79A", "AARS"), ("COL1A1", "COL1A2"), ("CD79A", "MT-CO2")])
+def test_a_gene_outside_the_matrix_is_told_with_the_number_of_its_genes_and_cells(
+    verifier: TranscriptFormerPmi, pair: tuple[str, str]
+) -> None:
+    outcome = verifier.score([Item(CoExpression(*pair), answer=True)])[0]
+    assert isinstance(outcome, NotApplicable)
+    missing = next(name for name in pair if name != "CD79A").replace("AARS", "AARS1")
+    assert outcome.detail == (
+        f"{missing} is not among the {len(verifier._symbols)} genes of the matrix "
+        "(empirical PMI of 700 peripheral blood cells (PBMC), not TranscriptFormer)."
+    )
+
+
+def test_the_manifest_tells_the_share_of_textbook_pairs_that_the_matrix_knows(
+    bundled_store: ArtifactStore, verifier: TranscriptFormerPmi
+) -> None:
+    answers = verifier.score([Item(CoExpression(*pair), answer=True) for pair in build.TEXTBOOK_PAIRS])
+    share = sum(isinstance(answer, Scored) for answer in answers) / len(build.TEXTBOOK_PAIRS)
+    assert bundled_store.manifest("transcriptformer_pmi").coverage == {"textbook_pairs": share}
+    assert 0 < share < 1
+
+
 def test_counted_quantiles_are_those_of_numpy_however_the_values_are_cut() -> None:
     expected = np.quantile(VALUES.astype(np.float64), np.linspace(0.0, 1.0, N_QUANTILES))
     parts = fit_scaling([VALUES[:7], VALUES[7:4000].reshape(3, -1), VALUES[4000:]])

@@ -120,6 +120,7 @@ def read_annotations(
     of_symbol: dict[str, set[Term]] = {}
     unresolved: set[str] = set()
     n_without_term = 0
+    resolver = resolver.of_column(symbol for symbol, _ in pairs)
     for symbol, term_id in pairs:
         gene = resolver.resolve(symbol)
         term = ontology.terms.get(term_id)

@@ -1,4 +1,4 @@
-"""The ``genes`` artifact as services open it: two tables, sorted by name, read into a `GeneResolver`."""
+"""The ``genes`` artifact as services open it: three tables, sorted by name, read into a `GeneResolver`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from bioverify.core.genes import GeneResolver
 CURRENT_FILE = "current.arrows"
 """``key``, the upper-cased symbol, sorted by its bytes; ``symbol``."""
 OTHER_NAMES_FILE = "other_names.arrows"
-"""``name``, sorted by its bytes; ``symbols``, rows of the other table."""
+"""``name``, sorted by its bytes; ``symbols``, rows of the first table."""
+PREVIOUS_FILE = "previous.arrows"
+"""``name``, those of several genes that were the official symbol of one, sorted by its bytes; ``symbol``, its row."""
 
 
 def open_genes(store: ArtifactStore) -> tuple[GeneResolver, OpenArtifact]:
@@ -26,4 +28,9 @@ def open_genes(store: ArtifactStore) -> tuple[GeneResolver, OpenArtifact]:
     starts, rows = (numbers.data for numbers in other.lists("symbols"))
     current = Names(table.texts("key"), symbol_of)
     other_names = Names(other.texts("name"), lambda at: tuple(map(symbol_of, rows[starts[at] : starts[at + 1]])))
-    return GeneResolver(current, other_names), artifact
+    decided = read_served(artifact, PREVIOUS_FILE)
+    row_of = decided.numbers("symbol").data
+    meant = Names(decided.texts("name"), lambda at: symbol_of(row_of[at]))
+    ids = artifact.manifest.parameters["ids"]
+    assert isinstance(ids, list)
+    return GeneResolver(current, other_names, meant, tuple(ids)), artifact

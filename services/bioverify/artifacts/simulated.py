@@ -1,7 +1,8 @@
 """A made-up screen for machines without PerturbQA and without a network, so that everything can be tried.
 
 Nothing in it was measured, and everything that is built from it says so. Real names are used: genes that were detected
-in the bundled blood cells and have Gene Ontology annotations. A knockdown of p changes g where
+in the bundled blood cells and have Gene Ontology annotations, and those of the examples in our documents and pages. A
+knockdown of p changes g if
 
     z = gene(g) + perturbation(p) + affinity(p, g) + noise
 
@@ -10,6 +11,9 @@ genes share (a term counts log(genes / annotated genes)), standardised. The sign
 Each line keeps 90 % of the common labels and draws the others anew, so two lines agree on about 95 %; each measures
 40 % of the pairs, and its test perturbations are disjoint from its training perturbations. The generator is seeded and
 reads bundled files only: the screen is the same everywhere.
+
+The pairs of the examples are measured in every line, as training rows. Their labels are drawn like all others, so they
+need not be what an experiment says.
 """
 
 from __future__ import annotations
@@ -28,6 +32,8 @@ from bioverify.artifacts.store import SourceRecord
 from bioverify.core.tasks import TaskKind
 
 SEED = 20250818
+EXAMPLE_PERTURBATIONS, EXAMPLE_GENES = ("AARS1", "EIF2B4"), ("ASNS", "DDIT3", "TRIB3")
+"""What documents, pages and examples/ ask the screen about."""
 N_PERTURBATIONS, N_MEASURED_GENES = 300, 200
 RESPONSE_SHARE = 0.14
 KEPT_SHARE = 0.9
@@ -47,12 +53,16 @@ Matrix = npt.NDArray[np.float64]
 
 
 def simulate_screen(bundled: Path, lines: Sequence[str]) -> pa.Table:
-    """Rows of all lines in the form of `screen_rows`, about 98,000 with four lines."""
+    """Rows of all lines in the form of `screen_rows`, about 110,000 with four lines."""
     random = np.random.default_rng(SEED)
     terms_of = _annotated_genes(bundled)
-    chosen = random.permutation(sorted(terms_of))[: N_PERTURBATIONS + N_MEASURED_GENES].tolist()
-    perturbations, genes = sorted(chosen[:N_PERTURBATIONS]), sorted(chosen[N_PERTURBATIONS:])
+    others = random.permutation(sorted(terms_of.keys() - {*EXAMPLE_PERTURBATIONS, *EXAMPLE_GENES})).tolist()
+    n_others = N_PERTURBATIONS - len(EXAMPLE_PERTURBATIONS)
+    perturbations = sorted([*EXAMPLE_PERTURBATIONS, *others[:n_others]])
+    genes = sorted([*EXAMPLE_GENES, *others[n_others:][: N_MEASURED_GENES - len(EXAMPLE_GENES)]])
     shape = (len(perturbations), len(genes))
+    is_example_perturbation = np.isin(perturbations, EXAMPLE_PERTURBATIONS)
+    is_example = np.outer(is_example_perturbation, np.isin(genes, EXAMPLE_GENES))
 
     affinity = _affinity(perturbations, genes, terms_of)
     z = (
@@ -69,8 +79,8 @@ def simulate_screen(bundled: Path, lines: Sequence[str]) -> pa.Table:
     for line in lines:
         is_redrawn = random.random(shape) > KEPT_SHARE
         line_responds = np.where(is_redrawn, random.random(shape) < RESPONSE_SHARE, responds)
-        is_measured = random.random(shape) < MEASURED_SHARE
-        is_test = random.random(len(perturbations)) < TEST_SHARE
+        is_measured = (random.random(shape) < MEASURED_SHARE) | is_example
+        is_test = (random.random(len(perturbations)) < TEST_SHARE) & ~is_example_perturbation
         for kind, measured, labels in (
             (TaskKind.DIFFERENTIAL_EXPRESSION, is_measured, line_responds),
             (TaskKind.DIRECTION_OF_CHANGE, is_measured & line_responds, increases),
@@ -94,8 +104,9 @@ def _column(values: list[str]) -> pa.ChunkedArray:
 
 
 def _annotated_genes(bundled: Path) -> dict[str, set[int]]:
-    """Term numbers of the genes that the bundled cells express."""
+    """Term numbers of the genes that the bundled cells express, and of those of the examples."""
     expressed = set(read_parquet(bundled / BLOOD_CELLS.bundled)["symbol"].to_pylist())
+    expressed.update(EXAMPLE_PERTURBATIONS, EXAMPLE_GENES)
     annotated = read_parquet(bundled / GO_ANNOTATIONS.bundled).to_pydict()
     return {
         symbol: set(terms)

@@ -24,6 +24,7 @@ BUNDLED_FOLDER = Path(__file__).parent / "bundled"
 
 CC_BY = "CC BY 4.0"
 NCBI = "public domain (NCBI)"
+CC0 = "CC0 1.0 (HGNC)"
 GENENTECH = "Genentech Non-Commercial Software License 1.0"
 SCANPY = "BSD-3-Clause (scanpy)"
 INFERCNVPY = "BSD-3-Clause (infercnvpy)"
@@ -112,6 +113,13 @@ GENES = Source(
     license=NCBI,
     bundled="genes.parquet",
 )
+HGNC = Source(
+    name="hgnc",
+    file_names=("hgnc/hgnc_complete_set.txt",),
+    url="https://storage.googleapis.com/public-download-files/hgnc/tsv/tsv/hgnc_complete_set.txt",
+    license=CC0,
+    bundled="previous_symbols.tsv",
+)
 GO_TERMS = Source(
     name="go-basic.obo",
     file_names=("go/go-basic.obo", "go/go-basic.obo.gz"),
@@ -164,6 +172,7 @@ PUBLIC = (
     *PERTURBQA.values(),
     *PERTURBQA_GENE_SETS.values(),
     GENES,
+    HGNC,
     GO_TERMS,
     GO_ANNOTATIONS,
     GLIOMA_CELLS,
@@ -241,6 +250,12 @@ class Sources:
             located = self._in_folder(source, self.mirror, "mirror")
         located = located or self._download(source) or self._bundled(source)
         self.consulted[source.name] = located.sha256 if located else ""
+        return located
+
+    def locate_bundled(self, source: Source) -> LocatedSource:
+        """What ships of the source, for what the public file lacks."""
+        located = self._bundled(source)
+        assert located is not None, f"{source.name} ships in a small form"
         return located
 
     def fetch(self, source: Source) -> LocatedSource | None:

@@ -115,6 +115,7 @@ def build(
     with plain_errors(SettingsError):
         how = read_build_settings(settings)
     chosen = [name for name in ARTIFACTS if every or not names or name in names]
+    simulated: list[str] = []
     for number, name in enumerate(chosen, 1):
 
         def build_this(name: str = name) -> Manifest:
@@ -125,6 +126,14 @@ def build(
                 (store.root / name / "built_from.json").unlink(missing_ok=True)
             manifest, is_new = build_unless_unchanged(name, store, sources, build_this, settings=how.of(name))
         console.print(_summary(manifest, is_new))
+        simulated += [name] if manifest.simulated else []
+    if simulated:
+        console.print(
+            f"{', '.join(simulated)}: from a simulated screen, not an experiment. The real one comes by: "
+            "bioverify data fetch --accept-license && bioverify data build --all",
+            style="yellow",
+            soft_wrap=True,
+        )
     console.print(f"In {store.root}", soft_wrap=True)
 
 
@@ -132,23 +141,27 @@ def build(
 def list_artifacts() -> None:
     """The artifacts that are built."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from bioverify.artifacts.errors import ArtifactError
     from bioverify.artifacts.store import ArtifactStore
 
     store = ArtifactStore.default()
-    table = Table("artifact", "digest", "version", "size", "built", "licence", "simulated")
+    # On a narrow terminal the others give way, not the name nor the shares.
+    name_column, coverage_column = Column("artifact", no_wrap=True), Column("coverage", min_width=12)
+    table = Table(name_column, "digest", "version", "size", "built", "licence", "simulated", coverage_column)
     for name in store.names():
         try:
             manifest = store.manifest(name)
         except ArtifactError:
-            table.add_row(name, "damaged", "", "", "", f"bioverify data verify {name}", "")
+            table.add_row(name, "damaged", "", "", "", f"bioverify data verify {name}", "", "")
             continue
         size = f"{manifest.size_bytes / 1e6:,.1f} MB"
         simulated = "simulated" if manifest.simulated else "no"
         built = manifest.built_at[:16].replace("T", " ")
-        table.add_row(name, manifest.folder_name, manifest.code_version, size, built, manifest.license, simulated)
+        coverage = "\n".join(f"{key.replace('_', ' ')} {share:.0%}" for key, share in manifest.coverage.items())
+        made = (manifest.folder_name, manifest.code_version, size, built, manifest.license)
+        table.add_row(name, *made, simulated, coverage)
     if not table.row_count:
         raise fail(f"no artifact is built in {store.root}. Run: bioverify data build --all")
     Console().print(table)

@@ -2,7 +2,7 @@
 
 In: an item, ``{"completion": "…", "prompt": "text" | [{"role", "content"}, …], "task"?, "group_id"?, "source"?,
 "prompt_form"?, "id"?}``. Out: a reward with its parts and their evidence. Null stands for what there is not, never for
-zero. A task is an object with one key, its kind: ``{"co_expression": {"gene_a": "HBA1", "gene_b": "HBB"}}``.
+zero. A task is an object with one key, its kind: ``{"co_expression": {"gene_a": "CD3D", "gene_b": "CD3E"}}``.
 """
 
 from __future__ import annotations

@@ -2,37 +2,73 @@
 
 Outdated symbols are common in screens (AARS for AARS1, H2AFZ for H2AZ1). rbio gave them random vectors; here they are
 resolved, and what stays unknown or ambiguous is "not applicable", never a number.
+
+A name may belong to several genes: GARS is the previous symbol of GARS1 and an alias of GART. A symbol that the
+nomenclature committee gave to one of them beats an alias; and in a column of a table, a gene that stands there under
+its own name is not meant by a second one (`GeneResolver.of_column`).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 
 from bioverify.core.outcomes import NotApplicable
 
-_VERSIONED_ID = re.compile(
-    r"(ENSG\d{11})\.\d+"  # Ensembl: ENSG00000090861.17
-    r"|([OPQ]\d[A-Z0-9]{3}\d|[A-NR-Z]\d(?:[A-Z][A-Z0-9]{2}\d){1,2})-\d+"  # isoform in UniProt: P49588-2
+_UNIPROT = r"(?:[OPQ]\d[A-Z0-9]{3}\d|[A-NR-Z]\d(?:[A-Z][A-Z0-9]{2}\d){1,2})"
+_FORMS_OF_IDS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
+    (re.compile(pattern), written)
+    for pattern, written in (
+        # GENCODE marks the copy of a gene on the Y chromosome: ENSG00000182378.15_PAR_Y, and before ENSGR0000182378.
+        (r"(.+)_PAR_Y", r"\1"),
+        (r"ENSGR(\d{10}(?:\.\d+)?)", r"ENSG0\1"),
+        (r"(?:ENSEMBL|UNIPROT|UNIPROTKB):(.+)", r"\1"),
+        (r"(ENSG\d{11})\.\d+", r"\1"),  # version: ENSG00000090861.17
+        (rf"({_UNIPROT})-\d+", r"\1"),  # isoform: P49588-2
+        (r"(?:HGNC[:_ ]){1,2}(\d+)", r"HGNC:\1"),
+        (r"(?:NCBI[_ ]?GENE|NCBI|ENTREZ[_ ]?GENE|ENTREZ|GENE)(?:[_ ]?ID)?[:_ ](\d+)", r"NCBIGENE:\1"),
+    )
 )
+_LOOKS_LIKE_AN_ID = re.compile(r"\w+:\S+|ENS[A-Z]*\d{6,}(?:\.\d+)?|[NX][MPR]_\d+(?:\.\d+)?")
 
 
 @dataclass(frozen=True)
 class GeneResolver:
-    """``current``: upper-cased current symbol → symbol. ``other_names``: upper-cased alias or id → current symbols."""
+    """``current``: upper-cased current symbol → symbol. ``other_names``: upper-cased alias or id → current symbols.
+
+    ``meant``: of the names that several genes go by, those that mean one of them → that one.
+    ``ids``: the kinds of ids among the other names, as they are told to people.
+    """
 
     current: Mapping[str, str]
     other_names: Mapping[str, tuple[str, ...]]
+    meant: Mapping[str, str] = field(default_factory=dict)
+    ids: tuple[str, ...] = ()
 
     def resolve(self, name: str) -> str | NotApplicable:
         """The current symbol, or why there is none: ``unknown_gene`` or ``ambiguous_gene`` with the candidates.
 
-        A current symbol wins over another gene's alias. Mitochondrial names are known with and without ``MT-``, Ensembl
-        ids with and without version, UniProt ids with and without isoform.
+        A current symbol wins over another gene's previous one, and that over an alias. Ids are known with and without
+        version, isoform and prefix, symbols also as R writes them (HLA.A for HLA-A).
         """
         return self._kept(name)
+
+    def of_column(self, names: Iterable[str]) -> GeneResolver:
+        """For the names of one column of a table, in which no gene goes by two names.
+
+        A column that holds PTGS2 does not mean it by COX2 as well. Columns that were named at different times (guides
+        and transcripts) are to be read one by one: MARS here and MARS1 there are one gene.
+        """
+        answers = {name: self.resolve(name) for name in names}
+        held = {answer for answer in answers.values() if isinstance(answer, str)}
+        decided = {}
+        for name, answer in answers.items():
+            left = [symbol for symbol in self._candidates(name) if symbol not in held]
+            if isinstance(answer, NotApplicable) and len(left) == 1:
+                decided[_key(name)] = left[0]
+        return replace(self, meant={**self.meant, **decided}) if decided else self
 
     @cached_property
     def _kept(self) -> Callable[[str], str | NotApplicable]:
@@ -40,21 +76,34 @@ class GeneResolver:
         return lru_cache(maxsize=16_384)(self._resolve)
 
     def _resolve(self, name: str) -> str | NotApplicable:
-        key = name.strip().upper()
-        versioned = _VERSIONED_ID.fullmatch(key)
-        if versioned:
-            key = versioned[1] or versioned[2]
-        if key in self.current:
-            return self.current[key]
-        candidates = self.other_names.get(key, ())
-        if not candidates and key.startswith("MT-"):
-            without_prefix = key.removeprefix("MT-")
-            candidates = (self.current[without_prefix],) if without_prefix in self.current else ()
+        candidates = self._candidates(name)
         if len(candidates) == 1:
             return candidates[0]
-        if candidates:
-            return NotApplicable("ambiguous_gene", f"{name} may be {' or '.join(candidates)}.")
-        return NotApplicable("unknown_gene", f"{name} is no known human gene symbol, alias or id.")
+        if not candidates:
+            return NotApplicable("unknown_gene", self._unknown(name))
+        meant = self.meant.get(_key(name)) or self.meant.get(_as_r_writes(_key(name)))
+        if meant is not None:
+            return meant
+        *others, last = candidates
+        return NotApplicable("ambiguous_gene", f"{name} may be {', '.join(others)} or {last}.")
+
+    def _candidates(self, name: str) -> Sequence[str]:
+        key = _key(name)
+        for form in (key, _as_r_writes(key)):
+            if form in self.current:
+                return (self.current[form],)
+            if found := self.other_names.get(form, ()):
+                return found
+        return ()
+
+    def _unknown(self, name: str) -> str:
+        written = name.strip()
+        if written.isdecimal():
+            return f"{name} is a number. If it is an id of NCBI Gene, write NCBIGene:{written}."
+        told = f"{name} is no known human gene symbol, alias or id."
+        if self.ids and _LOOKS_LIKE_AN_ID.fullmatch(written.upper()):
+            told += f" Ids of genes that are known here: {', '.join(self.ids)}."
+        return told
 
     def rows(
         self, names: Sequence[str], row_of: Mapping[str, int], absent: Callable[[str], NotApplicable]
@@ -72,3 +121,17 @@ class GeneResolver:
                 return absent(symbol)
             found.append(row_of[symbol])
         return found
+
+
+def _key(name: str) -> str:
+    """Upper case; an id without what is written around it."""
+    key = name.strip().upper()
+    for pattern, written in _FORMS_OF_IDS:
+        if found := pattern.fullmatch(key):
+            key = found.expand(written)
+    return key
+
+
+def _as_r_writes(key: str) -> str:
+    # R's make.names puts a dot in place of every hyphen.
+    return key.replace(".", "-")

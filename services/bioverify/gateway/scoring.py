@@ -24,9 +24,9 @@ Weights = Annotated[
 ]
 EXAMPLE_ITEM: dict[str, JsonValue] = {
     "id": "reasoned",
-    "prompt": "Is a knockdown of AARS1 in k562 cells likely to result in differential expression of ASNS? "
+    "prompt": "Is a knockdown of AARS1 in k562 cells likely to result in differential expression of TRIB3? "
     "The answer is either yes or no.",
-    "completion": "<think>AARS1 charges tRNA with alanine; without it ATF4 is made, and ASNS is its target.</think> "
+    "completion": "<think>AARS1 charges tRNA with alanine; without it ATF4 is made, and TRIB3 is its target.</think> "
     "<answer>yes</answer>",
 }
 

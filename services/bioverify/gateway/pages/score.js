@@ -11,8 +11,8 @@ const EXAMPLES = [
   },
   {
     name: "Direction of change",
-    prompt: "Is a knockdown of EIF2B4 in rpe1 cells likely to result decrease or increase of ASNS? The answer is either decrease or increase.",
-    a: "<think>EIF2B4 is part of the exchange factor for eIF2. Less of it mimics the integrated stress response: ATF4 rises, and with it ASNS.</think> <answer>increase</answer>",
+    prompt: "Is a knockdown of EIF2B4 in k562 cells likely to result decrease or increase of DDIT3? The answer is either decrease or increase.",
+    a: "<think>EIF2B4 is part of the exchange factor for eIF2. Less of it mimics the integrated stress response: ATF4 rises, and with it DDIT3.</think> <answer>increase</answer>",
     b: "<think>EIF2B4 starts translation, so everything goes down.</think> <answer>decrease</answer>",
   },
   {

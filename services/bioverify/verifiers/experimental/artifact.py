@@ -7,6 +7,8 @@ from bioverify.core.tasks import TaskKind
 NAME = "experimental"
 SYMBOLS_FILE = "symbols.arrows"
 SCREENS_FILE = "screens.json"
+PERTURBQA, GENE_SETS = "perturbqa", "perturbqa-sets"
+"""What the build calls PerturbQA's screens."""
 KINDS = (TaskKind.DIFFERENTIAL_EXPRESSION, TaskKind.DIRECTION_OF_CHANGE)
 
 

@@ -30,6 +30,7 @@ from bioverify.core.genes import GeneResolver
 from bioverify.core.outcomes import SIMULATED_REMARK
 from bioverify.core.tasks import TaskKind
 from bioverify.verifiers.experimental.artifact import (
+    GENE_SETS,
     KINDS,
     NAME,
     SCREENS_FILE,
@@ -46,8 +47,6 @@ from bioverify.verifiers.experimental.screen import (
     Int64s,
     Screen,
 )
-
-GENE_SETS = "perturbqa-sets"
 
 
 class Settings(BaseModel):

@@ -30,6 +30,8 @@ class Screen:
     pairs: Int64s
     responses: Int8s
     simulated: bool = False
+    name: str = ""
+    """What the build calls it: "perturbqa"."""
 
     def find(self, wanted: Int64s) -> Int8s:
         """The stored response of each pair, NOT_MEASURED where there is none. Any order, repeats allowed."""

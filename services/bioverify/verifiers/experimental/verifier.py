@@ -4,6 +4,9 @@ The artifact holds, per screen and cell line, the measured pairs as sorted numbe
 one array of numbers per line and one binary search per screen (`screen`), so nothing is loaded or copied, and worker
 processes share the pages.
 
+A pair without a row is not said to be unmeasured: PerturbQA holds out its test pairs and leaves out pairs that it could
+not judge, and neither can be told from pairs that nobody looked at.
+
 Where several screens measured a pair in a line, each is named in the evidence. Where they contradict each other, there
 is no label: to vote would be to invent an experiment. A pair that only other lines measured is not applicable, and the
 detail says what they saw; an artifact built with ``other_lines: belief`` gives the mean, over these lines, of the share
@@ -34,8 +37,10 @@ from bioverify.core.outcomes import Evidence, NotApplicable, Outcome
 from bioverify.core.tasks import DifferentialExpression, DirectionOfChange, TaskKind
 from bioverify.core.verifier import ArtifactIdentity, Description, Item, Reads, score_by_belief
 from bioverify.verifiers.experimental.artifact import (
+    GENE_SETS,
     KINDS,
     NAME,
+    PERTURBQA,
     SCREENS_FILE,
     SYMBOLS_FILE,
     pairs_file,
@@ -77,17 +82,20 @@ class ExperimentalLookup:
         screens: Sequence[Screen],
         *,
         gene_sets: Sequence[str] = (),
+        has_test_rows: bool = False,
         agreement: Agreement | None = None,
         artifacts: tuple[ArtifactIdentity, ...] = (),
     ) -> None:
         """``symbols``: what the pairs of ``screens`` number. ``gene_sets``: those that are no genes.
 
+        ``has_test_rows``: whether the screens hold more than their training rows.
         ``agreement``: None where other lines are only told of.
         """
         self._resolver = resolver
         self._symbols = symbols
         self._index = {symbol: position for position, symbol in enumerate(symbols)}
         self._gene_sets = set(gene_sets)
+        self._has_test_rows = has_test_rows
         self._screens: dict[str, list[Screen]] = {screen.line: [] for screen in screens}
         for screen in screens:
             self._screens[screen.line].append(screen)
@@ -95,7 +103,7 @@ class ExperimentalLookup:
         provenance = "; ".join(dict.fromkeys(screen.provenance for screen in screens))
         self.description = Description(
             name=NAME,
-            version="2",
+            version="3",
             summary=f"What was measured ({provenance}): does the gene respond to the knockdown, and how?",
             task_kinds=KINDS,
             reads=self.reads,
@@ -233,7 +241,9 @@ class ExperimentalLookup:
         shares = self._agreement[task.kind] if self._agreement else None
         beliefs = [shares[0] if label else shares[1] for label in labels.values() if label is not None and shares]
         if not beliefs:
-            provenance = "; ".join(dict.fromkeys(screen.provenance for screen in self._screens[line]))
+            is_gene_set = task.measured_gene in self._gene_sets
+            asked = [screen for screen in self._screens[line] if is_gene_set == (screen.name == GENE_SETS)]
+            absent = "; ".join(dict.fromkeys(self._absence(screen) for screen in asked or self._screens[line]))
             seen = "; ".join(
                 f"{_line_name(other)}: {_finding(task, response)} ({screen.provenance})"
                 for other, findings in elsewhere.items()
@@ -241,8 +251,8 @@ class ExperimentalLookup:
             )
             return NotApplicable(
                 "pair_not_measured",
-                f"{_line_name(line)}: {task.measured_gene} was not measured under knockdown of {task.perturbation} "
-                f"({provenance})." + (f" In other lines, which is no label here: {seen}." if seen else ""),
+                f"{_line_name(line)}: {task.measured_gene} under knockdown of {task.perturbation}: {absent}."
+                + (f" In other lines, which is no label here: {seen}." if seen else ""),
             )
         evidence: tuple[Evidence, ...] = ()
         if with_evidence:
@@ -254,13 +264,24 @@ class ExperimentalLookup:
             ]
             evidence = tuple(
                 Evidence(
-                    f"Not measured in {_line_name(line)}, from another line: {one.text}",
+                    f"No row of {_line_name(line)}, from another line: {one.text}",
                     source=one.source,
                     simulated=one.simulated,
                 )
                 for one in told
             )
         return score_by_belief(sum(beliefs) / len(beliefs), item.answer, evidence, {"other_lines": float(len(beliefs))})
+
+    def _absence(self, screen: Screen) -> str:
+        """What a pair that has no row in the screen can be said to be."""
+        if screen.name in {PERTURBQA, GENE_SETS}:
+            tables = "PerturbQA" if screen.name == PERTURBQA else "PerturbQA's gene sets"
+            if self._has_test_rows:
+                return f"no row in {tables} (left out by PerturbQA)"
+            part = "PerturbQA's training split" if screen.name == PERTURBQA else f"the training split of {tables}"
+            return f"no row in {part} (held out, or left out by PerturbQA)"
+        kind = "row" if self._has_test_rows else "training row"
+        return f"no {kind} in {'the ' if screen.simulated else ''}{screen.provenance}"
 
     def _evidence(
         self,
@@ -317,6 +338,7 @@ def open_verifier(store: ArtifactStore) -> ExperimentalLookup:
             _map(artifact.path / pairs_file(entry["screen"], entry["line"])),
             _map(artifact.path / responses_file(entry["screen"], entry["line"])),
             entry["simulated"],
+            name=entry["screen"],
         )
         for entry in json.loads((artifact.path / SCREENS_FILE).read_bytes())
     ]
@@ -329,6 +351,7 @@ def open_verifier(store: ArtifactStore) -> ExperimentalLookup:
         symbols,
         screens,
         gene_sets=[symbols[row] for row in np.flatnonzero(table.numbers("is_gene_set"))],
+        has_test_rows=artifact.manifest.parameters["splits"] == "all",
         agreement=agreement,
         artifacts=(artifact.identity, genes.identity),
     )

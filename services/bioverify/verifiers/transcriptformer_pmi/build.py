@@ -35,6 +35,33 @@ from bioverify.verifiers.transcriptformer_pmi.scaling import N_QUANTILES, YES_PE
 SOURCE_NAME = "log_ratios"
 """`--source log_ratios=OUT/run.json`: a finished run of `bioverify.verifiers.transcriptformer_pmi.log_ratios`."""
 MAX_PAIRS_PER_LABEL = 20_000
+TEXTBOOK_PAIRS = (
+    ("HBA1", "HBB"),
+    ("CD3D", "CD3E"),
+    ("CD79A", "CD79B"),
+    ("CD8A", "CD8B"),
+    ("CD19", "MS4A1"),
+    ("GNLY", "NKG7"),
+    ("S100A8", "S100A9"),
+    ("HLA-DRA", "HLA-DRB1"),
+    ("IFIT1", "ISG15"),
+    ("MKI67", "TOP2A"),
+    ("MCM2", "PCNA"),
+    ("FOS", "JUN"),
+    ("HMGCR", "LDLR"),
+    ("COL1A1", "COL1A2"),
+    ("EPCAM", "KRT8"),
+    ("KRT5", "KRT14"),
+    ("PECAM1", "VWF"),
+    ("ALB", "APOA1"),
+    ("INS", "IAPP"),
+    ("ACTA1", "CKM"),
+    ("MYH6", "TNNT2"),
+    ("MBP", "PLP1"),
+    ("AQP4", "GFAP"),
+    ("SNAP25", "SYT1"),
+)
+"""What people try first. The manifest tells the share of them that the matrix knows."""
 TILE = 2048
 
 
@@ -85,6 +112,7 @@ def build(
                 "max_genes": settings.max_genes,
             },
             counts={"cells": n_cells, "genes_of_data_set": len(data.symbols), "genes": len(symbols)},
+            coverage={"textbook_pairs": _share_of_textbook_pairs(symbols)},
         )
 
 
@@ -127,8 +155,16 @@ def _from_run(
                 **{name: run[name] for name in ("package", "checkpoint_sha256", "assay", "count", "softcap")},
             },
             counts={"genes_of_vocabulary": len(names), "genes": len(symbols)},
-            coverage={"genes_with_symbol": len(symbols) / len(names)},
+            coverage={
+                "genes_with_symbol": len(symbols) / len(names),
+                "textbook_pairs": _share_of_textbook_pairs(symbols),
+            },
         )
+
+
+def _share_of_textbook_pairs(symbols: list[str]) -> float:
+    known = set(symbols)
+    return sum(known.issuperset(pair) for pair in TEXTBOOK_PAIRS) / len(TEXTBOOK_PAIRS)
 
 
 def _finished_run(path: Path) -> Mapping[str, Any]:

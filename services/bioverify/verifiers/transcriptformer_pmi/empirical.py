@@ -26,6 +26,7 @@ def informative_genes(
     """Current symbols in order, and their columns. Of two columns of one gene, the one detected more often stays."""
     n_detected = detected.sum(axis=0)
     column_of: dict[str, int] = {}
+    resolver = resolver.of_column(symbols)
     for column in np.argsort(-n_detected, kind="stable").tolist():
         symbol = resolver.resolve(symbols[column])
         if isinstance(symbol, str) and n_detected[column] >= MIN_DETECTED_SHARE * len(detected):

@@ -54,7 +54,7 @@ class TranscriptFormerPmi:
         self._origin, self._measure = origin, measure
         self.description = Description(
             name=NAME,
-            version="1",
+            version="2",
             summary=f"Pointwise mutual information of the two genes in single cells ({origin}).",
             task_kinds=_KINDS,
             reads=self.reads,
@@ -125,7 +125,8 @@ class TranscriptFormerPmi:
             task.genes,
             self._row,
             lambda symbol: NotApplicable(
-                "gene_not_in_matrix", f"{symbol} is not among the genes of the {self._origin}."
+                "gene_not_in_matrix",
+                f"{symbol} is not among the {len(self._symbols):,} genes of the matrix ({self._origin}).",
             ),
         )
         if isinstance(rows, NotApplicable):
