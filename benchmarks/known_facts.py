@@ -21,9 +21,9 @@ from typing import Literal
 import typer
 
 from bioverify.artifacts import genes
-from bioverify.artifacts.cell_lines import CELL_LINE_NAMES
 from bioverify.artifacts.sources import Sources
 from bioverify.artifacts.store import ArtifactStore
+from bioverify.core.cell_lines import CELL_LINE_NAMES
 from bioverify.core.outcomes import Outcome, Scored
 from bioverify.core.tasks import DifferentialExpression, DirectionOfChange
 from bioverify.core.verifier import Item
