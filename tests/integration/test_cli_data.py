@@ -12,12 +12,15 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from bioverify.artifacts.arrow import read_parquet
+from bioverify.artifacts.sources import BLOOD_CELLS
 from bioverify.artifacts.store import ArtifactStore
 from bioverify.cli import app
 from bioverify.core.outcomes import Scored
 from bioverify.core.tasks import DirectionOfChange
 from bioverify.core.verifier import Item
 from bioverify.verifiers.experimental.verifier import open_verifier
+from tests.fixtures.artifacts import bundled_sources
 
 WITHOUT_NETWORK = ("--offline", "--mirror")
 
@@ -55,7 +58,9 @@ def gene_table(folder: Path) -> Path:
     import gzip
 
     header = "symbol\ttype\taliases\tensembl_gene_ids\tuniprot_ids"
-    rows = [f"{name}\tprotein-coding\t\t\t" for name in ("AARS1", "ASNS", "GAPDH")]
+    # Those of the simulated screen, of which a pair has to be left.
+    cells = read_parquet(bundled_sources(folder).bundled / BLOOD_CELLS.bundled)["symbol"].to_pylist()
+    rows = [f"{name}\tprotein-coding\t\t\t" for name in dict.fromkeys(("AARS1", "ASNS", "GAPDH", *cells))]
     path = folder / "genes.tsv.gz"
     path.write_bytes(gzip.compress("\n".join([header, *rows, ""]).encode()))
     return path
