@@ -169,7 +169,7 @@ def read_blocks(path: Path, layout: Layout, columns: Sequence[str]) -> Iterator[
     def skip(row: pacsv.InvalidRow) -> str:
         if row.text.startswith("#"):
             return "skip"
-        at = f"row {row.number}" if row.number is not None else "a row"
+        at = f"line {row.number}" if row.number is not None else "a line"
         wrong.append(f'{at} has {row.actual_columns} columns, the header {row.expected_columns}: "{row.text[:60]}"')
         return "error"
 

@@ -123,19 +123,15 @@ def take(screen: OwnScreen, header: Sequence[str]) -> Taken:
 def guess(header: Sequence[str]) -> tuple[FormName | None, Columns]:
     """The tool that wrote a table with this header, and what its columns say as far as their names tell."""
     for name, form in FORMS.items():
-        if any(find(header, one) for one in form.log_fold_change) and all(find(header, one) for one in form.adjusted_p):
-            found = {
-                meaning: next((column for one in getattr(form, meaning) if (column := find(header, one))), "")
-                for meaning in ("perturbation", "measured_gene")
-            }
-            group = _usual(header, "perturbation") if not found["perturbation"] else ""
-            gene = _usual(header, "measured_gene") if form.measured_gene and not found["measured_gene"] else ""
-            return name, Columns(
-                perturbation=group,
-                measured_gene=gene,
-                cell_line=_usual(header, "cell_line"),
-                split=_usual(header, "split"),
-            )
+        if _first_of(header, form.log_fold_change) is None or any(find(header, one) is None for one in form.adjusted_p):
+            continue
+        has_gene, has_group = (_first_of(header, one) is not None for one in (form.measured_gene, form.perturbation))
+        return name, Columns(
+            perturbation="" if has_group else _usual(header, "perturbation"),
+            measured_gene="" if has_gene or not form.measured_gene else _usual(header, "measured_gene"),
+            cell_line=_usual(header, "cell_line"),
+            split=_usual(header, "split"),
+        )
     columns = {meaning: _usual(header, meaning) for meaning in _USUAL}
     if columns["log_fold_change"] and columns["adjusted_p"]:
         columns["label"] = ""
@@ -146,7 +142,12 @@ def guess(header: Sequence[str]) -> tuple[FormName | None, Columns]:
 
 def _usual(header: Sequence[str], meaning: str) -> str:
     usual = _USUAL[meaning].split()
-    return next((column for name in usual if (column := find(header, name))), "")
+    found = _first_of(header, usual)
+    return INDEX if found in _NAMELESS else found or ""
+
+
+def _first_of(header: Sequence[str], candidates: Sequence[str]) -> str | None:
+    return next((column for one in candidates if (column := find(header, one)) is not None), None)
 
 
 def _named(screen: OwnScreen, header: Sequence[str], wanted: str) -> str:
@@ -157,12 +158,12 @@ def _named(screen: OwnScreen, header: Sequence[str], wanted: str) -> str:
 
 
 def _first(screen: OwnScreen, header: Sequence[str], meaning: str, candidates: Sequence[str]) -> str:
-    found = next((column for one in candidates if (column := find(header, one))), None)
+    found = _first_of(header, candidates)
     if found is None:
-        hint = f"; write {meaning}: GENE for a table of one" if meaning in {"perturbation", "measured_gene"} else ""
+        hint = f", write {meaning}: GENE for a table of one," if meaning in {"perturbation", "measured_gene"} else ""
         raise screen.refuse(
-            f"is no table of the form {screen.form}: {_absent(header, ' or '.join(candidates))}{hint}. "
-            f"Or name its columns under columns:"
+            f"is no table of the form {screen.form}: it {_absent(header, ' or '.join(candidates))}. Look at form:"
+            f"{hint} or name its columns under columns:"
         )
     return found
 
@@ -170,5 +171,5 @@ def _first(screen: OwnScreen, header: Sequence[str], meaning: str, candidates: S
 def _absent(header: Sequence[str], wanted: str) -> str:
     near = difflib.get_close_matches(wanted, header, 1)
     shown = ", ".join(name or '""' for name in header[:12]) + (", …" if len(header) > 12 else "")
-    meant = f" Did you mean {near[0]}?" if near else ""
-    return f"has no column {wanted}; there are: {shown}.{meant}"
+    meant = f". Did you mean {near[0]}?" if near else ""
+    return f"has no column {wanted}; there are: {shown}{meant}"

@@ -64,7 +64,7 @@ def share_of_mouse_names(names: Collection[str]) -> float:
     mouse = [
         name
         for name in written
-        if (_MOUSE_SYMBOL.fullmatch(name) and not is_control(name) and not is_missing(name))
+        if (_MOUSE_SYMBOL.fullmatch(name) and not (is_control(name) or is_missing(name) or names_behind_date(name)))
         or name.startswith("mt-")
         or _MOUSE_ID.search(name)
         or _MOUSE_ASSEMBLY.match(name)

@@ -267,4 +267,10 @@ def what_is_taken(screen: OwnScreen, columns: Taken) -> dict[str, str]:
             "adjusted_p": " or ".join(columns.adjusted_p),
         }
     )
-    return {**whole, **{meaning: f"column {name}" for meaning, name in {**columns.texts, **numbers}.items()}}
+    return {
+        **whole,
+        **{
+            meaning: f"column {name}" if name else "the column without a name"
+            for meaning, name in {**columns.texts, **numbers}.items()
+        },
+    }

@@ -81,6 +81,8 @@ def measure(
     index = {symbol: position for position, symbol in enumerate(measured.symbols)}
     for source, (perturbations, genes) in zip(sources, named, strict=True):
         tally = Tally(source.name)
+        if source.own is not None:
+            progress(f"experimental: {source.name}: {', '.join(f'{of}: {it}' for of, it in source.rows.taken.items())}")
         of_line = _keys(source, perturbations, genes, index, tally, splits)
         if not any(map(len, of_line.values())):
             raise ArtifactError(f"screen {source.name}: no pair is left. {tally.summary}")
@@ -97,6 +99,8 @@ def measure(
             progress(f"experimental: {source.name} {line}, {len(pairs):,} measured pairs")
         measured.tallies.append(tally)
         progress(f"experimental: {source.name}: {tally.summary}")
+        for remark in source.rows.remarks:
+            progress(f"experimental: {source.name}: {remark}")
         for warning in tally.warnings():
             progress(f"WARNING: {warning}")
     return measured
