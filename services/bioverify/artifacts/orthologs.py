@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bioverify.artifacts.errors import ArtifactError
-from bioverify.artifacts.own_screens.delimited import UNREADABLE, read_blocks, see_layout
+from bioverify.artifacts.own_screens.delimited import read_blocks, see_layout
+from bioverify.artifacts.packed import UNREADABLE
 
 
 def read_orthologs(path: Path) -> dict[str, str]:

@@ -6,35 +6,23 @@ the lines have one width); csv.Sniffer breaks ties. Arrow then reads the file as
 
 from __future__ import annotations
 
-import bz2
 import csv
-import gzip
-import lzma
 import re
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from bioverify.artifacts.errors import ArtifactError
+from bioverify.artifacts.packed import open_bytes
 
 _SAMPLE_BYTES = 1 << 20
 _DELIMITERS: tuple[str, ...] = (",", "\t", ";", "|", " ")
 _N_LINES = 60
 _BOMS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 _SEP_LINE = re.compile(r"sep=(?P<delimiter>.)\s*", re.IGNORECASE)
-_COMPRESSED: tuple[tuple[bytes, Callable[[Path], Any]], ...] = (
-    (b"\x1f\x8b", gzip.open),
-    (b"BZh", bz2.open),
-    (b"\xfd7zXZ\x00", lzma.open),
-    (b"\x28\xb5\x2f\xfd", lambda path: pa.CompressedInputStream(pa.OSFile(str(path)), "zstd")),
-)
-UNREADABLE = (OSError, EOFError, zlib.error, lzma.LZMAError, UnicodeError, pa.ArrowException, csv.Error)
-"""What a damaged file raises while it is read."""
 
 
 @dataclass(frozen=True)
@@ -53,17 +41,6 @@ class Layout:
         names = {"\t": "tabs", ";": "semicolons", "|": "bars", " ": "spaces"}
         told = [f"columns are separated by {names[self.delimiter]}"] if self.delimiter in names else []
         return told + ([f"the text is {self.encoding.upper()}"] if self.encoding not in {"utf-8", "utf-8-sig"} else [])
-
-
-def open_bytes(path: Path) -> IO[bytes]:
-    """The file's content, unpacked whatever its ending says."""
-    with path.open("rb") as file:
-        start = file.read(8)
-    for magic, opened in _COMPRESSED:
-        if start.startswith(magic):
-            unpacked: IO[bytes] = opened(path)
-            return unpacked
-    return path.open("rb")
 
 
 def see_layout(path: Path, fits: Callable[[Sequence[str]], bool]) -> Layout:

@@ -11,13 +11,14 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from bioverify.artifacts.errors import ArtifactError
-from bioverify.artifacts.own_screens.forms import INDEX, Taken, find
+from bioverify.artifacts.own_screens.forms import INDEX, Taken, find, guess
 from bioverify.artifacts.own_screens.numbers import Floats, label_responses
 from bioverify.artifacts.own_screens.rows import (
     Block,
@@ -28,7 +29,7 @@ from bioverify.artifacts.own_screens.rows import (
     refuse_other_kinds,
     what_is_taken,
 )
-from bioverify.artifacts.own_screens.settings import OwnScreen
+from bioverify.artifacts.own_screens.settings import Columns, OwnScreen
 
 _BLOCK_CELLS = 2_000_000
 KIND_COLUMNS = ("perturbation_type", "perturbation_modality", "modality", "crispr_type")
@@ -57,7 +58,7 @@ class MatrixRows:
                 f"is a matrix, and form: {screen.form} is of tables. Name obs, var and layers: columns:"
             )
         self.unread: Counter[str] = Counter()
-        with _opened(screen) as file:
+        with _opened(screen.file) as file:
             obs, var = _frame(file, "obs"), _frame(file, "var")
             self._shape = (len(obs.index), len(var.index))
             layers = [*(["X"] if "X" in file else []), *file.get("layers", {})]
@@ -105,7 +106,7 @@ class MatrixRows:
         genes = self._codes["measured_gene"][1]
         responses = Responses(self._screen, self.columns)
         try:
-            with _opened(self._screen) as file:
+            with _opened(self._screen.file) as file:
                 read = {name: _reader(file, name) for name in (self.columns.label, *self.columns.numbers) if name}
                 for start in range(0, n_rows, step):
                     end = min(start + step, n_rows)
@@ -184,10 +185,27 @@ class MatrixRows:
                 raise self._screen.refuse(f"in {self.columns.label} {error}") from None
 
 
-def _opened(screen: OwnScreen) -> Any:
+def guess_columns(path: Path) -> Columns:
+    """What the axes and layers of a matrix say as far as their names tell. Raises one of `UNREADABLE`."""
+    with _opened(path) as file:
+        obs, var = _frame(file, "obs").columns, _frame(file, "var").columns
+        layers = guess([*file.get("layers", {})])[1]
+    of_obs = guess([INDEX, *obs])[1]
+    return Columns(
+        perturbation=guess(obs)[1].perturbation or INDEX,
+        measured_gene=guess(var)[1].measured_gene or INDEX,
+        cell_line=of_obs.cell_line,
+        split=of_obs.split,
+        label=layers.label,
+        log_fold_change=layers.log_fold_change or ("" if layers.label else "X"),
+        adjusted_p=layers.adjusted_p,
+    )
+
+
+def _opened(path: Path) -> Any:
     import h5py  # only builders have it
 
-    return h5py.File(screen.file, "r")
+    return h5py.File(path, "r")
 
 
 def _frame(file: Any, name: str) -> _Frame:

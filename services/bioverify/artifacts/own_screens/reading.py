@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from bioverify.artifacts import packed
 from bioverify.artifacts.errors import ArtifactError
 from bioverify.artifacts.own_screens import delimited, matrix, parquet
-from bioverify.artifacts.own_screens.forms import Taken, find, take
+from bioverify.artifacts.own_screens.forms import Taken, find, guess, take
 from bioverify.artifacts.own_screens.numbers import Decimal, NumberColumn, decimal_of
 from bioverify.artifacts.own_screens.rows import Rows, TableRows
-from bioverify.artifacts.own_screens.settings import OwnScreen
+from bioverify.artifacts.own_screens.settings import Columns, FormName, OwnScreen
 
 _PARQUET, _HDF5, _ZIP, _OLD_OFFICE = b"PAR1", b"\x89HDF\r\n\x1a\n", b"PK\x03\x04", b"\xd0\xcf\x11\xe0"
 _TABLE_ENDINGS = {".parquet": _PARQUET, ".pq": _PARQUET, ".h5ad": _HDF5, ".h5": _HDF5}
@@ -29,20 +30,25 @@ def open_screen(screen: OwnScreen) -> Rows:
     except ArtifactError as error:
         told = str(error)
         raise (error if told.startswith("screen ") else screen.refuse(told)) from error.__cause__
-    except (*delimited.UNREADABLE, *matrix.UNREADABLE) as error:
+    except (*packed.UNREADABLE, *matrix.UNREADABLE) as error:
         why = " ".join(str(error).split())[:_N_TOLD] or type(error).__name__
         raise screen.refuse(f"cannot be read ({why}). Is it whole, and what its name says?") from error
 
 
-def table_header(path: Path) -> tuple[str, ...]:
-    """Of a table, for a first look. Raises as `open_screen` does, in words that lack the name of the file."""
-    if _starts(path).startswith(_PARQUET):
-        return tuple(parquet.header(path))
-    return delimited.see_layout(path, lambda header: False).header
-
-
-def is_matrix(path: Path) -> bool:
-    return _starts(path).startswith(_HDF5)
+def guess_columns(path: Path) -> tuple[FormName | None, Columns]:
+    """What a file's columns are by their names, for a first look. Raises ArtifactError for what is no table."""
+    try:
+        start = _starts(path)
+        refuse_office(path, start)
+        if start.startswith(_HDF5):
+            return None, matrix.guess_columns(path)
+        if start.startswith(_PARQUET):
+            return guess(parquet.header(path))
+        return guess(delimited.see_layout(path, lambda header: False).header)
+    except ArtifactError as error:
+        raise ArtifactError(f"{path} {error}") from error.__cause__
+    except (*packed.UNREADABLE, *matrix.UNREADABLE) as error:
+        raise ArtifactError(f"{path} cannot be read ({' '.join(str(error).split())[:_N_TOLD]})") from error
 
 
 def _open(screen: OwnScreen) -> Rows:
@@ -52,7 +58,7 @@ def _open(screen: OwnScreen) -> Rows:
     expected = _TABLE_ENDINGS.get(screen.file.suffix.lower())
     if expected and not start.startswith(expected):
         raise screen.refuse(f"is no {_NAME_OF[expected]}, whatever its name says, or it was cut short")
-    refuse_office(screen, start)
+    refuse_office(screen.file, start)
     if start.startswith(_HDF5):
         return matrix.MatrixRows(screen)
     if start.startswith(_PARQUET):
@@ -88,14 +94,13 @@ def _starts(path: Path) -> bytes:
         return file.read(8)
 
 
-def refuse_office(screen: OwnScreen, start: bytes) -> None:
+def refuse_office(file: Path, start: bytes) -> None:
     """Workbooks are not read, because what a spreadsheet made of gene names cannot be seen in them."""
-    file = screen.file
     if start.startswith((_ZIP, _OLD_OFFICE)):
         if file.suffix.lower() in {".zip", ".npz"}:
-            raise screen.refuse("is an archive. Unpack it, and name the table that is in it")
+            raise ArtifactError("is an archive. Unpack it, and name the table that is in it")
         text = os.fspath(file.with_suffix(".csv").name)
-        raise screen.refuse(
+        raise ArtifactError(
             f"is a workbook. Write it as text: python -c \"import pandas; pandas.read_excel('{file.name}', dtype=str)"
             f".to_csv('{text}', index=False)\". Look for dates first: Excel turns MARCH1 and SEPT2 into 1-Mar and 2-Sep"
         )
