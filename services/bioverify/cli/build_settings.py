@@ -6,7 +6,7 @@ experimental:
   perturbqa: true
   screens:
     - name: my-screen        # what evidence calls it
-      file: de_results.csv   # .csv, .tsv, .parquet, .h5ad; relative to this file
+      file: de_results.csv   # text, Parquet or .h5ad; relative to this file
       cell_line: k562
       columns: {perturbation: target, measured_gene: gene, log_fold_change: lfc, adjusted_p: padj}
       max_adjusted_p: 0.05

@@ -28,6 +28,7 @@ from typing import ClassVar
 import numpy as np
 
 from bioverify.artifacts.cell_lines import CELL_LINE_NAMES
+from bioverify.artifacts.errors import ArtifactError
 from bioverify.artifacts.resolver import open_genes
 from bioverify.artifacts.responses import (
     CHANGED,
@@ -365,6 +366,9 @@ def open_verifier(store: ArtifactStore) -> ExperimentalLookup:
     artifact = store.open(NAME)
     table = read_served(artifact, SYMBOLS_FILE)
     symbols = table.strings("symbol")
+    entries = json.loads((artifact.path / SCREENS_FILE).read_bytes())
+    if any(contradictions_file(one["screen"], one["line"]) not in artifact.manifest.files for one in entries):
+        raise ArtifactError(f"artifact {NAME}: another version of bioverify made it. Run: bioverify data build {NAME}")
     screens = [
         Screen(
             entry["line"],
@@ -376,7 +380,7 @@ def open_verifier(store: ArtifactStore) -> ExperimentalLookup:
             kind=entry["kind"],
             contradictions=_map(artifact.path / contradictions_file(entry["screen"], entry["line"])),
         )
-        for entry in json.loads((artifact.path / SCREENS_FILE).read_bytes())
+        for entry in entries
     ]
     agreement = None
     if artifact.manifest.parameters["other_lines"] == "belief":
