@@ -517,7 +517,7 @@ def test_annotations_of_any_gaf_form_are_read(tmp_path: Path, form: str) -> None
     [
         (b"", "has 1 columns"),
         (b"a\tb\n", "has 2 columns; a GAF file has 17"),
-        (annotation_row("AARS1", "", "GO:0000001", "IDA").encode() + b"a\tb\n", 'columns, the first 17: "a\tb"'),
+        (annotation_row("AARS1", "", "GO:0000001", "IDA").encode() + b"a\tb\n", 'columns, the first 17: "a b"'),
         (gzip.compress(annotation_row("AARS1", "", "GO:0000001", "IDA").encode())[:-9], "cannot be read"),
     ],
 )

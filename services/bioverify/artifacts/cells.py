@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from bioverify.artifacts.arrow import read_parquet, write_parquet
 from bioverify.artifacts.checksums import sha256_of
-from bioverify.artifacts.errors import ArtifactError
+from bioverify.artifacts.errors import ArtifactError, one_line
 from bioverify.artifacts.orthologs import read_orthologs
 from bioverify.artifacts.own_screens.matrix import UNREADABLE
 from bioverify.artifacts.own_screens.naming import MOUSE_SHARE, share_of_mouse_names
@@ -85,10 +85,9 @@ def _read_own(own: OwnCells) -> Detection:
     try:
         symbols, detected = read_h5ad(own.file, own.layer)
     except ArtifactError as error:
-        raise ArtifactError(f"cells {own.name}: {own.file} {error}") from None
+        raise ArtifactError(f"cells {own.name}: {own.file} {one_line(error)}") from None
     except UNREADABLE as error:
-        why = " ".join(str(error).split())[:200]
-        raise ArtifactError(f"cells {own.name}: {own.file} is no .h5ad file ({why})") from error
+        raise ArtifactError(f"cells {own.name}: {own.file} is no .h5ad file ({one_line(error)})") from error
     share = share_of_mouse_names(symbols)
     if own.species is None and share >= MOUSE_SHARE:
         raise ArtifactError(

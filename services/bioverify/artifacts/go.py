@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
 from bioverify.artifacts.arrow import read_parquet
-from bioverify.artifacts.errors import ArtifactError
+from bioverify.artifacts.errors import ArtifactError, one_line
 from bioverify.artifacts.packed import UNREADABLE, open_bytes
 from bioverify.artifacts.sources import GO_ANNOTATIONS, GO_TERMS, Sources
 from bioverify.artifacts.store import SourceRecord
@@ -275,7 +275,7 @@ def _gaf_table(path: Path, columns: list[str]) -> pa.Table:
             # Comments stand at the beginning, and in joined files between the annotations, too.
             body = _COMMENT.sub(b"", file.read())
     except UNREADABLE as error:
-        raise ArtifactError(f"source goa_human.gaf: {path} cannot be read ({error})") from error
+        raise ArtifactError(f"source goa_human.gaf: {path} cannot be read ({one_line(error)})") from error
     n_columns = body[: body.find(b"\n")].count(b"\t") + 1
     if n_columns not in _GAF_COLUMNS:
         raise ArtifactError(
@@ -302,4 +302,6 @@ def _gaf_table(path: Path, columns: list[str]) -> pa.Table:
             ),
         )
     except pa.ArrowInvalid as error:
-        raise ArtifactError(f"source goa_human.gaf: {path} is no GAF file: {wrong[0] if wrong else error}") from error
+        raise ArtifactError(
+            f"source goa_human.gaf: {path} is no GAF file: {one_line(wrong[0] if wrong else error)}"
+        ) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from bioverify.artifacts.errors import ArtifactError
+from bioverify.artifacts.errors import ArtifactError, one_line
 from bioverify.artifacts.own_screens.delimited import read_blocks, see_layout
 from bioverify.artifacts.packed import UNREADABLE
 
@@ -17,9 +17,9 @@ def read_orthologs(path: Path) -> dict[str, str]:
     try:
         pairs = list(_pairs(path))
     except ArtifactError as error:
-        raise ArtifactError(f"orthologs {path}: {error}") from None
+        raise ArtifactError(f"orthologs {path}: {one_line(error)}") from None
     except UNREADABLE as error:
-        raise ArtifactError(f"orthologs {path}: cannot be read ({error})") from error
+        raise ArtifactError(f"orthologs {path}: cannot be read ({one_line(error)})") from error
     found: dict[str, set[str]] = {}
     for name, human in pairs:
         found.setdefault(name.strip(), set()).add(human.strip())

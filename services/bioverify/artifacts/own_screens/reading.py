@@ -10,28 +10,28 @@ from pathlib import Path
 import pyarrow as pa
 
 from bioverify.artifacts import packed
-from bioverify.artifacts.errors import ArtifactError
+from bioverify.artifacts.errors import ArtifactError, one_line
 from bioverify.artifacts.own_screens import delimited, matrix, parquet
 from bioverify.artifacts.own_screens.forms import Taken, find, guess, take
 from bioverify.artifacts.own_screens.numbers import Decimal, NumberColumn, decimal_of
 from bioverify.artifacts.own_screens.rows import Rows, TableRows
-from bioverify.artifacts.own_screens.settings import Columns, FormName, OwnScreen
+from bioverify.artifacts.own_screens.settings import Columns, FormName, OwnScreen, ScreenError
 
 _PARQUET, _HDF5, _ZIP, _OLD_OFFICE = b"PAR1", b"\x89HDF\r\n\x1a\n", b"PK\x03\x04", b"\xd0\xcf\x11\xe0"
 _TABLE_ENDINGS = {".parquet": _PARQUET, ".pq": _PARQUET, ".h5ad": _HDF5, ".h5": _HDF5}
 _NAME_OF = {_PARQUET: "Parquet file", _HDF5: "HDF5 file"}
-_N_TOLD = 200
 
 
 def open_screen(screen: OwnScreen) -> Rows:
     """Raises ArtifactError for a file that cannot be read, or a column that is not there."""
     try:
         return _open(screen)
+    except ScreenError:
+        raise
     except ArtifactError as error:
-        told = str(error)
-        raise (error if told.startswith("screen ") else screen.refuse(told)) from error.__cause__
+        raise screen.refuse(error) from error.__cause__
     except (*packed.UNREADABLE, *matrix.UNREADABLE) as error:
-        why = " ".join(str(error).split())[:_N_TOLD] or type(error).__name__
+        why = one_line(error) or type(error).__name__
         raise screen.refuse(f"cannot be read ({why}). Is it whole, and what its name says?") from error
 
 
@@ -46,9 +46,9 @@ def guess_columns(path: Path) -> tuple[FormName | None, Columns]:
             return guess(parquet.header(path))
         return guess(delimited.see_layout(path, lambda header: False).header)
     except ArtifactError as error:
-        raise ArtifactError(f"{path} {error}") from error.__cause__
+        raise ArtifactError(f"{path} {one_line(error)}") from error.__cause__
     except (*packed.UNREADABLE, *matrix.UNREADABLE) as error:
-        raise ArtifactError(f"{path} cannot be read ({' '.join(str(error).split())[:_N_TOLD]})") from error
+        raise ArtifactError(f"{path} cannot be read ({one_line(error)})") from error
 
 
 def _open(screen: OwnScreen) -> Rows:
@@ -82,7 +82,7 @@ def _table(
 ) -> Rows:
     taken: Taken = take(screen, header)
     kind = next((found for one in matrix.KIND_COLUMNS if (found := find(header, one))), "")
-    numbers = {name: NumberColumn(name, decimals.get(name, ".")) for name in taken.numbers}
+    numbers = {name: NumberColumn(name, decimals.get(name, screen.decimal or ".")) for name in taken.numbers}
     rows = TableRows(screen, taken, numbers, kind, remarks)
     for batch in blocks([*taken.all, kind] if kind and kind not in taken.all else taken.all):
         rows.add(batch)

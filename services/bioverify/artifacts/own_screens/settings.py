@@ -8,11 +8,15 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from bioverify.artifacts.checksums import sha256_of
-from bioverify.artifacts.errors import ArtifactError
+from bioverify.artifacts.errors import ArtifactError, one_line
 from bioverify.artifacts.store import SourceRecord
 
 FormName = Literal["seurat", "deseq2", "edger", "scanpy", "mageck"]
 PerturbationKind = Literal["knockdown", "knockout", "CRISPRa", "overexpression", "compound"]
+
+
+class ScreenError(ArtifactError):
+    """Names the screen and its file, so nothing has to be added."""
 
 
 class _Strict(BaseModel):
@@ -91,6 +95,6 @@ class OwnScreen(_Strict):
             license=self.license,
         )
 
-    def refuse(self, why: str) -> ArtifactError:
+    def refuse(self, why: object) -> ScreenError:
         """The error that says of this screen's file what is wrong with it."""
-        return ArtifactError(f"screen {self.name}: {self.file} {why}")
+        return ScreenError(f"screen {self.name}: {self.file} {one_line(why)}")
