@@ -9,8 +9,8 @@ never is: a control that is taken for a gene invents an experiment, while a row 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from bioverify.artifacts.own_screens.tally import Dropped
 from bioverify.artifacts.own_screens.words import (
@@ -72,6 +72,16 @@ def share_of_mouse_names(names: Collection[str]) -> float:
     return len(mouse) / len(written) if written else 0.0
 
 
+def resolved(name: str, resolver: GeneResolver) -> Named:
+    """What the resolver says of a whole name."""
+    found = resolver.resolve(name)
+    if isinstance(found, str):
+        return Named(found)
+    if found.reason == "ambiguous_gene":
+        return Named("", Dropped.AMBIGUOUS, found.detail.removesuffix("."))
+    return Named("", Dropped.UNKNOWN, "an id of NCBI Gene? write NCBIGene: before it" if name.isdecimal() else "")
+
+
 @dataclass(frozen=True)
 class Names:
     """How the names of one screen are read.
@@ -84,6 +94,11 @@ class Names:
     controls: Collection[str] = ()
     orthologs: Mapping[str, str] | None = None
     any_case: bool = False
+
+    def of_column(self, names: Iterable[str]) -> Names:
+        """These, where a gene that stands in the column under its own name is not meant by a second one."""
+        plain = [name for name in map(clean, names) if not (is_missing(name) or is_group(name) or is_control(name))]
+        return replace(self, resolver=self.resolver.of_column(plain))
 
     def perturbation(self, written: str) -> Named:
         name = clean(written)
@@ -152,12 +167,7 @@ class Names:
         if is_foreign and name.upper() not in self.resolver.current:
             # Ear2 of the mouse is not NR2F6, whose alias is EAR2.
             return Named("", Dropped.UNKNOWN, "written as a mouse gene")
-        found = self.resolver.resolve(name)
-        if isinstance(found, str):
-            return Named(found)
-        if found.reason == "ambiguous_gene":
-            return Named("", Dropped.AMBIGUOUS, found.detail.removesuffix("."))
-        return Named("", Dropped.UNKNOWN)
+        return resolved(name, self.resolver)
 
     def _candidates(self, dates: tuple[str, ...]) -> str:
         found: list[str] = []
@@ -166,7 +176,7 @@ class Names:
             if isinstance(one, str):
                 found.append(one)
             elif one.reason == "ambiguous_gene":
-                found += one.detail.partition(" may be ")[2].removesuffix(".").split(" or ")
+                found += re.split(", | or ", one.detail.partition(" may be ")[2].removesuffix("."))
         return f"{' or '.join(dict.fromkeys(found))}?" if found else ""
 
     def _token(self, token: str) -> Named:

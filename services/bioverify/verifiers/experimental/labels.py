@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from bioverify.artifacts.errors import ArtifactError
 from bioverify.artifacts.orthologs import read_orthologs
-from bioverify.artifacts.own_screens.naming import MOUSE_SHARE, Named, Names, share_of_mouse_names
+from bioverify.artifacts.own_screens.naming import MOUSE_SHARE, Named, Names, resolved, share_of_mouse_names
 from bioverify.artifacts.own_screens.reading import open_screen
 from bioverify.artifacts.own_screens.rows import Block, Rows, is_training_split
 from bioverify.artifacts.own_screens.settings import OwnScreen
@@ -94,7 +94,16 @@ def measure(
             if not len(pairs):
                 continue
             tally.n_contradicting += len(contradictions)
-            screen = Screen(line, source.provenance, pairs, responses, source.simulated, source.kind, contradictions)
+            screen = Screen(
+                line,
+                source.provenance,
+                pairs,
+                responses,
+                source.simulated,
+                name=source.name,
+                kind=source.kind,
+                contradictions=contradictions,
+            )
             measured.screens.append((source.name, screen))
             progress(f"experimental: {source.name} {line}, {len(pairs):,} measured pairs")
         measured.tallies.append(tally)
@@ -108,27 +117,22 @@ def measure(
 
 def _named(source: Source, resolver: GeneResolver) -> tuple[list[Named], list[Named]]:
     """What the perturbations and the measured genes stand for."""
-    if source.own is None:
-        perturbations = [_resolved(name, resolver) for name in source.rows.perturbations]
-        measured = source.rows.measured_genes
-        return perturbations, [Named(name) if source.gene_sets else _resolved(name, resolver) for name in measured]
-    own = source.own
+    rows, own = source.rows, source.own
+    if own is None:
+        of_perturbations = resolver.of_column(rows.perturbations)
+        perturbations = [resolved(name, of_perturbations) for name in rows.perturbations]
+        if source.gene_sets:
+            return perturbations, [Named(name) for name in rows.measured_genes]
+        of_genes = resolver.of_column(rows.measured_genes)
+        return perturbations, [resolved(name, of_genes) for name in rows.measured_genes]
     orthologs = read_orthologs(own.orthologs) if own.orthologs else None
     names = Names(resolver, frozenset(own.controls), orthologs, any_case=own.species == "human")
-    others = frozenset(source.rows.measured_genes)
+    others = frozenset(rows.measured_genes)
+    guides, transcripts = (names.of_column(column) for column in (rows.perturbations, rows.measured_genes))
     return (
-        [names.perturbation(name) for name in source.rows.perturbations],
-        [names.measured_gene(name, others) for name in source.rows.measured_genes],
+        [guides.perturbation(name) for name in rows.perturbations],
+        [transcripts.measured_gene(name, others) for name in rows.measured_genes],
     )
-
-
-def _resolved(name: str, resolver: GeneResolver) -> Named:
-    found = resolver.resolve(name)
-    if isinstance(found, str):
-        return Named(found)
-    if found.reason == "ambiguous_gene":
-        return Named("", Dropped.AMBIGUOUS, found.detail.removesuffix("."))
-    return Named("", Dropped.UNKNOWN)
 
 
 def _keys(
