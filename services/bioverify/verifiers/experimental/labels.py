@@ -149,24 +149,19 @@ def _keys(
     counted: list[Counter[int]] = [Counter(), Counter()]
     held_out: Counter[int] = Counter()
     keys: dict[str, list[Int64s]] = {}
-    lines: list[str] = []
+    lines = _lines(source)
+    is_line = np.array([bool(line) for line in lines], np.bool_)
+    is_train = np.array([splits == "all" or is_training_split(one) for one in rows.splits], np.bool_)
     n_empty = 0
     for block in rows.blocks():
         tally.n_rows += len(block.response)
-        is_train = np.array([splits == "all" or is_training_split(one) for one in rows.splits], np.bool_)
         kept = is_train[block.split]
         held_out.update(_bincount(block.split[~kept]))
         for axis, codes, counter in zip(axes, (block.perturbation, block.measured_gene), counted, strict=True):
             is_lost = kept & axis.is_lost[codes]
             counter.update(_bincount(codes[is_lost]))
             kept &= ~is_lost
-        lines = [canonical_cell_line(line) if not is_missing(line) else "" for line in rows.lines]
-        if len(set(lines)) > _MOST_LINES:
-            raise ArtifactError(
-                f"screen {source.name}: {len(set(lines)):,} cell lines ({', '.join(lines[:3])}, …) in "
-                f"{rows.taken.get('cell_line')}; is that the right column?"
-            )
-        has_line = np.array([bool(line) for line in lines], np.bool_)[block.line]
+        has_line = is_line[block.line]
         tally.drop(Dropped.NO_LINE, "", int(np.count_nonzero(kept & ~has_line)))
         kept &= has_line
         is_empty = kept & (block.response == NOT_MEASURED)
@@ -189,6 +184,18 @@ def _keys(
             tally.drop(one.why, axis.names[code], n, one.remark)
     _drop_empty(tally, n_empty, rows.unread)
     return keys
+
+
+def _lines(source: Source) -> list[str]:
+    """The canonical cell line per code, empty for a missing one. Raises ArtifactError for what cannot be cell lines."""
+    written = source.rows.lines
+    lines = ["" if is_missing(line) else canonical_cell_line(line) for line in written]
+    if len(set(lines)) > _MOST_LINES:
+        raise ArtifactError(
+            f"screen {source.name}: {len(set(lines)):,} cell lines ({', '.join(written[:3])}, …) in "
+            f"{source.rows.taken.get('cell_line')}; is that the right column?"
+        )
+    return lines
 
 
 def _drop_empty(tally: Tally, n_empty: int, unread: Counter[str]) -> None:
