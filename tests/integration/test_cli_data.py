@@ -212,12 +212,13 @@ def test_check_says_in_a_sentence_why_it_cannot(
     assert sentence in data("check", name, status=1).stderr
 
 
-def test_settings_in_utf_16_are_read_and_other_bytes_are_named(home: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", ["build", "check"])
+def test_settings_that_are_no_utf_8_are_one_sentence(home: Path, tmp_path: Path, command: str) -> None:
     (tmp_path / "settings.yaml").write_bytes("experimental: {perturbqa: false}\n".encode("utf-16"))
-    told = data("build", "--dry-run", "--settings", tmp_path / "settings.yaml", status=1).stderr
-    assert "the settings name none" in told
-    (tmp_path / "settings.yaml").write_bytes(b"experimental: \xff\xfe\x00\n")
-    assert (
-        "settings.yaml: not YAML"
-        in data("build", "--dry-run", "--settings", tmp_path / "settings.yaml", status=1).stderr
-    )
+    (tmp_path / "de.csv").write_text(DESEQ2)
+    what = ("--dry-run",) if command == "build" else ("de.csv",)
+    told = data(command, *what, "--settings", tmp_path / "settings.yaml", status=1).stderr
+    assert "not text in UTF-8" in told
+    (tmp_path / "settings.yaml").write_text("experimental: {perturbqa: false}\n")
+    told = data(command, *what, "--settings", tmp_path / "settings.yaml", status=1).stderr
+    assert ("the settings name none" if command == "build" else "names no screen with the file de.csv") in told

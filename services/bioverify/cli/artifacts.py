@@ -169,11 +169,12 @@ def check(
     from bioverify.artifacts.store import ArtifactStore
     from bioverify.cli.build_settings import read_build_settings
     from bioverify.cli.checking import guessed_screen, settings_text, show_check
+    from bioverify.settings import SettingsError
 
     if not file.is_file():
         raise fail(f"{file} is no file")
     console, store = Console(highlight=False), ArtifactStore.default()
-    with plain_errors(ArtifactError):
+    with plain_errors(ArtifactError, SettingsError):
         if settings is not None:
             named = read_build_settings(settings).experimental.screens
             screens = [one for one in named if one.file.resolve() == file.resolve()]
