@@ -77,7 +77,7 @@ def make_screen(store: ArtifactStore, symbols: list[str], n_pairs: int) -> None:
     """``n_pairs`` distinct pairs, spread evenly over all, with random responses."""
     rng = np.random.default_rng(1)
     gap = len(symbols) ** 2 // n_pairs
-    entry = {"screen": SCREEN, "line": LINE, "provenance": "generated", "simulated": True}
+    entry = {"screen": SCREEN, "line": LINE, "provenance": "generated", "simulated": True, "kind": "knockdown"}
     with store.building(experimental.NAME) as folder:
         pairs_path = folder.path / experimental.pairs_file(SCREEN, LINE)
         responses_path = folder.path / experimental.responses_file(SCREEN, LINE)
@@ -92,6 +92,7 @@ def make_screen(store: ArtifactStore, symbols: list[str], n_pairs: int) -> None:
         del pairs, responses
         table = pa.table({"symbol": symbols, "is_gene_set": np.zeros(len(symbols), np.int8)})
         write_served(table, folder.path / experimental.SYMBOLS_FILE)
+        np.save(folder.path / experimental.contradictions_file(SCREEN, LINE), np.empty((0, 5), np.int64))
         (folder.path / experimental.SCREENS_FILE).write_text(json.dumps([entry]))
         folder.commit(
             description="Generated for a benchmark.",

@@ -15,6 +15,7 @@ BioverifyError
 ├── LineError              rollouts.lines                a line that cannot be scored
 ├── LedgerError            rollouts.ledger               a file that is no ledger of results
 ├── ArtifactError          artifacts.errors              an artifact or a source: missing, damaged, another one
+│   └── ScreenError        artifacts.own_screens.settings         a file of your own that is no screen
 ├── RunError               verifiers.transcriptformer_pmi.log_ratios    a run of the matrix builder
 ├── NoRewardError          adapters.alone                there is no reward, which is not a zero
 │   the gateway

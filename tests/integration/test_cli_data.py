@@ -12,12 +12,15 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from bioverify.artifacts.arrow import read_parquet
+from bioverify.artifacts.sources import BLOOD_CELLS
 from bioverify.artifacts.store import ArtifactStore
 from bioverify.cli import app
 from bioverify.core.outcomes import Scored
 from bioverify.core.tasks import DirectionOfChange
 from bioverify.core.verifier import Item
 from bioverify.verifiers.experimental.verifier import open_verifier
+from tests.fixtures.artifacts import bundled_sources
 
 WITHOUT_NETWORK = ("--offline", "--mirror")
 
@@ -55,7 +58,9 @@ def gene_table(folder: Path) -> Path:
     import gzip
 
     header = "symbol\ttype\taliases\tensembl_gene_ids\tuniprot_ids"
-    rows = [f"{name}\tprotein-coding\t\t\t" for name in ("AARS1", "ASNS", "GAPDH")]
+    # Those of the simulated screen, of which a pair has to be left.
+    cells = read_parquet(bundled_sources(folder).bundled / BLOOD_CELLS.bundled)["symbol"].to_pylist()
+    rows = [f"{name}\tprotein-coding\t\t\t" for name in dict.fromkeys(("AARS1", "ASNS", "GAPDH", *cells))]
     path = folder / "genes.tsv.gz"
     path.write_bytes(gzip.compress("\n".join([header, *rows, ""]).encode()))
     return path
@@ -150,3 +155,70 @@ def test_weights_and_descriptions_are_fetched_where_they_are_named_only(
     assert "has 22 bytes, expected 1,819,975,447" in cut
     everything = data("fetch", "--mirror", tmp_path / "mirror", "--accept-license", status=1)
     assert "tf_sapiens" not in everything.output
+
+
+DESEQ2 = """"","baseMean","log2FoldChange","lfcSE","stat","pvalue","padj"
+"ASNS",811.2,1.53,0.1,15.3,1e-52,4.1e-48
+"ENSG00000101255",93.1,-1.18,0.2,-5.9,3.6e-09,1.2e-07
+"GAPDH",51234.9,0.02,0.03,0.6,0.54,0.77
+"1-Mar",51234.9,0.02,0.03,0.6,0.54,0.77
+"DDIT3",0.4,2.1,2.9,0.7,0.46,NA
+"""
+
+
+def test_check_tells_what_a_build_would_take_say_and_drop_and_how_to_write_it(home: Path, tmp_path: Path) -> None:
+    data("build", "genes", *WITHOUT_NETWORK, tmp_path / "mirror")
+    (tmp_path / "de.csv").write_text(DESEQ2)
+    told = data("check", "de.csv", status=1).stderr
+    assert "de.csv has no column that says which gene was knocked down: --perturbation GENE" in told
+    told = data("check", "de.csv", "--perturbation", "AARS", "--cell-line", "K-562").stdout
+    assert "measured gene: the column without a name" in told
+    assert "adjusted p: column padj" in told
+    assert "3 pairs in k562: 1 up, 1 down, 1 not" in told
+    assert "K562: AARS1 knocked down, TRIB3 measured, decreased (my-screen)" in told
+    assert "dates instead of genes 1 row, 1 name: 1-Mar (1: MARCHF1 or MTARC1?)" in told
+    assert "without a number 1 row" in told
+    assert len(told.splitlines()) <= 40, "a screenful"
+    # What it prints as settings is what a build reads.
+    settings = tmp_path / "settings.yaml"
+    settings.write_text(told[told.index("experimental:") :].replace("screens:", "perturbqa: false\n  screens:"))
+    dry = data("build", "--dry-run", "--settings", settings).stdout
+    assert "K562: AARS1 knocked down, TRIB3 measured, decreased (my-screen)" in dry
+    assert ArtifactStore(home / "artifacts").names() == ["genes"], "nothing was built"
+    again = data("check", "de.csv", "--settings", settings).stdout
+    assert "3 pairs in k562" in again
+    built = data("build", "experimental", "--settings", settings, *WITHOUT_NETWORK, tmp_path / "mirror").stdout
+    assert "5 rows read, 3 used" in built
+    (tmp_path / "other.csv").write_text(DESEQ2)
+    assert (
+        "names no screen with the file other.csv" in data("check", "other.csv", "--settings", settings, status=1).stderr
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("a.xlsx", b"PK\x03\x04", "is a workbook"),
+        ("b.csv", b"", "is empty"),
+        ("c.csv", b"x,y\n1,2\n", "no column that says which gene was knocked down"),
+        ("d.csv", b"target,gene,value\nAARS,ASNS,2\n", "no names of columns that are known for log fold changes"),
+        ("e.h5ad", b"\x89HDF\r\n\x1a\n", "cannot be read"),
+    ],
+)
+def test_check_says_in_a_sentence_why_it_cannot(
+    home: Path, tmp_path: Path, name: str, content: bytes, sentence: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert sentence in data("check", name, status=1).stderr
+
+
+@pytest.mark.parametrize("command", ["build", "check"])
+def test_settings_that_are_no_utf_8_are_one_sentence(home: Path, tmp_path: Path, command: str) -> None:
+    (tmp_path / "settings.yaml").write_bytes("experimental: {perturbqa: false}\n".encode("utf-16"))
+    (tmp_path / "de.csv").write_text(DESEQ2)
+    what = ("--dry-run",) if command == "build" else ("de.csv",)
+    told = data(command, *what, "--settings", tmp_path / "settings.yaml", status=1).stderr
+    assert "not text in UTF-8" in told
+    (tmp_path / "settings.yaml").write_text("experimental: {perturbqa: false}\n")
+    told = data(command, *what, "--settings", tmp_path / "settings.yaml", status=1).stderr
+    assert ("the settings name none" if command == "build" else "names no screen with the file de.csv") in told

@@ -480,3 +480,49 @@ def test_the_real_tables_have_the_published_sizes(real_sources: Sources) -> None
     sizes = {(entry["line"], entry["split"]): entry["label_count"] for entry in counted if "diff" in entry["task_kind"]}
     assert (sizes["k562", "train"], sizes["k562", "test"]) == (134_467, 23_212)
     assert sum(sizes.values()) == 614_479
+
+
+def test_annotations_of_other_species_are_left_out_and_counted(tmp_path: Path) -> None:
+    mouse = annotation_row("ASNS", "involved_in", "GO:0000001", "IDA").replace("taxon:9606", "taxon:10090")
+    host = annotation_row("ASNS", "involved_in", "GO:0000002", "IDA").replace("taxon:9606", "taxon:9606|taxon:1280")
+    sources = go_sources(tmp_path, annotation_row("AARS1", "involved_in", "GO:0000001", "IDA"), mouse, host)
+    annotations = read_annotations(sources, TWO_GENES, progress=silent)
+    assert {gene: [annotations.terms[at].id for at in terms] for gene, terms in annotations.genes.items()} == {
+        "AARS1": ["GO:0000001"],
+        "ASNS": ["GO:0000002"],
+    }
+    assert annotations.counts["annotations_other_species"] == 1
+    with pytest.raises(ArtifactError, match=r"no annotation of taxon:9606, the human, but taxon:10090"):
+        read_annotations(go_sources(tmp_path, mouse), TWO_GENES, progress=silent)
+
+
+@pytest.mark.parametrize("form", ["a comment inside", "16 columns", "15 columns", "no gzip", "a comment at the end"])
+def test_annotations_of_any_gaf_form_are_read(tmp_path: Path, form: str) -> None:
+    rows = [annotation_row(symbol, "involved_in", "GO:0000001", "IDA") for symbol in ("AARS1", "ASNS")]
+    if form == "a comment inside":
+        rows.insert(1, "!gaf-version: 2.2\n!of the second file\n")
+    elif form == "a comment at the end":
+        rows.append("! the end")
+    elif "columns" in form:
+        rows = ["\t".join(row.rstrip("\n").split("\t")[: int(form[:2])]) + "\n" for row in rows]
+    sources = go_sources(tmp_path, *rows)
+    if form == "no gzip":
+        path = sources.explicit["goa_human.gaf"]
+        path.write_bytes(gzip.decompress(path.read_bytes()))
+    assert set(read_annotations(sources, TWO_GENES, progress=silent).genes) == {"AARS1", "ASNS"}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "has 1 columns"),
+        (b"a\tb\n", "has 2 columns; a GAF file has 17"),
+        (annotation_row("AARS1", "", "GO:0000001", "IDA").encode() + b"a\tb\n", 'columns, the first 17: "a b"'),
+        (gzip.compress(annotation_row("AARS1", "", "GO:0000001", "IDA").encode())[:-9], "cannot be read"),
+    ],
+)
+def test_a_file_that_is_no_gaf_is_one_sentence(tmp_path: Path, content: bytes, message: str) -> None:
+    sources = go_sources(tmp_path)
+    sources.explicit["goa_human.gaf"].write_bytes(content)
+    with pytest.raises(ArtifactError, match=message):
+        read_annotations(sources, TWO_GENES, progress=silent)

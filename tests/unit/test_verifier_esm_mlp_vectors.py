@@ -50,6 +50,36 @@ def test_every_accepted_form_reads_the_same(form: str, tmp_path: Path) -> None:
     assert (vectors == VECTORS).all()
 
 
+def test_names_of_bytes_or_numbers_are_texts_and_one_that_says_nothing_is_no_gene(tmp_path: Path) -> None:
+    np.savez(tmp_path / "bytes.npz", symbols=np.array([b"AARS1", b"nan", b"ASNS"]), vectors=VECTORS)
+    assert read_vectors(tmp_path / "bytes.npz")[0] == ["AARS1", "", "ASNS"]
+    np.savez(tmp_path / "numbers.NPZ", symbols=np.array([16, 440, 8892]), vectors=VECTORS)
+    (tmp_path / "numbers.NPZ.npz").rename(tmp_path / "numbers.NPZ")
+    assert read_vectors(tmp_path / "numbers.NPZ")[0] == ["16", "440", "8892"]
+    pq.write_table(pa.table({"symbol": ["AARS1", None, "ASNS"], "vector": VECTORS.tolist()}), tmp_path / "null.parquet")
+    assert read_vectors(tmp_path / "null.parquet")[0] == ["AARS1", "", "ASNS"]
+
+
+@pytest.mark.parametrize("ending", ["h5", "npz", "parquet", "safetensors", "txt"])
+@pytest.mark.parametrize("cut", [0.0, 0.01, 0.1, 0.5, 0.9])
+def test_a_file_that_was_cut_is_one_sentence(tmp_path: Path, ending: str, cut: float) -> None:
+    path, names = tmp_path / f"table.{ending}", ["AARS1", "ASNS", "EIF2B4"]
+    match ending:
+        case "h5":
+            write_h5(path, names, VECTORS)
+        case "npz":
+            np.savez(path, symbols=np.array(names), vectors=VECTORS)
+        case "parquet":
+            pq.write_table(pa.table({"symbol": names, "vector": VECTORS.tolist()}), path)
+        case _:
+            write_vectors(path, names, VECTORS)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(cut * len(whole))])
+    with pytest.raises(ArtifactError) as refused:
+        read_vectors(path)
+    assert "\n" not in str(refused.value)
+
+
 def test_names_are_resolved_and_the_file_enters_the_manifest(bundled_store: ArtifactStore, tmp_path: Path) -> None:
     path = tmp_path / "homo_sapiens_gene.h5"
     write_h5(path, ["ENSG00000070669", "AARS", "NOSUCHGENE"], VECTORS)

@@ -130,7 +130,7 @@ def write_screen(folder: Path, de_rows: list[str], dir_rows: list[str]) -> Sourc
     return Sources(None, folder / "cache", {"perturbqa": folder}, offline=True)
 
 
-def test_two_old_symbols_of_one_gene_are_merged_and_contradictions_dropped(
+def test_two_old_symbols_of_one_gene_are_merged_and_contradictions_kept_with_their_numbers(
     bundled_store: ArtifactStore, tmp_path: Path
 ) -> None:
     store = ArtifactStore(tmp_path / "artifacts")
@@ -148,7 +148,8 @@ def test_two_old_symbols_of_one_gene_are_merged_and_contradictions_dropped(
         ["AARS,ASNS,1,train"],
     )
     manifest = build.build(store, sources, progress=silent)
-    assert manifest.counts["perturbqa.k562.pairs"] == 1
+    assert manifest.counts["perturbqa.k562.pairs"] == 2
+    assert manifest.counts["perturbqa.k562.responding"] == 1
     assert manifest.counts["contradicting_pairs"] == 1
     assert manifest.counts["unresolved_symbols"] == 1
     verifier = open_verifier(store)
@@ -158,6 +159,8 @@ def test_two_old_symbols_of_one_gene_are_merged_and_contradictions_dropped(
     assert isinstance(agreed, Scored)
     assert agreed.value == 1.0
     assert isinstance(contradicted, NotApplicable)
+    assert contradicted.reason == "rows_contradict"
+    assert "rows contradict (1 changed, 1 not)" in contradicted.detail
 
 
 def test_test_rows_stay_out_of_the_lookup_and_a_changed_artifact_changes_the_fingerprint(
@@ -443,11 +446,11 @@ TARGET_GENE = {"perturbation": "target", "measured_gene": "gene"}
     [
         (
             {"columns": {"perturbation": "target", "measured_gene": "gene", "label": "seen"}},
-            r"own\.csv is no table with the columns target, gene, seen",
+            r"own\.csv has no column seen; there are: target, gene, line, lfc, padj",
         ),
         (
             {"columns": {"perturbation": "target", "measured_gene": "gene", "label": "lfc"}},
-            "lfc of .* holds 1.2; expected 0 or 1",
+            r'in column lfc holds the label "1\.2"; expected 0 or 1',
         ),
         ({"file": "nowhere.csv"}, "nowhere.csv is no file"),
     ],

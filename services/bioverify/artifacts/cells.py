@@ -8,16 +8,20 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from bioverify.artifacts.arrow import read_parquet, write_parquet
 from bioverify.artifacts.checksums import sha256_of
-from bioverify.artifacts.errors import ArtifactError
+from bioverify.artifacts.errors import ArtifactError, one_line
+from bioverify.artifacts.orthologs import read_orthologs
+from bioverify.artifacts.own_screens.matrix import UNREADABLE
+from bioverify.artifacts.own_screens.naming import MOUSE_SHARE, share_of_mouse_names
+from bioverify.artifacts.own_screens.words import is_missing
 from bioverify.artifacts.sources import BLOOD_CELLS, GLIOMA_CELLS, Sources
 from bioverify.artifacts.store import SourceRecord
 
@@ -42,10 +46,22 @@ class OwnCells(BaseModel):
 
     file: Path
     """``.h5ad``."""
+    layer: str = ""
+    """The layer with the counts; without it ``raw``, and without that X."""
+    species: Literal["human", "mouse"] | None = None
+    """None: human, and a file that looks like another species is refused."""
+    orthologs: Path | None = None
+    """For mouse: a table of two columns, mouse name and human name."""
     name: Annotated[str, Field(min_length=1, max_length=80)]
     """What evidence calls them, after their number: "hepatocytes"."""
     license: str
     url: str = ""
+
+    @model_validator(mode="after")
+    def _mouse_needs_orthologs(self) -> Self:
+        if (self.species == "mouse") != (self.orthologs is not None):
+            raise ValueError("species: mouse and orthologs: FILE (mouse name, human name) go together")
+        return self
 
 
 def read_detection(sources: Sources, own: OwnCells | None = None) -> Detection:
@@ -67,9 +83,20 @@ def _read_own(own: OwnCells) -> Detection:
     if not own.file.is_file():
         raise ArtifactError(f"cells {own.name}: {own.file} is no file. Correct transcriptformer_pmi.cells.file")
     try:
-        symbols, detected = read_h5ad(own.file)
-    except (OSError, KeyError, ValueError) as error:
-        raise ArtifactError(f"cells {own.name}: {own.file} is no .h5ad file ({error})") from error
+        symbols, detected = read_h5ad(own.file, own.layer)
+    except ArtifactError as error:
+        raise ArtifactError(f"cells {own.name}: {own.file} {one_line(error)}") from None
+    except UNREADABLE as error:
+        raise ArtifactError(f"cells {own.name}: {own.file} is no .h5ad file ({one_line(error)})") from error
+    share = share_of_mouse_names(symbols)
+    if own.species is None and share >= MOUSE_SHARE:
+        raise ArtifactError(
+            f"cells {own.name}: {own.file} names genes as the mouse's are written ({share:.0%} of the names). Write "
+            f"species: mouse and orthologs: FILE (mouse name, human name), or species: human if they are human"
+        )
+    if own.orthologs:
+        orthologs = read_orthologs(own.orthologs)
+        symbols = [orthologs.get(symbol, "") for symbol in symbols]
     record = SourceRecord(
         name=f"cells/{own.name}",
         kind="explicit",
@@ -81,17 +108,39 @@ def _read_own(own: OwnCells) -> Detection:
     return Detection(symbols, detected, own.name, record)
 
 
-def read_h5ad(path: Path) -> tuple[list[str], npt.NDArray[np.bool_]]:
-    """Symbols, and cells × genes: whether a count (or its logarithm) is above 0. Raw counts win over scaled ones."""
+def read_h5ad(path: Path, layer: str = "") -> tuple[list[str], npt.NDArray[np.bool_]]:
+    """Symbols, and cells × genes: whether a count (or its logarithm) is above 0. Raw counts win over scaled ones.
+
+    A word for "nothing" (nan) is no gene's alias, and comes back empty. Raises ArtifactError for numbers that are no
+    counts, else one of `UNREADABLE`.
+    """
     import anndata  # only builders have it
 
     with warnings.catch_warnings():
         # Old files keep the neighbour graph where anndata no longer wants it; it is not read here.
         warnings.simplefilter("ignore")
         cells = anndata.read_h5ad(path)
-    matrix, names = (cells.X, cells.var_names) if cells.raw is None else (cells.raw.X, cells.raw.var_names)
-    counts = matrix.toarray() if hasattr(matrix, "toarray") else np.asarray(matrix)
-    return [str(name) for name in names], counts > 0
+    if layer and layer not in cells.layers:
+        raise ArtifactError(f"has no layer {layer}; there are: {', '.join(cells.layers) or 'none'}")
+    if layer:
+        matrix, names, where = cells.layers[layer], cells.var_names, f"layer {layer}"
+    elif cells.raw is not None:
+        matrix, names, where = cells.raw.X, cells.raw.var_names, "raw.X"
+    else:
+        matrix, names, where = cells.X, cells.var_names, "X"
+    if matrix is None:
+        raise ArtifactError(f"has no X; name the layer with the counts, layer: one of {', '.join(cells.layers)}")
+    stored = np.asarray(matrix.data if hasattr(matrix, "toarray") else matrix)
+    if stored.dtype.kind not in "fiub":
+        raise ArtifactError(f"holds {stored.dtype} in {where}; expected counts")
+    n_missing, n_negative = int(np.isnan(stored).sum()), int((stored < 0).sum())
+    if n_missing or n_negative:
+        raise ArtifactError(
+            f"holds in {where} {n_negative:,} negative and {n_missing:,} missing numbers: these are no counts but "
+            f"scaled values, so whether a gene was detected cannot be seen. Name the layer with the counts: layer: NAME"
+        )
+    counts = matrix.toarray() if hasattr(matrix, "toarray") else stored
+    return ["" if is_missing(str(name)) else str(name) for name in names], counts > 0
 
 
 def write_compact(symbols: list[str], detected: npt.NDArray[np.bool_], path: Path) -> None:

@@ -1,8 +1,9 @@
 """Human Gene Ontology annotations: which terms are directly annotated to which gene.
 
-The ontology (OBO) is read by pronto, the annotations (GAF 2.2) by Arrow's CSV reader. Annotations with the qualifier
-NOT say what a gene does not do, and those with the evidence code ND that nothing is known; both are dropped. Symbols
-are resolved to current ones. The compact form that ships with the package holds the same after these steps.
+The ontology (OBO) is read by pronto, the annotations (GAF) by Arrow's CSV reader. Dropped and counted are annotations
+of other species, those with the qualifier NOT, which say what a gene does not do, and those with the evidence code ND,
+by which nothing is known. Symbols are resolved to current ones. The compact form that ships with the package holds the
+same after these steps.
 
 `GoSettings` may leave out what no curator looked at (evidence code IEA), add the terms that follow from the annotated
 ones (over is_a and part_of, without the three roots, which hold of everything), and keep the terms' definitions.
@@ -10,8 +11,8 @@ ones (over is_a and part_of, without the three roots, which hold of everything),
 
 from __future__ import annotations
 
-import gzip
 import io
+import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,14 +28,18 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
 from bioverify.artifacts.arrow import read_parquet
-from bioverify.artifacts.errors import ArtifactError
+from bioverify.artifacts.errors import ArtifactError, one_line
+from bioverify.artifacts.packed import UNREADABLE, open_bytes
 from bioverify.artifacts.sources import GO_ANNOTATIONS, GO_TERMS, Sources
 from bioverify.artifacts.store import SourceRecord
 from bioverify.core.genes import GeneResolver
 
 ASPECT_OF_NAMESPACE = {"cellular_component": "C", "molecular_function": "F", "biological_process": "P"}
-_GAF_COLUMNS = 17
-_DATABASE, _ACCESSION, _SYMBOL, _QUALIFIER, _TERM, _EVIDENCE_CODE = "f0", "f1", "f2", "f3", "f4", "f6"
+_GAF_COLUMNS = (15, 16, 17)
+"""Of GAF 1.0, of some exports of it, and of GAF 2. The columns that are read stand at the same places."""
+_DATABASE, _ACCESSION, _SYMBOL, _QUALIFIER, _TERM, _EVIDENCE_CODE, _TAXON = "f0", "f1", "f2", "f3", "f4", "f6", "f12"
+_HUMAN = "taxon:9606"
+_COMMENT = re.compile(rb"^!.*(?:\n|\Z)", re.MULTILINE)
 
 
 class GoSettings(BaseModel):
@@ -225,7 +230,7 @@ def read_uniprot_ids(path: Path) -> dict[str, tuple[str, ...]]:
     """
     if path.suffix == ".parquet":
         return {}
-    table = _gaf_table(path, [_DATABASE, _ACCESSION, _SYMBOL])
+    table, _ = _human_annotations(path, [_DATABASE, _ACCESSION, _SYMBOL])
     entries = table.filter(pc.equal(table[_DATABASE], "UniProtKB")).group_by([_SYMBOL, _ACCESSION]).aggregate([])
     ids: dict[str, list[str]] = {}
     for symbol, accession in sorted(zip(entries[_SYMBOL].to_pylist(), entries[_ACCESSION].to_pylist(), strict=True)):
@@ -235,7 +240,7 @@ def read_uniprot_ids(path: Path) -> dict[str, tuple[str, ...]]:
 
 def _read_gaf(path: Path, *, electronic: bool) -> tuple[list[tuple[str, str]], dict[str, int]]:
     """(symbol, term id) of all annotations that affirm something."""
-    table = _gaf_table(path, [_SYMBOL, _QUALIFIER, _TERM, _EVIDENCE_CODE])
+    table, n_other_species = _human_annotations(path, [_SYMBOL, _QUALIFIER, _TERM, _EVIDENCE_CODE])
     qualifier, code = table[_QUALIFIER].combine_chunks(), table[_EVIDENCE_CODE].combine_chunks()
     is_denied = np.asarray(pc.match_substring_regex(qualifier, r"(?:^|\|)NOT(?:\||$)"))
     is_no_data = np.asarray(pc.equal(code, "ND"))
@@ -243,6 +248,7 @@ def _read_gaf(path: Path, *, electronic: bool) -> tuple[list[tuple[str, str]], d
     kept = table.filter(pa.array(~is_denied & ~is_no_data & (electronic | ~is_electronic)))
     counts = {
         "annotations": table.num_rows,
+        "annotations_other_species": n_other_species,
         "annotations_not": int(is_denied.sum()),
         "annotations_nd": int(is_no_data.sum()),
         "annotations_iea": int(is_electronic.sum()),
@@ -250,17 +256,45 @@ def _read_gaf(path: Path, *, electronic: bool) -> tuple[list[tuple[str, str]], d
     return list(zip(kept[_SYMBOL].to_pylist(), kept[_TERM].to_pylist(), strict=True)), counts
 
 
+def _human_annotations(path: Path, columns: list[str]) -> tuple[pa.Table, int]:
+    """The annotations of human genes, and how many there are of other species'."""
+    table = _gaf_table(path, [*columns, _TAXON])
+    # Of an interaction of two organisms the first is the gene's own.
+    taxon = pc.list_element(pc.split_pattern(table[_TAXON].combine_chunks(), "|"), 0)
+    is_human = pc.equal(pc.utf8_trim_whitespace(taxon), _HUMAN)
+    human = table.filter(is_human)
+    if not human.num_rows:
+        seen = ", ".join(pc.unique(taxon).to_pylist()[:5]) or "no annotation at all"
+        raise ArtifactError(f"source goa_human.gaf: {path} holds no annotation of {_HUMAN}, the human, but {seen}")
+    return human.drop_columns([_TAXON]), table.num_rows - human.num_rows
+
+
 def _gaf_table(path: Path, columns: list[str]) -> pa.Table:
-    raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    body_start = 0
-    while raw.startswith(b"!", body_start):
-        body_start = raw.index(b"\n", body_start) + 1
-    names = [f"f{number}" for number in range(_GAF_COLUMNS)]
+    try:
+        with open_bytes(path) as file:
+            # Comments stand at the beginning, and in joined files between the annotations, too.
+            body = _COMMENT.sub(b"", file.read())
+    except UNREADABLE as error:
+        raise ArtifactError(f"source goa_human.gaf: {path} cannot be read ({one_line(error)})") from error
+    n_columns = body[: body.find(b"\n")].count(b"\t") + 1
+    if n_columns not in _GAF_COLUMNS:
+        raise ArtifactError(
+            f"source goa_human.gaf: {path} has {n_columns} columns; a GAF file has 17, parted by tabs, or 15 or 16"
+        )
+    names = [f"f{number}" for number in range(n_columns)]
+    wrong: list[str] = []
+
+    def note(row: pacsv.InvalidRow) -> str:
+        wrong.append(
+            f'an annotation has {row.actual_columns} columns, the first {row.expected_columns}: "{row.text[:60]}"'
+        )
+        return "error"
+
     try:
         return pacsv.read_csv(
-            io.BytesIO(raw[body_start:]),
+            io.BytesIO(body),
             read_options=pacsv.ReadOptions(column_names=names),
-            parse_options=pacsv.ParseOptions(delimiter="\t", quote_char=False),
+            parse_options=pacsv.ParseOptions(delimiter="\t", quote_char=False, invalid_row_handler=note),
             convert_options=pacsv.ConvertOptions(
                 column_types=dict.fromkeys(names, pa.string()),
                 include_columns=columns,
@@ -268,4 +302,6 @@ def _gaf_table(path: Path, columns: list[str]) -> pa.Table:
             ),
         )
     except pa.ArrowInvalid as error:
-        raise ArtifactError(f"source goa_human.gaf: {path} is no GAF 2.2 with 17 columns: {error}") from error
+        raise ArtifactError(
+            f"source goa_human.gaf: {path} is no GAF file: {one_line(wrong[0] if wrong else error)}"
+        ) from error

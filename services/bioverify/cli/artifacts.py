@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from bioverify.artifacts.own_screens.settings import OwnScreen
     from bioverify.artifacts.sources import Sources
     from bioverify.artifacts.store import Manifest
 
@@ -90,6 +92,9 @@ def build(
         Path | None, typer.Option(help="YAML: your own screens, splits, which GO annotations count. docs/artifacts.md")
     ] = None,
     again: Annotated[bool, typer.Option("--again", help="Build also what would come out the same.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Build nothing: tell what it would make of the settings' screens.")
+    ] = False,
 ) -> None:
     """Make artifacts: from your files, the cache, the mirror, the official address, or the small set that ships.
 
@@ -114,6 +119,15 @@ def build(
     )
     with plain_errors(SettingsError):
         how = read_build_settings(settings)
+    if dry_run:
+        from bioverify.cli.checking import show_check
+
+        if not how.experimental.screens:
+            raise fail("--dry-run looks at screens of your own, and the settings name none. Write --settings FILE")
+        for screen in how.experimental.screens:
+            with plain_errors(ArtifactError):
+                show_check(screen, store, console)
+        return
     chosen = [name for name in ARTIFACTS if every or not names or name in names]
     simulated: list[str] = []
     for number, name in enumerate(chosen, 1):
@@ -135,6 +149,44 @@ def build(
             soft_wrap=True,
         )
     console.print(f"In {store.root}", soft_wrap=True)
+
+
+@app.command()
+def check(
+    file: Annotated[Path, typer.Argument(help="A table or .h5ad file of a screen of your own.")],
+    settings: Annotated[
+        Path | None,
+        typer.Option(help="YAML that names the file as a screen. Without it, columns are told by their names."),
+    ] = None,
+    perturbation: Annotated[str, typer.Option(help="What was knocked down, if no column says it.")] = "",
+    measured_gene: Annotated[str, typer.Option(help="What was measured, if no column says it.")] = "",
+    cell_line: Annotated[str, typer.Option(help="The cell line, if no column says it.")] = "",
+) -> None:
+    """Read a screen the way a build would, and tell what it takes each column for, what it would say, and drop."""
+    from rich.console import Console
+
+    from bioverify.artifacts.errors import ArtifactError
+    from bioverify.artifacts.store import ArtifactStore
+    from bioverify.cli.build_settings import read_build_settings
+    from bioverify.cli.checking import guessed_screen, settings_text, show_check
+    from bioverify.settings import SettingsError
+
+    if not file.is_file():
+        raise fail(f"{file} is no file")
+    console, store = Console(highlight=False), ArtifactStore.default()
+    with plain_errors(ArtifactError, SettingsError):
+        if settings is not None:
+            named = read_build_settings(settings).experimental.screens
+            screens = [one for one in named if one.file.resolve() == file.resolve()]
+            if not screens:
+                raise fail(f"{settings} names no screen with the file {file}; it names: {_files(named)}")
+            for screen in screens:
+                show_check(screen, store, console)
+        else:
+            guessed = guessed_screen(file, perturbation=perturbation, measured_gene=measured_gene, cell_line=cell_line)
+            show_check(guessed, store, console)
+            console.print("[bold]Settings[/bold] that say the same, for `bioverify data build --settings`:")
+            console.print(settings_text(guessed), markup=False, soft_wrap=True)
 
 
 @app.command(name="list")
@@ -253,6 +305,10 @@ def pull(
             manifest, is_new = remote.pull(store, name, digest=digest, tell=typer.echo)
             typer.echo(f"{name}: {manifest.digest}{'' if is_new else ', unchanged'}")
     typer.echo(f"In {store.root}")
+
+
+def _files(screens: Sequence[OwnScreen]) -> str:
+    return ", ".join(str(one.file) for one in screens) or "none"
 
 
 def _sources(

@@ -6,7 +6,7 @@ experimental:
   perturbqa: true
   screens:
     - name: my-screen        # what evidence calls it
-      file: de_results.csv   # .csv, .tsv, .parquet, .h5ad; relative to this file
+      file: de_results.csv   # text, Parquet or .h5ad; relative to this file
       cell_line: k562
       columns: {perturbation: target, measured_gene: gene, log_fold_change: lfc, adjusted_p: padj}
       max_adjusted_p: 0.05
@@ -40,8 +40,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from bioverify.artifacts.cells import OwnCells
 from bioverify.artifacts.checksums import sha256_of
 from bioverify.artifacts.go import GoSettings
+from bioverify.artifacts.own_screens.settings import OwnScreen
 from bioverify.settings import read_settings
 from bioverify.verifiers.analogy.settings import Settings as AnalogySettings
 from bioverify.verifiers.esm_mlp.settings import Settings as EsmMlpSettings
@@ -67,7 +69,12 @@ class BuildSettings(BaseModel):
         if artifact == "analogy":
             return self.analogy.model_dump_json()
         if artifact == "experimental":
-            files = [_content(screen.file) for screen in self.experimental.screens]
+            files = [
+                _content(file)
+                for screen in self.experimental.screens
+                for file in (screen.file, screen.orthologs)
+                if file is not None
+            ]
             return " ".join([self.experimental.model_dump_json(), *files])
         if artifact == "transcriptformer_pmi":
             cells = self.transcriptformer_pmi.cells
@@ -82,14 +89,19 @@ def read_build_settings(path: Path | None) -> BuildSettings:
     settings = read_settings(BuildSettings, path)
     folder = path.parent
     experimental, pmi = settings.experimental, settings.transcriptformer_pmi
-    screens = tuple(one.model_copy(update={"file": folder / one.file}) for one in experimental.screens)
-    cells = pmi.cells and pmi.cells.model_copy(update={"file": folder / pmi.cells.file})
+    screens = tuple(one.model_copy(update=_below(folder, one)) for one in experimental.screens)
+    cells = pmi.cells and pmi.cells.model_copy(update=_below(folder, pmi.cells))
     return settings.model_copy(
         update={
             "experimental": experimental.model_copy(update={"screens": screens}),
             "transcriptformer_pmi": pmi.model_copy(update={"cells": cells}),
         }
     )
+
+
+def _below(folder: Path, named: OwnScreen | OwnCells) -> dict[str, Path]:
+    """The files that the settings name, which are relative to theirs."""
+    return {"file": folder / named.file} | ({"orthologs": folder / named.orthologs} if named.orthologs else {})
 
 
 def _content(file: Path) -> str:

@@ -11,6 +11,8 @@ gene, and put beside the others; a gene that one of them lacks has zeros there.
 from __future__ import annotations
 
 import json
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +22,8 @@ import numpy.typing as npt
 
 from bioverify.artifacts.arrow import read_parquet
 from bioverify.artifacts.checksums import sha256_of
-from bioverify.artifacts.errors import ArtifactError
+from bioverify.artifacts.errors import ArtifactError, one_line
+from bioverify.artifacts.own_screens.words import is_missing
 from bioverify.artifacts.sources import Sources
 from bioverify.artifacts.store import SourceRecord
 from bioverify.core.genes import GeneResolver
@@ -29,6 +32,12 @@ SOURCE_NAME = "gene_vectors"
 """`bioverify data build esm_mlp --source gene_vectors.NAME=FILE`; NAME is how evidence calls the vectors."""
 
 Vectors = npt.NDArray[np.float32]
+
+UNREADABLE = (
+    *(KeyError, ValueError, TypeError, RuntimeError, AttributeError, NotImplementedError),
+    *(OSError, EOFError, zipfile.BadZipFile, zlib.error),
+)
+"""What the libraries raise for a file that is damaged, or of another form."""
 
 
 @dataclass(frozen=True)
@@ -62,27 +71,37 @@ def read_named(sources: Sources, resolver: GeneResolver) -> tuple[list[GeneVecto
 def read_vectors(path: Path) -> tuple[list[str], Vectors]:
     """Names as the file writes them, and one vector each. Raises ArtifactError for any other form."""
     try:
-        match path.suffix:
-            case ".h5":
-                names, vectors = _read_h5(path)
-            case ".npz":
-                with np.load(path, allow_pickle=False) as arrays:
-                    names, vectors = arrays["symbols"].tolist(), arrays["vectors"]
-            case ".safetensors":
-                names, vectors = _read_safetensors(path)
-            case ".parquet":
-                columns = read_parquet(path)
-                names, vectors = columns["symbol"].to_pylist(), np.array(columns["vector"].to_pylist())
-            case _:
-                raise ArtifactError(f"gene vectors {path}: expected .h5, .npz, .safetensors or .parquet")
-    except (KeyError, ValueError, OSError) as error:
-        raise ArtifactError(f"gene vectors {path}: not in the form that its ending says ({error})") from error
-    single = np.asarray(vectors, dtype=np.float32)
+        names, vectors = _read(path)
+        single = np.asarray(vectors, dtype=np.float32)
+    except UNREADABLE as error:
+        why = one_line(error) or type(error).__name__
+        raise ArtifactError(f"gene vectors {path}: not in the form that its ending says ({why})") from error
     if single.ndim != 2 or len(names) != len(single) or not len(names):
         raise ArtifactError(f"gene vectors {path}: {len(names)} names, vectors of shape {single.shape}")
     if not np.isfinite(single).all():
         raise ArtifactError(f"gene vectors {path}: some values are not finite")
-    return list(names), single
+    return [_text(name) for name in names], single
+
+
+def _read(path: Path) -> tuple[Sequence[object], npt.ArrayLike]:
+    match path.suffix.lower():
+        case ".h5":
+            return _read_h5(path)
+        case ".npz":
+            with np.load(path, allow_pickle=False) as arrays:
+                return arrays["symbols"].tolist(), arrays["vectors"]
+        case ".safetensors":
+            return _read_safetensors(path)
+        case ".parquet":
+            columns = read_parquet(path)
+            return columns["symbol"].to_pylist(), np.array(columns["vector"].to_pylist())
+    raise ArtifactError(f"gene vectors {path}: expected .h5, .npz, .safetensors or .parquet")
+
+
+def _text(name: object) -> str:
+    """Names are texts, bytes in many files of NumPy and HDF5, or numbers. One that says nothing comes back empty."""
+    text = name.decode("utf-8", "replace") if isinstance(name, bytes) else "" if name is None else str(name)
+    return "" if is_missing(text) else text
 
 
 def write_vectors(path: Path, symbols: Sequence[str], vectors: Vectors) -> None:
@@ -124,7 +143,7 @@ def _read_h5(path: Path) -> tuple[list[str], Vectors]:
     import h5py  # only builders have it
 
     with h5py.File(path) as file:
-        names = [key.decode() if isinstance(key, bytes) else str(key) for key in file["keys"][:]]
+        names = [_text(key) for key in file["keys"][:]]
         return names, np.stack([file["arrays"][name][()] for name in names]).astype(np.float32)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 from bioverify.core.tasks import TaskKind
 
 NAME = "experimental"
@@ -13,8 +15,12 @@ KINDS = (TaskKind.DIFFERENTIAL_EXPRESSION, TaskKind.DIRECTION_OF_CHANGE)
 
 
 def pairs_file(screen: str, line: str) -> str:
-    return f"{screen}.{line}.pairs.npy"
+    return f"{screen}.{quote(line, safe='')}.pairs.npy"
 
 
 def responses_file(screen: str, line: str) -> str:
-    return f"{screen}.{line}.responses.npy"
+    return f"{screen}.{quote(line, safe='')}.responses.npy"
+
+
+def contradictions_file(screen: str, line: str) -> str:
+    return f"{screen}.{quote(line, safe='')}.contradictions.npy"

@@ -1,10 +1,10 @@
 """Makes the ``experimental`` artifact: per screen and cell line one sorted array of measured pairs and their responses.
 
 Screens are PerturbQA's (genes, and gene sets in K562) and any of your own (`bioverify.artifacts.own_screens`). Symbols
-become current ones first. Two old symbols may then name one gene: rows of one screen that agree are merged, those that
-contradict each other are dropped and counted. What two screens say of one pair is kept apart, so that evidence can name
-both. For beliefs from other lines, the share of pairs that respond here is counted among those that respond in another
-line, and among those that do not.
+become current ones first (`labels`). Rows of one screen that agree are merged, those that contradict each other are
+kept as such, with their numbers. What two screens say of one pair is kept apart, so that evidence can name both. For
+beliefs from other lines, the share of pairs that respond here is counted among those that respond in another line, and
+among those that do not.
 """
 
 from __future__ import annotations
@@ -16,17 +16,24 @@ from typing import Literal, Self
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from bioverify.artifacts.arrow import write_served
 from bioverify.artifacts.errors import ArtifactError
-from bioverify.artifacts.own_screens import OwnScreen, read_own_screen
+from bioverify.artifacts.own_screens.settings import OwnScreen
+from bioverify.artifacts.own_screens.tally import Dropped
 from bioverify.artifacts.perturbqa import Screens, read_gene_sets, read_tables
 from bioverify.artifacts.resolver import open_genes
+from bioverify.artifacts.responses import (
+    CHANGED,
+    CONTRADICTED,
+    DECREASED,
+    DIRECTION_CONTRADICTED,
+    INCREASED,
+    UNCHANGED,
+)
 from bioverify.artifacts.sources import Sources
 from bioverify.artifacts.store import ArtifactStore, Manifest
-from bioverify.core.genes import GeneResolver
 from bioverify.core.outcomes import SIMULATED_REMARK
 from bioverify.core.tasks import TaskKind
 from bioverify.verifiers.experimental.artifact import (
@@ -35,18 +42,12 @@ from bioverify.verifiers.experimental.artifact import (
     NAME,
     SCREENS_FILE,
     SYMBOLS_FILE,
+    contradictions_file,
     pairs_file,
     responses_file,
 )
-from bioverify.verifiers.experimental.screen import (
-    CHANGED,
-    DECREASED,
-    INCREASED,
-    UNCHANGED,
-    Int8s,
-    Int64s,
-    Screen,
-)
+from bioverify.verifiers.experimental.labels import Measured, PerturbqaRows, Source, measure, open_own
+from bioverify.verifiers.experimental.screen import KNOCKDOWN, Int8s, Screen
 
 
 class Settings(BaseModel):
@@ -77,49 +78,46 @@ def build(
 ) -> Manifest:
     """Make the artifact. Raises ArtifactError for a screen that cannot be read, or settings that name none."""
     resolver, genes = open_genes(store)
-    read = {name: (one, provenance) for name, one, provenance in _read(sources, settings, progress)}
+    read = list(_read(sources, settings, progress))
     if not read:
         raise ArtifactError("artifact experimental: no screen. Name one in the settings, or leave perturbqa true")
-    rows = {name: one.rows for name, (one, _) in read.items()}
-    if settings.splits == "train":
-        rows = {name: table.filter(pc.equal(table["split"], "train")) for name, table in rows.items()}
-    gene_sets = (
-        set(pc.unique(rows["perturbqa-sets"]["measured_gene"]).to_pylist()) if "perturbqa-sets" in rows else set()
-    )
-    current, unresolved = _current_symbols(list(rows.values()), resolver, gene_sets)
-    symbols = sorted(set(current.values()) - gene_sets) + sorted(gene_sets)
-    index = {symbol: position for position, symbol in enumerate(symbols)}
-    counts = {"symbols": len(symbols), "unresolved_symbols": len(unresolved), "contradicting_pairs": 0}
-    is_simulated = any(one.simulated for one, _ in read.values())
-
+    if all(source.kind != KNOCKDOWN for source in read):
+        raise ArtifactError(
+            f"artifact experimental: no screen of knockdowns ({', '.join(f'{one.name}: {one.kind}' for one in read)}), "
+            f"so no question could be answered"
+        )
+    measured = measure(read, resolver, splits=settings.splits, progress=progress)
+    quality = _agreement_of_lines([screen for _, screen in measured.screens])
+    if settings.other_lines == "belief" and len(quality) < 2 * len(KINDS):
+        raise ArtifactError(
+            "artifact experimental: other_lines: belief needs pairs that two lines measured, for both kinds of "
+            "question, to learn how far lines agree. Write other_lines: detail"
+        )
+    is_simulated = any(source.simulated for source in read)
     with store.building(NAME) as folder:
-        is_set = np.isin(symbols, list(gene_sets)).astype(np.int8)
-        write_served(pa.table({"symbol": symbols, "is_gene_set": is_set}), folder.path / SYMBOLS_FILE)
-        screens = []
+        is_set = np.isin(measured.symbols, list(measured.gene_sets)).astype(np.int8)
+        write_served(pa.table({"symbol": measured.symbols, "is_gene_set": is_set}), folder.path / SYMBOLS_FILE)
         entries = []
-        for name, (one, provenance) in read.items():
-            for line in pc.unique(rows[name]["line"]).to_pylist():
-                pairs, responses, n_contradicting = _one_line(rows[name], line, current, index)
-                np.save(folder.path / pairs_file(name, line), pairs, allow_pickle=False)
-                np.save(folder.path / responses_file(name, line), responses, allow_pickle=False)
-                screens.append(Screen(line, provenance, pairs, responses, one.simulated))
-                entries.append({"screen": name, "line": line, "provenance": provenance, "simulated": one.simulated})
-                counts[f"{name}.{line}.pairs"] = len(pairs)
-                counts[f"{name}.{line}.responding"] = int(np.count_nonzero(responses))
-                counts["contradicting_pairs"] += n_contradicting
-                progress(f"experimental: {name} {line}, {len(pairs):,} measured pairs")
-        (folder.path / SCREENS_FILE).write_text(json.dumps(entries, indent=1) + "\n")
-        quality = _agreement_of_lines(screens)
-        if settings.other_lines == "belief" and len(quality) < 2 * len(KINDS):
-            raise ArtifactError(
-                "artifact experimental: other_lines: belief needs pairs that two lines measured, for both kinds of "
-                "question, to learn how far lines agree. Write other_lines: detail"
+        for name, screen in measured.screens:
+            line = screen.line
+            np.save(folder.path / pairs_file(name, line), screen.pairs, allow_pickle=False)
+            np.save(folder.path / responses_file(name, line), screen.responses, allow_pickle=False)
+            np.save(folder.path / contradictions_file(name, line), screen.contradictions, allow_pickle=False)
+            entries.append(
+                {
+                    "screen": name,
+                    "line": line,
+                    "provenance": screen.provenance,
+                    "simulated": screen.simulated,
+                    "kind": screen.kind,
+                }
             )
+        (folder.path / SCREENS_FILE).write_text(json.dumps(entries, indent=1) + "\n")
         return folder.commit(
             description="Measured responses to knockdowns: "
-            + ("simulated screen, not an experiment." if is_simulated else f"{', '.join(read)}."),
-            license="; ".join(dict.fromkeys(one.license for one, _ in read.values())),
-            sources=[record for one, _ in read.values() for record in one.records],
+            + ("simulated screen, not an experiment." if is_simulated else f"{', '.join(one.name for one in read)}."),
+            license="; ".join(dict.fromkeys(source.license for source in read)),
+            sources=[record for source in read for record in source.records],
             simulated=is_simulated,
             inputs=[genes],
             parameters={
@@ -130,95 +128,69 @@ def build(
                     for own in settings.screens
                     if not own.columns.label
                 },
+                "kinds": {own.name: own.kind for own in settings.screens},
+                "rows": {tally.screen: tally.summary for tally in measured.tallies},
             },
-            counts=counts,
-            coverage={"resolved_symbols": len(current) / (len(current) + len(unresolved)) if current else 0.0},
+            counts=_counts(measured),
+            coverage=_coverage(measured),
             quality=quality,
         )
 
 
-def _read(sources: Sources, settings: Settings, progress: Callable[[str], None]) -> Iterator[tuple[str, Screens, str]]:
-    """Name, rows and provenance of each screen."""
+def _read(sources: Sources, settings: Settings, progress: Callable[[str], None]) -> Iterator[Source]:
     if settings.perturbqa:
         screens = read_tables(sources, progress=progress)
         if screens.simulated:
-            yield "simulated", screens, SIMULATED_REMARK
+            yield _of_perturbqa("simulated", screens, SIMULATED_REMARK)
         else:
             splits = "train" if settings.splits == "train" else "train and test"
-            yield "perturbqa", screens, f"PerturbQA {splits}"
+            yield _of_perturbqa("perturbqa", screens, f"PerturbQA {splits}")
             gene_sets = read_gene_sets(sources, progress=progress)
             if gene_sets is not None:
-                yield GENE_SETS, gene_sets, f"PerturbQA gene sets {splits}"
+                yield _of_perturbqa(GENE_SETS, gene_sets, f"PerturbQA gene sets {splits}")
     for own in settings.screens:
         progress(f"experimental: reading {own.file} ({own.name})")
-        rows = read_own_screen(own)
-        yield own.name, Screens(rows, simulated=False, license=own.license, records=[own.record]), own.name
+        yield open_own(own)
 
 
-def _current_symbols(
-    tables: list[pa.Table], resolver: GeneResolver, gene_sets: set[str]
-) -> tuple[dict[str, str], set[str]]:
-    """Symbol of the source → current symbol (a gene set's name is its own), and those that have none."""
-    names: set[str] = set()
-    for rows in tables:
-        names |= set(pc.unique(rows["perturbation"]).to_pylist()) | set(pc.unique(rows["measured_gene"]).to_pylist())
-    resolved = {name: resolver.resolve(name) for name in names - gene_sets}
-    current = {name: symbol for name, symbol in resolved.items() if isinstance(symbol, str)}
-    return {**current, **{name: name for name in gene_sets}}, resolved.keys() - current.keys()
+def _of_perturbqa(name: str, read: Screens, provenance: str) -> Source:
+    rows = PerturbqaRows(read.rows)
+    return Source(name, rows, provenance, read.license, read.records, read.simulated, gene_sets=name == GENE_SETS)
 
 
-def _one_line(rows: pa.Table, line: str, current: dict[str, str], index: dict[str, int]) -> tuple[Int64s, Int8s, int]:
-    """Sorted pairs, their responses, and how many pairs were dropped for contradicting rows."""
-    of_line = rows.filter(pc.equal(rows["line"], line))
-
-    def of_kind(kind: TaskKind) -> tuple[Int64s, Int8s]:
-        chosen = of_line.filter(pc.equal(of_line["task_kind"], kind.value))
-        perturbation = _indices(chosen["perturbation"], current, index)
-        measured = _indices(chosen["measured_gene"], current, index)
-        is_known = (perturbation >= 0) & (measured >= 0)
-        pairs = perturbation * len(index) + measured
-        return pairs[is_known], chosen["label"].to_numpy()[is_known]
-
-    de_pairs, de_labels = of_kind(TaskKind.DIFFERENTIAL_EXPRESSION)
-    dir_pairs, dir_labels = of_kind(TaskKind.DIRECTION_OF_CHANGE)
-    pairs, de_low, de_high = _range_by_pair(de_pairs, de_labels)
-    directed, dir_low, dir_high = _range_by_pair(dir_pairs, dir_labels)
-
-    responses = np.where(de_high == 1, CHANGED, UNCHANGED).astype(np.int8)
-    has_direction = np.isin(directed, pairs) & (dir_low == dir_high)
-    responses[np.searchsorted(pairs, directed[has_direction])] = np.where(
-        dir_low[has_direction] == 1, INCREASED, DECREASED
-    )
-    agrees = de_low == de_high
-    n_contradicting = int(np.count_nonzero(~agrees)) + int(np.count_nonzero(dir_low != dir_high))
-    return pairs[agrees], responses[agrees], n_contradicting
+def _counts(measured: Measured) -> dict[str, int]:
+    counts = {"symbols": len(measured.symbols), "unresolved_symbols": len(_unresolved(measured))}
+    counts["contradicting_pairs"] = sum(tally.n_contradicting for tally in measured.tallies)
+    for name, screen in measured.screens:
+        counts[f"{name}.{screen.line}.pairs"] = len(screen.pairs)
+        counts[f"{name}.{screen.line}.responding"] = int(
+            np.count_nonzero(np.isin(screen.responses, (DECREASED, INCREASED, CHANGED, DIRECTION_CONTRADICTED)))
+        )
+    for tally in measured.tallies:
+        counts |= tally.counts
+    return counts
 
 
-def _indices(column: pa.ChunkedArray, current: dict[str, str], index: dict[str, int]) -> Int64s:
-    """Index of each row's current symbol, −1 where it has none."""
-    encoded = column.combine_chunks()
-    names = encoded.dictionary.to_pylist()
-    of_name = np.array([index[current[name]] if name in current else -1 for name in names], np.int64)
-    chosen: Int64s = of_name[encoded.indices.to_numpy()]
-    return chosen
+def _coverage(measured: Measured) -> dict[str, float]:
+    n_symbols, n_unresolved = len(measured.symbols), len(_unresolved(measured))
+    return {"resolved_symbols": n_symbols / (n_symbols + n_unresolved) if n_symbols else 0.0}
 
 
-def _range_by_pair(pairs: Int64s, labels: Int8s) -> tuple[Int64s, Int8s, Int8s]:
-    """Distinct pairs in order, and the lowest and highest label of each."""
-    order = np.lexsort((labels, pairs))
-    distinct, first, n_rows = np.unique(pairs[order], return_index=True, return_counts=True)
-    ordered = labels[order]
-    return distinct, ordered[first], ordered[first + n_rows - 1]
+def _unresolved(measured: Measured) -> set[str]:
+    causes = (Dropped.UNKNOWN, Dropped.AMBIGUOUS, Dropped.DATE, Dropped.SEVERAL)
+    return {name for tally in measured.tallies for cause in causes for name in tally.names.get(cause, ())}
 
 
 def _agreement_of_lines(screens: list[Screen]) -> dict[str, float]:
     """``<kind>.yes_if_yes`` and ``<kind>.yes_if_no``: shares of "yes" here, given the label in one other line."""
     asked: dict[TaskKind, tuple[list[Int8s], list[Int8s]]] = {kind: ([], []) for kind in KINDS}
     for here, there in permutations(screens, 2):
-        if here.line == there.line:
+        if here.line == there.line or not here.kind == there.kind == KNOCKDOWN:
             continue
         _, at_here, at_there = np.intersect1d(here.pairs, there.pairs, assume_unique=True, return_indices=True)
         own, other = here.responses[at_here], there.responses[at_there]
+        says = (own != CONTRADICTED) & (other != CONTRADICTED)
+        own, other = own[says], other[says]
         asked[TaskKind.DIFFERENTIAL_EXPRESSION][0].append((own != UNCHANGED).astype(np.int8))
         asked[TaskKind.DIFFERENTIAL_EXPRESSION][1].append((other != UNCHANGED).astype(np.int8))
         both_directed = np.isin(own, (INCREASED, DECREASED)) & np.isin(other, (INCREASED, DECREASED))

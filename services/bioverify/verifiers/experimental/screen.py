@@ -8,18 +8,25 @@ the pages, and nothing is loaded. Queries are searched in order, because neighbo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
-DECREASED, UNCHANGED, INCREASED, CHANGED = -1, 0, 1, 2
-"""Responses as stored (int8); CHANGED where a pair responds and its direction is not known."""
-CONTRADICTED, DIRECTION_CONTRADICTED, NOT_MEASURED = 3, 4, 5
-"""What else several screens may say together: one saw a change and one did not; both did, in opposite directions."""
+from bioverify.artifacts.responses import (
+    CHANGED,
+    CONTRADICTED,
+    DECREASED,
+    DIRECTION_CONTRADICTED,
+    INCREASED,
+    NOT_MEASURED,
+    UNCHANGED,
+)
 
 Int64s = npt.NDArray[np.int64]
 Int8s = npt.NDArray[np.int8]
+
+KNOCKDOWN = "knockdown"
 
 
 @dataclass(frozen=True)
@@ -32,6 +39,10 @@ class Screen:
     simulated: bool = False
     name: str = ""
     """What the build calls it: "perturbqa"."""
+    kind: str = KNOCKDOWN
+    """How genes were perturbed, as evidence calls it: "CRISPRa"."""
+    contradictions: Int64s = field(default_factory=lambda: np.empty((0, 5), np.int64))
+    """A row per pair whose rows contradict each other: pair, and how many rows saw a change, none, a rise, a fall."""
 
     def find(self, wanted: Int64s) -> Int8s:
         """The stored response of each pair, NOT_MEASURED where there is none. Any order, repeats allowed."""
@@ -45,17 +56,23 @@ class Screen:
         found[order] = np.where(self.pairs[at] == ordered, self.responses[at], NOT_MEASURED)
         return found
 
+    def contradiction(self, pair: int) -> str:
+        """What the rows of a pair say that contradict each other: "2 changed, 1 not"."""
+        at = int(np.searchsorted(self.contradictions[:, 0], pair))
+        _, changed, unchanged, increased, decreased = self.contradictions[at].tolist()
+        return f"{changed} changed, {unchanged} not" if unchanged else f"{increased} increased, {decreased} decreased"
+
 
 def combine(findings: Sequence[Int8s]) -> Int8s:
     """What screens that were asked about the same pairs say together. Their order does not matter."""
-    increased, decreased, changed, unchanged = (
+    increased, decreased, changed, unchanged, contradicted, both_ways = (
         np.any([found == response for found in findings], axis=0)
-        for response in (INCREASED, DECREASED, CHANGED, UNCHANGED)
+        for response in (INCREASED, DECREASED, CHANGED, UNCHANGED, CONTRADICTED, DIRECTION_CONTRADICTED)
     )
     together: Int8s = np.select(
         [
-            unchanged & (increased | decreased | changed),
-            increased & decreased,
+            contradicted | (unchanged & (increased | decreased | changed | both_ways)),
+            both_ways | (increased & decreased),
             increased,
             decreased,
             changed,

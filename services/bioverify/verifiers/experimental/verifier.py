@@ -27,10 +27,20 @@ from typing import ClassVar
 
 import numpy as np
 
+from bioverify.artifacts.errors import ArtifactError
 from bioverify.artifacts.resolver import open_genes
+from bioverify.artifacts.responses import (
+    CHANGED,
+    CONTRADICTED,
+    DECREASED,
+    DIRECTION_CONTRADICTED,
+    INCREASED,
+    NOT_MEASURED,
+    UNCHANGED,
+)
 from bioverify.artifacts.store import ArtifactStore
 from bioverify.artifacts.tables import read_served
-from bioverify.core.cell_lines import CELL_LINE_NAMES
+from bioverify.core.cell_lines import line_name
 from bioverify.core.genes import GeneResolver
 from bioverify.core.knockdowns import asked_of, gene_name
 from bioverify.core.outcomes import Evidence, NotApplicable, Outcome
@@ -43,22 +53,11 @@ from bioverify.verifiers.experimental.artifact import (
     PERTURBQA,
     SCREENS_FILE,
     SYMBOLS_FILE,
+    contradictions_file,
     pairs_file,
     responses_file,
 )
-from bioverify.verifiers.experimental.screen import (
-    CHANGED,
-    CONTRADICTED,
-    DECREASED,
-    DIRECTION_CONTRADICTED,
-    INCREASED,
-    NOT_MEASURED,
-    UNCHANGED,
-    Int8s,
-    Int64s,
-    Screen,
-    combine,
-)
+from bioverify.verifiers.experimental.screen import KNOCKDOWN, Int8s, Int64s, Screen, combine
 
 Finding = tuple[Screen, int]
 """A screen that measured the pair, and the response that it saw."""
@@ -97,8 +96,10 @@ class ExperimentalLookup:
         self._gene_sets = set(gene_sets)
         self._has_test_rows = has_test_rows
         self._screens: dict[str, list[Screen]] = {screen.line: [] for screen in screens}
+        self._not_knockdowns = [screen for screen in screens if screen.kind != KNOCKDOWN]
         for screen in screens:
-            self._screens[screen.line].append(screen)
+            if screen.kind == KNOCKDOWN:
+                self._screens[screen.line].append(screen)
         self._agreement = agreement
         provenance = "; ".join(dict.fromkeys(screen.provenance for screen in screens))
         self.description = Description(
@@ -127,8 +128,9 @@ class ExperimentalLookup:
         """One outcome per item, in order. Value: 1.0 if the answer agrees with the measurement, else 0.0.
 
         Not applicable: ``unknown_gene``, ``ambiguous_gene``, ``unknown_cell_line``, ``pair_not_measured``,
-        ``screens_contradict``, ``no_change_measured`` for the direction of a change that was not seen, and
-        ``direction_not_measured``.
+        ``screens_contradict``, ``rows_contradict`` within one screen, ``no_change_measured`` for the direction of a
+        change that was not seen, ``direction_not_measured``, and ``not_a_knockdown`` for a pair that was measured
+        under another kind of perturbation.
         """
         outcomes: list[Outcome | None] = [None] * len(items)
         asked: dict[str, list[tuple[int, int]]] = defaultdict(list)
@@ -155,7 +157,7 @@ class ExperimentalLookup:
     def canary(self) -> tuple[Item, Outcome]:
         """The first pair of the first screen on which the line's screens do not contradict each other, with "yes"."""
         for screens in self._screens.values():
-            for pair in screens[0].pairs[:1000].tolist():
+            for pair in screens[0].pairs[:1000].tolist() if screens else ():
                 findings = []
                 for screen in screens:
                     at = bisect.bisect_left(screen.pairs, pair)
@@ -209,20 +211,27 @@ class ExperimentalLookup:
                         found[row][other] = findings
         return found
 
+    def _under_another_kind(self, line: str, pair: int) -> list[Screen]:
+        wanted = np.array([pair], np.int64)
+        return [
+            screen for screen in self._not_knockdowns if screen.line == line and screen.find(wanted)[0] != NOT_MEASURED
+        ]
+
     def _judge(self, item: Item, line: str, pair: int, findings: Sequence[Finding], with_evidence: bool) -> Outcome:
         task = item.task
         assert isinstance(task, DifferentialExpression | DirectionOfChange)
         told = f"{task.measured_gene} under knockdown of {task.perturbation}"
         belief = _belief(task, response := _together(findings))
         if belief is None:
-            seen = "; ".join(f"{_finding(task, own)} ({screen.provenance})" for screen, own in findings)
+            seen = "; ".join(f"{_finding(task, pair, *one)} ({one[0].provenance})" for one in findings)
+            contradict = "screens_contradict" if len(findings) > 1 else "rows_contradict"
             reason = {
-                CONTRADICTED: "screens_contradict",
-                DIRECTION_CONTRADICTED: "screens_contradict",
+                CONTRADICTED: contradict,
+                DIRECTION_CONTRADICTED: contradict,
                 UNCHANGED: "no_change_measured",
                 CHANGED: "direction_not_measured",
             }[response]
-            return NotApplicable(reason, f"{_line_name(line)}: {told}: {seen}.")
+            return NotApplicable(reason, f"{line_name(line)}: {told}: {seen}.")
         evidence = tuple(self._evidence(task, line, pair, *one) for one in findings) if with_evidence else ()
         return score_by_belief(belief, item.answer, evidence, {})
 
@@ -241,17 +250,27 @@ class ExperimentalLookup:
         shares = self._agreement[task.kind] if self._agreement else None
         beliefs = [shares[0] if label else shares[1] for label in labels.values() if label is not None and shares]
         if not beliefs:
+            other_kinds = self._under_another_kind(line, pair)
+            if other_kinds:
+                kinds = " and ".join(dict.fromkeys(screen.kind for screen in other_kinds))
+                named = "; ".join(dict.fromkeys(screen.provenance for screen in other_kinds))
+                return NotApplicable(
+                    "not_a_knockdown",
+                    f"{line_name(line)}: {task.measured_gene} was measured under {kinds} of {task.perturbation}, not "
+                    f"a knockdown ({named}).",
+                )
             is_gene_set = task.measured_gene in self._gene_sets
             asked = [screen for screen in self._screens[line] if is_gene_set == (screen.name == GENE_SETS)]
             absent = "; ".join(dict.fromkeys(self._absence(screen) for screen in asked or self._screens[line]))
+            absent = absent or "no screen of knockdowns"
             seen = "; ".join(
-                f"{_line_name(other)}: {_finding(task, response)} ({screen.provenance})"
+                f"{line_name(other)}: {_finding(task, pair, screen, response)} ({screen.provenance})"
                 for other, findings in elsewhere.items()
                 for screen, response in findings
             )
             return NotApplicable(
                 "pair_not_measured",
-                f"{_line_name(line)}: {task.measured_gene} under knockdown of {task.perturbation}: {absent}."
+                f"{line_name(line)}: {task.measured_gene} under knockdown of {task.perturbation}: {absent}."
                 + (f" In other lines, which is no label here: {seen}." if seen else ""),
             )
         evidence: tuple[Evidence, ...] = ()
@@ -264,7 +283,7 @@ class ExperimentalLookup:
             ]
             evidence = tuple(
                 Evidence(
-                    f"No row of {_line_name(line)}, from another line: {one.text}",
+                    f"No row of {line_name(line)}, from another line: {one.text}",
                     source=one.source,
                     simulated=one.simulated,
                 )
@@ -294,8 +313,8 @@ class ExperimentalLookup:
         genes = [self._symbols[index] for index in divmod(pair, len(self._symbols))]
         knocked_down, measured = map(gene_name, task.genes, genes)
         text = (
-            f"{_line_name(line)}: {knocked_down} knocked down, {measured} measured, {_finding(task, response)} "
-            f"({screen.provenance})"
+            f"{line_name(line)}: {knocked_down} knocked down, {measured} measured, "
+            f"{_finding(task, pair, screen, response)} ({screen.provenance})"
         )
         return Evidence(text, source=screen.provenance, simulated=screen.simulated)
 
@@ -313,16 +332,15 @@ def _belief(task: DifferentialExpression | DirectionOfChange, response: int) -> 
     return {**dict.fromkeys(_CHANGES, 1.0), UNCHANGED: 0.0}.get(response)
 
 
-def _finding(task: DifferentialExpression | DirectionOfChange, response: int) -> str:
-    if isinstance(task, DirectionOfChange):
+def _finding(task: DifferentialExpression | DirectionOfChange, pair: int, screen: Screen, response: int) -> str:
+    is_about_direction = isinstance(task, DirectionOfChange)
+    if response == CONTRADICTED or (response == DIRECTION_CONTRADICTED and is_about_direction):
+        return f"rows contradict ({screen.contradiction(pair)})"
+    if is_about_direction:
         if response in _DIRECTION_WORDS:
             return _DIRECTION_WORDS[response]
         return "no change" if response == UNCHANGED else "a change of unknown direction"
     return "not differentially expressed" if response == UNCHANGED else "differentially expressed"
-
-
-def _line_name(line: str) -> str:
-    return CELL_LINE_NAMES.get(line, line)
 
 
 def open_verifier(store: ArtifactStore) -> ExperimentalLookup:
@@ -331,6 +349,9 @@ def open_verifier(store: ArtifactStore) -> ExperimentalLookup:
     artifact = store.open(NAME)
     table = read_served(artifact, SYMBOLS_FILE)
     symbols = table.strings("symbol")
+    entries = json.loads((artifact.path / SCREENS_FILE).read_bytes())
+    if any(contradictions_file(one["screen"], one["line"]) not in artifact.manifest.files for one in entries):
+        raise ArtifactError(f"artifact {NAME}: another version of bioverify made it. Run: bioverify data build {NAME}")
     screens = [
         Screen(
             entry["line"],
@@ -339,8 +360,10 @@ def open_verifier(store: ArtifactStore) -> ExperimentalLookup:
             _map(artifact.path / responses_file(entry["screen"], entry["line"])),
             entry["simulated"],
             name=entry["screen"],
+            kind=entry["kind"],
+            contradictions=_map(artifact.path / contradictions_file(entry["screen"], entry["line"])),
         )
-        for entry in json.loads((artifact.path / SCREENS_FILE).read_bytes())
+        for entry in entries
     ]
     agreement = None
     if artifact.manifest.parameters["other_lines"] == "belief":
