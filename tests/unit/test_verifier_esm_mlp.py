@@ -95,14 +95,13 @@ def test_evidence_says_what_the_net_was_trained_on_and_fed_with(verifier: EsmMlp
     assert down.value == down.belief
     assert up.belief == pytest.approx(1.0 - up.value)
     assert down.evidence[0].text == (
-        f"ASNS under knockdown of AARS1 (asked as AARS) in K562: p(yes) = {down.belief:.2f}, "
-        "base rate: ASNS has no training row in K562 "
+        f"ASNS under knockdown of AARS1 (asked as AARS) in K562: p(yes) = {down.belief:.2f} "
         "(two-tower MLP trained on K562 without this perturbation; "
         "vectors: GO-SVD 16-d, not ESM2) "
         "(simulated screen, not an experiment)"
     )
     assert up.evidence[0].text.startswith(
-        f"ASNS under knockdown of AARS1 (asked as AARS) in K562: p(increase) = {up.belief:.2f}, base rate: "
+        f"ASNS under knockdown of AARS1 (asked as AARS) in K562: p(increase) = {up.belief:.2f}"
     )
     manifest = bundled_store.open("esm_mlp").manifest
     assert manifest.parameters["form"] == "own"
