@@ -155,7 +155,7 @@ def _details_of(message: reward_pb2.Reward) -> RewardDetails:
 
 def lost_reward(item: ScoreItem, error: ClientError) -> ItemReward:
     """The reward of an item whose request was lost while others of the same call came through."""
-    why, details = f"the request was lost: {error}", RewardDetails(task=item.task)
+    why, details = f"the request was lost: {error.message}", RewardDetails(task=item.task)
     return ItemReward(item.id, None, why, details, is_lost=True, is_refused=not error.may_pass)
 
 
