@@ -156,7 +156,7 @@ def test_a_body_that_does_not_come_is_not_waited_for(target: str) -> None:
     with scratch_folder() as folder, gateway(folder, target, body_timeout_s=0.5) as running:
         host, port = running.url.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port)), timeout=20) as connection:
-            connection.sendall(b"POST /v1/score HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{")
+            connection.sendall(b"POST /v1/score HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 100\r\n\r\n{")
             answer = connection.recv(65536)
         assert answer.startswith(b"HTTP/1.1 408")
 

@@ -29,6 +29,7 @@ from bioverify.gateway.frameworks import GraderRequest, OpenRLHFRequest
 from bioverify.gateway.jobs import Jobs
 from bioverify.gateway.problems import Problem, ProblemError, of_findings
 from bioverify.gateway.scoring import ScoreRequest, VerifierScoreRequest
+from bioverify.gateway.strangers import Strangers
 from bioverify.gateway.training_routes import RunRequest
 from bioverify.settings import problem
 from bioverify.transport.headers import REQUEST_ID
@@ -95,7 +96,8 @@ def make_app(config: GatewayConfig) -> ASGIApp:
             allow_headers=["authorization", "content-type", REQUEST_ID],
             expose_headers=[REQUEST_ID],
         )
-    return Boundary(app, with_tls=config.tls_certificate is not None)
+    guarded = app if keyring else Strangers(app, config)
+    return Boundary(guarded, with_tls=config.tls_certificate is not None)
 
 
 def _page(path: Path) -> Callable[[Request], Awaitable[Response]]:

@@ -12,9 +12,9 @@ import typer
 from bioverify import ports
 from bioverify.client import ClientError, TlsError, TlsIdentity, TrainingClient
 from bioverify.core.runs import RunState, StepFigures, TrainingRun
+from bioverify.transport.addresses import is_loopback
 from bioverify_trainer.cli.options import SetOption, console, refuse
 
-_LOOPBACK = ("127.0.0.1", "[::1]", "localhost")
 _SHOWN = ("reward", "reward_call/unscorable", "step_seconds")
 
 _Result = TypeVar("_Result")
@@ -52,7 +52,7 @@ def serve(
     from bioverify_trainer.service.local import LocalLauncher
     from bioverify_trainer.service.service import serve as serve_runs
 
-    is_local = listen.startswith("unix:") or listen.rpartition(":")[0] in _LOOPBACK
+    is_local = listen.startswith("unix:") or is_loopback(listen.rpartition(":")[0])
     if not is_local and token_file is None:
         refuse(f"--listen {listen}: others could start runs there. Give --token-file, with a long random token in it")
     try:
