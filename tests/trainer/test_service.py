@@ -86,7 +86,7 @@ def small_run(tiny_policy):
 def test_a_run_outlives_its_service_is_found_again_stopped_and_gone_on_with(store, rewards, tiny_policy, tmp_path):
     folder, token = tmp_path / "runs", tmp_path / "token"
     token.write_text("a long random token\n")
-    served = (folder, store.root.parent, rewards, "--token-file", str(token))
+    served = (folder, store.root.parent, rewards, "--token-file", str(token), "--allow-model", str(tiny_policy))
     try:
         with contextlib.ExitStack() as services:
             service = services.enter_context(training_service(*served))
@@ -149,7 +149,9 @@ async def test_who_may_call_what_is_refused_and_why_a_run_failed(store, tiny_pol
     nobody = f"127.0.0.1:{servers.free_port()}"
     home = store.root.parent
     try:
-        with training_service(folder, home, nobody, "--token-file", str(token)) as service:
+        with training_service(
+            folder, home, nobody, "--token-file", str(token), "--allow-model", str(tiny_policy)
+        ) as service:
             wrong = tmp_path / "wrong"
             wrong.write_text("left")
             for given in (None, wrong):
@@ -165,9 +167,11 @@ async def test_who_may_call_what_is_refused_and_why_a_run_failed(store, tiny_pol
                     (("../a", "rbio1-exp", "cpu"), "name"),
                     (("a", "/etc/passwd.yaml", "cpu"), "recipe"),
                     (("a", "rbio1-exp", "/etc/own.yaml"), "preset"),
-                    (("a", "rbio1-exp", "cpu", ["grpo.max_stepz=3"]), "changes"),
-                    (("a", "rbio1-exp", "cpu", ["grpo.push_to_hub=true"]), "changes"),
-                    (("a", "rbio1-exp", "cpu", ["policy.model_init_kwargs={x: 1}"]), "changes"),
+                    (("a", "rbio1-exp", "cpu", ["grpo.max_stepz=3"]), "changes[0]"),
+                    (("a", "rbio1-exp", "cpu", ["grpo.max_steps=-3"]), "changes"),
+                    (("a", "rbio1-exp", "cpu", ["grpo.seed=1", "policy.model=/etc"]), "changes[1]"),
+                    (("a", "rbio1-exp", "cpu", ["grpo.push_to_hub=true"]), "changes[0]"),
+                    (("a", "rbio1-exp", "cpu", ['policy.model_init_kwargs={"x": 1}']), "changes[0]"),
                 ):
                     with pytest.raises(ClientError) as refused:
                         await client.start(*arguments)

@@ -45,9 +45,20 @@ def serve(
             help="YAML file: submit TrainJobs as it says; if omitted, runs are local processes.",
         ),
     ] = None,
+    allow_model: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A model, beside those of the shipped presets, that callers may name as policy.model. Repeat it."
+        ),
+    ] = None,
+    allow_key: Annotated[
+        list[str] | None,
+        typer.Option(help="A key of the preset that callers may change, beside the harmless ones. Repeat it."),
+    ] = None,
 ) -> None:
     """Serve the training of runs until SIGTERM. Runs outlive the service, and are found again."""
     from bioverify.runtime import logs
+    from bioverify_trainer.service.changes import Allowed
     from bioverify_trainer.service.launching import Launcher
     from bioverify_trainer.service.local import LocalLauncher
     from bioverify_trainer.service.service import serve as serve_runs
@@ -71,8 +82,9 @@ def serve(
             launcher = TrainJobLauncher(read_settings(ClusterSettings, cluster), target=target)
         except SettingsError as error:
             refuse(error)
+    allowed = Allowed(tuple(allow_model or ()), tuple(allow_key or ()))
     logs.configure("training", "info")
-    raise typer.Exit(serve_runs(launcher, folder, listen=listen, token_file=token_file, tls=tls))
+    raise typer.Exit(serve_runs(launcher, folder, listen=listen, token_file=token_file, tls=tls, allowed=allowed))
 
 
 def start(
