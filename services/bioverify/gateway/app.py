@@ -19,7 +19,7 @@ from starlette.routing import Match, Route
 from starlette.types import ASGIApp
 
 from bioverify import __version__
-from bioverify.client import Client, TrainingClient
+from bioverify.client import AsyncClient, TrainingClient
 from bioverify.gateway import framework_routes, job_routes, routes, run_routes, training_routes
 from bioverify.gateway.access import Gateway
 from bioverify.gateway.api_keys import Keyring
@@ -45,7 +45,7 @@ def make_app(config: GatewayConfig) -> ASGIApp:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        client = Client(config.aggregator, tls=config.identity)
+        client = AsyncClient(config.aggregator, tls=config.identity)
         jobs = (
             Jobs(
                 config.folder / "jobs",
@@ -66,7 +66,7 @@ def make_app(config: GatewayConfig) -> ASGIApp:
             await trainer.close()
         if jobs:
             jobs.close()
-        client.close()
+        await client.close()
 
     app = FastAPIOffline(
         title="bioverify",

@@ -64,7 +64,7 @@ class Allowed:
             models = sorted({*self.models, *(load_preset(name).policy.model for name in preset_names())})
             if value not in models:
                 raise ValueError(f"policy.model: not one of {', '.join(models)}")
-        return f"{key}={json.dumps(value)}"
+        return f"{key}={json.dumps(value, allow_nan=False)}"
 
 
 def _value(text: str) -> Any:
