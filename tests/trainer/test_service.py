@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -21,28 +20,12 @@ from bioverify_trainer.service.keeper import FOLDER, write
 from bioverify_trainer.stopping import STOPPED
 from tests.fixtures import servers
 from tests.fixtures.gateway import gateway
+from tests.fixtures.training import training_service
 from tests.fixtures.waiting import wait_until
 from tests.trainer.conftest import format_verifier
 
-SERVICE = "bioverify.v1.TrainingService"
 STEPS = 150
 """So many that the run is still under way when its service, killed in its midst, has been started again."""
-
-
-@contextlib.contextmanager
-def training_service(folder, home, target, *options) -> Iterator[servers.Service]:
-    with servers.scratch_folder() as scratch, (scratch / "log").open("wb") as log:
-        listen = f"unix:{scratch}/s"
-        command = [sys.executable, "-m", "bioverify_trainer", "runs", "serve", "--folder", str(folder)]
-        command += ["--listen", listen, "--target", target, *options]
-        environment = os.environ | {"BIOVERIFY_HOME": str(home), "OMP_NUM_THREADS": "1"}
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-        service = servers.Service(listen, SERVICE, process, scratch / "log")
-        try:
-            service.wait_until_ready(60)
-            yield service
-        finally:
-            service.kill()
 
 
 @pytest.fixture(scope="module")
