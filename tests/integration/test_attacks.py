@@ -23,8 +23,8 @@ from bioverify.gateway.api_keys import Scope, new_key, write_keys
 from tests.fixtures import servers
 from tests.fixtures.gateway import RunningGateway, gateway
 from tests.fixtures.servers import scratch_folder
-from tests.fixtures.stack import wait_until
 from tests.fixtures.training import training_service
+from tests.fixtures.waiting import wait_until
 from tests.integration.test_gateway import item, problem
 
 WEIGHTS = {"lookup": 1, "text": 1}

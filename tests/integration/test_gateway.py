@@ -21,7 +21,7 @@ from bioverify.gateway.api_keys import Scope, new_key, read_keys, write_keys
 from tests.fixtures import servers
 from tests.fixtures.gateway import RunningGateway, gateway
 from tests.fixtures.servers import scratch_folder
-from tests.fixtures.stack import wait_until
+from tests.fixtures.waiting import wait_until
 
 QUESTION = (
     "Is a knockdown of {} in k562 cells likely to result in differential expression of {}? "
