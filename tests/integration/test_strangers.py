@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from bioverify import ports
 from bioverify.gateway.config import GatewayConfig
 from bioverify.transport.addresses import is_loopback
 from tests.fixtures import servers
@@ -102,7 +103,7 @@ def test_a_link_from_anywhere_leads_to_a_page_and_to_no_data(running: RunningGat
 def test_the_documented_curl_lines_work(running: RunningGateway) -> None:
     documented = (ROOT / "docs/http.md").read_text()
     block = documented.split("```console\n", 1)[1].split("```", 1)[0]
-    lines = [line for line in block.replace("127.0.0.1:50059", own(running)).split("$ ") if line.strip()]
+    lines = [line for line in block.replace(ports.GATEWAY, own(running)).split("$ ") if line.strip()]
     told = []
     for line in lines:
         command = shlex.split(line)
