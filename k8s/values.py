@@ -150,7 +150,8 @@ class Keys(Block):
     tokenKey: str = "token"
     """The secret's entry with the text of a key of scope admin, for `helm test` and for Prometheus; may be absent."""
     openToAnyone: bool = False
-    """Ask for no key, because something in front of the gateway decides who may call."""
+    """Ask for no key, because something in front of the gateway decides who may call. It is then called by address, by
+    the names of its service and by `ingress.host`; other names go into `settings.allowed_hosts`."""
 
 
 class Jobs(Block):

@@ -19,6 +19,7 @@ from bioverify.client import TlsIdentity
 from bioverify.gateway.api_keys import Scope, read_keys
 from bioverify.gateway.config import GatewayConfig, make_config
 from tests.chart.helm import (
+    NAMESPACE,
     ROOT,
     VALUES,
     Manifest,
@@ -146,6 +147,21 @@ def test_settings_of_the_values_reach_the_gateway_unchanged() -> None:
     config = GatewayConfig.model_validate(written)
     assert (config.max_items, config.max_job_bytes, config.max_deadline_s) == (2048, 2**30, 120.5)
     assert (config.cors_origins, config.log_level) == (("https://lab.example.org",), "warning")
+
+
+def test_a_gateway_without_keys_answers_to_the_names_of_its_service() -> None:
+    written = yaml.safe_load(named(rendered("open"), "ConfigMap", "gateway")["data"]["gateway.yaml"])
+    service = named(rendered("open"), "Service", "gateway")["metadata"]["name"]
+    config = GatewayConfig.model_validate(written)
+    assert config.allowed_hosts == (
+        service,
+        f"{service}.{NAMESPACE}",
+        f"{service}.{NAMESPACE}.svc",
+        f"{service}.{NAMESPACE}.svc.cluster.local",
+    )
+    assert "allowed_hosts" not in yaml.safe_load(
+        named(rendered("default"), "ConfigMap", "gateway")["data"]["gateway.yaml"]
+    )
 
 
 def test_the_key_that_the_chart_makes_is_one_that_the_gateway_knows(tmp_path: Path) -> None:

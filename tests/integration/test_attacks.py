@@ -11,7 +11,9 @@ import gzip
 import re
 import socket
 import sys
+import time
 from collections.abc import Iterator
+from itertools import pairwise, repeat
 from pathlib import Path
 
 import httpx
@@ -21,6 +23,8 @@ from bioverify.gateway.api_keys import Scope, new_key, write_keys
 from tests.fixtures import servers
 from tests.fixtures.gateway import RunningGateway, gateway
 from tests.fixtures.servers import scratch_folder
+from tests.fixtures.training import training_service
+from tests.fixtures.waiting import wait_until
 from tests.integration.test_gateway import item, problem
 
 WEIGHTS = {"lookup": 1, "text": 1}
@@ -40,7 +44,16 @@ def running(texts: dict[str, str]) -> Iterator[RunningGateway]:
         scratch_folder() as folder,
         servers.verifier("Lookup") as lookup,
         servers.verifier("Text") as text,
-        servers.aggregator({"lookup": lookup.target, "text": text.target}) as aggregator,
+        servers.verifier("Lookup", parameters={"name": "experimental"}) as experimental,
+        servers.verifier("Text", parameters={"name": "format"}) as form,
+        servers.aggregator(
+            {
+                "lookup": lookup.target,
+                "text": text.target,
+                "experimental": experimental.target,
+                "format": form.target,
+            }
+        ) as aggregator,
     ):
         made = {
             "scorer": new_key("scorer", (Scope.SCORE,)),
@@ -214,6 +227,139 @@ def test_no_stack_trace_leaves_the_house(running: RunningGateway) -> None:
         assert "Traceback" not in answer.text
     for method in ("TRACE", "CONNECT", "PROPFIND"):
         assert running.http.request(method, "/v1/score").status_code in {400, 404, 405}
+
+
+@pytest.fixture(scope="module")
+def open_one() -> Iterator[RunningGateway]:
+    """A gateway without keys, as `bioverify up` starts it, that also starts and stops runs."""
+    with (
+        scratch_folder() as folder,
+        servers.verifier("Lookup") as lookup,
+        servers.verifier("Text") as text,
+        servers.aggregator({"lookup": lookup.target, "text": text.target}) as aggregator,
+        training_service(folder / "runs", folder, aggregator.target) as trainer,
+        gateway(folder, aggregator.target, trainer=trainer.target, runs_folder=folder / "runs") as web,
+    ):
+        yield web
+        assert list((folder / "runs").iterdir()) == []
+        assert web.http.get("/v1/jobs").json() == {"jobs": []}
+        peak = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{trainer.process.pid}/status").read_text())
+        assert peak is not None
+        assert int(peak[1]) / 1000 < MEMORY_MB
+        assert "Traceback" not in trainer.log
+
+
+CALLS = (
+    ("POST", "/v1/score"), ("POST", "/v1/jobs?recipe=all"), ("GET", "/v1/jobs"), ("POST", "/v1/runs"),
+    ("POST", "/v1/runs/first:stop"), ("DELETE", "/v1/jobs/0123456789abcdef"),
+)  # fmt: skip
+
+
+def test_a_name_turned_to_this_machine(open_one: RunningGateway) -> None:
+    """without keys: a foreign name in Host (DNS rebinding), two of them, none → 421"""
+    for host in ("evil.example", "evil.example:50059", "127.0.0.1.evil.example", "[::1].evil", "0x7f.1"):
+        for method, path in CALLS:
+            answer = open_one.http.request(method, path, headers={"host": host}, content=b"{}")
+            assert problem(answer, 421)["code"] == "other_host"
+    for hosts in (b"", b"host: 127.0.0.1\r\nhost: evil.example\r\n"):
+        answer = said_to(open_one, b"GET /v1/jobs HTTP/1.1\r\nconnection: close\r\n" + hosts + b"\r\n")
+        assert int(answer.split(b" ", 2)[1]) in {400, 421}
+
+
+def test_a_page_of_another_site(open_one: RunningGateway) -> None:
+    """without keys: another site's page scores, sends jobs, starts and stops runs, as text, form or JSON → 403"""
+    body = open_one.http.build_request("POST", "/", json={"items": [item("A")], "weights": WEIGHTS}).content
+    pages = (
+        {"origin": "http://evil.example"},
+        {"origin": "null"},
+        {"origin": open_one.url.replace("127.0.0.1", "localhost")},
+        {"sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors"},
+        {"sec-fetch-site": "same-site", "sec-fetch-mode": "cors"},
+    )
+    for page in pages:
+        for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "application/json"):
+            for method, path in CALLS:
+                answer = open_one.http.request(method, path, headers=page | {"content-type": kind}, content=body)
+                assert problem(answer, 403)["code"] == "other_site"
+
+
+def test_changes_of_a_run_that_grow(open_one: RunningGateway) -> None:
+    """changes of a run: YAML aliases (376 letters were 254 MB), tags, JSON 200 deep, 64 long ones → 422 at once"""
+    names = "abcdefghi"
+    aliases = "policy.lora={a: &a [1,1,1,1,1,1,1,1,1]" + "".join(
+        f", {name}: &{name} [{','.join([f'*{before}'] * 9)}]" for before, name in pairwise(names)
+    )
+    grown = (
+        [aliases + "}"], ["prompts=!!python/object/apply:os.system [id]"], ["prompts.lines=" + "[" * 200 + "]" * 200],
+        ["prompts=" + '{"a":' * 90 + "1" + "}" * 90], ["heldout=" + "9" * 500] * 64, ["grpo.learning_rate=1e999"],
+    )  # fmt: skip
+    for changes in grown:
+        started = time.monotonic()
+        answer = open_one.http.post("/v1/runs", json={"name": "first", "recipe": "rbio1-exp", "changes": changes})
+        assert len(problem(answer, 422)["detail"]) < 20_000
+        assert time.monotonic() - started < 5
+
+
+def test_changes_of_a_run_that_reach_out(open_one: RunningGateway) -> None:
+    """changes of a run: a path or anybody's model, output and resume paths, URLs, hub keys, DeepSpeed, FSDP → 422"""
+    wanted = (
+        "policy.model=/etc", "policy.model=evil/model", "policy.model=../../secret", "policy={}",
+        "grpo.vllm_server_base_url=http://169.254.169.254", "grpo.output_dir=/tmp/x", "grpo.resume_from_checkpoint=/x",
+        "grpo.hub_token=x", "grpo.push_to_hub=true", "launcher.deepspeed={}", "launcher={}", "launcher.processes=9999",
+        "grpo.fsdp=full_shard", "tracking=[]", "grpo.trust_remote_code=true", "policy.trust_remote_code=true",
+    )  # fmt: skip
+    for change in wanted:
+        body = {"name": "first", "recipe": "rbio1-exp", "changes": [change]}
+        said = problem(open_one.http.post("/v1/runs", json=body), 422)
+        assert said["errors"][0]["field"].startswith("changes"), said
+
+
+def test_a_head_that_drips(running: RunningGateway) -> None:
+    """a head that stops, or goes on for ever with a header now and then → 408, the connection closed"""
+    assert b" 408 " in said_to(running, b"GET /healthz HTTP/1.1\r\nhost: x")
+    host, _, port = running.url.removeprefix("http://").rpartition(":")
+    started = time.monotonic()
+    with socket.create_connection((host, int(port)), timeout=20) as connection, contextlib.suppress(ConnectionError):
+        connection.settimeout(0.1)
+        connection.sendall(b"GET / HTTP/1.1\r\n")
+        while time.monotonic() - started < 15:
+            connection.sendall(b"x: a\r\n")
+            with contextlib.suppress(TimeoutError):
+                if not connection.recv(65536):
+                    break
+    assert time.monotonic() - started < 10 * SLOW_S
+
+
+def test_weights_that_are_none(running: RunningGateway) -> None:
+    """weights without a name, of 1.7e308, 1,000 of them, a recipe of 1,000 terms → 422"""
+    many = {f"text.c{n}": 1 for n in range(1000)}
+    terms = [{"verifier": "text", "component": c, "weight": 1, "requirement": "optional"} for c in many]
+    for by in ({"": 1}, {".": 1}, {"text.": 1}, {"text": 1.7e308}, {"text": -1e300}, many):
+        problem(running.http.post("/v1/score", json={"items": [item("A")], "weights": by}), 422)
+    problem(running.http.post("/v1/score", json={"items": [item("A")], "recipe": {"name": "r", "terms": terms}}), 422)
+
+
+def test_a_line_of_200_megabytes(running: RunningGateway) -> None:
+    """a job's file with one line of 200 MB, and one with a group of 5,000 lines → bad lines, memory as before"""
+
+    def long_line() -> Iterator[bytes]:
+        yield from repeat(b'{"completion": "' + b"x" * 1_000_000, 200)
+        yield b'"}\n{"completion": "x"}\n'
+
+    group = b'{"completion": "x", "group_id": "g"}\n' * 5000 + b'{"completion": "x"}\n'
+    for content, bad in ((long_line(), 1), (group, 5000)):
+        sent = running.http.post("/v1/jobs?recipe=rbio1-exp", content=content)
+        assert sent.status_code == 202, sent.text
+        job_id = sent.json()["id"]
+
+        def ended(job_id: str = job_id) -> bool:
+            return running.http.get(f"/v1/jobs/{job_id}").json()["state"] in {"done", "failed"}
+
+        wait_until(ended, "the job has ended", 60)
+        lines = running.http.get(f"/v1/jobs/{job_id}/bad-lines").text.splitlines()
+        job = running.http.get(f"/v1/jobs/{job_id}").json()
+        assert (job["state"], job["bad_lines"], len(lines), job["scored"] + job["unscorable"]) == ("done", bad, bad, 1)
+        running.http.delete(f"/v1/jobs/{job_id}")
 
 
 def head(running: RunningGateway, lines: str) -> bytes:

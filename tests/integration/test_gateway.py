@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import random
 import socket
 import time
 from collections.abc import Iterator
+from concurrent import futures
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from bioverify.gateway.api_keys import Scope, new_key, read_keys, write_keys
 from tests.fixtures import servers
 from tests.fixtures.gateway import RunningGateway, gateway
 from tests.fixtures.servers import scratch_folder
+from tests.fixtures.waiting import wait_until
 
 QUESTION = (
     "Is a knockdown of {} in k562 cells likely to result in differential expression of {}? "
@@ -156,7 +159,7 @@ def test_a_body_that_does_not_come_is_not_waited_for(target: str) -> None:
     with scratch_folder() as folder, gateway(folder, target, body_timeout_s=0.5) as running:
         host, port = running.url.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port)), timeout=20) as connection:
-            connection.sendall(b"POST /v1/score HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{")
+            connection.sendall(b"POST /v1/score HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 100\r\n\r\n{")
             answer = connection.recv(65536)
         assert answer.startswith(b"HTTP/1.1 408")
 
@@ -289,3 +292,96 @@ def test_it_does_not_stand_open_to_a_network(tmp_path: Path) -> None:
         gateway(tmp_path, "127.0.0.1:9", listen=f"0.0.0.0:{servers.free_port()}"),
     ):
         pass
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"items": [item("A")], "weights": {"": 1}}, "weights"),
+        ({"items": [item("A")], "weights": {".x": 1}}, "weights"),
+        ({"items": [item("A")], "weights": {"text.": 1}}, "weights"),
+        ({"items": [item("A")], "weights": {"text": 1.7e308}}, "weights"),
+        ({"items": [item("A")], "weights": {f"v{n}": 1 for n in range(257)}}, "weights"),
+        ({"items": [item("A")], "recipe": {"name": "r", "terms": [
+            {"verifier": "text", "component": f"c{n}", "weight": 1, "requirement": "optional"} for n in range(257)
+        ]}}, "recipe"),
+        ({"items": [item("A", id="1"), item("B")], "weights": WEIGHTS}, "items[1].id"),
+        ({"items": [item("A"), item("B", id=0)], "weights": WEIGHTS}, "items[1].id"),
+    ],
+)  # fmt: skip
+def test_what_would_be_a_fault_of_the_gateway_is_a_wrong_field(
+    running: RunningGateway, body: dict[str, Any], field: str
+) -> None:
+    said = problem(running.http.post("/v1/score", json=body), 422)
+    assert any(error["field"].startswith(field) for error in said["errors"]), said
+
+
+def test_an_id_that_is_given_twice_by_nobody_is_no_reason_to_refuse(running: RunningGateway) -> None:
+    items = [item("A", id="2"), item("B", id="b"), item("C", id=7)]
+    told = running.http.post("/v1/score", json={"items": items, "weights": WEIGHTS}).json()
+    assert [reward["id"] for reward in told["rewards"]] == ["2", "b", "7"]
+    unnamed = running.http.post("/v1/score", json={"items": [item("A"), item("B")], "weights": WEIGHTS}).json()
+    assert [reward["id"] for reward in unnamed["rewards"]] == ["0", "1"]
+
+
+def test_calls_that_wait_for_a_verifier_hold_up_neither_health_nor_lists_nor_their_own_clock() -> None:
+    at_once = 60
+    with (
+        scratch_folder() as folder,
+        servers.verifier("Text", parameters={"delay_s": 4.0}) as slow,
+        servers.aggregator({"text": slow.target}) as aggregator,
+        gateway(folder, aggregator.target) as running,
+        futures.ThreadPoolExecutor(at_once) as pool,
+    ):
+
+        def call(number: int) -> tuple[int, float]:
+            body = {"items": [item("A", f"{number}")], "weights": {"text": 1}, "deadline_s": 1}
+            started = time.monotonic()
+            answer = running.http.post("/v1/score", json=body)
+            return answer.status_code, time.monotonic() - started
+
+        asked = [pool.submit(call, number) for number in range(at_once)]
+        wait_until(lambda: in_flight(running) >= at_once, "all calls are under way", 20)
+        for path in ("/healthz", "/readyz", "/v1/recipes", "/v1/verifiers"):
+            started = time.monotonic()
+            running.http.get(path).raise_for_status()
+            assert time.monotonic() - started < 1.0, path
+        answered = [one.result() for one in asked]
+        # The slowest waited for the clients' connections and threads on two busy cores, not for forty others.
+        assert max(seconds for _, seconds in answered) < 5, answered
+        assert {status for status, _ in answered} <= {200, 504}
+
+
+def in_flight(running: RunningGateway) -> float:
+    lines = running.http.get("/metrics").text.splitlines()
+    return float(next(line.split()[1] for line in lines if line.startswith("bioverify_http_in_flight ")))
+
+
+def test_a_head_that_does_not_come_to_an_end_is_not_waited_for(target: str) -> None:
+    with scratch_folder() as folder, gateway(folder, target, body_timeout_s=0.5) as running:
+        host, port = running.url.removeprefix("http://").split(":")
+        address = (host, int(port))
+        whole = b"GET /healthz HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n"
+        for answered, begun in ((b"", b""), (b"", b"GET /healthz HTTP/1.1\r\nhost: 127"), (whole, b"GET /he")):
+            with socket.create_connection(address, timeout=20) as connection:
+                connection.sendall(answered)
+                if answered:
+                    assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+                connection.sendall(begun)
+                answer = b""
+                while received := connection.recv(65536):
+                    answer += received
+                assert b"HTTP/1.1 408" in answer, (begun, answer)
+                assert answer.endswith(b"the head did not come in time")
+        # One that drips a header now and then has no more time than one that says nothing.
+        with socket.create_connection(address, timeout=20) as connection, contextlib.suppress(ConnectionError):
+            started = time.monotonic()
+            connection.sendall(b"GET / HTTP/1.1\r\n")
+            while time.monotonic() - started < 15:
+                connection.sendall(b"x-more: a\r\n")
+                connection.settimeout(0.1)
+                with contextlib.suppress(TimeoutError):
+                    if connection.recv(1):
+                        break
+            assert time.monotonic() - started < 10
+        assert running.http.get("/healthz").is_success

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import uuid
@@ -12,6 +13,9 @@ import pytest
 
 from bioverify.cli.services import VERIFIERS
 from bioverify.client import AsyncClient, Client, ClientError, Message, ScoreItem
+from bioverify.transport.headers import MOST_TOGETHER
+from tests.fixtures import servers
+from tests.fixtures.rewards import item, recipe, required
 from tests.fixtures.stack import LocalStack
 from tests.fixtures.waiting import wait_until
 
@@ -88,3 +92,22 @@ async def test_a_client_makes_an_id_or_takes_the_callers_own(stack: LocalStack) 
         own = f"mine-{uuid.uuid4().hex[:8]}"
         assert (await client.score([fresh_item()], "all", request_id=own)).request_id == own
         is_in_every_log(stack, own)
+
+
+@pytest.mark.parametrize("callers", [MOST_TOGETHER // 2, 3 * MOST_TOGETHER])
+async def test_calls_that_are_made_together_are_found_under_the_id_of_each(callers: int) -> None:
+    ids = [f"caller-{n}-{uuid.uuid4().hex}" for n in range(callers)]
+    with (
+        servers.verifier("Text", parameters={"delay_s": 0.3}) as text,
+        servers.aggregator({"text": text.target}) as running,
+    ):
+        async with AsyncClient(running.target) as client:
+            by = recipe(required("text"))
+            await asyncio.gather(*(client.score([item(one)], by, request_id=one) for one in ids))
+        asked = text.log_lines("call answered")
+        logged = {one for line in asked for one in line["request_id"].split(",")}
+        assert len(asked) < callers
+        for line in running.log_lines("several requests ask as one"):
+            if line["as_request"] in logged:
+                logged.update(line["request_ids"])
+        assert logged >= set(ids)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -21,28 +20,12 @@ from bioverify_trainer.service.keeper import FOLDER, write
 from bioverify_trainer.stopping import STOPPED
 from tests.fixtures import servers
 from tests.fixtures.gateway import gateway
+from tests.fixtures.training import training_service
 from tests.fixtures.waiting import wait_until
 from tests.trainer.conftest import format_verifier
 
-SERVICE = "bioverify.v1.TrainingService"
 STEPS = 150
 """So many that the run is still under way when its service, killed in its midst, has been started again."""
-
-
-@contextlib.contextmanager
-def training_service(folder, home, target, *options) -> Iterator[servers.Service]:
-    with servers.scratch_folder() as scratch, (scratch / "log").open("wb") as log:
-        listen = f"unix:{scratch}/s"
-        command = [sys.executable, "-m", "bioverify_trainer", "runs", "serve", "--folder", str(folder)]
-        command += ["--listen", listen, "--target", target, *options]
-        environment = os.environ | {"BIOVERIFY_HOME": str(home), "OMP_NUM_THREADS": "1"}
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-        service = servers.Service(listen, SERVICE, process, scratch / "log")
-        try:
-            service.wait_until_ready(60)
-            yield service
-        finally:
-            service.kill()
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +69,7 @@ def small_run(tiny_policy):
 def test_a_run_outlives_its_service_is_found_again_stopped_and_gone_on_with(store, rewards, tiny_policy, tmp_path):
     folder, token = tmp_path / "runs", tmp_path / "token"
     token.write_text("a long random token\n")
-    served = (folder, store.root.parent, rewards, "--token-file", str(token))
+    served = (folder, store.root.parent, rewards, "--token-file", str(token), "--allow-model", str(tiny_policy))
     try:
         with contextlib.ExitStack() as services:
             service = services.enter_context(training_service(*served))
@@ -149,7 +132,9 @@ async def test_who_may_call_what_is_refused_and_why_a_run_failed(store, tiny_pol
     nobody = f"127.0.0.1:{servers.free_port()}"
     home = store.root.parent
     try:
-        with training_service(folder, home, nobody, "--token-file", str(token)) as service:
+        with training_service(
+            folder, home, nobody, "--token-file", str(token), "--allow-model", str(tiny_policy)
+        ) as service:
             wrong = tmp_path / "wrong"
             wrong.write_text("left")
             for given in (None, wrong):
@@ -165,9 +150,11 @@ async def test_who_may_call_what_is_refused_and_why_a_run_failed(store, tiny_pol
                     (("../a", "rbio1-exp", "cpu"), "name"),
                     (("a", "/etc/passwd.yaml", "cpu"), "recipe"),
                     (("a", "rbio1-exp", "/etc/own.yaml"), "preset"),
-                    (("a", "rbio1-exp", "cpu", ["grpo.max_stepz=3"]), "changes"),
-                    (("a", "rbio1-exp", "cpu", ["grpo.push_to_hub=true"]), "changes"),
-                    (("a", "rbio1-exp", "cpu", ["policy.model_init_kwargs={x: 1}"]), "changes"),
+                    (("a", "rbio1-exp", "cpu", ["grpo.max_stepz=3"]), "changes[0]"),
+                    (("a", "rbio1-exp", "cpu", ["grpo.max_steps=-3"]), "changes"),
+                    (("a", "rbio1-exp", "cpu", ["grpo.seed=1", "policy.model=/etc"]), "changes[1]"),
+                    (("a", "rbio1-exp", "cpu", ["grpo.push_to_hub=true"]), "changes[0]"),
+                    (("a", "rbio1-exp", "cpu", ['policy.model_init_kwargs={"x": 1}']), "changes[0]"),
                 ):
                     with pytest.raises(ClientError) as refused:
                         await client.start(*arguments)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import copy
+import json
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
+import orjson
 import pytest
 
 from bioverify.adapters.alone import NoRewardError, reward_alone
+from bioverify.client.json_form import reward_json
 from bioverify.client.messages import item_reward
 from bioverify.client.values import ItemReward, RewardDetails, RewardPart
 from bioverify.core.outcomes import Failed, NotApplicable, Scored
@@ -157,3 +161,24 @@ def test_a_rollout_alone_is_waited_for_only_if_its_reward_may_come(reward, may_p
     with pytest.raises(NoRewardError) as caught:
         reward_alone(reward)
     assert caught.value.may_pass is may_pass
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ({"reward": float("inf")}, "the reward is not a finite number (inf)"),
+        ({"reward": float("-inf")}, "the reward is not a finite number (-inf)"),
+        ({"reward": float("nan")}, "the reward is not a finite number (nan)"),
+        ({}, "the aggregator gave neither a reward nor a reason"),
+        ({"unscorable_because": "format failed: internal"}, "format failed: internal"),
+    ],
+)
+def test_a_reward_that_is_no_number_of_json_is_null_with_a_reason(given: dict[str, Any], why: str) -> None:
+    message = reward_pb2.Reward(item_id="a", **given)
+    message.parts.add(
+        term=term_to_wire(TERMS[2]), outcome=outcome_to_wire("a", Scored(0.5)), contribution=given.get("reward", 0.5)
+    )
+    said = json.loads(orjson.dumps(reward_json(item_reward(message))))
+    assert (said["reward"], said["unscorable_because"]) == (None, why)
+    [part] = said["parts"]
+    assert (part["contribution"] is None) == (part["dropped_because"] == "not_finite") == ("reward" in given)

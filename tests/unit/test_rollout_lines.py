@@ -8,10 +8,13 @@ from collections.abc import Iterator
 from itertools import repeat
 
 import orjson
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bioverify.adapters.reading import read_rollout
+from bioverify.client.frames import read_frame
 from bioverify.client.messages import checked, score_request
 from bioverify.rollouts import lines
 from bioverify.rollouts.lines import FileItem, LineError, in_chunks, lines_of, read_items
@@ -60,7 +63,7 @@ def test_what_the_reader_takes_the_contract_takes(given_rows: list[object]) -> N
 @pytest.mark.parametrize(
     ("row", "problem"),
     [
-        ({"task": {"differential_expression": {"perturbation": "A", "measured_gene": "B", "cell_line": "-"}}},
+        ({"task": {"differential_expression": {"perturbation": "A", "measured_gene": "B", "cell_line": ""}}},
          "task.differential_expression.cell_line"),
         ({"task": {"gene_annotation": {"genes": ["A"] * 65}}}, "task.gene_annotation.genes"),
         ({"source": "sun"}, "source"),
@@ -130,3 +133,18 @@ def test_a_line_too_long_is_refused_without_being_held_and_the_next_is_read(monk
     assert [line.line for line in items] == [2]
     assert str(errors[0]) == "line 1: longer than 16 MiB"
     assert longest == lines.MAX_LINE_BYTES + 1
+
+
+NOT_OF_THE_CONTRACT = [
+    {"group_id": "g" * 257},
+    {"task": {"differential_expression": {"perturbation": "A", "measured_gene": "B", "cell_line": "k" * 65}}},
+    {"source": "s" * 256 + "é"},
+]
+
+
+@pytest.mark.parametrize("fields", NOT_OF_THE_CONTRACT)
+def test_a_frames_row_and_a_frameworks_rollout_are_held_to_the_contract_too(fields: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=f"row 0: .*{next(iter(fields))}"):
+        read_frame(pa.Table.from_pylist([GOOD | fields]))
+    with pytest.raises(ValueError, match=str(next(iter(fields)))):
+        read_rollout("x", "y", fields)

@@ -12,6 +12,14 @@
 {{- range $name, $value := $gateway.settings -}}
 {{- $_ := set $settings $name (ternary (int64 $value) $value (and (kindIs "float64" $value) (eq (float64 (int64 $value)) $value))) -}}
 {{- end -}}
+{{- if $gateway.keys.openToAnyone -}}
+{{- /* Without keys the gateway answers to its own names only: those of its service and of the ingress are. */ -}}
+{{- $name := include "bioverify.part" (dict "root" . "name" "gateway") -}}
+{{- $domain := printf "%s.%s" $name .Release.Namespace -}}
+{{- $hosts := list $name $domain (printf "%s.svc" $domain) (printf "%s.svc.%s" $domain .Values.clusterDomain) -}}
+{{- if and $gateway.ingress.enabled $gateway.ingress.host }}{{ $hosts = append $hosts $gateway.ingress.host }}{{ end -}}
+{{- $_ := set $settings "allowed_hosts" (concat $hosts (default list $gateway.settings.allowed_hosts)) -}}
+{{- end -}}
 {{- toYaml $settings -}}
 {{- end }}
 

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from bioverify.client import ScoreItem
 from bioverify.client.json_form import StrictItem
+from bioverify.client.messages import checked
 from bioverify.client.rows import without_nulls
 from bioverify.settings import first_problem
 
@@ -38,7 +39,10 @@ def read_rollout(
         raise ValueError(f"bioverify: not JSON ({error})") from error
     except ValidationError as error:
         raise ValueError(first_problem(error, StrictItem, "bioverify")) from error
-    return item.score_item(item_id, "" if item.group_id is None else str(item.group_id))
+    rollout = item.score_item(item_id, "" if item.group_id is None else str(item.group_id))
+    # One that breaks the contract would take the others of its call along.
+    checked(rollout)
+    return rollout
 
 
 def text_of(content: Any) -> Any:

@@ -45,6 +45,7 @@ from bioverify.aggregator.policy.together import Together
 from bioverify.aggregator.replica import Replica, Usage
 from bioverify.core.answers import ParseMode
 from bioverify.core.verifier import Reads
+from bioverify.transport.headers import MOST_TOGETHER, current_request_id, request_id_from
 from bioverify.transport.tls import LiveIdentity
 from bioverify.v1 import types_pb2, verifier_pb2
 from bioverify.wire.tasks import PARSE_MODES, reads_from_wire
@@ -193,7 +194,7 @@ class Upstream:
             full = UpstreamError(OVERLOADED, f"too many items wait for {self.name}")
             metrics.FAILURES.labels(self.name, full.reason).inc(len(items))
             return Outcomes(dict.fromkeys(items, full.failed))
-        request_id = str(structlog.contextvars.get_contextvars().get("request_id", ""))
+        request_id = current_request_id()
         entries = {key: _Entry(item, id(usage), request_id) for key, item in items.items()}
         try:
             shared = await together.join(entries, deadline, left_s)
@@ -220,8 +221,12 @@ class Upstream:
         async def ask(items: Mapping[bytes, types_pb2.Item]) -> Outcomes:
             return await self._ask_alone(items, account, way.mode, deadline, usage, with_evidence=way.with_evidence)
 
-        request_ids = dict.fromkeys(entry.request_id for entry in entries.values() if entry.request_id)
-        with bound_contextvars(**({"request_id": ",".join(request_ids)} if request_ids else {})):
+        request_ids = list(dict.fromkeys(entry.request_id for entry in entries.values() if entry.request_id))
+        together = ",".join(request_ids)
+        if len(request_ids) > MOST_TOGETHER:
+            together = request_id_from(None)
+            log.info("several requests ask as one", verifier=self.name, as_request=together, request_ids=request_ids)
+        with bound_contextvars(**({"request_id": together} if together else {})):
             outcomes = await ask({key: entry.item for key, entry in entries.items()})
             if len(callers) > 1 and any(error.reason not in RETRYABLE for error in outcomes.errors):
                 outcomes = Outcomes()

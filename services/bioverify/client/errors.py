@@ -13,11 +13,13 @@ class ClientError(BioverifyError, RuntimeError):
     """A call that reached no service, or that it refused as a whole. The message says what to do.
 
     ``refusal``: what the service said, with its stable word (``reason``) and when to come back (``retry_after_s``).
-    ``request_id``: under which the services log the call; empty if it was never made.
+    ``request_id``: under which the services log the call; empty if it was never made. ``message``: without it.
     """
 
     def __init__(self, message: str, refusal: Refusal, request_id: str = "") -> None:
-        super().__init__(message)
+        told = request_id and refusal.code is not grpc.StatusCode.UNAVAILABLE and request_id not in message
+        super().__init__(f"{message} (request {request_id})" if told else message)
+        self.message = message
         self.refusal = refusal
         self.request_id = request_id
 
@@ -55,10 +57,7 @@ def client_error(refusal: Refusal, target: str, deadline_s: float, sent: Sent = 
         message = f"{target} is no bioverify aggregator ({refusal.message}); is it a verifier's address?"
     else:
         message = f"the aggregator at {target} refused the call ({refusal.code.name}): {refusal.message}"
-    request_id = dict(sent).get(REQUEST_ID, "")
-    if request_id and refusal.code is not grpc.StatusCode.UNAVAILABLE and request_id not in message:
-        message += f" (request {request_id})"
-    return ClientError(message, refusal, request_id)
+    return ClientError(message, refusal, dict(sent).get(REQUEST_ID, ""))
 
 
 def _why_unreachable(said: str) -> str:

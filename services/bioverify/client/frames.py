@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pydantic import ValidationError
 
 from bioverify.client.json_form import ItemJson, answer_word, outcome_word
+from bioverify.client.messages import checked
 from bioverify.client.rows import json_rows
 from bioverify.client.values import ArrowStream, ItemReward, ScoreItem
 from bioverify.core.outcomes import Scored
@@ -39,7 +40,12 @@ def read_frame(frame: ArrowStream) -> tuple[pa.Table, list[ScoreItem]]:
             row = ItemJson.model_validate(fields)
         except ValidationError as error:
             raise ValueError(f"row {number}: {first_problem(error, ItemJson, 'the row')}") from error
-        items.append(row.score_item(str(number), "" if row.group_id is None else str(row.group_id)))
+        item = row.score_item(str(number), "" if row.group_id is None else str(row.group_id))
+        try:
+            checked(item)
+        except ValueError as error:
+            raise ValueError(f"row {number}: {error}") from error
+        items.append(item)
     return table, items
 
 

@@ -8,6 +8,7 @@ aggregator decides. Requests are refused or lost one by one: the items of a lost
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Literal
@@ -42,6 +43,7 @@ from bioverify.wire.tasks import (
 MAX_ITEMS = 1024
 MAX_BYTES = 32 * 2**20
 CALLS_AT_ONCE = 4
+NOT_FINITE = "not_finite"
 _BREAKER_STATES: dict[int, Literal["closed", "half_open", "open"]] = {
     reward_pb2.BREAKER_STATE_CLOSED: "closed",
     reward_pb2.BREAKER_STATE_HALF_OPEN: "half_open",
@@ -132,8 +134,13 @@ def score_request(
 
 
 def item_reward(message: reward_pb2.Reward) -> ItemReward:
-    reward = message.reward if message.HasField("reward") else None
-    return ItemReward(message.item_id, reward, message.unscorable_because, partial(_details_of, message))
+    reward, why = message.reward if message.HasField("reward") else None, message.unscorable_because
+    if reward is not None and not math.isfinite(reward):
+        # JSON has no such number, and would say null without a reason.
+        reward, why = None, f"the reward is not a finite number ({reward})"
+    elif reward is None:
+        why = why or "the aggregator gave neither a reward nor a reason"
+    return ItemReward(message.item_id, reward, why, partial(_details_of, message))
 
 
 def _details_of(message: reward_pb2.Reward) -> RewardDetails:
@@ -146,7 +153,10 @@ def _details_of(message: reward_pb2.Reward) -> RewardDetails:
         if outcome is None:
             outcome = outcomes[term.verifier] = outcome_from_wire(part.outcome)
         contribution = part.contribution if part.HasField("contribution") else None
-        parts.append(RewardPart(term, outcome, contribution, part.dropped_because, part.from_cache))
+        dropped_because = part.dropped_because
+        if contribution is not None and not math.isfinite(contribution):
+            contribution, dropped_because = None, NOT_FINITE
+        parts.append(RewardPart(term, outcome, contribution, dropped_because, part.from_cache))
     task = task_from_wire(message.task) if message.HasField("task") else None
     answer = answer_from_wire(message.answer) if message.HasField("answer") else None
     consensus = outcome_from_wire(message.consensus) if message.HasField("consensus") else None
@@ -155,7 +165,7 @@ def _details_of(message: reward_pb2.Reward) -> RewardDetails:
 
 def lost_reward(item: ScoreItem, error: ClientError) -> ItemReward:
     """The reward of an item whose request was lost while others of the same call came through."""
-    why, details = f"the request was lost: {error}", RewardDetails(task=item.task)
+    why, details = f"the request was lost: {error.message}", RewardDetails(task=item.task)
     return ItemReward(item.id, None, why, details, is_lost=True, is_refused=not error.may_pass)
 
 

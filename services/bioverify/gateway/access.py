@@ -5,32 +5,45 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
+import anyio
+import anyio.to_thread
 from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 
-from bioverify.client import Client, TrainingClient
+from bioverify.client import AsyncClient, TrainingClient
 from bioverify.gateway import metrics
 from bioverify.gateway.api_keys import Key, Keyring, Scope
 from bioverify.gateway.config import GatewayConfig
 from bioverify.gateway.jobs import Jobs
 from bioverify.gateway.problems import ProblemError
 
+WORK_THREADS = 4
+_Result = TypeVar("_Result")
 ANYONE = Key(name="anyone", sha256="0" * 64, scopes=(Scope.ADMIN,))
 """Who calls a gateway that asks for no key."""
 
 
 @dataclass
 class Gateway:
-    """What the routes work with. ``keyring`` None: no key is asked for. ``jobs``, ``trainer`` None: none here."""
+    """What the routes work with. ``keyring`` None: no key is asked for. ``jobs``, ``trainer`` None: none here.
+
+    To be made inside the running event loop, which ``client`` belongs to.
+    """
 
     config: GatewayConfig
-    client: Client
+    client: AsyncClient
     keyring: Keyring | None
     jobs: Jobs | None
     trainer: TrainingClient | None
     calls: int = field(default=0)
+    # Large bodies are read and written in threads of their own, so that health and lists never wait for one.
+    _threads: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(WORK_THREADS))
+
+    async def work(self, work: Callable[[], _Result]) -> _Result:
+        """Run ``work``, which computes and waits for nothing, off the event loop."""
+        return await anyio.to_thread.run_sync(work, limiter=self._threads)
 
     @contextmanager
     def call(self) -> Iterator[None]:

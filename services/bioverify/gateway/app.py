@@ -19,7 +19,7 @@ from starlette.routing import Match, Route
 from starlette.types import ASGIApp
 
 from bioverify import __version__
-from bioverify.client import Client, TrainingClient
+from bioverify.client import AsyncClient, TrainingClient
 from bioverify.gateway import framework_routes, job_routes, routes, run_routes, training_routes
 from bioverify.gateway.access import Gateway
 from bioverify.gateway.api_keys import Keyring
@@ -29,6 +29,7 @@ from bioverify.gateway.frameworks import GraderRequest, OpenRLHFRequest
 from bioverify.gateway.jobs import Jobs
 from bioverify.gateway.problems import Problem, ProblemError, of_findings
 from bioverify.gateway.scoring import ScoreRequest, VerifierScoreRequest
+from bioverify.gateway.strangers import Strangers
 from bioverify.gateway.training_routes import RunRequest
 from bioverify.settings import problem
 from bioverify.transport.headers import REQUEST_ID
@@ -44,7 +45,7 @@ def make_app(config: GatewayConfig) -> ASGIApp:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        client = Client(config.aggregator, tls=config.identity)
+        client = AsyncClient(config.aggregator, tls=config.identity)
         jobs = (
             Jobs(
                 config.folder / "jobs",
@@ -65,7 +66,7 @@ def make_app(config: GatewayConfig) -> ASGIApp:
             await trainer.close()
         if jobs:
             jobs.close()
-        client.close()
+        await client.close()
 
     app = FastAPIOffline(
         title="bioverify",
@@ -95,7 +96,8 @@ def make_app(config: GatewayConfig) -> ASGIApp:
             allow_headers=["authorization", "content-type", REQUEST_ID],
             expose_headers=[REQUEST_ID],
         )
-    return Boundary(app, with_tls=config.tls_certificate is not None)
+    guarded = app if keyring else Strangers(app, config)
+    return Boundary(guarded, with_tls=config.tls_certificate is not None)
 
 
 def _page(path: Path) -> Callable[[Request], Awaitable[Response]]:

@@ -12,6 +12,7 @@ from bioverify import ports
 from bioverify.client import TlsIdentity
 from bioverify.runtime.config import LogLevel
 from bioverify.settings import checked, read_mapping
+from bioverify.transport.addresses import is_loopback
 
 MIB = 2**20
 
@@ -48,6 +49,8 @@ class GatewayConfig(BaseModel):
     """Listens beyond loopback without keys, because something in front of it decides who may call."""
     cors_origins: tuple[str, ...] = ()
     """Origins of pages elsewhere that may call."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Names by which a gateway without keys may be called, beside its own address and localhost."""
     max_items: Annotated[int, Field(ge=1)] = 4096
     """Items of one scoring request."""
     max_body_bytes: Annotated[int, Field(ge=1024)] = 64 * MIB
@@ -55,7 +58,7 @@ class GatewayConfig(BaseModel):
     max_job_bytes: Annotated[int, Field(ge=1024)] = 4096 * MIB
     """Bytes of a job's file, after decompression."""
     body_timeout_s: Annotated[float, Field(gt=0)] = 15
-    """Seconds that a body may pause between two pieces."""
+    """Seconds that a request's head may take, and that its body may pause between two pieces."""
     max_deadline_s: Annotated[float, Field(gt=0)] = 300
     """Seconds that a scoring request may ask for at most."""
     max_calls_in_flight: Annotated[int, Field(ge=1)] = 64
@@ -85,7 +88,7 @@ class GatewayConfig(BaseModel):
 
     @property
     def is_loopback(self) -> bool:
-        return self.host in {"127.0.0.1", "::1", "localhost"}
+        return is_loopback(self.host)
 
 
 def make_config(path: Path | None, overrides: Mapping[str, Any]) -> GatewayConfig:

@@ -6,7 +6,6 @@ with retry-after for a fault that may pass, 422 for a fact.
 
 from __future__ import annotations
 
-import time
 from typing import Annotated, Any, Literal
 
 import orjson
@@ -15,9 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from bioverify.adapters.alone import NoRewardError, reward_alone
 from bioverify.adapters.openrlhf import read_items
 from bioverify.adapters.reading import read_rollout
-from bioverify.client import Client, ClientError, ItemReward, ScoreItem
-from bioverify.gateway.problems import ProblemError, of_client_error
-from bioverify.gateway.scoring import EXAMPLE_ITEM, Limits, read_body
+from bioverify.client import ItemReward, ScoredBatch
+from bioverify.gateway.problems import ProblemError
+from bioverify.gateway.scoring import EXAMPLE_ITEM, Asked, Limits, read_body
 
 # OpenRLHF waits 180 s for an answer.
 OPENRLHF_DEADLINE_S = 150.0
@@ -126,41 +125,49 @@ class GraderReply(BaseModel):
     model_grader_token_usage_per_model: dict[str, int]
 
 
-def openrlhf(body: bytes, recipe: str, client: Client, limits: Limits) -> bytes:
-    """The reply's JSON. Raises ProblemError."""
+def read_openrlhf(body: bytes, recipe: str, limits: Limits) -> Asked:
+    """Raises ProblemError."""
     request = read_body(OpenRLHFRequest, body)
     limits.admit(len(request.query))
     try:
         items = read_items(request.query, request.prompts, request.labels)
     except ValueError as error:
         raise ProblemError(422, "invalid_request", str(error)) from error
-    scored = _score(client, items, recipe, min(OPENRLHF_DEADLINE_S, limits.max_deadline_s))
-    rewards = [_reward(reward, f"query[{index}]") for index, reward in enumerate(scored)]
+    return Asked(items, recipe, min(OPENRLHF_DEADLINE_S, limits.max_deadline_s))
+
+
+def write_openrlhf(batch: ScoredBatch) -> bytes:
+    """The reply's JSON. Raises ProblemError."""
+    rewards = [_reward(reward, f"query[{index}]") for index, reward in enumerate(batch.rewards)]
     # "scores" are what OpenRLHF's dynamic filtering goes by.
     return orjson.dumps({"rewards": rewards, "scores": rewards, "extra_logs": {}})
 
 
-def run_grader(body: bytes, client: Client, limits: Limits) -> bytes:
-    """The reply's JSON. Raises ProblemError."""
+def read_grader(body: bytes, limits: Limits) -> tuple[Asked, BioverifyGrader]:
+    """Raises ProblemError."""
     request = read_body(GraderRequest, body)
     limits.admit(1)
-    started = time.monotonic()
     prompt = request.item.get("messages") or request.item.get("prompt") or ""
     try:
         item = read_rollout(request.model_sample, prompt, request.item.get("bioverify"))
     except ValueError as error:
         raise ProblemError(422, "invalid_request", f"item: {error}") from error
-    [scored] = _score(client, [item], request.grader.recipe, min(GRADER_DEADLINE_S, limits.max_deadline_s))
+    return Asked([item], request.grader.recipe, min(GRADER_DEADLINE_S, limits.max_deadline_s)), request.grader
+
+
+def write_grader(grader: BioverifyGrader, batch: ScoredBatch) -> bytes:
+    """The reply's JSON. Raises ProblemError."""
+    [scored] = batch.rewards
     reward = _reward(scored, "model_sample")
     return orjson.dumps(
         {
             "reward": reward,
             "sub_rewards": {part.term.label: part.contribution for part in scored.parts},
             "metadata": {
-                "name": request.grader.name,
-                "type": request.grader.type,
+                "name": grader.name,
+                "type": grader.type,
                 "errors": dict.fromkeys(GraderErrorsReply.model_fields, False),
-                "execution_time": time.monotonic() - started,
+                "execution_time": batch.wall_s,
                 "scores": {part.term.label: part.value for part in scored.parts},
                 "token_usage": None,
                 "sampled_model_name": None,
@@ -168,13 +175,6 @@ def run_grader(body: bytes, client: Client, limits: Limits) -> bytes:
             "model_grader_token_usage_per_model": {},
         }
     )
-
-
-def _score(client: Client, items: list[ScoreItem], recipe: str, deadline_s: float) -> list[ItemReward]:
-    try:
-        return client.score(items, recipe, deadline_s=deadline_s, with_evidence=False).rewards
-    except ClientError as error:
-        raise of_client_error(error) from error
 
 
 def _reward(scored: ItemReward, where: str) -> float:

@@ -41,7 +41,7 @@ async def send_job(
     """Take in a file of JSON lines, one completion each, and score it in the background."""
     gateway, jobs = gateway_of(request), _jobs(request)
     try:
-        recipes = await anyio.to_thread.run_sync(gateway.client.list_recipes)
+        recipes = await gateway.client.list_recipes()
     except ClientError as error:
         raise of_client_error(error) from error
     if recipe not in (names := [known.name for known in recipes]):

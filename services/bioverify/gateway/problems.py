@@ -89,7 +89,7 @@ def of_client_error(
     headers = {}
     if error.may_pass and status in {429, 503}:
         headers["retry-after"] = str(max(1, math.ceil(error.refusal.retry_after_s or 0)))
-    return ProblemError(status, code, str(error), error.violations, headers)
+    return ProblemError(status, code, error.message, error.violations, headers)
 
 
 def of_validation(error: ValidationError, model: type[BaseModel]) -> ProblemError:

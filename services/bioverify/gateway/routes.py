@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any
@@ -14,7 +15,7 @@ from prometheus_client.exposition import choose_encoder
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from bioverify.client import ClientError, ListedVerifier
+from bioverify.client import ClientError, ListedVerifier, ScoredBatch
 from bioverify.client.json_form import listed_verifier_json
 from bioverify.gateway import bodies, scoring
 from bioverify.gateway.access import Administrator, Scorer, charger, gateway_of
@@ -79,7 +80,7 @@ async def list_recipes(request: Request, key: Scorer) -> Response:
     """The recipes that can be named."""
     client = gateway_of(request).client
     try:
-        recipes = await anyio.to_thread.run_sync(client.list_recipes)
+        recipes = await client.list_recipes()
     except ClientError as error:
         raise of_client_error(error) from error
     listed = {"recipes": [recipe.model_dump(mode="json") for recipe in recipes]}
@@ -97,7 +98,7 @@ async def readyz(request: Request) -> Response:
     """Rewards can be had: the aggregator answers. 503 where it does not."""
     client = gateway_of(request).client
     try:
-        await anyio.to_thread.run_sync(partial(client.list_recipes, deadline_s=2))
+        await client.list_recipes(deadline_s=2)
     except ClientError as error:
         raise of_client_error(error) from error
     return Response(orjson.dumps({"ready": True}), media_type="application/json")
@@ -110,24 +111,34 @@ async def show_metrics(request: Request, key: Administrator) -> Response:
     return Response(encode(REGISTRY), media_type=media_type)
 
 
-async def answer_scored(request: Request, key: Key, score: Callable[[bytes, scoring.Limits], bytes]) -> Response:
-    """What ``score`` makes of the body, in a worker thread, where there is room for a call."""
+async def answer_scored(
+    request: Request,
+    key: Key,
+    read: Callable[[bytes, scoring.Limits], tuple[scoring.Asked, Callable[[ScoredBatch], bytes]]],
+) -> Response:
+    """``read`` says what the body asks for and how the reply is written; both are done by the threads of scoring."""
     gateway = gateway_of(request)
     config = gateway.config
     with gateway.call():
         body = await bodies.whole(request, config.max_body_bytes, config.body_timeout_s)
+        arrived = time.monotonic()
         limits = scoring.Limits(config.max_items, config.max_deadline_s, charger(request, key))
-        return await anyio.to_thread.run_sync(lambda: json_answer(request, score(body, limits)))
+        asked, write = await gateway.work(partial(read, body, limits))
+        batch = await scoring.scored(gateway.client, asked, arrived)
+        return await gateway.work(lambda: json_answer(request, write(batch)))
 
 
 async def _score(request: Request, key: Key, verifier: str | None) -> Response:
-    client = gateway_of(request).client
-    return await answer_scored(request, key, lambda body, limits: scoring.score(body, verifier, client, limits))
+    def read(body: bytes, limits: scoring.Limits) -> tuple[scoring.Asked, Callable[[ScoredBatch], bytes]]:
+        asked = scoring.read_request(body, verifier, limits)
+        return asked, partial(scoring.write_reply, asked)
+
+    return await answer_scored(request, key, read)
 
 
 async def _verifiers(request: Request) -> list[ListedVerifier]:
     try:
-        return await anyio.to_thread.run_sync(gateway_of(request).client.list_verifiers)
+        return await gateway_of(request).client.list_verifiers()
     except ClientError as error:
         raise of_client_error(error) from error
 

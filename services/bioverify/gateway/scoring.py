@@ -1,17 +1,22 @@
-"""A scoring request: JSON in, rewards out. Pure work for a worker thread; the event loop only moves the bytes."""
+"""A scoring request: JSON in, rewards out.
+
+Reading the body and writing the reply are work for a thread; between them the event loop waits for the aggregator, so
+that no call holds a thread while it waits. The call's deadline counts from the moment in which its body has come.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Self, TypeVar
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
-from bioverify.client import Client, ClientError
+from bioverify.client import AsyncClient, ClientError, ScoredBatch, ScoreItem
 from bioverify.client.json_form import StrictItem, report_json, reward_json
-from bioverify.core.recipes import Recipe, Requirement, Term
+from bioverify.core.recipes import MAX_TERMS, MAX_WEIGHT, Recipe, Requirement, Term
 from bioverify.gateway.problems import ProblemError, of_client_error, of_validation
 
 # About a kilobyte of memory each, so a quarter of a gigabyte; braces in formulas of the completions count as well.
@@ -19,8 +24,16 @@ _MOST_BRACKETS = 2**18
 
 AnyRequest = TypeVar("AnyRequest", bound=BaseModel)
 Weights = Annotated[
-    dict[str, Annotated[float, Field(allow_inf_nan=False)]],
-    Field(min_length=1, description="verifier, or verifier.component → weight", examples=[{"experimental": 2}]),
+    dict[
+        Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_.-]+)?$", max_length=256)],
+        Annotated[float, Field(ge=-MAX_WEIGHT, le=MAX_WEIGHT, allow_inf_nan=False)],
+    ],
+    Field(
+        min_length=1,
+        max_length=MAX_TERMS,
+        description="verifier, or verifier.component → weight",
+        examples=[{"experimental": 2}],
+    ),
 ]
 EXAMPLE_ITEM: dict[str, JsonValue] = {
     "id": "reasoned",
@@ -98,8 +111,19 @@ class Limits:
         self.charge(items)
 
 
-def score(body: bytes, verifier: str | None, client: Client, limits: Limits) -> bytes:
-    """The reply's JSON. Raises ProblemError."""
+@dataclass(frozen=True)
+class Asked:
+    """What a body asks for. ``ids``: the items' own names, under which their rewards go back."""
+
+    items: list[ScoreItem]
+    measure: str | Recipe
+    deadline_s: float
+    with_evidence: bool = False
+    ids: Sequence[str] = ()
+
+
+def read_request(body: bytes, verifier: str | None, limits: Limits) -> Asked:
+    """Raises ProblemError."""
     request: _Items
     if verifier is None:
         request = by_recipe = read_body(ScoreRequest, body)
@@ -110,19 +134,50 @@ def score(body: bytes, verifier: str | None, client: Client, limits: Limits) -> 
     if request.deadline_s > limits.max_deadline_s:
         problem = f"at most {limits.max_deadline_s:g} here"
         raise ProblemError(422, "invalid_request", f"deadline_s: {problem}", [("deadline_s", problem)])
+    ids = _ids(request.items)
     limits.admit(len(request.items))
     items = [
-        item.score_item(
-            str(index) if item.id is None else str(item.id), "" if item.group_id is None else str(item.group_id)
-        )
+        item.score_item(str(index), "" if item.group_id is None else str(item.group_id))
         for index, item in enumerate(request.items)
     ]
+    return Asked(items, measure, request.deadline_s, request.evidence, ids)
+
+
+def _ids(items: Sequence[StrictItem]) -> list[str]:
+    """Each item's own id, or its position. Raises ProblemError where two are the same."""
+    ids = [str(index) if item.id is None else str(item.id) for index, item in enumerate(items)]
+    first: dict[str, int] = {}
+    for index, item_id in enumerate(ids):
+        earlier = first.setdefault(item_id, index)
+        if earlier == index:
+            continue
+        field = f"items[{index}].id"
+        if items[index].id is not None and items[earlier].id is not None:
+            problem = f'duplicate of items[{earlier}].id ("{item_id}")'
+        else:
+            unnamed = index if items[index].id is None else earlier
+            problem = f'"{item_id}" is also the place of items[{unnamed}], which has no id: give all items one, or none'
+        raise ProblemError(422, "invalid_request", f"{field}: {problem}", [(field, problem)])
+    return ids
+
+
+async def scored(client: AsyncClient, asked: Asked, arrived: float) -> ScoredBatch:
+    """The rewards, within what is left of the deadline. ``arrived``: time.monotonic. Raises ProblemError."""
+    left_s = asked.deadline_s - (time.monotonic() - arrived)
+    if left_s <= 0:
+        detail = f"the deadline of {asked.deadline_s:g} s was over before the call was made: the gateway is busy"
+        raise ProblemError(504, "deadline_exceeded", detail)
     try:
-        batch = client.score(items, measure, deadline_s=request.deadline_s, with_evidence=request.evidence)
+        return await client.score(asked.items, asked.measure, deadline_s=left_s, with_evidence=asked.with_evidence)
     except ClientError as error:
         raise of_client_error(error) from error
+
+
+def write_reply(asked: Asked, batch: ScoredBatch) -> bytes:
+    """The reply's JSON."""
+    rewards = zip(batch.rewards, asked.ids, strict=True)
     reply: dict[str, Any] = {
-        "rewards": [reward_json(reward) for reward in batch.rewards],
+        "rewards": [reward_json(reward, item_id) for reward, item_id in rewards],
         "verifiers": [report_json(report) for report in batch.verifiers],
         "wall_s": batch.wall_s,
     }

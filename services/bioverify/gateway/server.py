@@ -13,6 +13,7 @@ from bioverify import tracing
 from bioverify.files import stamp_of
 from bioverify.gateway.app import make_app
 from bioverify.gateway.config import GatewayConfig
+from bioverify.gateway.heads import patient_protocol
 from bioverify.runtime import logs
 from bioverify.settings import SettingsError
 
@@ -40,6 +41,7 @@ def serve(config: GatewayConfig) -> None:
     server = uvicorn.Server(
         uvicorn.Config(
             make_app(config),
+            http=patient_protocol(config.body_timeout_s),
             host=config.host,
             port=config.port,
             log_config=None,

@@ -7,6 +7,8 @@ import grpc
 from bioverify.errors import BioverifyError
 from bioverify.transport.refusals import Refusal
 
+_LONGEST_PROBLEM = 2000
+
 
 class Refused(BioverifyError):  # noqa: N818 - a refusal is an answer, not a fault of this process
     """The call as a whole is refused. A bad item is an outcome instead."""
@@ -18,10 +20,16 @@ class Refused(BioverifyError):  # noqa: N818 - a refusal is an answer, not a fau
 
 def invalid(violations: list[tuple[str, str]]) -> Refused:
     """INVALID_ARGUMENT that names each field, by its dotted path, and what is wrong with it."""
-    shown = "; ".join(f"{field}: {problem}" for field, problem in violations[:5])
+    told = [(_cut(field), _cut(problem)) for field, problem in violations[:100]]
+    shown = "; ".join(f"{field}: {problem}" for field, problem in told[:5])
     if len(violations) > 5:
         shown += f"; and {len(violations) - 5} more"
-    return Refused(Refusal(grpc.StatusCode.INVALID_ARGUMENT, shown, "invalid_request", tuple(violations[:100])))
+    return Refused(Refusal(grpc.StatusCode.INVALID_ARGUMENT, shown, "invalid_request", tuple(told)))
+
+
+def _cut(text: str) -> str:
+    """What is said of a caller's words repeats them, and is no longer than a person reads."""
+    return text if len(text) <= _LONGEST_PROBLEM else f"{text[:_LONGEST_PROBLEM]}…"
 
 
 def over_limit(message: str, *, retry_after_s: float | None = None) -> Refused:

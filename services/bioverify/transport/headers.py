@@ -16,7 +16,11 @@ from bioverify import tracing
 
 REQUEST_ID = "x-request-id"
 """Header of HTTP and metadata key of gRPC."""
-_FIT = re.compile(r"[\w.-]{1,64}", re.ASCII)
+MOST_TOGETHER = 64
+"""Request ids of one call that is made for several requests: 4 KB at the most, of the 8 KB that headers may have."""
+_ONE = r"[\w.-]{1,64}"
+_FIT = re.compile(_ONE, re.ASCII)
+_FIT_TOGETHER = re.compile(rf"{_ONE}(?:,{_ONE}){{0,{MOST_TOGETHER - 1}}}", re.ASCII)
 
 Sent = tuple[tuple[str, str], ...]
 
@@ -32,9 +36,13 @@ def request_id_from(given: str | None) -> str:
 
 
 def received(metadata: Iterable[tuple[str, str | bytes]] | None) -> tuple[str, dict[str, str]]:
-    """The request id of a call that came in, and its headers, which may say whose trace it is part of."""
+    """The request id of a call that came in, and its headers, which may say whose trace it is part of.
+
+    A call that is made for several requests has the ids of all, with commas.
+    """
     headers = {key: value for key, value in metadata or () if isinstance(value, str)}
-    return request_id_from(headers.get(REQUEST_ID)), headers
+    given = headers.get(REQUEST_ID, "")
+    return given if _FIT_TOGETHER.fullmatch(given) else request_id_from(None), headers
 
 
 def current_request_id() -> str:

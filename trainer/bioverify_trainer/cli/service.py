@@ -12,9 +12,9 @@ import typer
 from bioverify import ports
 from bioverify.client import ClientError, TlsError, TlsIdentity, TrainingClient
 from bioverify.core.runs import RunState, StepFigures, TrainingRun
+from bioverify.transport.addresses import is_loopback
 from bioverify_trainer.cli.options import SetOption, console, refuse
 
-_LOOPBACK = ("127.0.0.1", "[::1]", "localhost")
 _SHOWN = ("reward", "reward_call/unscorable", "step_seconds")
 
 _Result = TypeVar("_Result")
@@ -45,14 +45,25 @@ def serve(
             help="YAML file: submit TrainJobs as it says; if omitted, runs are local processes.",
         ),
     ] = None,
+    allow_model: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A model, beside those of the shipped presets, that callers may name as policy.model. Repeat it."
+        ),
+    ] = None,
+    allow_key: Annotated[
+        list[str] | None,
+        typer.Option(help="A key of the preset that callers may change, beside the harmless ones. Repeat it."),
+    ] = None,
 ) -> None:
     """Serve the training of runs until SIGTERM. Runs outlive the service, and are found again."""
     from bioverify.runtime import logs
+    from bioverify_trainer.service.changes import Allowed
     from bioverify_trainer.service.launching import Launcher
     from bioverify_trainer.service.local import LocalLauncher
     from bioverify_trainer.service.service import serve as serve_runs
 
-    is_local = listen.startswith("unix:") or listen.rpartition(":")[0] in _LOOPBACK
+    is_local = listen.startswith("unix:") or is_loopback(listen.rpartition(":")[0])
     if not is_local and token_file is None:
         refuse(f"--listen {listen}: others could start runs there. Give --token-file, with a long random token in it")
     try:
@@ -71,8 +82,9 @@ def serve(
             launcher = TrainJobLauncher(read_settings(ClusterSettings, cluster), target=target)
         except SettingsError as error:
             refuse(error)
+    allowed = Allowed(tuple(allow_model or ()), tuple(allow_key or ()))
     logs.configure("training", "info")
-    raise typer.Exit(serve_runs(launcher, folder, listen=listen, token_file=token_file, tls=tls))
+    raise typer.Exit(serve_runs(launcher, folder, listen=listen, token_file=token_file, tls=tls, allowed=allowed))
 
 
 def start(

@@ -7,7 +7,7 @@ import dataclasses
 import math
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,6 +30,7 @@ from bioverify.v1 import training_pb2, training_pb2_grpc
 from bioverify.wire.runs import run_to_wire
 from bioverify_trainer.preset import Preset, load_preset
 from bioverify_trainer.runs.folder import RunFolder
+from bioverify_trainer.service.changes import Allowed
 from bioverify_trainer.service.launching import Launcher, LaunchError, Order
 from bioverify_trainer.service.tokens import check_token
 
@@ -43,12 +44,16 @@ _Result = TypeVar("_Result")
 
 
 class TrainingService(training_pb2_grpc.TrainingServiceServicer):
-    """``folder``: where the runs' folders are seen from here, which the figures are read from."""
+    """``folder``: where the runs' folders are seen from here, which the figures are read from.
 
-    def __init__(self, launcher: Launcher, folder: Path, token_file: Path | None) -> None:
+    ``allowed``: what a caller may change about a run.
+    """
+
+    def __init__(self, launcher: Launcher, folder: Path, token_file: Path | None, allowed: Allowed) -> None:
         self._launcher = launcher
         self._folder = folder
         self._token_file = token_file
+        self._allowed = allowed
         self._watchers = 0
 
     async def StartRun(  # noqa: N802 - the contract's name
@@ -60,12 +65,13 @@ class TrainingService(training_pb2_grpc.TrainingServiceServicer):
                 raise invalid([("resume", "a run is resumed as it began: leave recipe, preset and changes out")])
             await _off_the_loop(lambda: self._launcher.resume(request.name))
         else:
-            preset = _resolved(request)
+            changes = self._allowed.checked(request.changes)
+            preset = _resolved(request, changes)
             order = Order(
                 name=request.name,
                 recipe=request.recipe,
                 preset=request.preset,
-                changes=tuple(request.changes),
+                changes=changes,
                 started_at=datetime.now(UTC),
                 max_steps=preset.grpo.max_steps,
             )
@@ -183,7 +189,7 @@ def _figures(record: dict[str, Any]) -> training_pb2.StepFigures:
     return training_pb2.StepFigures(step=record["step"], figures=figures)
 
 
-def _resolved(request: training_pb2.StartRunRequest) -> Preset:
+def _resolved(request: training_pb2.StartRunRequest, changes: Sequence[str]) -> Preset:
     """The preset with its changes. Raises Refused that names what is wrong."""
     # Shipped ones only: a path would read a file of this machine for whoever asks.
     if request.recipe not in recipes.names():
@@ -191,13 +197,9 @@ def _resolved(request: training_pb2.StartRunRequest) -> Preset:
     if request.preset.endswith((".yaml", ".yml")):
         raise invalid([("preset", "name a shipped one, not a file")])
     try:
-        preset = load_preset(request.preset, list(request.changes))
+        return load_preset(request.preset, list(changes))
     except SettingsError as error:
-        raise invalid([("changes" if request.changes else "preset", str(error))]) from error
-    # Among TRL's own keys are some that write files or send the run elsewhere; who has a shell here may set them.
-    if unlisted := [*(f"grpo.{key}" for key in preset.grpo.model_extra or {}), *preset.policy.model_init_kwargs]:
-        raise invalid([("changes", f"{unlisted[0]}: not one of the keys that a training service takes")])
-    return preset
+        raise invalid([("changes" if changes else "preset", str(error))]) from error
 
 
 async def _off_the_loop(work: Callable[[], _Result]) -> _Result:
@@ -209,9 +211,17 @@ async def _off_the_loop(work: Callable[[], _Result]) -> _Result:
         raise Refused(Refusal(error.code, str(error), error.code.name.lower(), retry_after_s=retry_after_s)) from error
 
 
-def serve(launcher: Launcher, folder: Path, *, listen: str, token_file: Path | None, tls: TlsIdentity | None) -> int:
+def serve(
+    launcher: Launcher,
+    folder: Path,
+    *,
+    listen: str,
+    token_file: Path | None,
+    tls: TlsIdentity | None,
+    allowed: Allowed,
+) -> int:
     """Serve until SIGTERM, whatever the runs do; the exit code."""
-    service = TrainingService(launcher, folder, token_file)
+    service = TrainingService(launcher, folder, token_file, allowed)
 
     async def ready() -> bool:
         await asyncio.to_thread(launcher.runs)

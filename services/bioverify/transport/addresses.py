@@ -1,0 +1,31 @@
+"""Whom a listener can be reached by, whatever its address is written as: `127.1`, `0`, `LOCALHOST`, a name."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+def addresses_of(host: str) -> set[Address]:
+    """What the system makes of a host to listen on; empty for a name that it does not know."""
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_STREAM)
+    except OSError:
+        return set()
+    return {ipaddress.ip_address(str(entry[4][0]).partition("%")[0]) for entry in found}
+
+
+def is_loopback(host: str) -> bool:
+    """Whether this machine alone can reach a listener on ``host``."""
+    found = addresses_of(host)
+    return bool(found) and all(address.is_loopback for address in found)
+
+
+def literal(host: str) -> Address | None:
+    """The address that ``host`` is, as URLs write it; None for a name."""
+    try:
+        return ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return None
