@@ -14,7 +14,7 @@ KEEPALIVE_MS = 10_000
 MAX_PENDING_REQUESTS = 1_000_000
 MAX_UNREQUESTED_S = 3600
 CHANNEL_OPTIONS = (
-    # A proxy of the environment is for other hosts: between services of ours it would lose every call, unseen by probes.
+    # A proxy of the environment is for other hosts: it would lose every call between services, unseen by probes.
     ("grpc.enable_http_proxy", 0),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
