@@ -262,8 +262,8 @@ def test_a_name_turned_to_this_machine(open_one: RunningGateway) -> None:
             answer = open_one.http.request(method, path, headers={"host": host}, content=b"{}")
             assert problem(answer, 421)["code"] == "other_host"
     for hosts in (b"", b"host: 127.0.0.1\r\nhost: evil.example\r\n"):
-        answer = said_to(open_one, b"GET /v1/jobs HTTP/1.1\r\nconnection: close\r\n" + hosts + b"\r\n")
-        assert int(answer.split(b" ", 2)[1]) in {400, 421}
+        raw = said_to(open_one, b"GET /v1/jobs HTTP/1.1\r\nconnection: close\r\n" + hosts + b"\r\n")
+        assert int(raw.split(b" ", 2)[1]) in {400, 421}
 
 
 def test_a_page_of_another_site(open_one: RunningGateway) -> None:
