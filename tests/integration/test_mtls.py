@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import socket
 import ssl
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import grpc
 import pytest
@@ -22,7 +23,7 @@ from bioverify.cli import app
 from bioverify.client import AsyncClient, Client, ClientError, ScoredBatch, TlsError, TlsIdentity
 from bioverify.core.outcomes import Failed, Scored
 from bioverify.health import serves
-from bioverify.transport.tls import ENVIRONMENT, LOOK_EVERY_S
+from bioverify.transport.tls import ENVIRONMENT
 from tests.fixtures import servers
 from tests.fixtures.certificates import identity_in, issue
 from tests.fixtures.gateway import gateway
@@ -210,10 +211,10 @@ class Load:
         for thread in self._threads:
             thread.join()
 
-    def go_on(self, seconds: float) -> None:
+    def go_on(self) -> None:
+        """Until two more calls have come through, so that one of them began after this."""
         before = self.calls
-        time.sleep(seconds)
-        wait_until(lambda: self.calls > before, "calls come through")
+        wait_until(lambda: self.calls >= before + 2, "calls come through")
 
     def _blocking(self, target: str, identity: TlsIdentity) -> None:
         with Client(target, tls=identity) as client:
@@ -255,7 +256,14 @@ def shown_certificate(target: str, identity: TlsIdentity) -> bytes:
     return shown
 
 
-def test_certificates_and_authority_are_replaced_under_load_without_a_failed_item(tmp_path) -> None:
+def identities_read(log: Path) -> int:
+    """How often an identity of the service was read again from its files."""
+    lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
+    return sum((line["logger"], line["level"]) == ("bioverify.tls", "info") for line in lines)
+
+
+def test_certificates_and_authority_are_replaced_under_load_without_a_failed_item(tmp_path, caplog) -> None:
+    caplog.set_level(logging.INFO, "bioverify.tls")
     old, new = trustme.CA(), trustme.CA()
     folders = {who: tmp_path / who for who in ("verifier", "aggregator", "caller")}
 
@@ -266,26 +274,42 @@ def test_certificates_and_authority_are_replaced_under_load_without_a_failed_ite
     everyone(old)
     first = issue(tmp_path / "first", old)
     identities = {who: identity_in(folder) for who, folder in folders.items()}
-    look_s = 1.5 * LOOK_EVERY_S
     of_verifier = secured(identities["verifier"])
+    times = 0
     with ExitStack() as verifiers:
         verifier = verifiers.enter_context(servers.verifier("Text", **of_verifier))
         with (
             servers.aggregator({"text": verifier.target}, **secured(identities["aggregator"])) as running,
             Load(running.target, identities["caller"]) as load,
         ):
-            load.go_on(0.3)
+
+            def wait_until_everyone_has_read() -> None:
+                """A server looks when it is spoken to, a caller when it calls; the aggregator does both."""
+                nonlocal times
+                times += 1
+
+                def has_read() -> bool:
+                    for service in (verifier, running):
+                        shown_certificate(service.target, identities["caller"])
+                    read = [identities_read(verifier.log_path), identities_read(running.log_path)]
+                    here = sum(record.name == "bioverify.tls" for record in caplog.records)
+                    return [*read, here] == [times, 2 * times, 2 * times]
+
+                wait_until(has_read, "verifier, aggregator and both callers have read their files")
+                load.go_on()
+
+            load.go_on()
             before = shown_certificate(running.target, first)
             everyone(old)
-            load.go_on(look_s)
+            wait_until_everyone_has_read()
             assert shown_certificate(running.target, first) != before
             # To another authority in the three steps that keep everybody able to speak with everybody.
             everyone(old, old, new)
-            load.go_on(look_s)
+            wait_until_everyone_has_read()
             everyone(new, old, new)
-            load.go_on(look_s)
+            wait_until_everyone_has_read()
             everyone(new, new)
-            load.go_on(look_s)
+            wait_until_everyone_has_read()
             assert not serves(running.target, REWARD_SERVICE, tls=first)
             assert load.problems == []
 
@@ -310,16 +334,24 @@ def test_files_that_do_not_fit_together_change_nothing_and_the_next_that_do_are_
         seen = shown_certificate(running.target, identity)
         good = issue(tmp_path / "good", authority)
         identity.key.write_bytes(trustme.CA().issue_cert("localhost").private_key_pem.bytes())
-        time.sleep(1.5 * LOOK_EVERY_S)
-        assert client.score([item("1")], BY).rewards[0].reward is not None
-        assert shown_certificate(running.target, good) == seen
-        assert "are no pair" in running.log
+
+        def was_refused() -> bool:
+            assert client.score([item("1")], BY).rewards[0].reward is not None
+            assert shown_certificate(running.target, good) == seen
+            return "are no pair" in running.log
+
+        wait_until(was_refused, "the aggregator has looked at files that do not fit")
+        assert was_refused()
 
         identity.key.write_bytes(key)
         issue(tmp_path / "identity", authority)
-        time.sleep(1.5 * LOOK_EVERY_S)
-        assert client.score([item("2")], BY).rewards[0].reward is not None
-        assert shown_certificate(running.target, good) != seen
+
+        def is_taken() -> bool:
+            assert client.score([item("2")], BY).rewards[0].reward is not None
+            return shown_certificate(running.target, good) != seen
+
+        wait_until(is_taken, "the aggregator shows the new certificate")
+        assert is_taken()
 
 
 def test_the_cache_is_spoken_to_over_tls_and_shown_the_certificate_that_lies_there_now(tmp_path, verifier) -> None:
@@ -343,9 +375,12 @@ def test_the_cache_is_spoken_to_over_tls_and_shown_the_certificate_that_lies_the
         assert report.cache_hits == report.distinct > 0
 
         new.configure_trust(context)
-        issue(tmp_path / "identity", new, (old, new))
-        time.sleep(1.5 * LOOK_EVERY_S)
         connections = proxy.connections
-        report = client.score(many_items(20), BY).verifiers[0]
-        assert report.cache_hits == report.distinct > 0
-        assert proxy.connections > connections
+        issue(tmp_path / "identity", new, (old, new))
+
+        def connects_anew() -> bool:
+            report = client.score(many_items(20), BY).verifiers[0]
+            assert report.cache_hits == report.distinct > 0
+            return proxy.connections > connections
+
+        wait_until(connects_anew, "the cache is spoken to with the new certificate")

@@ -54,6 +54,7 @@ class OpenRLHFClient:
         return reward
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_trl_trainer_learns_from_the_stack_that_serves_an_openrlhf_client(stack, questions, tmp_path, capsys):
     make_toy_policy(tmp_path / "policy", questions, seed=0)

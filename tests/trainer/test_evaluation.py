@@ -213,6 +213,7 @@ def test_a_file_of_completions_is_matched_by_its_prompts_and_a_bad_line_is_named
         completions.read(path, rows)
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_stored_answers_take_seconds(tmp_path):
     table = pa.Table.from_pylist(
         [

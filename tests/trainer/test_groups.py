@@ -45,6 +45,7 @@ def test_rows_without_a_reward_are_masked_from_loss_and_group_baseline(recipe, t
     torch.testing.assert_close(trainer.compute_loss(trainer.model, other), loss)
 
 
+@pytest.mark.slow
 def test_a_verifier_that_fails_on_one_process_is_dropped_for_the_whole_group_on_both(tiny_preset, store, tmp_path):
     recipe = Recipe(
         name="text-and-touchy",

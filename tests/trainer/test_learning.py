@@ -74,6 +74,7 @@ def held_out_accuracy(policy, rows):
     return measure(rows, Answers(answer, belief), resamples=1).figures["balanced_accuracy"].value
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 # The seed whose answers all became "yes" at the higher rate; four seeds: docs/training.md.
 @pytest.mark.parametrize("seed", [1])

@@ -177,7 +177,7 @@ def test_an_aggregator_killed_mid_run_neither_ends_the_run_nor_moves_the_weights
 def test_an_aggregator_that_comes_back_is_used_again(recipe, tiny_preset, store, verifier_targets, tmp_path):
     folder = RunFolder(tmp_path / "run")
     listen = f"127.0.0.1:{servers.free_port()}"
-    preset = with_settings(tiny_preset, max_steps=3, save_steps=10)
+    preset = with_settings(tiny_preset, max_steps=1000, save_steps=10_000)
     running = [servers.aggregator(verifier_targets, listen=listen)]
     first = running[0].__enter__()
     trainer = trainer_of(recipe, preset, store, listen, folder)
@@ -185,18 +185,27 @@ def test_an_aggregator_that_comes_back_is_used_again(recipe, tiny_preset, store,
     def restart():
         running.append(servers.aggregator(verifier_targets, listen=listen))
         running[1].__enter__()
-        # The client looks for a lost aggregator every two seconds; these steps take milliseconds.
-        time.sleep(2.2)
+
+    class UntilRewarded(TrainerCallback):
+        """The client looks for a lost aggregator every two seconds; these steps take milliseconds."""
+
+        def on_step_end(self, args, state, control, **kwargs):
+            control.should_training_stop = unscorable()[2:].count(0) > 0
+
+    def unscorable():
+        return [record["reward_call/unscorable"] for record in read_records(folder.metrics_file)]
 
     try:
         trainer.add_callback(AfterStep(1, first.kill))
         trainer.add_callback(AfterStep(2, restart))
+        trainer.add_callback(UntilRewarded())
         trainer.train()
     finally:
         for context in running:
             context.__exit__(None, None, None)
-    unscorable = [record["reward_call/unscorable"] for record in read_records(folder.metrics_file)]
-    assert unscorable == [0, 1, 0]
+    lost = unscorable().index(0, 1) - 1
+    assert lost >= 1
+    assert unscorable() == [0, *[1] * lost, 0, 0]
 
 
 def test_a_run_that_loses_its_services_keeps_a_checkpoint_and_waits_for_them(
