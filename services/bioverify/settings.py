@@ -101,6 +101,8 @@ def _found(error: ValidationError, model: Any) -> list[tuple[str, str, Any, Any]
     everything: list[tuple[str, str, Any, Any]] = []
     for found in error.errors(include_url=False):
         place, owner = _followed(found["loc"], model)
+        # A validator that reads a whole says where in it.
+        place += found.get("ctx", {}).get("within", "")
         # "No text" is said of a list that could have been one, right before what is wrong inside of the list.
         if everything and everything[-1][0] and place.startswith((f"{everything[-1][0]}.", f"{everything[-1][0]}[")):
             everything.pop()

@@ -31,7 +31,7 @@ from nemo_gym.base_resources_server import (
 )
 
 from bioverify.adapters.alone import PATIENCE_S, Alone, NoRewardError
-from bioverify.adapters.reading import read_rollout, text_of, with_reasoning
+from bioverify.adapters.reading import read_rollout
 from bioverify.client import ScoreItem
 
 
@@ -59,8 +59,10 @@ class BioverifyResourcesServer(SimpleResourcesServer):  # type: ignore[misc]
         """The reward of one rollout; masked if there is none."""
         try:
             reward = await asyncio.to_thread(self._alone.reward, _read(body))
-        except NoRewardError as error:
-            kind = "provider_unavailable" if error.may_pass else "verifier_error"
+        except (NoRewardError, ValueError) as error:
+            # A rollout that cannot be read is no answer that is wrong.
+            may_pass = isinstance(error, NoRewardError) and error.may_pass
+            kind = "provider_unavailable" if may_pass else "verifier_error"
             return BaseVerifyResponse(
                 **body.model_dump(), reward=0.0, mask_sample=True, failure_kind=kind, failure_reason=str(error)
             )
@@ -74,7 +76,4 @@ def _read(body: BioverifyVerifyRequest) -> ScoreItem:
     if instructions := asked.get("instructions"):
         turns = [{"role": "system", "content": instructions}, *turns]
     output = body.response.model_dump(mode="json", exclude_none=True)["output"]
-    # The reasoning that a model server has cut out is in items of its own, before the message.
-    reasoning = "\n".join(text_of(one["summary"]) for one in output if one["type"] == "reasoning")
-    text = "".join(text_of(one["content"]) for one in output if one["type"] == "message")
-    return read_rollout(with_reasoning(reasoning, text), turns, body.bioverify)
+    return read_rollout(output, turns, body.bioverify)

@@ -16,16 +16,13 @@ reward_func = make_reward_func("127.0.0.1:15050", "rbio1-exp")
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from bioverify.adapters.alone import PATIENCE_S, Alone
 from bioverify.adapters.reading import read_rollout
 from bioverify.client import ScoreItem
-
-# <|im_end|>, <｜end▁of▁sentence｜>, </s> …: the marks with which a policy ends its turn. They are none of its words.
-_END_OF_TURN = re.compile(r"(?:\s*(?:<\|[^<>|]*\|>|<｜[^<>｜]*｜>|</s>|<eos>|<end_of_turn>))+\s*$")
+from bioverify.core.conversation import without_tail_marks
 
 
 def read_items(queries: Sequence[str], prompts: Sequence[str], labels: Sequence[Any]) -> list[ScoreItem]:
@@ -37,7 +34,7 @@ def read_items(queries: Sequence[str], prompts: Sequence[str], labels: Sequence[
     for index, (query, prompt, label) in enumerate(zip(queries, prompts, labels, strict=True)):
         if not query.startswith(prompt):
             raise ValueError(f"query[{index}] does not begin with prompts[{index}]; was the prompt cut to fit?")
-        completion = _END_OF_TURN.sub("", query[len(prompt) :])
+        completion = without_tail_marks(query[len(prompt) :])
         beside = label if isinstance(label, str) and label.lstrip().startswith("{") else None
         try:
             items.append(read_rollout(completion, prompt, beside, str(index)))

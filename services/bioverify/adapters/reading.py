@@ -1,4 +1,4 @@
-"""A rollout of any framework as an item: text out of its messages, and what its dataset says beside them.
+"""A rollout of any framework as an item: text and reasoning out of its messages, and what its dataset says beside them.
 
 A row of the dataset may have a field ``bioverify``: a JSON object, or its text, with ``task``, ``source``,
 ``prompt_form`` or ``group_id`` (`bioverify.client.json_form`). Without it the task is read off the prompt.
@@ -18,23 +18,26 @@ from bioverify.client.messages import checked
 from bioverify.client.rows import without_nulls
 from bioverify.settings import first_problem
 
-_ROLES = {"developer": "system"}
-"""OpenAI's newer name for it."""
-
 
 def read_rollout(
-    completion: str,
+    completion: Any,
     prompt: Any,
     beside: Mapping[str, Any] | str | None = None,
     item_id: str = "0",
+    *,
+    prefix: str = "",
 ) -> ScoreItem:
-    """``prompt``: text or messages; ``beside``: the row's field ``bioverify``. Raises ValueError for anything else."""
-    turns = [_turn(message) for message in prompt] if isinstance(prompt, list | tuple) else prompt
+    """``completion``, ``prompt``: text or messages; ``beside``: the row's field ``bioverify``. Raises ValueError for
+    anything else, with the field.
+
+    ``prefix``: what the rendered prompt ended with (`bioverify.core.conversation.opened_thought`).
+    """
     try:
         fields = orjson.loads(beside) if isinstance(beside, str) else beside or {}
         if not isinstance(fields, Mapping):
             raise ValueError(f"bioverify: an object with task, source …, not {fields!r}")  # noqa: TRY004 - as below
-        item = StrictItem.model_validate({**without_nulls(fields), "prompt": turns, "completion": completion})
+        rollout = {"prefix": prefix, **without_nulls(fields), "prompt": prompt, "completion": completion}
+        item = StrictItem.model_validate(rollout)
     except orjson.JSONDecodeError as error:
         raise ValueError(f"bioverify: not JSON ({error})") from error
     except ValidationError as error:
@@ -43,23 +46,3 @@ def read_rollout(
     # One that breaks the contract would take the others of its call along.
     checked(rollout)
     return rollout
-
-
-def text_of(content: Any) -> Any:
-    """A message's text, also if it comes in parts. Parts that are no text (images) are left out."""
-    if not isinstance(content, list):
-        return content
-    return "".join(part["text"] for part in content if isinstance(part, dict) and isinstance(part.get("text"), str))
-
-
-def with_reasoning(reasoning: str | None, text: str) -> str:
-    """The completion as the model wrote it, if a server has cut the reasoning out of it."""
-    return f"<think>{reasoning}</think>{text}" if reasoning else text
-
-
-def _turn(message: Any) -> Any:
-    # What is no message is left for the check of the whole item, which says so.
-    if not isinstance(message, dict):
-        return message
-    role = message.get("role")
-    return {"role": _ROLES.get(str(role), role), "content": text_of(message.get("content"))}

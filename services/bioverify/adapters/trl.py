@@ -27,8 +27,9 @@ import orjson
 from accelerate import PartialState  # type: ignore[import-untyped]
 from accelerate.utils import broadcast_object_list, gather_object  # type: ignore[import-untyped]
 
-from bioverify.adapters.reading import read_rollout, text_of
+from bioverify.adapters.reading import read_rollout
 from bioverify.client import Client, ClientError, ScoredBatch, ScoreItem, TlsIdentity
+from bioverify.core.conversation import opened_thought
 from bioverify.core.recipes import Recipe
 
 logger = logging.getLogger(__name__)
@@ -66,8 +67,19 @@ def on_main_process(ask: Callable[[], ScoredBatch | LostCall]) -> ScoredBatch | 
     return reply[0]
 
 
-def make_reward(target: str, recipe: str | Recipe, *, deadline_s: float = 60) -> RewardFunction:
-    """The reward function. ``recipe``: a name, or a recipe of one's own. It raises ValueError for a wrong question."""
+def template_prefix(tokenizer: Any, prompt: Any) -> str:
+    """The thought that the tokenizer's chat template opens behind the prompt; empty if it opens none."""
+    if isinstance(prompt, str):
+        return opened_thought(prompt)
+    rendered = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False)
+    return opened_thought(rendered)
+
+
+def make_reward(target: str, recipe: str | Recipe, *, deadline_s: float = 60, tokenizer: Any = None) -> RewardFunction:
+    """The reward function. ``recipe``: a name, or a recipe of one's own. It raises ValueError for a wrong question.
+
+    ``tokenizer``: the trainer's, if its chat template ends by opening a thought, which is then no part of completions.
+    """
     client = Client(target, tls=TlsIdentity.from_environment())
 
     def bioverify_reward(
@@ -79,10 +91,15 @@ def make_reward(target: str, recipe: str | Recipe, *, deadline_s: float = 60) ->
         **_other_columns: Any,
     ) -> list[float | None]:
         first = PartialState().process_index * len(completions)
+        prefix = template_prefix(tokenizer, prompts[0]) if tokenizer is not None and prompts else ""
         here = []
         for row, completion in enumerate(completions):
-            text = completion if isinstance(completion, str) else text_of(completion[-1]["content"])
-            item = read_rollout(text, prompts[row], bioverify[row] if bioverify else None, str(first + row))
+            beside = bioverify[row] if bioverify else None
+            item = replace(
+                read_rollout("", prompts[row], beside, str(first + row), prefix=prefix),
+                # One that cannot be read costs no other its reward.
+                completion=completion,
+            )
             here.append(item if item.group_id else replace(item, group_id=_group_of(prompts[row])))
         items: list[ScoreItem] = gather_object(here)
         reply = on_main_process(lambda: ask(client, items, recipe, deadline_s=deadline_s))

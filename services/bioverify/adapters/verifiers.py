@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from bioverify.adapters.alone import PATIENCE_S, Alone
-from bioverify.adapters.reading import read_rollout, with_reasoning
+from bioverify.adapters.reading import read_rollout
 from bioverify.client import ScoreItem
 
 
@@ -37,6 +37,9 @@ def _read(task: Any, trace: Any) -> ScoreItem:
     turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
     if system := data.get("system_prompt"):
         turns = [{"role": "system", "content": system}, *turns]
-    replies = trace.assistant_messages
-    reasoning = replies[-1].reasoning_content if replies else None
-    return read_rollout(with_reasoning(reasoning, trace.last_reply), turns, data.get("bioverify"))
+    # A reply that only calls a tool has no text; what it thought comes in front of what was said later.
+    replies = [
+        {"role": "assistant", "content": reply.content, "reasoning_content": reply.reasoning_content}
+        for reply in trace.assistant_messages
+    ]
+    return read_rollout(replies, turns, data.get("bioverify"))

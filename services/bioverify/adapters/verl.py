@@ -24,6 +24,7 @@ from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
 
 from bioverify.adapters.alone import PATIENCE_S, Alone
 from bioverify.adapters.reading import read_rollout
+from bioverify.core.conversation import opened_thought, without_tail_marks
 
 if TYPE_CHECKING:
     from verl import DataProto
@@ -63,15 +64,18 @@ class BioverifyRewardManager(RewardManagerBase):  # type: ignore[misc]
         prompts, responses = row.batch["prompts"], row.batch["responses"]
         attended = row.batch["attention_mask"]
         n_prompt = prompts.shape[-1]
-        completion = self.tokenizer.decode(responses[: attended[n_prompt:].sum()], skip_special_tokens=True)
+        # <think> is a special token of some models, so special ones are kept and the marks at the end taken off.
+        completion = without_tail_marks(self._text(responses[: attended[n_prompt:].sum()]))
+        rendered = self._text(prompts[attended[:n_prompt].bool()])
         messages = row.non_tensor_batch.get("raw_prompt")
-        if messages is None:
-            prompt = self.tokenizer.decode(prompts[attended[:n_prompt].bool()], skip_special_tokens=True)
-        else:
-            # verl keeps them in an array of objects.
-            prompt = list(messages)
+        # verl keeps them in an array of objects.
+        prompt = rendered if messages is None else list(messages)
         beside = (row.non_tensor_batch.get("extra_info") or {}).get("bioverify")
-        return self._alone.reward(read_rollout(completion, prompt, beside))
+        return self._alone.reward(read_rollout(completion, prompt, beside, prefix=opened_thought(rendered)))
+
+    def _text(self, tokens: Any) -> str:
+        text: str = self.tokenizer.decode(tokens, skip_special_tokens=False)
+        return text
 
 
 @lru_cache

@@ -14,7 +14,9 @@ from bioverify.aggregator.fanout import VerifierReply
 from bioverify.aggregator.policy.breaker import State
 from bioverify.aggregator.reading import ReadRequest
 from bioverify.core.consensus import CONSENSUS, Consensus
+from bioverify.core.questions import NOT_READ
 from bioverify.core.rewards import Weighed, is_lost_to_a_fault, weigh
+from bioverify.core.verifier import UNRECOGNISED_QUESTION
 from bioverify.v1 import reward_pb2, types_pb2, verifier_pb2
 from bioverify.wire.outcomes import outcome_to_wire
 from bioverify.wire.rewards import term_to_wire
@@ -78,8 +80,11 @@ def reply_to(
     ):
         item_id = message.id
         written = response.rewards.add(item_id=item_id, unscorable_because=reward.unscorable_because)
+        question = read.unread.get(row)
         if reward.reward is not None:
             written.reward = reward.reward
+        elif question is not None:
+            written.unscorable_because += f"{NOT_READ} ({question.reason}): {question.detail}"
         if item.task is not None:
             written.task.CopyFrom(task_to_wire(item.task))
         if item.answer is not None:
@@ -90,6 +95,9 @@ def reply_to(
             part.MergeFromString(one.part)
             part.outcome.MergeFromString(outcome.message)
             part.outcome.item_id = item_id
+            if question is not None and part.outcome.not_applicable.reason == UNRECOGNISED_QUESTION.reason:
+                # Verifiers are not shown the prompt, so the sentence is put in here.
+                part.outcome.not_applicable.detail = question.detail
             if number is not None:
                 part.contribution = number
             if dropped:

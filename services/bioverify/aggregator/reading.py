@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from bioverify.aggregator.questions import Questions
 from bioverify.core.consensus import CONSENSUS
+from bioverify.core.questions import Unread
 from bioverify.core.recipes import AmbiguousSourceError, Recipe, Term
 from bioverify.core.tasks import TaskKind
 from bioverify.core.verifier import Item, Reads
@@ -19,7 +20,7 @@ from bioverify.runtime.errors import invalid
 from bioverify.settings import SettingsError, problems
 from bioverify.v1 import reward_pb2
 from bioverify.wire.rewards import recipe_from_wire
-from bioverify.wire.tasks import read_item
+from bioverify.wire.tasks import read_item, read_question
 
 EVERYTHING = Reads.TASK | Reads.ANSWER | Reads.COMPLETION
 
@@ -28,7 +29,8 @@ EVERYTHING = Reads.TASK | Reads.ANSWER | Reads.COMPLETION
 class ReadRequest:
     """``items`` and ``terms`` by position; terms are None where no source of the recipe asks this kind of question.
 
-    ``positions``: for each verifier the items that its terms, or those of the consensus, apply to.
+    ``unread``: by position, the questions that have no known form. ``positions``: for each verifier the items that its
+    terms, or those of the consensus, apply to.
     """
 
     recipe: Recipe
@@ -36,6 +38,7 @@ class ReadRequest:
     questions: Questions
     terms: list[tuple[Term, ...] | None]
     positions: dict[str, list[int]]
+    unread: dict[int, Unread]
 
 
 def read_recipe(
@@ -91,6 +94,7 @@ def read_request(
     terms: list[tuple[Term, ...] | None] = []
     positions: dict[str, list[int]] = {name: [] for name in asked_by(recipe.all_terms, members)}
     violations: list[tuple[str, str]] = []
+    unread: dict[int, Unread] = {}
     for index, message in enumerate(request.items):
         item = read_item(message, recipe.parse_mode, EVERYTHING)
         kind: TaskKind | None = item.task.kind if item.task else None
@@ -104,6 +108,8 @@ def read_request(
         except AmbiguousSourceError as error:
             violations.append((f"items[{index}].source", str(error)))
             continue
+        if item.task is None and isinstance(question := read_question(message), Unread):
+            unread[len(items)] = question
         items.append(item)
         terms.append(item_terms)
         for verifier in verifiers_for(message.source, kind):
@@ -113,4 +119,6 @@ def read_request(
     questions = Questions(items, recipe.parse_mode)
     for fields in reads:
         questions.hashes(fields)
-    return ReadRequest(recipe, items, questions, terms, {name: found for name, found in positions.items() if found})
+    return ReadRequest(
+        recipe, items, questions, terms, {name: found for name, found in positions.items() if found}, unread
+    )

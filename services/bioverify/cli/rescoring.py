@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -70,7 +70,7 @@ def rescore(
     from bioverify.cli.tally import Tally
     from bioverify.client import Client, ClientError
     from bioverify.rollouts.ledger import Ledger
-    from bioverify.rollouts.lines import read_items
+    from bioverify.rollouts.lines import read_chunks
     from bioverify.rollouts.rescoring import Rescoring
     from bioverify.rollouts.stored import StoredRollouts
 
@@ -90,7 +90,8 @@ def rescore(
         sources = [source.name for source in recipe.sources]
         with Ledger(output) as ledger, progress() as bar:
             task = bar.add_task(f"Looking through {rollouts.name}", total=stored.total)
-            found = _groups_to_ask(read_items(stored.lines(), sources, unread), wanted, ledger, counts)
+            chunks = read_chunks(stored.lines(), sources, unread, CHUNK_SIZE, unread_keys=unread.keys)
+            found = _groups_to_ask(chunks, wanted, ledger, counts)
             if dry_run:
                 sample = list(islice(found, SAMPLE_ROWS))
                 started = time.monotonic()
@@ -105,15 +106,16 @@ def rescore(
     console.print(f"{tally.summary(recipe.name)}. {_reasons(counts)}", soft_wrap=True)
     console.print(f"{added:,} results added to {output}", soft_wrap=True)
     show_reasons(console, tally)
+    unread.name_keys()
     unread.fail_where_any("the others were looked at")
 
 
 def _groups_to_ask(
-    lines: Iterable[FileItem], wanted: Rescoring, ledger: Ledger, counts: Counter[str]
+    chunks: Iterable[list[FileItem]], wanted: Rescoring, ledger: Ledger, counts: Counter[str]
 ) -> Iterator[list[FileItem]]:
     from bioverify.rollouts.rescoring import groups
 
-    for group in groups(lines):
+    for group in chain.from_iterable(map(groups, chunks)):
         why = wanted.why(group, ledger)
         counts[why or "stands"] += len(group)
         if why:

@@ -60,7 +60,7 @@ def score(
     from bioverify.cli.tally import Tally
     from bioverify.client import Client, ClientError
     from bioverify.rollouts.ledger import Ledger, stamped
-    from bioverify.rollouts.lines import in_chunks, read_items
+    from bioverify.rollouts.lines import read_chunks
     from bioverify.rollouts.rescoring import as_answered
     from bioverify.rollouts.stored import StoredRollouts
 
@@ -75,7 +75,8 @@ def score(
         with Ledger(output) as results, progress() as bar:
             task = bar.add_task(f"Scoring {rollouts.name}", total=stored.total)
             sources = [source.name for source in recipe.sources]
-            for chunk in in_chunks(read_items(stored.lines(), sources, unread), CHUNK_SIZE):
+            chunks = read_chunks(stored.lines(), sources, unread, CHUNK_SIZE, unread_keys=unread.keys)
+            for chunk in chunks:
                 try:
                     batch = client.score(
                         [line.item for line in chunk], recipe, deadline_s=CHUNK_DEADLINE_S, with_evidence=evidence
@@ -95,6 +96,7 @@ def score(
     show_tally(console, tally)
     console.print(f"{tally.summary(recipe.name)}. Written: {output}", soft_wrap=True)
     show_reasons(console, tally)
+    unread.name_keys()
     unread.fail_where_any(f"the other {tally.lines:,} were scored")
 
 
@@ -137,6 +139,7 @@ class UnreadRows:
 
     def __init__(self) -> None:
         self.count = 0
+        self.keys: set[str] = set()
 
     def __call__(self, error: LineError) -> None:
         self.count += 1
@@ -144,6 +147,10 @@ class UnreadRows:
             typer.echo(str(error), err=True)
         elif self.count == SHOWN_ERRORS + 1:
             typer.echo("… and more lines like these", err=True)
+
+    def name_keys(self) -> None:
+        if self.keys:
+            typer.echo(f"keys that nobody reads: {', '.join(sorted(self.keys))}", err=True)
 
     def fail_where_any(self, others: str) -> None:
         if self.count:

@@ -67,7 +67,8 @@ class Tally:
             if len(self.first_rows) < FIRST_ROWS:
                 self.first_rows.append((line, reward))
             if reward.reward is None:
-                self.unscorable[reward.unscorable_because] += 1
+                # Without the question's own words, of which there may be as many as rows.
+                self.unscorable[reward.unscorable_because.split(': "')[0]] += 1
             else:
                 self.rewards.add(reward.reward)
             self._add_parts(reward)

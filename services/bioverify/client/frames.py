@@ -4,14 +4,15 @@ So pandas (from 2.2), polars, pyarrow, duckdb and datasets are served without on
 goes back into any of them without a copy: ``polars.from_arrow(scored)``, ``scored.to_pandas()``.
 
 Columns in: ``completion`` and ``prompt`` (text or messages); ``task``, ``group_id``, ``source``, ``prompt_form`` where
-there are such. Rows of one ``group_id`` are a group wherever they stand. Columns out, behind those of the frame:
-``reward`` (null: unscorable), ``unscorable_because``, ``answer``, and for each term its ``value/…``,
+there are such. Rows of one ``group_id`` are a group wherever they stand. A row that cannot be
+read has no reward, and says why. Columns out, behind those of the frame: ``reward`` (null: unscorable),
+``unscorable_because``, ``answer``, and for each term its ``value/…``,
 ``contribution/…`` and ``outcome/…`` (scored, not_applicable or failed), and ``evidence``, a list of sentences.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pydantic import ValidationError
 
@@ -29,24 +30,38 @@ except ImportError as error:
     raise ImportError(f"score_dataframe needs pyarrow. {how_to_install('tables')}") from error
 
 
-def read_frame(frame: ArrowStream) -> tuple[pa.Table, list[ScoreItem]]:
-    """The frame as Arrow, and its rows as items. Raises ValueError for the first row that is none."""
+def read_frame(frame: ArrowStream) -> tuple[pa.Table, list[ScoreItem], dict[int, str]]:
+    """The frame as Arrow, its rows as items, and what is wrong with rows that are none, by number.
+
+    Raises ValueError if no row can be read.
+    """
     table = pa.table(frame)
-    if "completion" not in table.column_names:
+    if not {"completion", "messages"} & set(table.column_names):
         raise ValueError(f"the frame has no column completion; it has: {', '.join(table.column_names)}")
-    items = []
+    items, unread = [], {}
     for number, fields in enumerate(json_rows(table)):
         try:
             row = ItemJson.model_validate(fields)
-        except ValidationError as error:
-            raise ValueError(f"row {number}: {first_problem(error, ItemJson, 'the row')}") from error
-        item = row.score_item(str(number), "" if row.group_id is None else str(row.group_id))
-        try:
+            item = row.score_item(str(number), "" if row.group_id is None else str(row.group_id))
             checked(item)
+        except ValidationError as error:
+            unread[number] = first_problem(error, ItemJson, "the row")
         except ValueError as error:
-            raise ValueError(f"row {number}: {error}") from error
-        items.append(item)
-    return table, items
+            unread[number] = str(error)
+        else:
+            items.append(item)
+    if unread and not items:
+        raise ValueError(f"no row can be scored; row 0: {unread[0]}")
+    return table, items, unread
+
+
+def with_unread(rewards: Sequence[ItemReward], unread: Mapping[int, str]) -> list[ItemReward]:
+    """The rewards of all rows, those that were not read in their places."""
+    read = iter(rewards)
+    return [
+        ItemReward(str(number), None, unread[number], is_lost=True, is_refused=True) if number in unread else next(read)
+        for number in range(len(rewards) + len(unread))
+    ]
 
 
 def with_rewards(table: pa.Table, rewards: Sequence[ItemReward]) -> pa.Table:

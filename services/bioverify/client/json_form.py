@@ -1,21 +1,36 @@
 """The JSON of the client's values: one form for files, HTTP and stored results.
 
-In: an item, ``{"completion": "…", "prompt": "text" | [{"role", "content"}, …], "task"?, "group_id"?, "source"?,
-"prompt_form"?, "id"?}``. Out: a reward with its parts and their evidence. Null stands for what there is not, never for
-zero. A task is an object with one key, its kind: ``{"co_expression": {"gene_a": "CD3D", "gene_b": "CD3E"}}``.
+In: an item, ``{"completion": "…" | messages, "prompt": "…" | messages, "task"?, "group_id"?, "source"?, "prompt_form"?,
+"id"?, "reasoning"?, "prefix"?}``; ``messages`` in place of ``prompt`` is a conversation, whose last turns of the
+assistant are the completion if the item has no other. What messages may look like: `bioverify.core.conversation`.
+
+Out: a reward with its parts and their evidence. Null stands for what there is not, never for zero. A task is an object
+with one key, its kind: ``{"co_expression": {"gene_a": "CD3D", "gene_b": "CD3E"}}``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields
+from decimal import Decimal
 from typing import Annotated, Any, Literal, Self, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, create_model, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    create_model,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
-from bioverify.client.values import ItemReward, ListedVerifier, Message, RewardPart, ScoreItem, VerifierReport
+from bioverify.client.values import ItemReward, ListedVerifier, RewardPart, ScoreItem, VerifierReport, prompt_of
 from bioverify.core.answers import Answer, AnswerProblem
 from bioverify.core.completions import PromptForm
+from bioverify.core.conversation import Completion, ConversationError, read_completion, read_prompt
+from bioverify.core.conversation import Turn as CoreTurn
 from bioverify.core.outcomes import Evidence, Failed, NotApplicable, Outcome, Scored
 from bioverify.core.tasks import TASKS, YES_NO, Task, TaskKind, make_task
 from bioverify.core.verifier import Reads
@@ -79,25 +94,63 @@ class TaskJson(_OneFieldPerKind):  # type: ignore[misc]
 
 
 class Turn(_Strict):
-    """One turn of the conversation that led to the completion."""
+    """One turn of a conversation. ``reasoning_content``, ``reasoning`` and ``thinking`` are read beside ``content``."""
 
-    role: Literal["system", "user", "assistant"]
-    content: str
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | list[dict[str, Any]] | None
+
+
+_TextOrTurns = str | list[Turn]
+
+
+def _read(read: Callable[[Any], Any], name: str) -> Callable[[Any], Any]:
+    """``read`` as a validator of the field, whose errors say the place within it."""
+
+    def validate(given: Any) -> Any:
+        try:
+            return read(given)
+        except ConversationError as error:
+            # "completion[0].role: one of …" of any field that holds messages.
+            within, _, problem = str(error).partition(": ")
+            raise PydanticCustomError(
+                "conversation", "{problem}", {"within": within.removeprefix(name), "problem": problem}
+            ) from error
+
+    return validate
+
+
+def _prompt(given: Any) -> list[CoreTurn]:
+    return [] if given is None else read_prompt(given)
+
+
+def _name(given: Any) -> Any:
+    """1.0, which pandas makes of 1, and Decimal, which databases give, as the whole numbers that they are."""
+    if given is None or isinstance(given, str) or (isinstance(given, int) and not isinstance(given, bool)):
+        return given
+    if isinstance(given, float | Decimal) and math.isfinite(given) and given % 1 == 0:
+        return int(given)
+    raise PydanticCustomError("name", "a text or a whole number, not {given}", {"given": repr(given)[:60]})
+
+
+Name = Annotated[str | int | None, PlainValidator(_name, json_schema_input_type=str | int | None)]
+_Reasoning = Annotated[str | None, Field(description="What a server split off the completion; or one of its names.")]
 
 
 class ItemJson(BaseModel):
     """One completion to be scored."""
 
-    completion: Annotated[str, Field(description="What the model wrote.")]
+    completion: Annotated[
+        Completion,
+        PlainValidator(_read(read_completion, "completion"), json_schema_input_type=_TextOrTurns),
+        Field(description="What the model wrote: a text, or the messages that followed the prompt."),
+    ]
     prompt: Annotated[
-        str | list[Turn], Field(description="The question, or the conversation; left out where task is given.")
-    ] = ""
-    id: Annotated[
-        str | StrictInt | None, Field(description="Comes back on the reward. Left out: the item's position.")
-    ] = None
-    group_id: Annotated[
-        str | StrictInt | None, Field(description="Completions that are compared with each other (a GRPO group).")
-    ] = None
+        list[CoreTurn],
+        PlainValidator(_read(_prompt, "prompt"), json_schema_input_type=_TextOrTurns),
+        Field(description="The question, or the conversation; left out if task is given."),
+    ] = Field(default_factory=list)
+    id: Annotated[Name, Field(description="Comes back on the reward. Left out: the item's position.")] = None
+    group_id: Annotated[Name, Field(description="Completions that are compared with each other (a GRPO group).")] = None
     task: Annotated[
         TaskJson | None, Field(description="What was asked; left out: read off the prompt's last question.")
     ] = None
@@ -105,18 +158,58 @@ class ItemJson(BaseModel):
         str | None, Field(max_length=256, description="The recipe's source that the prompt was drawn from.")
     ] = None
     prompt_form: PromptForm | None = None
+    reasoning: _Reasoning = None
+    reasoning_content: _Reasoning = None
+    thinking: _Reasoning = None
+    messages: Annotated[
+        list[Turn] | None,
+        Field(
+            description="In place of prompt: the conversation. Without a completion, the assistant's last turns are it."
+        ),
+    ] = None
+    prefix: Annotated[
+        str | None, Field(description="What the rendered prompt ended with, if its template opens the thought.")
+    ] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _reads_messages(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping) or given.get("messages") is None:
+            return given
+        given = dict(given)
+        turns = given.pop("messages")
+        if given.get("prompt"):
+            raise ValueError("give prompt or messages, not both")
+        if given.get("completion") is None and isinstance(turns, Sequence) and not isinstance(turns, str):
+            n_prompt = _end_of_prompt(turns)
+            given["completion"] = turns[n_prompt:]
+            turns = turns[:n_prompt]
+        return given | {"prompt": turns}
 
     def score_item(self, item_id: str, group_id: str) -> ScoreItem:
-        turns = [Turn(role="user", content=self.prompt)] if isinstance(self.prompt, str) else self.prompt
+        beside = (self.reasoning_content, self.reasoning, self.thinking)
+        # Some servers give the same reasoning under two names.
+        reasoning = "\n".join(dict.fromkeys(text for text in (*beside, self.completion.reasoning) if text))
         return ScoreItem(
             id=item_id,
-            completion=self.completion,
-            prompt=[Message(turn.role, turn.content) for turn in turns],
+            completion=self.completion.final,
+            prompt=prompt_of(self.prompt),
             task=self.task.task() if self.task else None,
             group_id=group_id,
             source=self.source or "",
             prompt_form=self.prompt_form,
+            reasoning=reasoning,
+            prefix=self.prefix or "",
         )
+
+
+def _end_of_prompt(turns: Sequence[Any]) -> int:
+    """How many of the turns led to the completion: all up to the last one of somebody who asks."""
+    asking = [n for n, turn in enumerate(turns) if isinstance(turn, Mapping) and turn.get("role") in _WHO_ASKS]
+    return asking[-1] + 1 if asking else 0
+
+
+_WHO_ASKS = ("user", "system", "developer")
 
 
 class StrictItem(ItemJson):

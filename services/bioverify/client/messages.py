@@ -2,14 +2,18 @@
 
 A call is cut into requests of at most `MAX_ITEMS` items and `MAX_BYTES` bytes. Groups are never cut, because a term
 that is missing for one member has to be dropped for all of them: a group larger than a request travels alone, and the
-aggregator decides. Requests are refused or lost one by one: the items of a lost one come back unscorable.
+aggregator decides. Requests are refused or lost one by one: the items of a lost one come back unscorable, and so does
+an item that cannot be sent at all, alone.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict
 from functools import partial
 from typing import Literal
 
@@ -17,12 +21,14 @@ from bioverify.client.errors import ClientError, mistake
 from bioverify.client.values import (
     ItemReward,
     ListedVerifier,
+    Message,
     RewardDetails,
     RewardPart,
     ScoredBatch,
     ScoreItem,
     VerifierReport,
 )
+from bioverify.core.conversation import ConversationError, read_completion, read_prompt
 from bioverify.core.outcomes import Outcome
 from bioverify.core.recipes import Recipe
 from bioverify.core.verifier import ArtifactIdentity
@@ -44,6 +50,7 @@ MAX_ITEMS = 1024
 MAX_BYTES = 32 * 2**20
 CALLS_AT_ONCE = 4
 NOT_FINITE = "not_finite"
+_HALF_A_CHARACTER = re.compile("[\ud800-\udfff]")
 _BREAKER_STATES: dict[int, Literal["closed", "half_open", "open"]] = {
     reward_pb2.BREAKER_STATE_CLOSED: "closed",
     reward_pb2.BREAKER_STATE_HALF_OPEN: "half_open",
@@ -73,15 +80,47 @@ def request_id_for(given: str) -> str:
 
 
 def item_to_wire(item: ScoreItem) -> types_pb2.Item:
-    return types_pb2.Item(
-        id=item.id,
-        group_id=item.group_id,
-        prompt=[types_pb2.Message(role=turn.role, content=turn.content) for turn in item.prompt],
-        completion=item.completion,
-        task=None if item.task is None else task_to_wire(item.task),
-        source=item.source,
-        prompt_form=PROMPT_FORMS[item.prompt_form] if item.prompt_form else types_pb2.PROMPT_FORM_UNSPECIFIED,
-    )
+    """The message of an item. Raises ValueError with the field that cannot be sent."""
+    if not isinstance(item.completion, str):
+        # A message takes null for an empty text, and an empty text has a reward.
+        raise ValueError(_why_unsendable(item))  # noqa: TRY004 - the one error of an item
+    try:
+        return types_pb2.Item(
+            id=item.id,
+            group_id=item.group_id,
+            prompt=[types_pb2.Message(role=turn.role, content=turn.content) for turn in item.prompt],
+            completion=item.completion,
+            task=None if item.task is None else task_to_wire(item.task),
+            source=item.source,
+            prompt_form=PROMPT_FORMS[item.prompt_form] if item.prompt_form else types_pb2.PROMPT_FORM_UNSPECIFIED,
+            reasoning=item.reasoning,
+            prefix=item.prefix,
+        )
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ValueError(_why_unsendable(item) or f"the item cannot be sent: {error}") from error
+
+
+def _why_unsendable(item: ScoreItem) -> str:
+    """The first field that is no text that can be sent; empty if there is none."""
+    try:
+        if not isinstance(item.completion, str):
+            read_completion(item.completion)
+        if not all(isinstance(turn, Message) for turn in item.prompt or ()):
+            read_prompt(item.prompt)
+    except ConversationError as error:
+        return str(error)
+    texts: list[tuple[str, object]] = [
+        (name, getattr(item, name)) for name in ("completion", "reasoning", "prefix", "id", "group_id", "source")
+    ]
+    texts += [(f"prompt[{number}].content", turn.content) for number, turn in enumerate(item.prompt or ())]
+    if item.task is not None:
+        texts += [(f"task.{name}", value) for name, value in asdict(item.task).items() if isinstance(value, str)]
+    for name, text in texts:
+        if not isinstance(text, str):
+            return f"{name}: a text, not {'null' if text is None else f'{type(text).__name__} ({str(text)[:60]})'}"
+        if halves := _HALF_A_CHARACTER.search(text):
+            return f"{name}: no text: character {halves.start()} is half of a surrogate pair (U+{ord(halves[0]):X})"
+    return ""
 
 
 def checked(item: ScoreItem) -> types_pb2.Item:
@@ -97,15 +136,21 @@ def checked(item: ScoreItem) -> types_pb2.Item:
 
 
 def cut(items: Sequence[ScoreItem], *, max_items: int, max_bytes: int) -> list[tuple[list[int], list[types_pb2.Item]]]:
-    """The requests of a call: for each the items' positions and messages. Members of a group share a request."""
+    """The requests of a call: for each the items' positions and messages. Members of a group share a request.
+
+    Items that cannot be sent are in none.
+    """
     groups: dict[str, list[int]] = {}
+    written: dict[int, types_pb2.Item] = {}
     for index, item in enumerate(items):
-        groups.setdefault(f"group:{item.group_id}" if item.group_id else f"item:{index}", []).append(index)
+        with suppress(ValueError):  # told in its reward: `assemble`
+            written[index] = item_to_wire(item)
+            groups.setdefault(f"group:{item.group_id}" if item.group_id else f"item:{index}", []).append(index)
 
     requests: list[tuple[list[int], list[types_pb2.Item]]] = []
     size_bytes = 0
     for members in groups.values():
-        messages = [item_to_wire(items[index]) for index in members]
+        messages = [written[index] for index in members]
         group_bytes = sum(message.ByteSize() for message in messages)
         fits = requests and len(requests[-1][0]) + len(members) <= max_items and size_bytes + group_bytes <= max_bytes
         if fits:
@@ -169,6 +214,15 @@ def lost_reward(item: ScoreItem, error: ClientError) -> ItemReward:
     return ItemReward(item.id, None, why, details, is_lost=True, is_refused=not error.may_pass)
 
 
+def _unsent_reward(item: ScoreItem) -> ItemReward:
+    """The reward of an item that cannot be sent: None in a completion, half a character."""
+    try:
+        item_to_wire(item)
+    except ValueError as error:
+        return ItemReward(item.id, None, str(error), RewardDetails(task=item.task), is_lost=True, is_refused=True)
+    raise AssertionError(f"item {item.id!r} can be sent, and was not")
+
+
 def verifier_report(message: reward_pb2.VerifierReport) -> VerifierReport:
     return VerifierReport(
         verifier=message.verifier,
@@ -213,6 +267,7 @@ def assemble(
             report = verifier_report(message)
             earlier = reports.get(report.verifier)
             reports[report.verifier] = report if earlier is None else _sum_of(earlier, report)
+    rewards.update((index, _unsent_reward(item)) for index, item in enumerate(items) if index not in rewards)
     return ScoredBatch([rewards[index] for index in range(len(items))], list(reports.values()), wall_s, request_id)
 
 

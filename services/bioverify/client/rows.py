@@ -1,16 +1,15 @@
 """Rows of a table as lines of JSON, the form that everything else reads.
 
 The columns are the fields of an item (`bioverify.client.json_form`); others are left out. Arrow fills what a row does
-not have with nulls, down into structs, so nulls are taken for absent. A completion may be a list of messages, as chat
-trainers store it: its last one counts.
+not have with nulls, down into structs, so nulls are taken for absent, but for the completion's own. Text that a library
+keeps as bytes is UTF-8.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
-
-import orjson
 
 from bioverify.client.json_form import ItemJson
 
@@ -26,13 +25,9 @@ def json_rows(table: pa.Table) -> Iterator[dict[str, Any]]:
     for batch in known.to_batches(max_chunksize=BATCH_ROWS):
         for row in batch.to_pylist():
             fields = without_nulls(row)
-            if isinstance(turns := fields.get("completion"), list) and turns:
-                fields["completion"] = turns[-1].get("content")
+            if "completion" in row:
+                fields.setdefault("completion", None)
             yield fields
-
-
-def json_line(fields: dict[str, Any]) -> bytes:
-    return orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def without_nulls(value: Any) -> Any:
@@ -41,4 +36,8 @@ def without_nulls(value: Any) -> Any:
         return {name: without_nulls(inner) for name, inner in value.items() if inner is not None}
     if isinstance(value, list):
         return [without_nulls(inner) for inner in value]
+    if isinstance(value, bytes):
+        # What is no UTF-8 stays what it is, and is refused by its name.
+        with suppress(UnicodeDecodeError):
+            return value.decode()
     return value

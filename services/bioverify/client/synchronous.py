@@ -114,11 +114,11 @@ class Client:
         progress: Progress | None = None,
     ) -> pa.Table:
         """The frame and its rewards as further columns: `bioverify.client.frames`. Raises ValueError, ClientError."""
-        from bioverify.client.frames import read_frame, with_rewards
+        from bioverify.client.frames import read_frame, with_rewards, with_unread
 
-        table, items = read_frame(frame)
+        table, items, unread = read_frame(frame)
         batch = self.score(items, recipe, deadline_s=deadline_s, with_evidence=with_evidence, progress=progress)
-        return with_rewards(table, batch.rewards)
+        return with_rewards(table, with_unread(batch.rewards, unread))
 
     def list_verifiers(self, *, deadline_s: float = 10) -> list[ListedVerifier]:
         """The verifiers that the aggregator knows, and whether they answer. Raises ClientError."""

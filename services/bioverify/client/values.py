@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Literal, NamedTuple, Protocol
 
 from bioverify.core.answers import Answer
 from bioverify.core.completions import PromptForm
+from bioverify.core.conversation import ConversationError, Turn, read_completion, read_prompt
 from bioverify.core.outcomes import Failed, Outcome
 from bioverify.core.recipes import Term
 from bioverify.core.rewards import decisive, is_lost_to_a_fault, term_value
@@ -37,9 +39,14 @@ class Message:
 class ScoreItem:
     """One completion to be scored.
 
-    ``id``: unique within a call, not empty. ``task`` may be left out where the prompt asks a question of a known form.
-    ``group_id``: items that are compared with each other (a GRPO group); empty: a group of its own. ``source``: the
-    recipe's source that the prompt was drawn from. ``prompt_form``: read off the system turn where left out.
+    ``id``: unique within a call, not empty. ``completion``: a text, or the messages that followed the prompt;
+    ``prompt``: a text or messages. Messages are read when the item is made (`bioverify.core.conversation`), so it holds
+    a text and turns; what is neither is kept as it is, and that item alone has no reward.
+
+    ``task`` may be left out if the prompt asks a question of a known form. ``group_id``: items that are compared with
+    each other (a GRPO group); empty: a group of its own. ``source``: the recipe's source that the prompt comes from.
+    ``prompt_form``: read off the system turn if left out. ``reasoning``: what a server split off the completion.
+    ``prefix``: what the rendered prompt ended with ("<think>\\n"), for a template that opens the thought itself.
     """
 
     id: str
@@ -49,6 +56,25 @@ class ScoreItem:
     group_id: str = ""
     source: str = ""
     prompt_form: PromptForm | None = None
+    reasoning: str = ""
+    prefix: str = ""
+
+    def __post_init__(self) -> None:
+        # What cannot be read is told at the sending, for this item alone.
+        with suppress(ConversationError):
+            if not isinstance(self.completion, str):
+                read = read_completion(self.completion)
+                reasoning = "\n".join(filter(None, (self.reasoning, read.reasoning)))
+                object.__setattr__(self, "reasoning", reasoning)
+                object.__setattr__(self, "completion", read.final)
+        with suppress(ConversationError):
+            if not all(isinstance(turn, Message) for turn in self.prompt or ()):
+                object.__setattr__(self, "prompt", prompt_of(read_prompt(self.prompt)))
+
+
+def prompt_of(turns: Sequence[Turn]) -> tuple[Message, ...]:
+    """The turns as they are sent: what a tool said asks and instructs nothing."""
+    return tuple(Message(turn.role, turn.text) for turn in turns if turn.role != "tool")
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,18 @@ THOUGHT_MARKS = (
 
 TAIL_MARKS = (
     *("<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|end_of_text|>", "<|eom_id|>", "<|return|>", "<|END_RESPONSE|>"),
-    *("<|end|>", "</s>", "<pad>", "<eos>", "<end_of_turn>", "<|pad|>", "<|finetune_right_pad_id|>", "[PAD]", "<unk>"),
+    *(
+        "<|end|>",
+        "<｜end▁of▁sentence｜>",
+        "</s>",
+        "<pad>",
+        "<eos>",
+        "<end_of_turn>",
+        "<|pad|>",
+        "<|finetune_right_pad_id|>",
+        "[PAD]",
+        "<unk>",
+    ),
 )
 """What a decoder leaves behind a completion if it keeps special tokens."""
 
@@ -170,6 +181,7 @@ def read_completion(given: Any) -> Completion:
     earlier: list[str] = []
     reasoning: list[str] = []
     final: str | None = None
+    final_at = ""
     for number, message in enumerate(given):
         kind, role = _kind_and_role(message, f"completion[{number}]")
         if kind == "reasoning":
@@ -184,12 +196,16 @@ def read_completion(given: Any) -> Completion:
                 reasoning = []
             reasoning += own_reasoning
             final = text
+            final_at = "" if _is_written(message.get("content")) else f"completion[{number}].content"
     if final is None:
         if not reasoning:
             roles = ", ".join(sorted({_kind_and_role(one, "completion")[1] or "none" for one in given})) or "no message"
             raise ConversationError(f"completion: no message of the assistant; found: {roles}")
         final = ""
     thoughts = [text for text in (*map(_without_marks, earlier), *reasoning) if text and not text.isspace()]
+    if final_at and not thoughts:
+        # A fault of the server, or a call of a tool: not an answer that is empty.
+        raise ConversationError(f"{final_at}: a text; found none, and no reasoning beside it")
     return Completion("\n".join(thoughts), final)
 
 
@@ -238,6 +254,11 @@ def _assistant_texts(message: Mapping[str, Any], place: str) -> tuple[list[str],
     beside = [text for key in REASONING_KEYS for text in _texts(message.get(key), f"{place}.{key}")]
     # Some servers give the same reasoning under two names.
     return list(dict.fromkeys([*beside, *in_parts])), "".join(texts)
+
+
+def _is_written(content: Any) -> bool:
+    """Whether there is a text at all, be it empty: null, images and calls of tools are none."""
+    return isinstance(content, str) or bool(_parts(content, "")[1])
 
 
 def _reasoning_item(item: Mapping[str, Any], place: str) -> str:

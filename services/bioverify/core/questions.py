@@ -26,6 +26,9 @@ from bioverify.core.tasks import TASKS, Task, TaskKind, make_task
 
 MAX_QUOTE_CHARACTERS = 200
 
+NOT_READ = "; the question was not read"
+"""Begins, in the words why there is no reward, what is this prompt's own: its question, quoted."""
+
 FORMS: dict[TaskKind, str] = {kind: make.about("{A}", "{B}", "{line}").question for kind, make in TASKS.items()}
 """Each kind's published wording, with names in braces."""
 

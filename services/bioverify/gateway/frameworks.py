@@ -72,7 +72,9 @@ class GraderRequest(BaseModel):
     )
 
     grader: BioverifyGrader
-    model_sample: Annotated[str, Field(description="What the model wrote.")]
+    model_sample: Annotated[
+        str | list[dict[str, Any]] | dict[str, Any], Field(description="What the model wrote: a text, or messages.")
+    ]
     item: Annotated[
         dict[str, Any],
         Field(
@@ -148,6 +150,9 @@ def read_grader(body: bytes, limits: Limits) -> tuple[Asked, BioverifyGrader]:
     request = read_body(GraderRequest, body)
     limits.admit(1)
     prompt = request.item.get("messages") or request.item.get("prompt") or ""
+    if not prompt and not request.item.get("bioverify"):
+        problem = f"no messages, prompt or bioverify; it has: {', '.join(map(str, request.item)) or 'nothing'}"
+        raise ProblemError(422, "invalid_request", f"item: {problem}", [("item", problem)])
     try:
         item = read_rollout(request.model_sample, prompt, request.item.get("bioverify"))
     except ValueError as error:

@@ -27,7 +27,6 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from enum import StrEnum
 from functools import partial
-from itertools import islice
 from pathlib import Path
 
 import orjson
@@ -40,7 +39,7 @@ from bioverify.errors import BioverifyError
 from bioverify.files import append_lines, replace_file, sync
 from bioverify.gateway import metrics
 from bioverify.gateway.turns import Turns
-from bioverify.rollouts.lines import FileItem, LineError, in_chunks, lines_of, output_line, read_items
+from bioverify.rollouts.lines import FileItem, LineError, lines_of, output_line, read_chunks
 
 CHUNK_ITEMS = 512
 CHUNKS_AT_ONCE = 2
@@ -71,7 +70,8 @@ ENDED = {JobState.DONE, JobState.CANCELLED, JobState.FAILED}
 class Job(BaseModel):
     """One file of completions. ``lines`` in all; ``line``: the last one that is dealt with; ``detail``: why it waits or
     failed. ``request_id``: of the call that sent it, under which all services log its work. ``result_bytes`` and
-    ``bad_line_bytes``: how far the two files are good. Times are seconds since 1970.
+    ``bad_line_bytes``: how far the two files are good. ``unread_keys``: of lines, that mean nothing here.
+    Times are seconds since 1970.
     """
 
     model_config = ConfigDict(validate_assignment=True)
@@ -93,6 +93,7 @@ class Job(BaseModel):
     bad_lines: int = 0
     result_bytes: int = 0
     bad_line_bytes: int = 0
+    unread_keys: list[str] = []
 
 
 class RecipeGoneError(BioverifyError):
@@ -305,12 +306,14 @@ class Jobs:
         sources = self._sources(job)
         job.state, job.detail = JobState.RUNNING, ""
         bad_lines: list[LineError] = []
+        unread_keys = set(job.unread_keys)
         with (
             (folder / "input.jsonl").open("rb") as lines,
             ThreadPoolExecutor(CHUNKS_AT_ONCE, thread_name_prefix=f"job-{job.id}") as pool,
         ):
-            rest = islice(lines_of(lines), job.line, None)
-            items = read_items(rest, sources, bad_lines.append, first_line=job.line + 1)
+            chunks = read_chunks(
+                lines_of(lines), sources, bad_lines.append, CHUNK_ITEMS, skip=job.line, unread_keys=unread_keys
+            )
             asked: deque[tuple[list[FileItem], Future[ScoredBatch]]] = deque()
 
             def keep(line: int, scored: list[bytes], unscorable: int) -> None:
@@ -322,6 +325,7 @@ class Jobs:
                 job.result_bytes += result_bytes
                 job.bad_line_bytes += bad_line_bytes
                 job.line = line
+                job.unread_keys = sorted(unread_keys)
                 job.scored += len(scored) - unscorable
                 job.unscorable += unscorable
                 job.bad_lines += len(refused)
@@ -338,7 +342,7 @@ class Jobs:
                 keep(chunk[-1].line, rows, sum(reward.reward is None for reward in rewards))
 
             try:
-                for chunk in in_chunks(items, CHUNK_ITEMS):
+                for chunk in chunks:
                     self._check(job)
                     if time.monotonic() > turn_ends and self._turns.is_asked_for(job.owner):
                         while asked:

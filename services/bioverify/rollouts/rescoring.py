@@ -10,9 +10,8 @@ verifier's belief is part of a consensus: such groups are asked about as a whole
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any, Literal
 
 from bioverify.client.json_form import outcome_from_json
@@ -100,10 +99,13 @@ class Rescoring:
         return results
 
 
-def groups(lines: Iterable[FileItem]) -> Iterator[list[FileItem]]:
-    """Rows that stand together because they are of one group; a row without a group is one."""
-    for _, members in groupby(lines, lambda line: line.item.group_id or line.item.id):
-        yield list(members)
+def groups(chunk: Iterable[FileItem]) -> Iterable[list[FileItem]]:
+    """The groups of a chunk, which holds all members of each; a row without a group is one."""
+    found: dict[tuple[str, str], list[FileItem]] = {}
+    for line in chunk:
+        group = line.item.group_id
+        found.setdefault((group, "" if group else line.item.id), []).append(line)
+    return found.values()
 
 
 def as_answered(fingerprints: Mapping[str, str], batch: ScoredBatch) -> dict[str, str]:

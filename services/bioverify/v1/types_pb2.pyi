@@ -357,16 +357,26 @@ class Item(_message.Message):
     ANSWER_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
     PROMPT_FORM_FIELD_NUMBER: _builtins.int
+    REASONING_FIELD_NUMBER: _builtins.int
+    PREFIX_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The caller's name for it, unique within a call; comes back on the outcome."""
     group_id: _builtins.str
     """The GRPO group: items that share a prompt and are compared with each other. Empty: a group of its own."""
     completion: _builtins.str
-    """What the model wrote."""
+    """What the model wrote: its final text, or all of it."""
     source: _builtins.str
     """The recipe's source that the prompt was drawn from. Empty: every source of the recipe that asks this kind of question."""
     prompt_form: Global___PromptForm.ValueType
     """What the prompt asked the model to write."""
+    reasoning: _builtins.str
+    """The reasoning, if a server split it off the final text. Whoever takes an item joins it to the completion first, so that
+    a verifier that reads completions alone reads all of it.
+    """
+    prefix: _builtins.str
+    """What the prompt, or the template that rendered it, ended with and left to the model to go on from, for instance
+    "<think>\\n". Left out: read off the last turn of the prompt. Anything that opens no thought is not read.
+    """
     @_builtins.property
     def prompt(self) -> _containers.RepeatedCompositeFieldContainer[Global___Message]:
         """The conversation up to the completion. May be left out where task is given."""
@@ -390,10 +400,12 @@ class Item(_message.Message):
         answer: Global___Answer | None = ...,
         source: _builtins.str = ...,
         prompt_form: Global___PromptForm.ValueType = ...,
+        reasoning: _builtins.str = ...,
+        prefix: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "task", b"task"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "completion", b"completion", "group_id", b"group_id", "id", b"id", "prompt", b"prompt", "prompt_form", b"prompt_form", "source", b"source", "task", b"task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "completion", b"completion", "group_id", b"group_id", "id", b"id", "prefix", b"prefix", "prompt", b"prompt", "prompt_form", b"prompt_form", "reasoning", b"reasoning", "source", b"source", "task", b"task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,8 +1,8 @@
 """Tasks, answers and items on the wire.
 
-An item may arrive bare: then its task is read off what its prompt asks last, the prompt form off the system turn and
-the answer off the completion. If the prompt ends by opening a thought, that end is put back in front of the completion.
-That reading happens in one place, here, whoever asks.
+An item may arrive bare: then its task is read off what its prompt asks last, the prompt form off the turn that
+instructs and the answer off the completion. If the prompt ends by opening a thought, that end is put back in front of
+the completion, and reasoning that came apart is joined to it. That reading happens in one place, here, whoever asks.
 """
 
 from __future__ import annotations
@@ -139,10 +139,14 @@ def read_task(message: types_pb2.Item) -> Task | None:
 
 
 def read_prompt_form(message: types_pb2.Item) -> PromptForm:
-    """What the prompt asks the model to write: as given, else read off the system turn."""
+    """What the prompt asks the model to write: as given, else read off the system turns; without one, off the first.
+
+    A prompt given as one text has its instruction in front of the question.
+    """
     if message.prompt_form:
         return prompt_form_from_wire(message.prompt_form)
-    asks_for_gene_info = any(turn.role == "system" and "<gene_info>" in turn.content for turn in message.prompt)
+    instructs = [turn for turn in message.prompt if turn.role == "system"] or message.prompt[:1]
+    asks_for_gene_info = any("<gene_info>" in turn.content for turn in instructs)
     return PromptForm.GENE_INFO if asks_for_gene_info else PromptForm.ANSWER
 
 
@@ -150,10 +154,11 @@ def read_item(message: types_pb2.Item, mode: ParseMode, reads: Reads) -> Item:
     """The item as core sees it; only what ``reads`` names is parsed."""
     task = read_task(message)
     as_published = mode is ParseMode.RBIO_DEMO
-    completion = message.completion
-    if not (completion.startswith(OPENING) and completion.endswith("</answer>")):
-        prefix = opened_thought(message.prompt[-1].content) if message.prompt else ""
-        completion = whole_completion(completion, prefix=prefix, as_published=as_published)
+    completion, reasoning = message.completion, message.reasoning
+    if reasoning or not (completion.startswith(OPENING) and completion.endswith("</answer>")):
+        prompt_end = message.prefix or (message.prompt[-1].content if message.prompt else "")
+        prefix = opened_thought(prompt_end)
+        completion = whole_completion(completion, reasoning=reasoning, prefix=prefix, as_published=as_published)
     answer: Answer | None = None
     if Reads.ANSWER in reads and (task is None or task.words is not None):
         if message.HasField("answer"):
