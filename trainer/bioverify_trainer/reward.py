@@ -28,7 +28,9 @@ from accelerate.utils import gather_object  # type: ignore[import-untyped]
 
 from bioverify.adapters.trl import LostCall, RewardFunction, ask, on_main_process
 from bioverify.client import Client, ItemReward, Message, ScoredBatch, ScoreItem, TlsIdentity
+from bioverify.core.answers import ParseMode
 from bioverify.core.completions import PromptForm
+from bioverify.core.conversation import ConversationError, read_completion, whole_completion
 from bioverify.core.outcomes import Evidence, Failed, NotApplicable, Scored
 from bioverify.core.recipes import Recipe
 from bioverify_trainer.dataset import read_task
@@ -53,14 +55,17 @@ def make_reward(
     before_pause: Callable[[], None] = lambda: None,
     samples_per_step: int = 0,
     record_sample: Callable[[Mapping[str, Any]], None] | None = None,
+    prefix_of: Callable[[list[Turn]], str] = lambda _: "",
 ) -> RewardFunction:
     """The reward function for TRL's ``reward_funcs``.
 
     Above ``max_unscorable_share`` (in [0, 1]) of rows lost to faults that may pass, ``before_pause`` is called once on
     every process, and the rows are asked for again until the share is met. ``samples_per_step`` completions of each
-    call are handed to ``record_sample`` with their parts and evidence.
+    call are handed to ``record_sample`` with their parts and evidence. ``prefix_of``: the thought that the template
+    opens behind a prompt, which is no part of the completions.
     """
     client = Client(target, tls=TlsIdentity.from_environment())
+    as_published = recipe.parse_mode is ParseMode.RBIO_DEMO
     wants_samples = samples_per_step > 0 and record_sample is not None
 
     def bioverify_reward(
@@ -78,10 +83,11 @@ def make_reward(
     ) -> list[float | None]:
         step = int(trainer_state.global_step) + 1
         first = PartialState().process_index * len(completions)
+        prefix = prefix_of(prompts[0]) if prompts else ""
         here = [
             ScoreItem(
                 id=f"{step}-{first + row}",
-                completion=completion[-1]["content"],
+                completion=whole_text(completion, prefix, as_published=as_published),
                 prompt=[Message(turn["role"], turn["content"]) for turn in prompts[row]],
                 task=read_task(task_kind[row], task[row]),
                 group_id=prompt_id[row],
@@ -132,6 +138,15 @@ def make_reward(
     return bioverify_reward
 
 
+def whole_text(completion: Any, prefix: str, *, as_published: bool) -> Any:
+    """What the policy wrote, with the reasoning that was split off; as it is if it holds no text, to be refused."""
+    try:
+        read = read_completion(completion)
+    except ConversationError:
+        return completion
+    return whole_completion(read.final, reasoning=read.reasoning, prefix=prefix, as_published=as_published)
+
+
 def _pauses() -> Iterator[float]:
     """Seconds between one try and the next: doubling, up to half a minute, without end."""
     pause_s = FIRST_PAUSE_S
@@ -163,8 +178,10 @@ def _log_batch(items: Sequence[ScoreItem], batch: ScoredBatch, log_metric: LogMe
     for source, numbers in by_source.items():
         log_metric(f"source/{source}", fmean(numbers))
     log_metric("reward_call/unscorable", fmean(reward.reward is None for reward in rewards))
-    for sign, number in watch.signs(items, rewards).items():
-        log_metric(f"watch/{sign}", number)
+    told = [pair for pair in zip(items, rewards, strict=True) if isinstance(pair[0].completion, str)]
+    if told:
+        for sign, number in watch.signs([item for item, _ in told], [reward for _, reward in told]).items():
+            log_metric(f"watch/{sign}", number)
     values: defaultdict[str, list[float]] = defaultdict(list)
     contributions: defaultdict[str, list[float]] = defaultdict(list)
     for reward in rewards:

@@ -36,6 +36,7 @@ from trl.trainer.grpo_trainer import GRPOTrainer
 from bioverify import tracing
 from bioverify.artifacts.store import ArtifactStore
 from bioverify.client import AsyncClient, ClientError, ListedVerifier, TlsError, TlsIdentity
+from bioverify.core.conversation import opened_thought
 from bioverify.core.recipes import Recipe, Requirement
 from bioverify_trainer.dataset import PromptSource, make_dataset, open_prompts
 from bioverify_trainer.evaluate.questions import Rows
@@ -194,6 +195,7 @@ def make_trainer(
         before_pause=lambda: trainer.keep_weights(),
         samples_per_step=preset.rewards.samples_per_step if is_main_process() else 0,
         record_sample=folder.append_sample,
+        prefix_of=lambda turns: opened_thought(generation.rendered(policy, turns)),
     )
     dataset = make_dataset(
         prompts,

@@ -36,8 +36,8 @@ def read_rollout(
         fields = orjson.loads(beside) if isinstance(beside, str) else beside or {}
         if not isinstance(fields, Mapping):
             raise ValueError(f"bioverify: an object with task, source …, not {fields!r}")  # noqa: TRY004 - as below
-        rollout = {"prefix": prefix, **without_nulls(fields), "prompt": prompt, "completion": completion}
-        item = StrictItem.model_validate(rollout)
+        fields = {"prefix": prefix, **without_nulls(fields), "prompt": prompt, "completion": completion}
+        item = StrictItem.model_validate(fields)
     except orjson.JSONDecodeError as error:
         raise ValueError(f"bioverify: not JSON ({error})") from error
     except ValidationError as error:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -67,18 +67,26 @@ def on_main_process(ask: Callable[[], ScoredBatch | LostCall]) -> ScoredBatch | 
     return reply[0]
 
 
-def template_prefix(tokenizer: Any, prompt: Any) -> str:
+def template_prefix(tokenizer: Any, prompt: Any, template_arguments: Mapping[str, Any]) -> str:
     """The thought that the tokenizer's chat template opens behind the prompt; empty if it opens none."""
     if isinstance(prompt, str):
         return opened_thought(prompt)
-    rendered = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False)
+    rendered = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False, **template_arguments)
     return opened_thought(rendered)
 
 
-def make_reward(target: str, recipe: str | Recipe, *, deadline_s: float = 60, tokenizer: Any = None) -> RewardFunction:
+def make_reward(
+    target: str,
+    recipe: str | Recipe,
+    *,
+    deadline_s: float = 60,
+    tokenizer: Any = None,
+    template_arguments: Mapping[str, Any] | None = None,
+) -> RewardFunction:
     """The reward function. ``recipe``: a name, or a recipe of one's own. It raises ValueError for a wrong question.
 
-    ``tokenizer``: the trainer's, if its chat template ends by opening a thought, which is then no part of completions.
+    ``tokenizer``: the trainer's, if its chat template ends by opening a thought, which is then no part of completions;
+    ``template_arguments``: the trainer's ``chat_template_kwargs``.
     """
     client = Client(target, tls=TlsIdentity.from_environment())
 
@@ -91,7 +99,11 @@ def make_reward(target: str, recipe: str | Recipe, *, deadline_s: float = 60, to
         **_other_columns: Any,
     ) -> list[float | None]:
         first = PartialState().process_index * len(completions)
-        prefix = template_prefix(tokenizer, prompts[0]) if tokenizer is not None and prompts else ""
+        prefix = (
+            template_prefix(tokenizer, prompts[0], template_arguments or {})
+            if tokenizer is not None and prompts
+            else ""
+        )
         here = []
         for row, completion in enumerate(completions):
             beside = bioverify[row] if bioverify else None

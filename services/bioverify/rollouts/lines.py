@@ -221,21 +221,32 @@ def _short(group: str) -> str:
     return group if len(group) <= _LONGEST_GROUP_ID else hashlib.sha256(group.encode()).hexdigest()
 
 
-def _read_line(raw: Line, number: int, sources: Sequence[str], unread_keys: set[str] | None) -> ItemJson:
+def fields_of(raw: Line, number: int) -> Mapping[str, Any]:
+    """The record of a line with the keys of an item, whoever wrote it; other keys beside them. Raises LineError."""
     try:
         record = _parsed(raw, number) if isinstance(raw, bytes) else raw
         if isinstance(record, list):
             raise LineError(number, "a JSON array; one object per line is read. Convert: jq -c '.[]' FILE")
         if not isinstance(record, Mapping):
             raise LineError(number, f"an object with {WANTED}, not {str(record)[:60]}")
-        fields = as_item(record)
-        if unread_keys is not None and len(unread_keys) < _MOST_UNREAD_KEYS:
-            unread_keys.update(key for key in fields if key not in ItemJson.model_fields)
-        line = ItemJson.model_validate(fields)
+        return as_item(record)
     except DialectError as error:
         raise LineError(number, str(error)) from error
+
+
+def item_of(fields: Mapping[str, Any], number: int) -> ItemJson:
+    """The item of a record. Raises LineError."""
+    try:
+        return ItemJson.model_validate(fields)
     except ValidationError as error:
         raise LineError(number, first_problem(error, ItemJson, "the line")) from error
+
+
+def _read_line(raw: Line, number: int, sources: Sequence[str], unread_keys: set[str] | None) -> ItemJson:
+    fields = fields_of(raw, number)
+    if unread_keys is not None and len(unread_keys) < _MOST_UNREAD_KEYS:
+        unread_keys.update(key for key in fields if key not in ItemJson.model_fields)
+    line = item_of(fields, number)
     if line.source and line.source not in sources:
         known = ", ".join(sources) or "none"
         raise LineError(number, f"source: the recipe has no source {line.source!r}; it has: {known}")

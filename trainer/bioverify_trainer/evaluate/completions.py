@@ -17,14 +17,17 @@ from typing import Any
 import numpy as np
 import orjson
 
+from bioverify.client import ScoreItem
 from bioverify.core.answers import Answer, parse_answer
 from bioverify.core.completions import TaggedText, format_score
-from bioverify.core.questions import parse_task
-from bioverify.core.tasks import DifferentialExpression, DirectionOfChange, Knockdown, TaskKind, canonical_cell_line
+from bioverify.core.conversation import opened_thought, whole_completion
+from bioverify.core.questions import read_conversation
+from bioverify.core.tasks import DifferentialExpression, DirectionOfChange, Knockdown, TaskKind
 from bioverify.files import append_lines, read_lines, replace_file
+from bioverify.rollouts.lines import Line, LineError, fields_of, item_of
+from bioverify.rollouts.stored import StoredRollouts
 from bioverify_trainer.evaluate.answers import Answers, majority
 from bioverify_trainer.evaluate.questions import EvaluationError, Rows
-from bioverify_trainer.prompts import Turn
 
 Question = tuple[str, str, str]
 """Perturbation, measured gene, cell line."""
@@ -85,8 +88,10 @@ def read(path: Path, rows: Rows) -> tuple[Rows, Answers, int]:
     places = rows.questions()
     by_row: defaultdict[int, list[dict[str, Any]]] = defaultdict(list)
     n_others = 0
-    with path.open("rb") as lines:
-        records = _records(path, rows.kind, lines)
+    try:
+        records = _records(path, rows.kind, StoredRollouts(path).lines())
+    except ValueError as error:
+        raise EvaluationError(str(error)) from error
     for question, record in records:
         row = None if question is None else places.get(question)
         if row is None:
@@ -112,32 +117,31 @@ def read_answers(completions: Sequence[str], kind: TaskKind) -> list[Answer]:
     return [parse_answer(completion, kind) for completion in completions]
 
 
-def _records(path: Path, kind: TaskKind, lines: Iterable[bytes]) -> list[tuple[Question | None, dict[str, Any]]]:
-    """Question (None if it is of another kind) and content of every line of a file. Raises EvaluationError."""
+def _records(path: Path, kind: TaskKind, lines: Iterable[Line]) -> list[tuple[Question | None, dict[str, Any]]]:
+    """Question (None if it is of another kind), completion and belief of every line, read as `score` reads them.
+
+    Raises EvaluationError.
+    """
     records = []
     for number, line in enumerate(lines, 1):
+        if isinstance(line, bytes) and not line.strip():
+            continue
         try:
-            record = orjson.loads(line)
-            question = _question(record, kind)
-            belief = record.get("p_yes")
-            if not isinstance(record["completion"], str):
-                raise TypeError("completion is no text")  # noqa: TRY301
-            if belief is not None and not 0 <= belief <= 1:
-                raise ValueError(f"p_yes is {belief}, not in [0, 1]")  # noqa: TRY301
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise EvaluationError(f"{path}, line {number}: not a completion ({error!r})") from error
-        records.append((question, record))
+            fields = fields_of(line, number)
+            item = item_of(fields, number).score_item(str(number), "")
+            belief = fields.get("p_yes")
+            if belief is not None and not (isinstance(belief, int | float) and 0 <= belief <= 1):
+                raise LineError(number, f"p_yes: {belief!r} is not in [0, 1]")  # noqa: TRY301
+        except LineError as error:
+            raise EvaluationError(f"{path}, {error}") from error
+        prefix = item.prefix or opened_thought(item.prompt[-1].content if item.prompt else "")
+        completion = whole_completion(item.completion, reasoning=item.reasoning, prefix=prefix)
+        records.append((_question(item, kind), {"completion": completion, "p_yes": belief}))
     return records
 
 
-def _question(record: dict[str, Any], kind: TaskKind) -> Question | None:
-    if "task" in record:
-        fields = record["task"].get(str(kind))
-        if fields is None:
-            return None
-        return fields["perturbation"], fields["measured_gene"], canonical_cell_line(fields["cell_line"])
-    prompt: str | list[Turn] = record["prompt"]
-    task = parse_task(prompt if isinstance(prompt, str) else prompt[-1]["content"])
+def _question(item: ScoreItem, kind: TaskKind) -> Question | None:
+    task = item.task or read_conversation((turn.role, turn.content) for turn in reversed(item.prompt))
     if not isinstance(task, Knockdown) or task.kind is not kind:
         return None
     return task.perturbation, task.measured_gene, task.cell_line

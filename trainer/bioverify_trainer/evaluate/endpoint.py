@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 
+from bioverify.core.conversation import ConversationError, read_completion
 from bioverify.core.tasks import DifferentialExpression, DirectionOfChange
 from bioverify_trainer.evaluate.completions import Sample
 from bioverify_trainer.evaluate.questions import EvaluationError, make_question
@@ -52,11 +53,11 @@ class Endpoint:
         self._client = httpx.Client(base_url=address, headers=headers, timeout=_TIMEOUT_S)
         self._prompts = prompts
         self._at_once = at_once
+        self._samples = samples
         self._body: dict[str, Any] = {
             "model": model,
             "max_tokens": max_tokens,
             "temperature": temperature,
-            "n": samples,
             "logprobs": True,
             "top_logprobs": TOP_LOGPROBS,
         }
@@ -77,22 +78,23 @@ class Endpoint:
 
     def _chat(self, turns: list[Turn], words: tuple[str, str] | None = None) -> list[Sample]:
         """``words``: affirming and denying, if P(yes) is to be read."""
-        reply = self._post({**self._body, "messages": turns})
-        try:
-            samples = [
-                Sample(
-                    choice["message"]["content"] or "", read_belief(choice.get("logprobs"), *words) if words else None
-                )
-                for choice in reply.json()["choices"]
-            ]
-        except (ValueError, KeyError, TypeError) as error:
-            raise EvaluationError(f"{reply.url}: not a chat completion ({error!r})") from error
-        if len(samples) != self._body["n"]:
-            raise EvaluationError(f"{reply.url}: asked for {self._body['n']} samples, {len(samples)} came")
-        return samples
+        samples: list[Sample] = []
+        # A server that gives one sample a call is asked again for the others.
+        while len(samples) < self._samples:
+            reply = self._post({"messages": turns, "n": self._samples - len(samples)})
+            try:
+                choices = reply.json()["choices"]
+                given = [_sample(choice, words) for choice in choices]
+            except (ValueError, KeyError, TypeError) as error:
+                raise EvaluationError(f"{reply.url}: not a chat completion ({error!r})") from error
+            if not given:
+                raise EvaluationError(f"{reply.url}: asked for {self._samples} samples, {len(samples)} came")
+            samples += given
+        return samples[: self._samples]
 
-    def _post(self, body: dict[str, Any]) -> httpx.Response:
+    def _post(self, own: dict[str, Any]) -> httpx.Response:
         why = ""
+        body = {**self._body, **own}
         for attempt in range(TRIES):
             pause_s = float(2**attempt)
             try:
@@ -103,6 +105,10 @@ class Endpoint:
                 if reply.is_success:
                     return reply
                 why = f"{reply.status_code} {reply.text[:300]}"
+                if reply.status_code in (400, 422) and (does_take := _without_what_is_refused(body, reply.text)):
+                    # Threads that were refused together come to the same.
+                    self._body = {name: value for name, value in does_take.items() if name not in own}
+                    return self._post(own)
                 if reply.status_code not in (408, 429) and reply.status_code < 500:
                     break
                 asked = reply.headers.get("Retry-After", "")
@@ -112,6 +118,28 @@ class Endpoint:
         raise EvaluationError(
             f"{self._client.base_url}: {why}. What was answered is kept; run the command again to resume"
         )
+
+
+def _without_what_is_refused(body: Mapping[str, Any], refusal: str) -> dict[str, Any] | None:
+    """The body in the words that the server knows; None if the refusal is about something else."""
+    changed = dict(body)
+    if "max_completion_tokens" in refusal and "max_tokens" in changed:
+        changed["max_completion_tokens"] = changed.pop("max_tokens")
+    elif "logprobs" in refusal and "logprobs" in changed:
+        # P(yes) is then the share of yes among the samples.
+        del changed["logprobs"], changed["top_logprobs"]
+    else:
+        return None
+    return changed
+
+
+def _sample(choice: Mapping[str, Any], words: tuple[str, str] | None) -> Sample:
+    try:
+        completion = read_completion({"role": "assistant", **choice["message"]}).text
+    except ConversationError:
+        # Nothing was written, which is no answer.
+        completion = ""
+    return Sample(completion, read_belief(choice.get("logprobs"), *words) if words else None)
 
 
 def read_belief(logprobs: dict[str, Any] | None, affirming: str, denying: str) -> float | None:

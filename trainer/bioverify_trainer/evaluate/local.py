@@ -45,13 +45,14 @@ class LocalModel:
         beginning = generation.begin(self._policy.model, prompts)
         written = generation.write(self._policy.model, prompts, self._sampling, beginning=beginning)
         beliefs = self._beliefs(beginning, prompts, written, tasks[0].kind)
-        texts = generation.texts(self._policy, written)
+        texts = generation.texts(self._policy, prompts, written)
         return self._by_question([Sample(text, belief) for text, belief in zip(texts, beliefs, strict=True)])
 
     def write(self, conversations: Sequence[list[Turn]]) -> list[list[str]]:
         """The samples of each conversation, whatever it asks."""
-        written = generation.write(self._policy.model, self._prompts_of(conversations), self._sampling)
-        return self._by_question(generation.texts(self._policy, written))
+        prompts = self._prompts_of(conversations)
+        written = generation.write(self._policy.model, prompts, self._sampling)
+        return self._by_question(generation.texts(self._policy, prompts, written))
 
     def _prompts_of(self, conversations: Sequence[list[Turn]]) -> list[Ids]:
         """Each prompt as often as it is sampled."""

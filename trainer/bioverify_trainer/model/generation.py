@@ -19,11 +19,15 @@ import torch
 from peft import PeftModel
 from transformers import DynamicCache, GenerationConfig, PreTrainedModel, StaticCache
 
+from bioverify.core.conversation import opened_thought, whole_completion
 from bioverify_trainer.model.policy import Policy
 from bioverify_trainer.model.shared_prompts import copy_cache, prompt_cache
 from bioverify_trainer.prompts import Turn
 
 Ids = list[int]
+
+PROMPT_END_TOKENS = 32
+"""Among which stands the thought that a template opens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +68,15 @@ def sampling(policy: Policy, *, max_tokens: int, temperature: float) -> Generati
 
 def prompt_ids(policy: Policy, turns: list[Turn]) -> Ids:
     """The conversation in the checkpoint's chat template, up to where the completion begins."""
-    rendered = policy.tokenizer.apply_chat_template(
+    # The template has written the special tokens already.
+    return list(policy.tokenizer(rendered(policy, turns), add_special_tokens=False)["input_ids"])
+
+
+def rendered(policy: Policy, turns: list[Turn]) -> str:
+    text = policy.tokenizer.apply_chat_template(
         turns, add_generation_prompt=True, tokenize=False, **policy.template_arguments
     )
-    # The template has written the special tokens already.
-    return list(policy.tokenizer(rendered, add_special_tokens=False)["input_ids"])
+    return str(text)
 
 
 @torch.no_grad()
@@ -111,9 +119,17 @@ def write(
     return [row[:length].tolist() for row, length in zip(tokens, lengths.tolist(), strict=True)]
 
 
-def texts(policy: Policy, written: list[Ids]) -> list[str]:
-    """The completions as they are scored: without special tokens and outer white space."""
-    return [text.strip() for text in policy.tokenizer.batch_decode(written, skip_special_tokens=True)]
+def texts(policy: Policy, prompts: Sequence[Ids], written: list[Ids]) -> list[str]:
+    """The completions as they are scored: without special tokens and outer white space.
+
+    A thought that the template opened at the prompt's end is put back in front.
+    """
+    decoded = policy.tokenizer.batch_decode(written, skip_special_tokens=True)
+    ends = policy.tokenizer.batch_decode([prompt[-PROMPT_END_TOKENS:] for prompt in prompts])
+    return [
+        whole_completion(text.strip(), prefix=opened_thought(end), as_published=True)
+        for text, end in zip(decoded, ends, strict=True)
+    ]
 
 
 def complete(
@@ -122,7 +138,7 @@ def complete(
     """One completion per conversation. ``temperature`` 0: greedy."""
     config = sampling(policy, max_tokens=max_tokens, temperature=temperature)
     prompts = [prompt_ids(policy, turns) for turns in conversations]
-    return texts(policy, write(policy.model, prompts, config, streamer=streamer))
+    return texts(policy, prompts, write(policy.model, prompts, config, streamer=streamer))
 
 
 @contextmanager
