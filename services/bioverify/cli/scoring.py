@@ -7,6 +7,8 @@ to it what is new, changed or failed, so it also goes on with a run that was kil
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from bioverify.cli.tally import Tally
     from bioverify.client import Client
     from bioverify.core.recipes import Recipe
+    from bioverify.rollouts.ledger import Ledger
     from bioverify.rollouts.lines import LineError
 
 CHUNK_SIZE = 256
@@ -59,7 +62,7 @@ def score(
 
     from bioverify.cli.tally import Tally
     from bioverify.client import Client, ClientError
-    from bioverify.rollouts.ledger import Ledger, stamped
+    from bioverify.rollouts.ledger import stamped
     from bioverify.rollouts.lines import read_chunks
     from bioverify.rollouts.rescoring import as_answered
     from bioverify.rollouts.stored import StoredRollouts
@@ -71,8 +74,7 @@ def score(
         recipe = named_recipe(client, recipe_name)
         fingerprints = fingerprints_now(client, recipe)
         stored = StoredRollouts(rollouts)
-        output.unlink(missing_ok=True)
-        with Ledger(output) as results, progress() as bar:
+        with _begun_beside(output) as results, progress() as bar:
             task = bar.add_task(f"Scoring {rollouts.name}", total=stored.total)
             sources = [source.name for source in recipe.sources]
             chunks = read_chunks(stored.lines(), sources, unread, CHUNK_SIZE, unread_keys=unread.keys)
@@ -82,6 +84,8 @@ def score(
                         [line.item for line in chunk], recipe, deadline_s=CHUNK_DEADLINE_S, with_evidence=evidence
                     )
                 except ClientError as error:
+                    if not tally.lines:
+                        raise fail(f"row {chunk[0].line}: {error}. {output} was not touched") from error
                     raise fail(
                         f"row {chunk[0].line}: {error}. The {tally.lines:,} rows before it are in {output}; "
                         f"go on with: bioverify rescore {rollouts} --recipe {recipe_name} --output {output}"
@@ -90,8 +94,13 @@ def score(
                 results.add(
                     stamped(line, reward, recipe, behind) for line, reward in zip(chunk, batch.rewards, strict=True)
                 )
+                if results.path != output:
+                    results.move_to(output)
                 tally.add(chunk, batch)
                 bar.update(task, completed=stored.done)
+    if not tally.lines:
+        unread.name_keys()
+        raise fail(f"{rollouts}: none of its {unread.count:,} lines could be read; {output} was not touched")
     console = Console(highlight=False)
     show_tally(console, tally)
     console.print(f"{tally.summary(recipe.name)}. Written: {output}", soft_wrap=True)
@@ -102,9 +111,30 @@ def score(
 
 def output_for(rollouts: Path, output: Path | None) -> Path:
     output = output or (rollouts / "scored.jsonl" if rollouts.is_dir() else rollouts.with_suffix(".scored.jsonl"))
+    if output.is_dir():
+        raise fail(f"--output {output} is a folder; name a file in it")
+    if not output.parent.is_dir():
+        raise fail(f"--output {output}: there is no folder {output.parent}. Run: mkdir -p {output.parent}")
     if output.exists() and output.samefile(rollouts):
         raise fail(f"--output {output} is the input file")
     return output
+
+
+@contextmanager
+def _begun_beside(output: Path) -> Iterator[Ledger]:
+    """A ledger to begin anew, which stands beside the old one until something is scored. Raises LedgerError."""
+    from bioverify.rollouts.ledger import Ledger
+
+    if output.exists():
+        # Whatever else stands there is not ours to replace.
+        Ledger(output).close()
+    beside = output.with_name(f".{output.name}.partial")
+    beside.unlink(missing_ok=True)
+    try:
+        with Ledger(beside) as results:
+            yield results
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def named_recipe(client: Client, name: str) -> Recipe:

@@ -83,6 +83,11 @@ class Ledger:
             offset += len(line)
         return len(lines)
 
+    def move_to(self, path: Path) -> None:
+        """Go on under another name, in place of the file that has it."""
+        self.path.replace(path)
+        self.path = path
+
     def close(self) -> None:
         self._file.close()
 

@@ -94,8 +94,8 @@ def read_chunks(
 ) -> Iterator[list[FileItem]]:
     """The good lines in their order, in chunks of at least ``size`` that hold groups whole.
 
-    The others go to ``on_error``. ``sources``: those that the recipe knows. ``skip``: lines that were read by an earlier
-    call and end a chunk of it. ``unread_keys`` is filled with the keys of lines that nobody reads.
+    The others go to ``on_error``. ``sources``: those that the recipe knows. ``skip``: lines that were read by an
+    earlier call and end a chunk of it. ``unread_keys`` is filled with the keys of lines that nobody reads.
     """
     reader = _Reader(sources, on_error, unread_keys)
     for number, raw in enumerate(lines, 1):
