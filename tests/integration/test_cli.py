@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
-from itertools import count, groupby, islice, pairwise
+from itertools import count, islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,7 @@ from hypothesis import strategies as st
 
 from bioverify import recipes
 from bioverify.cli.services import ARTIFACTS, VERIFIERS
-from bioverify.client import ScoreItem
-from bioverify.rollouts.lines import FileItem, LineError, in_chunks, read_items
+from bioverify.rollouts.lines import LineError, read_chunks, read_items
 from tests.fixtures.stack import LocalStack
 
 QUESTION = (
@@ -52,7 +50,8 @@ def test_a_broken_line_is_reported_by_number_and_the_rest_is_scored(stack: Local
     done = stack.run("score", file, "--recipe", "all", "--output", tmp_path / "out.jsonl", status=1)
 
     assert "line 3: not JSON" in done.stderr
-    assert "line 6: completion: Field required" in done.stderr
+    assert "line 6: completion is missing; found: prompt; wanted: prompt (or messages, or task)" in done.stderr
+    assert "keys that nobody reads: model" in done.stderr
     assert "2 lines could not be read; the other 3 were scored" in done.stderr
     first, second, third = read_lines(tmp_path / "out.jsonl")
     assert [first["id"], second["id"], third["id"]] == ["first", "7", "5"]
@@ -173,26 +172,21 @@ def test_train_is_passed_on_with_all_its_options(stack: LocalStack) -> None:
     assert shown["recipe"]["name"] == "rbio1-exp"
 
 
-def grouped_items(groups: list[str]) -> Iterator[FileItem]:
-    return (FileItem(ScoreItem(str(n), "", group_id=group), str(n)) for n, group in enumerate(groups))
-
-
 @given(st.lists(st.sampled_from(["", "a", "b", "c"]), max_size=60), st.integers(1, 7))
 def test_chunks_keep_every_line_in_order_and_cut_no_group(groups: list[str], size: int) -> None:
-    chunks = [[item.item for item in chunk] for chunk in in_chunks(grouped_items(groups), size)]
+    lines = [json.dumps(GOOD | ({"group_id": group} if group else {})).encode() for group in groups]
+    chunks = [[line.item for line in chunk] for chunk in read_chunks(lines, [], pytest.fail, size)]
 
-    assert [item.id for chunk in chunks for item in chunk] == [str(n) for n in range(len(groups))]
+    assert [int(item.id) for chunk in chunks for item in chunk] == [n + 1 for n in range(len(groups))]
     for earlier, later in pairwise(chunks):
         assert len(earlier) >= size
-        assert not earlier[-1].group_id or earlier[-1].group_id != later[0].group_id
-    longest_group = max((len(list(run)) for group, run in groupby(groups) if group), default=1)
-    assert all(len(chunk) < size + longest_group for chunk in chunks)
+        assert not {item.group_id for item in earlier} & {item.group_id for item in later} - {""}
 
 
 def test_a_file_without_end_is_read_as_it_comes() -> None:
     endless = (json.dumps({"completion": str(n)}).encode() for n in count())
 
-    chunks = list(islice(in_chunks(read_items(endless, [], lambda error: pytest.fail(str(error))), 256), 3))
+    chunks = list(islice(read_chunks(endless, [], lambda error: pytest.fail(str(error)), 256), 3))
 
     assert [len(chunk) for chunk in chunks] == [256, 256, 256]
 

@@ -89,8 +89,8 @@ async def test_messages_tasks_and_completions_as_turns_are_read_and_the_async_cl
 def test_a_frame_that_cannot_be_scored_says_which_column_or_row(client: Client) -> None:
     with pytest.raises(ValueError, match="no column completion; it has: text"):
         client.score_dataframe(pa.table({"text": ["a"]}), BY)
-    with pytest.raises(ValueError, match="row 1: completion: Field required"):
-        client.score_dataframe(pd.DataFrame({"completion": ["a", None]}), BY)
+    with pytest.raises(ValueError, match="no row can be scored; row 0: completion: a text or a list of messages, not"):
+        client.score_dataframe(pa.table({"completion": pa.array([None], pa.string())}), BY)
     with pytest.raises(ValueError, match="already: reward"):
         client.score_dataframe(pa.table({"completion": ["a"], "reward": [0.0]}), BY)
 

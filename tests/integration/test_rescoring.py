@@ -97,7 +97,7 @@ def test_a_second_run_adds_nothing_and_a_changed_or_new_row_is_all_that_is_asked
     assert "0 results added" in said
     assert out.read_bytes() == before
     rows[5]["completion"] = "<think>another</think> <answer>yes</answer>"
-    write(file, rows + rollouts(4))
+    write(file, rows + [row | {"group_id": "new"} for row in rollouts(4)])
     dry = run("rescore", file, "--recipe", RECIPE, "--target", target, "--dry-run")
     assert "4 without a result, 4 changed, 36 stand as they are: 8 rows in 2 groups to be asked about" in dry
     assert "A sample of 8 took" in dry
