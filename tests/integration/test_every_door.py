@@ -60,7 +60,7 @@ def doors() -> Iterator[Doors]:
         servers.verifier("Format") as form,
         servers.aggregator({"experimental": lookup.target, "format": form.target}) as running,
         scratch_folder() as folder,
-        gateway(folder, running.target, folder=str(folder / "jobs")) as http,
+        gateway(folder, running.target) as http,
     ):
         yield Doors(running.target, http, folder)
 
@@ -314,7 +314,7 @@ NONE: dict[str, tuple[Case, str]] = {
         "content: a text; found none",
     ),
     "a tool's text alone": ({"completion": [{"role": "tool", "content": ANSWER}]}, "no message of the assistant"),
-    "a number": ({"completion": 5}, "completion"),
+    "a number": ({"completion": 5}, "int"),
     "half a character": ({"completion": f"\ud83d{C}"}, ""),
     "a question about a knockout": (
         {"prompt": "Is a knockout of AARS in k562 cells likely to change the expression of TRIB3?"},

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator
 
 from bioverify.adapters.alone import NoRewardError, reward_alone
 from bioverify.adapters.openrlhf import read_items
@@ -73,7 +73,9 @@ class GraderRequest(BaseModel):
 
     grader: BioverifyGrader
     model_sample: Annotated[
-        str | list[dict[str, Any]] | dict[str, Any], Field(description="What the model wrote: a text, or messages.")
+        Any,
+        PlainValidator(lambda given: given, json_schema_input_type=str | list[dict[str, Any]]),
+        Field(description="What the model wrote: a text, or messages."),
     ]
     item: Annotated[
         dict[str, Any],
@@ -156,7 +158,10 @@ def read_grader(body: bytes, limits: Limits) -> tuple[Asked, BioverifyGrader]:
     try:
         item = read_rollout(request.model_sample, prompt, request.item.get("bioverify"))
     except ValueError as error:
-        raise ProblemError(422, "invalid_request", f"item: {error}") from error
+        # The item's reader calls it completion.
+        own = str(error).startswith("completion")
+        said = f"model_sample{str(error).removeprefix('completion')}" if own else f"item: {error}"
+        raise ProblemError(422, "invalid_request", said) from error
     return Asked([item], request.grader.recipe, min(GRADER_DEADLINE_S, limits.max_deadline_s)), request.grader
 
 
