@@ -202,6 +202,34 @@ def test_parquet_and_trl_s_tables_give_the_rewards_of_jsonl(target: str, tmp_pat
     assert len(set(expected.values())) > 2
 
 
+def test_score_touches_nothing_before_something_is_scored_and_nothing_that_is_not_its_own(
+    target: str, tmp_path: Path
+) -> None:
+    file = write(tmp_path / "in.jsonl", rollouts(8))
+    run("score", file, "--recipe", RECIPE, "--target", target)
+    out = tmp_path / "in.scored.jsonl"
+    before = out.read_bytes()
+    file.write_text('{"question": "no completion"}\n')
+    said = run("score", file, "--recipe", RECIPE, "--target", target, status=1)
+    assert "none of its 1 lines could be read" in said
+    assert out.read_bytes() == before
+    write(file, rollouts(4))
+    run("score", file, "--recipe", RECIPE, "--target", target)
+    assert len(results(out)) == 4
+    notes = tmp_path / "notes.txt"
+    notes.write_text("buy milk")
+    said = run("score", file, "--recipe", RECIPE, "--target", target, "--output", notes, status=1)
+    assert "not a result of bioverify score or rescore. Choose another --output" in said
+    assert notes.read_text() == "buy milk"
+    missing = tmp_path / "no" / "folder" / "out.jsonl"
+    said = run("score", file, "--recipe", RECIPE, "--target", target, "--output", missing, status=1)
+    assert "there is no folder" in said
+    assert "mkdir -p" in said
+    said = run("score", file, "--recipe", RECIPE, "--target", target, "--output", tmp_path, status=1)
+    assert "is a folder; name a file in it" in said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "in.scored.jsonl", "notes.txt"]
+
+
 def test_what_cannot_be_rescored_says_what_to_do(target: str, tmp_path: Path) -> None:
     file = write(tmp_path / "in.jsonl", rollouts(4))
     dry = run("rescore", file, "--recipe", RECIPE, "--target", target, "--dry-run", status=1)

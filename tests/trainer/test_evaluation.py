@@ -291,8 +291,11 @@ def test_an_adapter_folder_is_a_model(screens, tiny_policy, tmp_path):
 
 
 @contextmanager
-def chat_server(refusals: int = 0) -> Iterator[tuple[str, list[Any]]]:
-    """A small OpenAI-compatible server that answers yes with probability .8, after ``refusals`` times 503."""
+def chat_server(refusals: int = 0, answers: Any = None) -> Iterator[tuple[str, list[Any]]]:
+    """A small OpenAI-compatible server that answers yes with probability .8, after ``refusals`` times 503.
+
+    ``answers``: gives status and reply in its place.
+    """
     bodies: list[Any] = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -308,6 +311,9 @@ def chat_server(refusals: int = 0) -> Iterator[tuple[str, list[Any]]]:
                 return
             if body["model"] != "known":
                 self.reply(404, {"error": {"message": "no such model"}})
+                return
+            if answers is not None:
+                self.reply(*answers(body))
                 return
             bodies.append(body)
             words = ["<think>", "t", "</think>", " <answer>", " yes", "</answer>"]
@@ -362,6 +368,59 @@ def test_an_endpoint_is_asked_again_after_a_refusal_and_its_probabilities_are_re
         assert all(body["chat_template_kwargs"] == {"enable_thinking": False} for body in bodies)
         with pytest.raises(EvaluationError, match=r"404 .*no such model"):
             endpoint(address, "unknown")(tasks)
+
+
+def test_an_endpoint_that_knows_other_words_gives_less_and_replies_in_parts_is_read_all_the_same(screens):
+    task = screens.rows(DE, "test").task(0)
+    bodies = []
+
+    def answers(body):
+        bodies.append(body)
+        if "max_tokens" in body:
+            return 400, {"error": {"message": "'max_tokens' is not supported. Use 'max_completion_tokens' instead."}}
+        if "logprobs" in body:
+            return 400, {"error": {"message": "logprobs are not supported with this model"}}
+        parts = [{"type": "text", "text": "<answer>"}, {"type": "text", "text": "no</answer>"}]
+        message = {"role": "assistant", "content": parts, "reasoning_content": "So."}
+        return 200, {"choices": [{"message": message}]}
+
+    with chat_server(answers=answers) as (address, _):
+        [samples] = endpoint(address)([task])
+        # What it refused it is not asked again.
+        [again] = endpoint(address)([task])
+    assert samples == again == [completions.Sample("<think>So.</think>\n<answer>no</answer>", None)] * 2
+    assert [("max_tokens" in body, "logprobs" in body) for body in bodies[:4]] == [
+        (True, True),
+        (False, True),
+        (False, False),
+        (False, False),
+    ]
+
+
+def test_an_endpoint_that_refuses_either_word_ends_the_evaluation(screens):
+    task = screens.rows(DE, "test").task(0)
+    refusal = {"error": {"message": "neither max_tokens nor max_completion_tokens"}}
+    with chat_server(answers=lambda _: (400, refusal)) as (address, _), pytest.raises(EvaluationError, match="neither"):
+        endpoint(address)([task])
+
+
+def test_a_file_of_completions_is_read_as_score_reads_it(screens, tmp_path):
+    rows = screens.rows(DE, "test")
+    task = rows.task(0)
+    genes = {"perturbation": task.perturbation, "measured_gene": task.measured_gene, "cell_line": task.cell_line}
+    asked = [{"role": "user", "content": task.question}]
+    forms = [
+        {"task": {"differential_expression": genes}, "completion": "<think>So.</think> <answer>yes</answer>"},
+        {"messages": asked, "completion": "<answer>yes</answer>", "reasoning_content": "So."},
+        {"messages": [*asked, {"role": "assistant", "content": "<answer>yes</answer>", "thinking": "So."}]},
+        {"prompt": f"{task.question}\n<think>", "completion": "So.</think> <answer>yes</answer><|im_end|>"},
+    ]
+    for number, form in enumerate(forms):
+        path = tmp_path / f"{number}.jsonl"
+        path.write_bytes(b"\xef\xbb\xbf" + json.dumps(form).encode())
+        _, answers, others = completions.read(path, rows)
+        assert (answers.answer.tolist(), others) == ([1], 0), form
+        assert answers.format_score[0] == pytest.approx(1.0), form
 
 
 def test_a_reply_without_probabilities_has_no_belief():

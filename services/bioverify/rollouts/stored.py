@@ -50,14 +50,17 @@ class StoredRollouts:
             opened: Any = gzip.GzipFile(fileobj=raw) if is_zipped else nullcontext(raw)
             with opened as file:
                 try:
-                    for number, line in enumerate(lines_of(file)):
-                        if number == 0 and line.removeprefix(_BOM).lstrip().startswith(b"["):
-                            yield from _array(line + file.read(MAX_ARRAY_BYTES + 1), path)
-                            self.done = self.total
-                            return
+                    is_begun = False
+                    for line in lines_of(file):
+                        if not is_begun and (begins := line.removeprefix(_BOM).strip()):
+                            is_begun = True
+                            if begins.startswith(b"["):
+                                yield from _array(line + file.read(MAX_ARRAY_BYTES + 1), path)
+                                self.done = self.total
+                                return
                         # Bytes of the file itself, of which a zipped one has read some ahead.
                         self.done = raw.tell()
-                        yield line
+                        yield line if is_begun else b"\n"
                 except (gzip.BadGzipFile, EOFError) as error:
                     raise ValueError(f"{path}: the gzip stream is broken ({error}); is the file whole?") from error
 
