@@ -209,7 +209,7 @@ def test_a_file_of_completions_is_matched_by_its_prompts_and_a_bad_line_is_named
     assert answered.task(0) == task
     assert (answers.answer[0], answers.belief[0]) == (0, 0.0)
     path.write_text('{"prompt": "x"}\n')
-    with pytest.raises(EvaluationError, match="line 1: not a completion"):
+    with pytest.raises(EvaluationError, match="line 1: completion is missing; found: prompt"):
         completions.read(path, rows)
 
 
