@@ -11,7 +11,7 @@ import pytest
 from trl.trainer.utils import is_async_callable
 
 from bioverify.adapters.trl import ask
-from bioverify.client import Client, ScoreItem
+from bioverify.client import Client
 from bioverify.core.tasks import TaskKind
 from bioverify_trainer.dataset import PromptSource, make_dataset
 from bioverify_trainer.reward import make_reward
@@ -166,7 +166,6 @@ def test_questions_that_no_source_asks_are_a_fact_that_training_does_not_wait_fo
 
 
 def test_a_fault_of_our_own_code_is_no_lost_call(lasting_target, recipe):
-    no_messages: Any = ["Is it?"]
-    items = [ScoreItem(id="1", completion=COMPLETION, prompt=no_messages)]
+    no_items: Any = [None]
     with Client(lasting_target) as client, pytest.raises(AttributeError):
-        ask(client, items, recipe, deadline_s=5)
+        ask(client, no_items, recipe, deadline_s=5)
