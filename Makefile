@@ -64,7 +64,7 @@ demo: setup ## Artifacts, all services, scoring, a short training and a report; 
 test: setup ## All tests but the long ones; the last line says how many were skipped, and -ra above it why
 	@pytest $(PYTEST_ARGS)
 
-test-slow: setup ## Policies that learn, two processes, large files, schemathesis: ten seconds of computing each and more; CI runs them too
+test-slow: setup ## Policies that learn, runs killed and shared, large files, schemathesis: a few minutes; CI runs them too
 	@pytest -m slow --durations=0 --durations-min=1 $(PYTEST_ARGS)
 
 test-pmi-builder: setup $(PMI_VENV)/.installed ## The builder of TranscriptFormer's matrix, in the environment of its own

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from bioverify.gateway.api_keys import Scope, new_key, write_keys
 from tests.fixtures import servers
 from tests.fixtures.gateway import gateway
@@ -20,6 +22,7 @@ OPTIONS = ("--max-examples", "15", "--seed", "7", "--no-color", "--request-timeo
 CHECKS = ("--checks", "all", "--exclude-checks", "positive_data_acceptance")
 
 
+@pytest.mark.slow
 def test_every_answer_is_as_described() -> None:
     text, key = new_key("tester", (Scope.ADMIN,))
     with (

@@ -40,6 +40,7 @@ def metrics_of(output):
     }
 
 
+@pytest.mark.slow
 def test_a_run_killed_between_two_checkpoints_goes_on_as_if_it_had_not_been(
     recipe, tiny_preset, store, verifier_targets, tmp_path
 ):
@@ -77,6 +78,7 @@ def test_a_run_killed_between_two_checkpoints_goes_on_as_if_it_had_not_been(
         torch.testing.assert_close(weights[1][name], weights[0][name], rtol=0, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_with_twice_the_batch(tiny_preset, recipe, store, lasting_target, tmp_path, capsys):
     losses, weights, groups = {}, {}, {}
     for ranks in (1, 2):
