@@ -1,6 +1,6 @@
 """Is it ready? Asked the standard way, and for little: `python -m bioverify.health 127.0.0.1:50051 SERVICE`.
 
-A container engine starts this anew every few seconds for each service, so nothing is imported that the question does
+A container engine starts this again every few seconds for each service, so nothing is imported that the question does
 not need: a fifth of the CPU of `bioverify healthcheck`, which speaks mutual TLS as well (docs/deployment.md).
 """
 

@@ -3,7 +3,7 @@
 Spans go where the standard variables of OpenTelemetry say, over OTLP/gRPC: OTEL_EXPORTER_OTLP_ENDPOINT switches them on
 (`bioverify[tracing]` has to be installed), OTEL_TRACES_SAMPLER and the others of its SDK apply. Without an endpoint the
 calls below reach the bare API, whose spans hold nothing: about 3 µs each, docs/observability.md. A trace that a caller
-of ours has under way goes on in either case where its process has an SDK of its own.
+of ours has under way goes on in either case if its process has an SDK of its own.
 
 What is told of a span stands under ``bioverify.``: recipe, items, verifier, cache_hits, reason. No gene, no text.
 """
@@ -40,7 +40,7 @@ def is_asked_for() -> bool:
 
 @contextmanager
 def exporting(service: str) -> Iterator[None]:
-    """Send this process's spans while the block runs, where the environment asks for it.
+    """Send this process's spans while the block runs, if the environment asks for it.
 
     ``service``: its name in traces, unless OTEL_SERVICE_NAME says another. To be entered after a fork: the sender is a
     thread. What is not sent `LAST_SPANS_S` after the block is dropped, so that a collector that is gone delays no end.
@@ -59,7 +59,7 @@ def exporting(service: str) -> Iterator[None]:
         )
         yield
         return
-    # The variables of the environment win over what is given here only where they are told to.
+    # The variables of the environment win over what is given here only if they are told to.
     named = {} if os.environ.get("OTEL_SERVICE_NAME") else {SERVICE_NAME: service}
     provider = TracerProvider(resource=Resource.create(named), shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
@@ -108,7 +108,7 @@ def failed(code: str, reason: str) -> None:
 
 
 def outgoing() -> tuple[tuple[str, str], ...]:
-    """The headers that take the current trace along with a call; none where there is no trace."""
+    """The headers that take the current trace along with a call; none if there is no trace."""
     if not trace.get_current_span().get_span_context().is_valid:
         return ()
     carrier: dict[str, str] = {}
@@ -117,7 +117,7 @@ def outgoing() -> tuple[tuple[str, str], ...]:
 
 
 def exemplar() -> dict[str, str] | None:
-    """What ties a measurement to the current trace; None where that is not kept."""
+    """What ties a measurement to the current trace; None if that is not kept."""
     current = trace.get_current_span().get_span_context()
     return _ids(current) if current.trace_flags.sampled else None
 

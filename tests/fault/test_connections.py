@@ -1,4 +1,4 @@
-"""Connections whose other end vanished without a word, and those that are merely quiet."""
+"""Connections whose other end vanished silently, and those that are merely quiet."""
 
 from __future__ import annotations
 

@@ -266,7 +266,7 @@ class TestKeys:
         assert guarded.http.get("/v1/recipes", headers=self.by(text)).is_success
         keys_file.write_text("keys: [{")
         assert guarded.http.get("/v1/recipes", headers=self.by(text)).is_success
-        assert "the keys of before stay in force" in guarded.log
+        assert "still using the previous keys" in guarded.log
         write_keys(keys_file, keys)
         problem(guarded.http.get("/v1/recipes", headers=self.by(text)), 401)
 

@@ -410,10 +410,21 @@ def test_a_file_of_completions_is_read_as_score_reads_it(screens, tmp_path):
     genes = {"perturbation": task.perturbation, "measured_gene": task.measured_gene, "cell_line": task.cell_line}
     asked = [{"role": "user", "content": task.question}]
     forms = [
-        {"task": {"differential_expression": genes}, "completion": "<think>So.</think> <answer>yes</answer>"},
-        {"messages": asked, "completion": "<answer>yes</answer>", "reasoning_content": "So."},
-        {"messages": [*asked, {"role": "assistant", "content": "<answer>yes</answer>", "thinking": "So."}]},
-        {"prompt": f"{task.question}\n<think>", "completion": "So.</think> <answer>yes</answer><|im_end|>"},
+        {
+            "task": {"differential_expression": genes},
+            "completion": "<think>So it must be.</think> <answer>yes</answer>",
+        },
+        {"messages": asked, "completion": "<answer>yes</answer>", "reasoning_content": "So it must be."},
+        {
+            "messages": [
+                *asked,
+                {"role": "assistant", "content": "<answer>yes</answer>", "thinking": "So it must be."},
+            ]
+        },
+        {
+            "prompt": f"{task.question}\n<think>",
+            "completion": "So it must be.</think> <answer>yes</answer><|im_end|>",
+        },
     ]
     for number, form in enumerate(forms):
         path = tmp_path / f"{number}.jsonl"

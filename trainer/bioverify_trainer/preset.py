@@ -81,7 +81,7 @@ class PromptPreset(_Strict):
     chain_of_thought: bool = False
     """The instruction asks for a thought before the answer."""
     computed_once: bool = False
-    """The prompt of a group is computed once and not per completion: pays on a CPU, where it is most of the work."""
+    """The prompt of a group is computed once and not per completion: pays on a CPU, if it is most of the work."""
     lines: tuple[Literal["k562", "rpe1", "hepg2", "jurkat"], ...] = ()
     """Cell lines that are trained on; without any: all."""
     strict: bool = False

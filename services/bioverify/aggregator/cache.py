@@ -13,7 +13,7 @@ far more than a key.
 Redis may be gone, slow, full, locked or read-only: each read and write has a small time limit, every error is a miss
 that is counted, and after an error Redis is left alone for a pause that doubles while errors go on; then one operation
 tries and the others still do without. Reads and writes pause apart where Redis answered (a full one still reads),
-together where it did not.
+together if it did not.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from bioverify.v1 import types_pb2
 
 CLUSTER_SCHEMES = {"redis+cluster://": "redis://", "rediss+cluster://": "rediss://"}
 _CHECKSUM_BYTES = 8
-# With evidence or without, kind, value, belief; NaN where there is no such number.
+# With evidence or without, kind, value, belief; NaN if there is no such number.
 _HEAD = Struct("<?Bdd")
 _KINDS: tuple[Kind, ...] = ("scored", "not_applicable")
 
@@ -60,7 +60,7 @@ class OutcomeCache:
     """To be made inside the running event loop. ``timeout_s`` bounds each read and write.
 
     ``url``: "redis://host:port/0", "unix:///path", or "redis+cluster://host:port", any node of a cluster; with "rediss"
-    over TLS, with the certificates of ``tls`` where there are any, else those that the system trusts.
+    over TLS, with the certificates of ``tls`` if there are any, else those that the system trusts.
     """
 
     def __init__(
@@ -163,7 +163,7 @@ class OutcomeCache:
         return Redis.from_url(self._url, **settings)
 
     async def _bounded(self, operation: str, deadline: float, work: Callable[[AnyRedis], Awaitable[T]]) -> T | None:
-        """The result of ``work``, or None where Redis is left alone, fails, or takes too long."""
+        """The result of ``work``, or None if Redis is left alone, fails, or takes too long."""
         if self._tls is not None and self._tls.current() is not self._shown:
             self._shown = self._tls.current()
             self._connect_anew()
@@ -214,7 +214,7 @@ def pack(key: bytes, outcome: EncodedOutcome, *, with_evidence: bool) -> bytes:
 
 
 def unpack(key: bytes, value: bytes, *, with_evidence: bool) -> EncodedOutcome | None:
-    """The outcome; None if it lacks the evidence that is wanted. Raises ValueError where the value is damaged."""
+    """The outcome; None if it lacks the evidence that is wanted. Raises ValueError if the value is damaged."""
     body = value[_CHECKSUM_BYTES:]
     if value[:_CHECKSUM_BYTES] != _checksum(key, body):
         raise ValueError("the checksum does not fit")

@@ -20,7 +20,7 @@ Kind = Literal["scored", "not_applicable", "failure"]
 class EncodedOutcome(NamedTuple):
     """``message``: the contract's Outcome without an item's name, because one may serve many items.
 
-    ``value``: None unless ``kind`` is scored. ``belief``: None where there is none. (A tuple, because five are made for
+    ``value``: None unless ``kind`` is scored. ``belief``: None if there is none. (A tuple, because five are made for
     every completion and no other immutable value is made as fast.)
     """
 
@@ -36,18 +36,18 @@ class EncodedOutcome(NamedTuple):
 
     @property
     def outcome(self) -> Outcome:
-        """All of it, as core sees it. Read anew at each call."""
+        """All of it, as core sees it. Read again at each call."""
         return outcome_from_wire(types_pb2.Outcome.FromString(self.message))
 
     def number(self, component: str) -> float | None:
-        """The value, or the component of this name; None where there is no such number."""
+        """The value, or the component of this name; None if there is no such number."""
         if not component or self.value is None:
             return self.value
         return types_pb2.Outcome.FromString(self.message).scored.components.get(component)
 
 
 def encode_outcome(message: types_pb2.Outcome) -> EncodedOutcome:
-    """Takes the message over. Raises ValueError where it holds no outcome, a value outside [0, 1], or a component that
+    """Takes the message over. Raises ValueError if it holds no outcome, a value outside [0, 1], or a component that
     is not finite: the same rules as `core.outcomes.Scored`, without making one.
     """
     kind = message.WhichOneof("result")

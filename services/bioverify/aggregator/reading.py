@@ -27,7 +27,7 @@ EVERYTHING = Reads.TASK | Reads.ANSWER | Reads.COMPLETION
 
 @dataclass(frozen=True, slots=True)
 class ReadRequest:
-    """``items`` and ``terms`` by position; terms are None where no source of the recipe asks this kind of question.
+    """``items`` and ``terms`` by position; terms are None if no source of the recipe asks this kind of question.
 
     ``unread``: by position, the questions that have no known form. ``positions``: for each verifier the items that its
     terms, or those of the consensus, apply to.
@@ -46,7 +46,7 @@ def read_recipe(
 ) -> Recipe:
     """The recipe to reward by. Raises Refused (INVALID_ARGUMENT) that names the field.
 
-    ``members``: the verifiers of the consensus; none where no consensus is configured.
+    ``members``: the verifiers of the consensus; none if no consensus is configured.
     """
     if request.WhichOneof("by") == "recipe_name":
         field = "recipe_name"

@@ -240,7 +240,7 @@ class Replica:
         self._stub: verifier_pb2_grpc.VerifierServiceAsyncStub = verifier_pb2_grpc.VerifierServiceStub(self._channel)
 
     def _renewed_stub(self) -> verifier_pb2_grpc.VerifierServiceAsyncStub:
-        """The stub to call now: over a new connection where the certificates were replaced."""
+        """The stub to call now: over a new connection if the certificates were replaced."""
         if self._tls is not None and self._tls.current() is not self._shown:
             self._connect_anew()
         return self._stub

@@ -13,7 +13,7 @@ from bioverify.runtime.config import ServerConfig
 def serve(config: AggregatorConfig) -> None:
     """Host the RewardService; returns after SIGTERM, when accepted calls are finished.
 
-    Raises SystemExit(1), with the reason as one line on stderr, where a recipe is broken or the port cannot be had.
+    Raises SystemExit(1), with the reason as one line on stderr, if a recipe is broken or the port cannot be had.
     """
     logs.configure("aggregator", config.log_level)
 

@@ -2,7 +2,7 @@
 
 What it says of itself decides what it is sent and under which keys its answers are remembered, so a stale account would
 give stale answers. It is trusted for a second at most, and only while the connection over which it came still stands: a
-verifier that was restarted with another artifact is asked anew. In the second half of that second it is refreshed
+verifier that was restarted with another artifact is asked again. In the second half of that second it is refreshed
 beside the calls, so that under load no call waits for it. A reply that carries another fingerprint than the account is
 not remembered, and everything is asked once more under the new one.
 
@@ -280,7 +280,7 @@ class Upstream:
             self.last_account = Account(said, reads, said.fingerprint, replica, time.monotonic())
 
     def _least_loaded(self, but: Replica | None = None) -> Replica | None:
-        """The replica to ask, another than ``but`` where there is one; None where every breaker is open."""
+        """The replica to ask, another than ``but`` if there is one; None if every breaker is open."""
         allowed = [replica for replica in self._replicas if replica.is_allowed]
         others = [replica for replica in allowed if replica is not but]
         return min(
@@ -330,7 +330,7 @@ class Upstream:
         deadline: float,
         usage: Usage,
     ) -> verifier_pb2.VerifierServiceScoreBatchResponse:
-        """One attempt, hedged where there is a replica for it."""
+        """One attempt, hedged if there is a replica for it."""
         p95_s = self._latency.p95_s()
         if len(self._replicas) == 1 or not account.message.idempotent or p95_s is None:
             return await replica.score(request, deadline, usage)

@@ -4,7 +4,7 @@ After a build, ``built_from.json`` beside the artifact's folders keeps what it c
 that was looked for (also of those that were not to be had, because one that turns up later would be preferred), the
 settings, the files that the person named, and the version of the code. The manifest adds the digests of the artifacts
 that it was made with. Before the next build all of these are compared with what would be found now. So a run of all
-builds that was killed goes on with the artifact that it was killed in. The file is only ever a shortcut: damaged or
+builds that was killed resumes with the artifact that it was killed in. The file is only ever a shortcut: damaged or
 absent, the artifact is built.
 """
 
@@ -29,7 +29,7 @@ class _BuiltFrom(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     form: Literal[3]
-    """Of the files that builders write: raised when it changes, so that artifacts of the old one are built anew."""
+    """Of the files that builders write: raised when it changes, so that artifacts of the old one are built again."""
     digest: str
     code_version: str
     settings: str

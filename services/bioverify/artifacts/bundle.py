@@ -48,7 +48,7 @@ _CLONE = re.compile(r"A[CLP]\d{6}\.\d+|Z\d{5}\.\d+")
 
 
 def make_bundle(sources: Sources, folder: Path) -> None:
-    """Write the five files into ``folder``. Raises ArtifactError where a public file is not to be had."""
+    """Write the five files into ``folder``. Raises ArtifactError if a public file is not to be had."""
     located = [sources.locate(source) for source in (GENES, GO_TERMS, GO_ANNOTATIONS, BLOOD_CELLS, TISSUES)]
     for item in located:
         if item.kind == "bundled":

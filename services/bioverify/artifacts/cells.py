@@ -65,7 +65,7 @@ class OwnCells(BaseModel):
 
 
 def read_detection(sources: Sources, own: OwnCells | None = None) -> Detection:
-    """Your own cells, else glioma cells (9,450 genes) where they are to be had, else the bundled blood cells (765).
+    """Your own cells, else glioma cells (9,450 genes) if they are to be had, else the bundled blood cells (765).
 
     Raises ArtifactError for cells of your own that cannot be read.
     """

@@ -1,7 +1,7 @@
 """One download over HTTP that survives being cut off.
 
 Bytes go into ``<target>.part``; where the connection breaks, or the process is killed, the next attempt asks for the
-rest with a Range request. That is only done where the file is known to be the same one: the server's validator (a
+rest with a Range request. That is only done if the file is known to be the same one: the server's validator (a
 strong ETag, else Last-Modified), kept in ``<target>.part.validator``, goes along as If-Range, and a file whose checksum
 is known is compared with it in the end. Proxies are taken from the environment, as httpx does.
 """
@@ -30,7 +30,7 @@ _PARTIAL_CONTENT, _RANGE_NOT_SATISFIABLE = 206, 416
 def download(name: str, url: str, target: Path, *, sha256: str = "", size_bytes: int = 0) -> str:
     """Fetch ``url`` into ``target``, resuming what an earlier attempt left. Returns the sha256.
 
-    A connection that breaks is made anew as long as each one brings bytes. Raises httpx.TransportError where none
+    A connection that breaks is opened again as long as each one brings bytes. Raises httpx.TransportError if none
     comes (what arrived is kept), httpx.HTTPStatusError, and ArtifactError for another sha256 or size (nothing is kept).
     """
     host = httpx.URL(url).host
@@ -67,7 +67,7 @@ def download(name: str, url: str, target: Path, *, sha256: str = "", size_bytes:
 
 
 def _receive(name: str, url: str, partial: Path, validator: Path, *, has_checksum: bool) -> bool:
-    """One request for what is missing; False where the server knows no such rest and all is to be asked anew."""
+    """One request for what is missing; False if the server knows no such rest and all is to be asked for again."""
     size_before = _size(partial)
     headers = {"Accept-Encoding": "identity"}
     known_version = validator.read_text() if validator.is_file() else ""
@@ -113,7 +113,7 @@ def _first_byte(response: httpx.Response) -> int | None:
 
 
 def _version(response: httpx.Response) -> str:
-    """What If-Range may hold; empty where the server says nothing to be relied on (a weak ETag is not)."""
+    """What If-Range may hold; empty if the server says nothing to be relied on (a weak ETag is not)."""
     etag = response.headers.get("etag", "")
     version: str = etag if etag.startswith('"') else response.headers.get("last-modified", "")
     return version

@@ -101,7 +101,7 @@ def read_annotations(
 ) -> Annotations:
     """All human annotations that count. ``terms`` holds the annotated terms only, by name.
 
-    Raises ArtifactError where the settings ask for what the compact form leaves out.
+    Raises ArtifactError if the settings ask for what the compact form leaves out.
     """
     terms_file, annotations_file = sources.locate(GO_TERMS), sources.locate(GO_ANNOTATIONS)
     if settings != GoSettings():
@@ -224,7 +224,7 @@ def _read_ontology(path: Path) -> _Ontology:
 
 
 def read_uniprot_ids(path: Path) -> dict[str, tuple[str, ...]]:
-    """Symbol → UniProt ids that a GAF file annotates under it; nothing where it annotates other entries than UniProt's.
+    """Symbol → UniProt ids that a GAF file annotates under it; nothing if it annotates other entries than UniProt's.
 
     The compact form that ships with the package has none.
     """

@@ -1,4 +1,4 @@
-"""The screens: PerturbQA's tables of knockdowns in four cell lines, or a simulated screen where they are not to be had.
+"""The screens: PerturbQA's tables of knockdowns in four cell lines, or a simulated screen if they are not to be had.
 
 PerturbQA (Wu et al., ICLR 2025) has two tables per line with the columns pert, gene, label, split: differential
 expression (label 1 = responds) and, for exactly its positive rows, the direction (label 1 = increase). A gene may be
@@ -38,7 +38,7 @@ class Screens:
 
 
 def read_tables(sources: Sources, *, progress: Callable[[str], None]) -> Screens:
-    """All four lines, both kinds of question, all splits. Falls to the simulated screen where no file is found."""
+    """All four lines, both kinds of question, all splits. Falls to the simulated screen if no file is found."""
     located = sources.find_all(list(PERTURBQA.values()))
     if located is None:
         progress("PerturbQA is not to be had (no file, mirror or network): a simulated screen takes its place")
@@ -50,7 +50,7 @@ def read_tables(sources: Sources, *, progress: Callable[[str], None]) -> Screens
 
 
 def read_gene_sets(sources: Sources, *, progress: Callable[[str], None]) -> Screens | None:
-    """Responses of gene sets in K562, in the form of `read_tables`; None where the tables are not to be had.
+    """Responses of gene sets in K562, in the form of `read_tables`; None if the tables are not to be had.
 
     A set stands where the measured gene stands elsewhere, under PerturbQA's name for it: a number, a hyphen, and what
     its genes have in common.

@@ -57,7 +57,7 @@ def build(store: ArtifactStore, sources: Sources, *, progress: Callable[[str], N
 def open_prompts(store: ArtifactStore) -> tuple[pa.Table, OpenArtifact]:
     """Columns: line, task_kind, perturbation, measured_gene, label (int8), split, simulated (bool).
 
-    Raises ArtifactError where the artifact is missing or damaged.
+    Raises ArtifactError if the artifact is missing or damaged.
     """
     artifact = store.open("prompts")
     return read_parquet(artifact.path / FILE), artifact

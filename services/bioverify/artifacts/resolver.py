@@ -16,7 +16,7 @@ PREVIOUS_FILE = "previous.arrows"
 
 
 def open_genes(store: ArtifactStore) -> tuple[GeneResolver, OpenArtifact]:
-    """The resolver of the current ``genes`` artifact. Raises ArtifactError where it is missing or damaged."""
+    """The resolver of the current ``genes`` artifact. Raises ArtifactError if it is missing or damaged."""
     artifact = store.open("genes")
     table = read_served(artifact, CURRENT_FILE)
     symbols = table.texts("symbol")

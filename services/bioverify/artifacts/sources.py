@@ -40,10 +40,10 @@ class Source:
     license: str
     sha256: str = ""
     size_bytes: int = 0
-    """Where no checksum of the file itself is known; 0: not known either."""
+    """If no checksum of the file itself is known; 0: not known either."""
     bundled: str = ""
     notice: str = ""
-    """The licence in a sentence; where there is one, it has to be accepted before the file is downloaded."""
+    """The licence in a sentence; if there is one, it has to be accepted before the file is downloaded."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ STRING_PROTEINS = Source(
 )
 """A functional description of each human gene, for vectors of a text model (`esm_mlp.embed`)."""
 ON_REQUEST = (TF_SAPIENS, STRING_PROTEINS)
-"""What ``bioverify data fetch`` brings only where it is named: no build needs it."""
+"""What ``bioverify data fetch`` brings only if it is named: no build needs it."""
 PUBLIC = (
     *PERTURBQA.values(),
     *PERTURBQA_GENE_SETS.values(),
@@ -207,7 +207,7 @@ class Sources:
     tell: Callable[[str], None] = _silent
     bundled: Path = BUNDLED_FOLDER
     consulted: dict[str, str] = field(default_factory=dict, init=False)
-    """Every source that was looked for → sha256 of what was found, empty where nothing was."""
+    """Every source that was looked for → sha256 of what was found, empty if nothing was."""
     _unreachable: str = field(default="", init=False)
     _notices_shown: set[str] = field(default_factory=set, init=False)
 
@@ -230,7 +230,7 @@ class Sources:
         )
 
     def locate(self, source: Source) -> LocatedSource:
-        """The file, wherever it is. Raises ArtifactError where it is nowhere."""
+        """The file, wherever it is. Raises ArtifactError if it is nowhere."""
         located = self.find(source)
         if located is None:
             looked = ", ".join(
@@ -244,7 +244,7 @@ class Sources:
         return located
 
     def find(self, source: Source) -> LocatedSource | None:
-        """The file, or None where it is nowhere. Raises ArtifactError for a file that is there but wrong."""
+        """The file, or None if it is nowhere. Raises ArtifactError for a file that is there but wrong."""
         located = self._explicit(source) or self._in_folder(source, self.cache, "cache")
         if located is None and self.mirror is not None:
             located = self._in_folder(source, self.mirror, "mirror")
@@ -272,7 +272,7 @@ class Sources:
         return located or self._download(source)
 
     def find_all(self, sources: Sequence[Source]) -> list[LocatedSource] | None:
-        """All the files, or None where none of them is found. Raises ArtifactError where some are missing."""
+        """All the files, or None if none of them is found. Raises ArtifactError if some are missing."""
         located = [self.find(source) for source in sources]
         found = [item for item in located if item is not None]
         if found and len(found) < len(sources):

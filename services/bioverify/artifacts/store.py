@@ -115,7 +115,7 @@ class OpenArtifact:
         )
 
     def parameter(self, name: str) -> Parameter:
-        """Raises ArtifactError that says how to mend it where an earlier version built the artifact without."""
+        """Raises ArtifactError that says how to mend it if an earlier version built the artifact without."""
         if name not in self.manifest.parameters:
             raise ArtifactError(
                 f"artifact {self.manifest.name}: its manifest has no parameter {name}; an earlier version built it. "

@@ -46,7 +46,7 @@ class ServedTable:
 
 
 def read_served(artifact: OpenArtifact, file_name: str) -> ServedTable:
-    """Raises ArtifactError where another version of the code made the artifact, without this table."""
+    """Raises ArtifactError if another version of the code made the artifact, without this table."""
     if file_name not in artifact.manifest.files:
         made = artifact.manifest
         raise ArtifactError(

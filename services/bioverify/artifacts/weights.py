@@ -9,6 +9,6 @@ FILE = "consensus.json"
 
 
 def open_consensus(store: ArtifactStore) -> tuple[Consensus, OpenArtifact]:
-    """Raises ArtifactError where the artifact is missing or damaged."""
+    """Raises ArtifactError if the artifact is missing or damaged."""
     artifact = store.open(CONSENSUS)
     return Consensus.model_validate_json((artifact.path / FILE).read_bytes()), artifact

@@ -78,7 +78,7 @@ def down() -> None:
 
 
 def status() -> None:
-    """Every process as it is now; exit status 1 where one is not ready."""
+    """Every process as it is now; exit status 1 if one is not ready."""
     from rich.console import Console
 
     from bioverify.stack import StackError, state_folder

@@ -62,7 +62,7 @@ def rescore(
 ) -> None:
     """Score what has no result yet, was scored by other verifiers or another recipe, or failed; add it to the results.
 
-    Nothing is written twice: a second run adds nothing, and one that was killed is gone on with. The last line of a row
+    Nothing is written twice: a second run adds nothing, and one that was killed is resumed. The last line of a row
     counts.
     """
     from rich.console import Console

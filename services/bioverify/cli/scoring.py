@@ -1,8 +1,8 @@
 """`bioverify score` and `bioverify rescore`: stored rollouts in, rewards with reasons out.
 
 Rollouts are streamed: read, scored and written in chunks. A row that cannot be read is reported by its number and the
-rest is scored; an item that cannot be scored is a result like any other. `score` begins its file anew; `rescore` adds
-to it what is new, changed or failed, so it also goes on with a run that was killed (`bioverify.rollouts.ledger`).
+rest is scored; an item that cannot be scored is a result like any other. `score` begins its file again; `rescore` adds
+to it what is new, changed or failed, so it also resumes a run that was killed (`bioverify.rollouts.ledger`).
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def score(
 ) -> None:
     """Score stored rollouts: a table here, JSONL with reward, parts and evidence there.
 
-    Exit status 1 where a row could not be read; the others are scored. An unscorable item is no error.
+    Exit status 1 if a row could not be read; the others are scored. An unscorable item is no error.
     """
     from rich.console import Console
 
@@ -122,7 +122,7 @@ def output_for(rollouts: Path, output: Path | None) -> Path:
 
 @contextmanager
 def _begun_beside(output: Path) -> Iterator[Ledger]:
-    """A ledger to begin anew, which stands beside the old one until something is scored. Raises LedgerError."""
+    """A ledger to begin with, which stands beside the old one until something is scored. Raises LedgerError."""
     from bioverify.rollouts.ledger import Ledger
 
     if output.exists():

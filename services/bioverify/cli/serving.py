@@ -22,15 +22,16 @@ if TYPE_CHECKING:
     from bioverify.runtime.config import ServerConfig
 
 Listen = Annotated[str, typer.Option(help="host:port or unix:/path.")]
-MetricsPort = Annotated[int | None, typer.Option(help="Port for Prometheus metrics over HTTP; none: no metrics.")]
+MetricsPort = Annotated[int | None, typer.Option(help="Port for Prometheus metrics over HTTP; omit it to serve none.")]
 HealthPort = Annotated[
-    int | None, typer.Option(help="Port for health alone, without TLS, for probes of a cluster; none: no such port.")
+    int | None, typer.Option(help="Port for health alone, without TLS, for probes of a cluster; omit it to have none.")
 ]
 RedisUrl = Annotated[
     str | None,
     typer.Option(
         envvar="BIOVERIFY_REDIS_URL",
-        help="redis://host:port/0, redis+cluster://host:port, rediss:// for TLS, or unix:///path; none: no memory.",
+        help="redis://host:port/0, redis+cluster://host:port, rediss:// for TLS, or unix:///path; "
+        "omit it to disable the cache.",
     ),
 ]
 Workers = Annotated[int, typer.Option(min=1, help="Processes that share the port.")]

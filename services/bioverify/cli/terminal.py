@@ -28,7 +28,7 @@ def plain_errors(*kinds: type[Exception]) -> Iterator[None]:
 
 
 def running_aggregator(target: str | None) -> str:
-    """``target`` where it is given, else the aggregator of the local stack."""
+    """``target`` if it is given, else the aggregator of the local stack."""
     from bioverify.stack import Plan, StackError, state_folder
 
     if target:

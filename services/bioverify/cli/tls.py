@@ -33,7 +33,7 @@ TlsCa = Annotated[
 
 
 def identity(certificate: Path | None, key: Path | None, ca: Path | None) -> TlsIdentity | None:
-    """The identity that the options give; None: plaintext. Ends the command where its files are unusable."""
+    """The identity that the options give; None: plaintext. Ends the command if its files are unusable."""
     if certificate is None and key is None and ca is None:
         return None
     from bioverify.client import TlsError, TlsIdentity

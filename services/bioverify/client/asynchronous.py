@@ -77,7 +77,7 @@ class AsyncClient:
 
         ``progress`` hears after each request how many items are dealt with, and of how many. Items of a request that
         was lost are unscorable. ``request_id``: under which all services log the call; without it that of the request
-        which is being answered here, or a new one. Raises ClientError where no request came through.
+        which is being answered here, or a new one. Raises ClientError if no request came through.
         """
         started = time.monotonic()
         messages.check_ids(items)

@@ -65,7 +65,7 @@ def with_unread(rewards: Sequence[ItemReward], unread: Mapping[int, str]) -> lis
 
 
 def with_rewards(table: pa.Table, rewards: Sequence[ItemReward]) -> pa.Table:
-    """The table and the rewards of its rows. Raises ValueError where a column of this name is there already."""
+    """The table and the rewards of its rows. Raises ValueError if a column of this name is there already."""
     columns = _columns(rewards)
     if taken := sorted(set(columns) & set(table.column_names)):
         raise ValueError(f"the frame has columns of these names already: {', '.join(taken)}. Rename or drop them")

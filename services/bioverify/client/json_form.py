@@ -243,7 +243,7 @@ def listed_verifier_json(verifier: ListedVerifier) -> dict[str, Any]:
 
 
 def answer_word(answer: Answer | None, task: Task | None) -> str | None:
-    """The answer in the question's own words, or why there is none; None where the question has no yes or no."""
+    """The answer in the question's own words, or why there is none; None if the question has no yes or no."""
     if answer is None or isinstance(answer, AnswerProblem):
         return answer
     words = (task and task.words) or YES_NO

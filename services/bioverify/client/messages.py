@@ -252,7 +252,7 @@ def assemble(
     wall_s: float,
     request_id: str,
 ) -> ScoredBatch:
-    """One batch out of the replies. Raises the first ClientError where no request came through."""
+    """One batch out of the replies. Raises the first ClientError if no request came through."""
     errors = [reply for reply in replies if isinstance(reply, ClientError)]
     if errors and len(errors) == len(replies):
         raise errors[0]

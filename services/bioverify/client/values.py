@@ -202,7 +202,7 @@ class VerifierReport:
 
     ``calls``: attempts, of which ``retries`` followed an unavailable verifier and ``hedges`` a slow one; ``shared``:
     different questions answered by a call that another request had under way; ``waited_s``: seconds that calls waited
-    in the aggregator, summed. ``breaker``: "open" where the verifier is not asked for now, "half_open" where it is
+    in the aggregator, summed. ``breaker``: "open" if the verifier is not asked for now, "half_open" where it is
     tried, else "closed".
     """
 
@@ -240,7 +240,7 @@ class ScoredBatch:
 
 @dataclass(frozen=True, slots=True)
 class ListedVerifier:
-    """One configured verifier. The fields from ``version`` on are empty where it does not answer."""
+    """One configured verifier. The fields from ``version`` on are empty if it does not answer."""
 
     name: str
     target: str

@@ -14,7 +14,7 @@ TOLERANCE = 1e-6
 
 
 def problem_of(outcome: types_pb2.Outcome, described: verifier_pb2.DescribeResponse) -> str:
-    """What is wrong with it by itself; empty where nothing is."""
+    """What is wrong with it by itself; empty if nothing is."""
     match outcome.WhichOneof("result"):
         case "scored":
             return _problem_of_score(outcome.scored, described)
@@ -46,7 +46,7 @@ def _problem_of_score(scored: types_pb2.Scored, described: verifier_pb2.Describe
 
 
 def difference(one: types_pb2.Outcome, other: types_pb2.Outcome) -> str:
-    """In what the two differ, ids and wording aside; empty where they say the same."""
+    """In what the two differ, ids and wording aside; empty if they say the same."""
     kinds = one.WhichOneof("result"), other.WhichOneof("result")
     if kinds[0] != kinds[1]:
         return f"{kinds[0]} and {kinds[1]}"

@@ -65,7 +65,7 @@ class Peer:
 
     @property
     def described(self) -> verifier_pb2.DescribeResponse:
-        """Raises NotShown where Describe fails, which is the finding of one check and not of all."""
+        """Raises NotShown if Describe fails, which is the finding of one check and not of all."""
         if isinstance(self._description, grpc.RpcError):
             raise NotShown("Describe does not answer")
         return self._description
@@ -104,7 +104,7 @@ class Peer:
         *,
         parse_mode: types_pb2.ParseMode.ValueType = types_pb2.PARSE_MODE_UNSPECIFIED,
     ) -> list[types_pb2.Outcome]:
-        """One outcome per item. Raises Broken where there are more or fewer."""
+        """One outcome per item. Raises Broken if there are more or fewer."""
         reply = self.stub.ScoreBatch(Request(items=items, parse_mode=parse_mode), timeout=CALL_S)
         return matched(reply, items)
 
@@ -114,14 +114,14 @@ class Peer:
 
 
 def matched(reply: Reply, items: Sequence[types_pb2.Item]) -> list[types_pb2.Outcome]:
-    """The outcomes, where there is one per item."""
+    """The outcomes, if there is one per item."""
     if len(reply.outcomes) != len(items):
         raise Broken(f"{len(reply.outcomes)} outcomes for {len(items)} items")
     return list(reply.outcomes)
 
 
 def refusal_of(call: Callable[[], object], *, expected: grpc.StatusCode, case: str) -> Refusal:
-    """How the call was refused. Raises Broken where it was not, or with another status."""
+    """How the call was refused. Raises Broken if it was not, or with another status."""
     try:
         call()
     except grpc.RpcError as error:

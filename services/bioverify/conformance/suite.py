@@ -61,7 +61,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """``name`` and ``fingerprint``: what the verifier says it is, empty where it does not."""
+    """``name`` and ``fingerprint``: what the verifier says it is, empty if it does not."""
 
     target: str
     name: str
@@ -318,9 +318,9 @@ def run(
     checks: Sequence[Check] = CHECKS,
     on_result: Callable[[Result], None] = lambda _: None,
 ) -> Report:
-    """Ask the service at ``target``, as ``tls`` where it is given. ``on_result`` is called after each check.
+    """Ask the service at ``target``, as ``tls`` if it is given. ``on_result`` is called after each check.
 
-    Raises Unreachable, and TlsError where the files of ``tls`` are unusable.
+    Raises Unreachable, and TlsError if the files of ``tls`` are unusable.
     """
     peer = Peer(target, probe_items, tls)
     try:

@@ -152,7 +152,7 @@ class TaggedText:
         return [*before, words + _count_words(self.text[end:])]
 
     def _tagged_word_share(self, tags: Sequence[_Tag], *, as_published: bool) -> float:
-        """Words inside blocks / all words. Here a tag counts where it is written in lower case."""
+        """Words inside blocks / all words. Here a tag counts if it is written in lower case."""
         as_written = [tag for tag in tags if tag.name == tag.kind]
         n_tagged = 0
         for first, last in _blocks([tag.name for tag in as_written], as_written):

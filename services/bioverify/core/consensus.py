@@ -51,10 +51,10 @@ class Consensus(_Strict):
     stacks: tuple[Stack, ...]
 
     def belief(self, task: Task | None, beliefs: Mapping[str, float]) -> float | None:
-        """P("yes") or P("increase"); None where too little is known.
+        """P("yes") or P("increase"); None if too little is known.
 
         ``beliefs``: by verifier, of those that scored the item; others than the members are ignored. None: fewer than
-        two members, another kind of question, a line without weights. Where a member *failed*, do not ask: what it
+        two members, another kind of question, a line without weights. If a member *failed*, do not ask: what it
         would have said may still come, and the consensus would then change.
         """
         if not isinstance(task, Knockdown):

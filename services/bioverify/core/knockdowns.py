@@ -4,7 +4,7 @@ A question is looked up once: which line's model, which rows of the gene table, 
 (``AARS1 (asked as AARS)``). A batch is then one call per model, in which equal questions are computed once.
 
 A model that has no training row of the measured gene can say hardly more than how often genes respond at all. That is
-the *base rate*: the sentence and the component ``base_rate`` say so, or, where the artifact was built so, the question
+the *base rate*: the sentence and the component ``base_rate`` say so, or, if the artifact was built so, the question
 is not applicable. Training perturbations are dealt into folds and answered without their own, so rows of the gene that
 all lie in the perturbation's fold do not count.
 """
@@ -134,7 +134,7 @@ class KnockdownModels:
         """One outcome per item, in order. ``explain``: what follows upon genes, line and p in the sentence.
 
         Not applicable: ``unknown_gene``, ``ambiguous_gene``, ``unknown_cell_line``, ``no_vector``, and
-        ``no_training_row`` where the artifact was built so.
+        ``no_training_row`` if the artifact was built so.
         """
         outcomes: list[Outcome | None] = [None] * len(items)
         asked: dict[tuple[str, TaskKind], dict[Question, list[int]]] = defaultdict(lambda: defaultdict(list))

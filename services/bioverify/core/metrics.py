@@ -49,7 +49,7 @@ def brier_score(label: Ints, belief: Floats) -> float:
 
 
 def pooled_measures(label: Ints, answer: npt.NDArray[np.bool_]) -> dict[str, float]:
-    """F1, Matthews correlation and balanced accuracy of yes-or-no answers, all rows alike; 0 where one is undefined.
+    """F1, Matthews correlation and balanced accuracy of yes-or-no answers, all rows alike; 0 if one is undefined.
 
     Knowing only how often each measured gene responds is worth a lot here: never report these without the baselines.
     """

@@ -98,7 +98,7 @@ class Recipe(_Strict):
         return tuple(dict.fromkeys(term.verifier for term in self.all_terms))
 
     def terms_for(self, source_name: str, task_kind: TaskKind | None) -> tuple[Term, ...] | None:
-        """The terms that score an item; None where no source of the recipe asks this kind of question.
+        """The terms that score an item; None if no source of the recipe asks this kind of question.
 
         Without a source name, every source that asks this kind of question contributes (a term that several share
         counts once): r = Σ_j r_j over the verifiers that apply. Raises KeyError for an unknown source name, and

@@ -46,7 +46,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Reward:
-    """``reward`` is None where the item is unscorable, which is not a zero."""
+    """``reward`` is None if the item is unscorable, which is not a zero."""
 
     reward: float | None
     unscorable_because: str
@@ -90,7 +90,7 @@ def weigh(
     values: Sequence[Sequence[float | None]],
     outcome_of: Callable[[int, str], Outcome],
 ) -> list[Weighed]:
-    """`compose` on numbers alone: all sequences by row, ``values`` beside ``terms`` with None where one is missing.
+    """`compose` on numbers alone: all sequences by row, ``values`` beside ``terms`` with None if one is missing.
 
     ``outcome_of(row, verifier)`` is asked only if values are missing, to say why. A recipe that names another verifier
     than `FORMAT` rewards nobody for the form alone.
@@ -124,7 +124,7 @@ def weigh(
 def is_lost_to_a_fault(terms: Sequence[Term], values: Sequence[float | None], failed: Collection[str]) -> bool:
     """Whether an unscorable row is so because verifiers failed, and not because of a fact about the item.
 
-    ``failed``: verifiers by name. False also where all terms, each optional, are dropped for what another member of the
+    ``failed``: verifiers by name. False also if all terms, each optional, are dropped for what another member of the
     group lacks.
     """
     missing = decisive(terms, values)
@@ -140,7 +140,7 @@ def decisive(terms: Sequence[Term], values: Sequence[float | None]) -> list[Term
 
 
 def term_value(term: Term, outcome: Outcome) -> float | None:
-    """What the outcome gives to the term, in the unit of its value or component; None where it gives nothing."""
+    """What the outcome gives to the term, in the unit of its value or component; None if it gives nothing."""
     if not isinstance(outcome, Scored):
         return None
     return outcome.components.get(term.component) if term.component else outcome.value

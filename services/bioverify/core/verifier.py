@@ -31,7 +31,7 @@ class Reads(enum.Flag):
 class Item:
     """One completion, read once. Fields that the verifier does not read may be empty.
 
-    ``task`` is None where the question has no known form. ``answer`` is None where the question has no yes or no.
+    ``task`` is None if the question has no known form. ``answer`` is None if the question has no yes or no.
     """
 
     task: Task | None

@@ -47,7 +47,7 @@ class Gateway:
 
     @contextmanager
     def call(self) -> Iterator[None]:
-        """Room for one call. Raises ProblemError 429 at once where there is none: it does not queue."""
+        """Room for one call. Raises ProblemError 429 at once if there is none: it does not queue."""
         most = self.config.max_calls_in_flight
         if self.calls >= most:
             detail = f"{most} calls are under way already; try again"
@@ -65,7 +65,7 @@ def gateway_of(request: Request) -> Gateway:
 
 
 # Shows the key in the API's description; the check itself is ours, so that a refusal is a problem like the others.
-_bearer = HTTPBearer(auto_error=False, description="An API key, where the gateway asks for one.")
+_bearer = HTTPBearer(auto_error=False, description="An API key, if the gateway asks for one.")
 
 
 def needs(scope: Scope) -> Any:

@@ -2,7 +2,7 @@
 
 The file holds hashes only, so it tells nobody a key. A key is 256 random bits, so that a plain SHA-256 of it cannot be
 searched; a slow hash would only slow the callers. The file is read again when it changes: keys are given, taken and
-replaced without a restart. Where a changed file cannot be read, the keys of before stay in force, and the log says so.
+replaced without a restart. If a changed file cannot be read, the previous keys stay in force, and the log says so.
 
 Rates and quotas are counted in this process (library `limits`), so several gateways allow as many times as much.
 """
@@ -114,7 +114,7 @@ class Keyring:
         return key
 
     def charge(self, key: Key, items: int) -> None:
-        """Count items against the key's daily quota. Raises ProblemError 429 where they are too many."""
+        """Count items against the key's daily quota. Raises ProblemError 429 if they are too many."""
         if key.items_per_day:
             self._spend(key, RateLimitItemPerDay(key.items_per_day), items, "items a day")
 
@@ -138,7 +138,7 @@ class Keyring:
         try:
             self._by_hash = {key.sha256: key for key in read_keys(self._path)}
         except SettingsError as error:
-            _log.error("keys file not read; the keys of before stay in force", error=str(error))
+            _log.error("could not read the keys file; still using the previous keys", error=str(error))
 
 
 def _hash(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Taking in a request's body: piece by piece, unpacked where it is gzip, within limits of size and of patience."""
+"""Taking in a request's body: piece by piece, unpacked if it is gzip, within limits of size and of patience."""
 
 from __future__ import annotations
 

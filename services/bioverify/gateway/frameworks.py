@@ -1,6 +1,6 @@
 """Other frameworks' forms of a scoring request: OpenRLHF's remote reward model, OpenAI's grader run.
 
-Both expect a number for every completion, and take a zero for one. So where there is none the request is refused: 503
+Both expect a number for every completion, and take a zero for one. So if there is none the request is refused: 503
 with retry-after for a fault that may pass, 422 for a fact.
 """
 
@@ -105,7 +105,7 @@ class GraderErrorsReply(BaseModel):
 
 
 class GraderMetadataReply(BaseModel):
-    """``scores``: the value of each term, where it has one."""
+    """``scores``: the value of each term, if it has one."""
 
     model_config = ConfigDict(extra="forbid")
 

@@ -1,4 +1,4 @@
-"""How a route answers in JSON: packed where the caller can unpack it, not at all where the caller has it already."""
+"""How a route answers in JSON: packed if the caller can unpack it, not at all if the caller has it already."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def json_answer(request: Request, body: bytes, status: int = 200) -> Response:
 
 
 def tagged_answer(request: Request, value: Any) -> Response:
-    """JSON with an entity tag; 304 where the caller has shown that it holds the same. For a worker thread, too."""
+    """JSON with an entity tag; 304 if the caller has shown that it holds the same. For a worker thread, too."""
     body = orjson.dumps(value)
     etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
     held = {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}

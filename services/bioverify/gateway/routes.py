@@ -95,7 +95,7 @@ async def healthz() -> Response:
 
 @router.get("/readyz", responses={200: {"model": ReadyReply}}, tags=["operation"])
 async def readyz(request: Request) -> Response:
-    """Rewards can be had: the aggregator answers. 503 where it does not."""
+    """Rewards can be had: the aggregator answers. 503 if it does not."""
     client = gateway_of(request).client
     try:
         await client.list_recipes(deadline_s=2)
@@ -106,7 +106,7 @@ async def readyz(request: Request) -> Response:
 
 @router.get("/metrics", tags=["operation"], responses={200: {"content": {"text/plain": {}}}})
 async def show_metrics(request: Request, key: Administrator) -> Response:
-    """For Prometheus; exemplars come with OpenMetrics, where that is asked for."""
+    """For Prometheus; exemplars come with OpenMetrics, if that is asked for."""
     encode, media_type = choose_encoder(request.headers.get("accept", ""))
     return Response(encode(REGISTRY), media_type=media_type)
 

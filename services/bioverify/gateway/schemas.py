@@ -18,7 +18,7 @@ class _Reply(BaseModel):
 
 
 class EvidenceReply(_Reply):
-    """A reason that a person can read; ``simulated`` where the measurement is no experiment."""
+    """A reason that a person can read; ``simulated`` if the measurement is no experiment."""
 
     text: str
     source: str
@@ -110,7 +110,7 @@ class ArtifactReply(_Reply):
 
 
 class VerifierReply(_Reply):
-    """A configured verifier as it describes itself; empty fields where it does not answer."""
+    """A configured verifier as it describes itself; empty fields if it does not answer."""
 
     name: str
     target: str

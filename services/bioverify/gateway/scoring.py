@@ -104,7 +104,7 @@ class Limits:
     charge: Callable[[int], None]
 
     def admit(self, items: int) -> None:
-        """Raises ProblemError where there are too many, or more than the caller's quota has left."""
+        """Raises ProblemError if there are too many, or more than the caller's quota has left."""
         if items > self.max_items:
             detail = f"items: {items:,} of them; at most {self.max_items:,} a call. Send a file to /v1/jobs"
             raise ProblemError(413, "too_many_items", detail, [("items", f"more than {self.max_items:,}")])
@@ -144,7 +144,7 @@ def read_request(body: bytes, verifier: str | None, limits: Limits) -> Asked:
 
 
 def _ids(items: Sequence[StrictItem]) -> list[str]:
-    """Each item's own id, or its position. Raises ProblemError where two are the same."""
+    """Each item's own id, or its position. Raises ProblemError if two are the same."""
     ids = [str(index) if item.id is None else str(item.id) for index, item in enumerate(items)]
     first: dict[str, int] = {}
     for index, item_id in enumerate(ids):
@@ -186,7 +186,7 @@ def write_reply(asked: Asked, batch: ScoredBatch) -> bytes:
 
 def read_body(model: type[AnyRequest], body: bytes) -> AnyRequest:
     """Raises ProblemError with every field that does not fit."""
-    # Parsed JSON is many times the size of its text where it is all structure, so structure is counted first.
+    # Parsed JSON is many times the size of its text if it is all structure, so structure is counted first.
     if (found := body.count(b"{") + body.count(b"[")) > _MOST_BRACKETS:
         detail = f"the body has {found:,} opening brackets; at most {_MOST_BRACKETS:,} a call. Send a file to /v1/jobs"
         raise ProblemError(413, "too_many_items", detail, [("items", "too many")])

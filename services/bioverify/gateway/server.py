@@ -83,6 +83,6 @@ async def _reload_certificate(context: ssl.SSLContext, config: GatewayConfig) ->
             if found != loaded:
                 loaded = found
                 context.load_cert_chain(*files)
-                _log.info("certificate loaded anew")
+                _log.info("certificate reloaded")
         except OSError as error:
-            _log.error("certificate not loaded; the one of before stays", error=str(error))
+            _log.error("could not load the certificate; still using the previous one", error=str(error))

@@ -1,4 +1,4 @@
-"""Who is local, where no key says it: pages of other sites are not, although their browser is.
+"""Who is local, if no key says it: pages of other sites are not, although their browser is.
 
 A browser on this machine sends what any page asks it to send, and calls a foreign name by this machine's address if
 its owner's DNS says so. So a gateway without keys answers requests for its own address, for localhost and for the names

@@ -3,7 +3,7 @@
 Members of a group are judged together, so a group is asked about whole where one of its rows has no result yet, was
 scored by other verifiers or another recipe, or lacks a verifier by a fault.
 
-Where only one verifier is to be asked, what the others said is taken from the ledger and the reward is composed anew by
+If only one verifier is to be asked, what the others said is taken from the ledger and the reward is composed again by
 the same arithmetic as in the aggregator. That is not enough where the row or the recipe has changed, or where the
 verifier's belief is part of a consensus: such groups are asked about as a whole (most of it is in the cache).
 """
@@ -37,7 +37,7 @@ class Rescoring:
     only_verifier: str = ""
 
     def why(self, group: Sequence[FileItem], ledger: Ledger) -> Why | None:
-        """Why the group is to be asked about; None where what the ledger has of it stands."""
+        """Why the group is to be asked about; None if what the ledger has of it stands."""
         entries = [ledger.entries.get(line.line) for line in group]
         of_interest = {self.only_verifier} if self.only_verifier else set(self.fingerprints)
         if any(entry and (entry.is_lost or of_interest & set(entry.failed)) for entry in entries) and (

@@ -31,7 +31,7 @@ class StoredRollouts:
     """
 
     def __init__(self, path: Path) -> None:
-        """Raises ValueError where there is nothing to read, or a table and no pyarrow."""
+        """Raises ValueError if there is nothing to read, or a table and no pyarrow."""
         self.files = _tables_in(path) if path.is_dir() else [path]
         self.is_table = path.is_dir() or _first_bytes(path, 4) == _PARQUET or path.suffix.lower() in _TABLE_SUFFIXES
         self.done = 0

@@ -82,7 +82,7 @@ def show(description: Description) -> None:
 
 
 def expose(host: str, port: int) -> None:
-    """Serve the metrics in a background thread of this process. Raises OSError where the port is taken."""
+    """Serve the metrics in a background thread of this process. Raises OSError if the port is taken."""
     registry: CollectorRegistry = REGISTRY
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
         registry = CollectorRegistry()

@@ -15,7 +15,7 @@ from bioverify.runtime.config import ServerConfig
 def serve(open_verifier: Callable[[], Verifier], config: ServerConfig) -> None:
     """Host the verifier as a VerifierService; returns after SIGTERM, when accepted calls are finished.
 
-    Raises SystemExit(1), with the reason as one line on stderr, where the verifier cannot be opened (its artifact is
+    Raises SystemExit(1), with the reason as one line on stderr, if the verifier cannot be opened (its artifact is
     missing or damaged) or the port cannot be had.
     """
     logs.configure("verifier", config.log_level)

@@ -90,7 +90,7 @@ class VerifierService(verifier_pb2_grpc.VerifierServiceServicer):
             yield verifier_pb2.ScoreStreamResponse(batch=await self._score(request.batch, context))
 
     def close(self) -> bool:
-        """False where the verifier is still at work."""
+        """False if the verifier is still at work."""
         return self._thread.close()
 
     def _ready_verifier(self) -> Verifier:
@@ -164,7 +164,7 @@ def _checked(outcomes: list[Outcome], expected: int) -> list[Outcome]:
 
 
 def canary_problem(verifier: Verifier) -> str:
-    """What is wrong with the verifier's score of its own canary; empty where nothing is."""
+    """What is wrong with the verifier's score of its own canary; empty if nothing is."""
     try:
         item, expected = verifier.canary()
         [found] = verifier.score([item], with_evidence=False)

@@ -89,8 +89,8 @@ class WorkThread:
     ) -> Finished[T]:
         """Run ``work`` when its turn comes. ``deadline``: on time.monotonic's clock.
 
-        ``on_end`` is called on the event loop when the thread is done with it, also where the caller has left by then.
-        Raises Refused (DEADLINE_EXCEEDED) where its turn came too late, and whatever ``work`` raises.
+        ``on_end`` is called on the event loop when the thread is done with it, also if the caller has left by then.
+        Raises Refused (DEADLINE_EXCEEDED) if its turn came too late, and whatever ``work`` raises.
         """
         loop = asyncio.get_running_loop()
         arrived = time.monotonic()
@@ -114,7 +114,7 @@ class WorkThread:
         return await asyncio.wrap_future(future)
 
     def close(self) -> bool:
-        """Drop what waits. False where the thread is still at work, for which Python would wait at its exit."""
+        """Drop what waits. False if the thread is still at work, for which Python would wait at its exit."""
         at_work = self._at_work
         self._thread.shutdown(wait=False, cancel_futures=True)
         return not at_work

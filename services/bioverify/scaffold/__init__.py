@@ -31,7 +31,7 @@ class ScaffoldError(BioverifyError, ValueError):
 def write(name: str, parent: Path, *, taken: tuple[str, ...] = ()) -> list[Path]:
     """Write the folder ``parent/name``; its files. ``taken``: names of verifiers that there are already.
 
-    Raises ScaffoldError where the name is none or not free, and leaves what exists alone.
+    Raises ScaffoldError if the name is none or not free, and leaves what exists alone.
     """
     folder = parent / name
     if problem := _problem_of(name, taken):

@@ -26,9 +26,9 @@ _DIED = ("BACKOFF", "EXITED", "FATAL")
 
 @dataclass(frozen=True, slots=True)
 class ProcessStatus:
-    """``state``: supervisor's word in lower case, "external" for a Redis that is not ours, "gone" where none runs.
+    """``state``: supervisor's word in lower case, "external" for a Redis that is not ours, "gone" if none runs.
 
-    ``simulated``: whether what the verifier opened is simulated; None where it does not say.
+    ``simulated``: whether what the verifier opened is simulated; None if it does not say.
     """
 
     name: str
@@ -45,7 +45,7 @@ def up(
 ) -> list[ProcessStatus]:
     """Start everything and wait until it is ready. ``on_change`` hears the state a few times a second.
 
-    Raises StackError where a stack runs in this folder already, a port is taken, or a process does not become ready;
+    Raises StackError if a stack runs in this folder already, a port is taken, or a process does not become ready;
     in that last case, and on Ctrl-C, everything is stopped again.
     """
     plan.make_folders()
@@ -71,7 +71,7 @@ def up(
 
 
 def down(folder: Path) -> list[str]:
-    """Stop everything that `up` started in this folder. Returns what was stopped; empty where nothing ran."""
+    """Stop everything that `up` started in this folder. Returns what was stopped; empty if nothing ran."""
     try:
         plan = Plan.load(folder)
     except StackError:
@@ -86,7 +86,7 @@ def down(folder: Path) -> list[str]:
 
 
 def status(folder: Path) -> list[ProcessStatus]:
-    """Every process of the stack as it is now. Raises StackError where none is up."""
+    """Every process of the stack as it is now. Raises StackError if none is up."""
     plan = Plan.load(folder)
     processes = Supervisor(plan).processes() if plan else {}
     if plan is None or not processes:
@@ -95,7 +95,7 @@ def status(folder: Path) -> list[ProcessStatus]:
             pids = ", ".join(str(process.pid) for process in orphans)
             raise StackError(
                 f"the supervisor is gone, but {len(orphans)} of its processes still run (pid {pids}). "
-                "Stop them: bioverify down. Or start anew: bioverify up"
+                "Stop them: bioverify down. Or start again: bioverify up"
             )
         raise StackError("nothing is up. Start it: bioverify up")
     simulated = _simulated(plan)

@@ -157,7 +157,7 @@ class Plan:
         )
 
     def make_folders(self) -> None:
-        """Make the folders, for their owner only. Raises StackError where the socket folder is someone else's."""
+        """Make the folders, for their owner only. Raises StackError if the socket folder is someone else's."""
         for folder in (self.folder, self.folder / "logs"):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.socket_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -194,7 +194,7 @@ class Plan:
 
 
 def taken_port(ports: Sequence[int]) -> int | None:
-    """The first of these TCP ports that somebody listens on; None where all are free.
+    """The first of these TCP ports that somebody listens on; None if all are free.
 
     gRPC servers share a port silently (SO_REUSEPORT), so it has to be asked before they start.
     """

@@ -59,14 +59,14 @@ class Supervisor:
             transport.close()
 
     def pid(self) -> int | None:
-        """Its process id; None where it does not answer."""
+        """Its process id; None if it does not answer."""
         try:
             return cast(int, self._ask("getPID"))
         except OSError:
             return None
 
     def processes(self) -> dict[str, ProcessInfo]:
-        """All processes by name; empty where supervisor does not answer."""
+        """All processes by name; empty if supervisor does not answer."""
         try:
             listed = cast("list[dict[str, Any]]", self._ask("getAllProcessInfo"))
         except OSError:

@@ -23,10 +23,10 @@ CHANNEL_OPTIONS = (
     ("grpc.max_reconnect_backoff_ms", 2000),
     # An attempt to connect that meets silence is given up after three seconds, not gRPC's twenty.
     ("grpc.min_reconnect_backoff_ms", 3000),
-    # A connection whose other end vanished without a word (half-open) is given up after twelve seconds, idle or not.
+    # A connection whose other end vanished silently (half-open) is given up after twelve seconds, idle or not.
     ("grpc.keepalive_time_ms", KEEPALIVE_MS),
     ("grpc.keepalive_timeout_ms", 2000),
-    # gRPC waits for the answer to a ping by this one, a minute unless told, where it is the longer of the two.
+    # gRPC waits for the answer to a ping by this one, a minute unless told, if it is the longer of the two.
     ("grpc.http2.ping_timeout_ms", 2000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),

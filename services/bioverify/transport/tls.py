@@ -49,7 +49,7 @@ class TlsIdentity:
 
     @classmethod
     def of(cls, certificate: Path | None, key: Path | None, ca: Path | None) -> Self | None:
-        """The identity of three settings; None where none is given. Raises TlsError where only some are."""
+        """The identity of three settings; None if none is given. Raises TlsError if only some are."""
         given = [file for file in (certificate, key, ca) if file is not None]
         if not given:
             return None
@@ -103,7 +103,7 @@ class Pems:
 
 
 class LiveIdentity:
-    """What an identity's files hold now. May be asked from any thread. Raises TlsError where they are unusable now."""
+    """What an identity's files hold now. May be asked from any thread. Raises TlsError if they are unusable now."""
 
     def __init__(self, identity: TlsIdentity) -> None:
         self._identity = identity
@@ -157,11 +157,11 @@ class LiveIdentity:
             # Files that changed while they were read are read again at the next look.
             is_whole = _stamps(self._identity) == stamps
         except TlsError as error:
-            _log.error("the identity of before stays: %s", error)
+            _log.error("could not read the certificates; still using the previous ones: %s", error)
             return
         if is_whole:
             self._stamps, self._pems = stamps, pems
-            _log.info("the identity was read anew")
+            _log.info("certificates reloaded")
 
 
 def open_channel(target: str, options: Options, shown: Pems | None) -> grpc.Channel:
@@ -179,7 +179,7 @@ def open_aio_channel(target: str, options: Options, shown: Pems | None) -> grpc.
 
 
 def _authority(target: str) -> Options:
-    """Whom the other end has to be, where its address does not say: a socket in a folder is this machine."""
+    """Whom the other end has to be, if its address does not say: a socket in a folder is this machine."""
     return (("grpc.default_authority", "localhost"),) if target.startswith("unix:") else ()
 
 

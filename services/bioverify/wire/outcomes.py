@@ -32,7 +32,7 @@ def outcome_to_wire(item_id: str, outcome: Outcome) -> types_pb2.Outcome:
 
 
 def outcome_from_wire(message: types_pb2.Outcome) -> Outcome:
-    """The outcome. Raises ValueError where the message holds none, or a value outside [0, 1]."""
+    """The outcome. Raises ValueError if the message holds none, or a value outside [0, 1]."""
     kind = message.WhichOneof("result")
     if kind == "scored":
         scored = message.scored

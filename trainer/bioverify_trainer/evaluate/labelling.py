@@ -1,7 +1,7 @@
 """Which label an observation has, asked of models that were never trained on it, beside baselines.
 
 Completions are kept in a file, with the settings they were asked with, as those of the other questions are: the same
-command resumes where it was interrupted. An answer that names none of the labels is wrong, and coverage says how many
+command resumes if it was interrupted. An answer that names none of the labels is wrong, and coverage says how many
 name one. Observations are taken to be independent of each other: if many come from few donors, the intervals are too
 narrow.
 """

@@ -26,7 +26,7 @@ class Budget:
         self._tokens = min(self._burst, self._tokens + self._share)
 
     def spend(self) -> bool:
-        """Take one extra call, where there is one left."""
+        """Take one extra call, if there is one left."""
         if self._tokens < 1:
             return False
         self._tokens -= 1

@@ -1,7 +1,7 @@
 """A slow request is asked again of another replica, and the first answer counts.
 
 A request that takes longer than 95 % of its like is often stuck behind something (a pause, a full queue, a lost
-packet), and another replica answers it sooner than the first one would. At most one second request, only where the
+packet), and another replica answers it sooner than the first one would. At most one second request, only if the
 caller allows it (another replica, an idempotent verifier, a budget of 5 % of the calls); the loser is cancelled.
 """
 
@@ -19,7 +19,7 @@ async def hedged(
 ) -> tuple[T, bool]:
     """The first result, and whether the second request gave it. ``second`` is called after ``after_s`` seconds.
 
-    It gives None where there shall be no second request. Raises what the first request raised, where none succeeds.
+    It gives None if there shall be no second request. Raises what the first request raised, if none succeeds.
     """
     requests = [asyncio.ensure_future(first())]
     try:

@@ -1,4 +1,4 @@
-"""How long calls took of late: what "slow" means to the hedge, and "long enough" to the breaker."""
+"""How long recent calls took: what "slow" means to the hedge, and "long enough" to the breaker."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ class ItemLimit:
         self.limit = max(1.0, self.limit / 2)
 
     def restart(self) -> None:
-        """Begin anew with one call at a time, and turn away all who wait."""
+        """Begin again with one call at a time, and turn away all who wait."""
         self.limit = 1.0
         while self._queue:
             turn, items = self._queue.popleft()
@@ -104,7 +104,7 @@ class ItemLimit:
         while self._queue and self._fits(self._queue[0][1]):
             turn, items = self._queue.popleft()
             self.waiting -= items
-            # Where it is done, its caller is about to learn that it is too late.
+            # If it is done, its caller is about to learn that it is too late.
             if not turn.done():
                 self.in_flight += items
                 turn.set_result(None)

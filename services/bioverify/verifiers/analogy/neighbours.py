@@ -355,7 +355,7 @@ def krige(rows: Rows, unit: Floats) -> npt.NDArray[np.float32]:
 
 
 def smoothed_rate(rows: Rows, n_genes: int) -> Floats:
-    """Per gene of the vector table: (positives + 2 · prior) / (rows + 2); the prior where it was not measured."""
+    """Per gene of the vector table: (positives + 2 · prior) / (rows + 2); the prior if it was not measured."""
     prior = float(rows.label.mean())
     measured = np.bincount(rows.gene, minlength=n_genes)
     positives = np.bincount(rows.gene, rows.label, n_genes)

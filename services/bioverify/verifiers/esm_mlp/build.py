@@ -97,7 +97,7 @@ def build(
     progress: Callable[[str], None],
     settings: Settings | None = None,
 ) -> Manifest:
-    """Make the artifact, after ``genes``. Raises ArtifactError where there is no vector at all."""
+    """Make the artifact, after ``genes``. Raises ArtifactError if there is no vector at all."""
     settings = settings or Settings()
     resolver, genes = open_genes(store)
     tables, records = read_named(sources, resolver)

@@ -77,7 +77,7 @@ def embed(texts: Sequence[str], model: str, *, layer: int, batch: int, max_token
 
 
 def read_fasta(path: Path) -> Iterator[tuple[str, str]]:
-    """(gene, sequence) of every entry. Raises ArtifactError where the file does not begin with an entry."""
+    """(gene, sequence) of every entry. Raises ArtifactError if the file does not begin with an entry."""
     gene, parts = "", list[str]()
     with _open_text(path) as lines:
         for line in lines:

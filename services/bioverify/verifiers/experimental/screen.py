@@ -45,7 +45,7 @@ class Screen:
     """A row per pair whose rows contradict each other: pair, and how many rows saw a change, none, a rise, a fall."""
 
     def find(self, wanted: Int64s) -> Int8s:
-        """The stored response of each pair, NOT_MEASURED where there is none. Any order, repeats allowed."""
+        """The stored response of each pair, NOT_MEASURED if there is none. Any order, repeats allowed."""
         if not len(self.pairs) or not len(wanted):
             return np.full(len(wanted), NOT_MEASURED, np.int8)
         order = np.argsort(wanted)

@@ -7,7 +7,7 @@ processes share the pages.
 A pair without a row is not said to be unmeasured: PerturbQA holds out its test pairs and leaves out pairs that it could
 not judge, and neither can be told from pairs that nobody looked at.
 
-Where several screens measured a pair in a line, each is named in the evidence. Where they contradict each other, there
+If several screens measured a pair in a line, each is named in the evidence. If they contradict each other, there
 is no label: to vote would be to invent an experiment. A pair that only other lines measured is not applicable, and the
 detail says what they saw; an artifact built with ``other_lines: belief`` gives the mean, over these lines, of the share
 of pairs that respond here given the label there, and marks it so.
@@ -70,7 +70,7 @@ _CHANGES = (INCREASED, DECREASED, CHANGED, DIRECTION_CONTRADICTED)
 
 
 class ExperimentalLookup:
-    """Belief 1 where the screens agree with "yes" (or "increase"), 0 where they do not."""
+    """Belief 1 where the screens agree with "yes" (or "increase"), 0 if they do not."""
 
     reads: ClassVar[Reads] = Reads.TASK | Reads.ANSWER
 
@@ -88,7 +88,7 @@ class ExperimentalLookup:
         """``symbols``: what the pairs of ``screens`` number. ``gene_sets``: those that are no genes.
 
         ``has_test_rows``: whether the screens hold more than their training rows.
-        ``agreement``: None where other lines are only told of.
+        ``agreement``: None if other lines are only told of.
         """
         self._resolver = resolver
         self._symbols = symbols
@@ -174,7 +174,7 @@ class ExperimentalLookup:
         raise AssertionError("an artifact holds a measured pair")
 
     def _find(self, item: Item) -> tuple[str, int] | NotApplicable:
-        """The cell line and the number of the pair; −1 where a gene is in no screen."""
+        """The cell line and the number of the pair; −1 if a gene is in no screen."""
         asked = asked_of(item.task, self._screens)
         if isinstance(asked, NotApplicable):
             return asked
@@ -326,7 +326,7 @@ def _together(findings: Sequence[Finding]) -> int:
 
 
 def _belief(task: DifferentialExpression | DirectionOfChange, response: int) -> float | None:
-    """1 for yes (or increase), 0 for no (or decrease), None where the response does not say."""
+    """1 for yes (or increase), 0 for no (or decrease), None if the response does not say."""
     if isinstance(task, DirectionOfChange):
         return {INCREASED: 1.0, DECREASED: 0.0}.get(response)
     return {**dict.fromkeys(_CHANGES, 1.0), UNCHANGED: 0.0}.get(response)

@@ -1,7 +1,7 @@
 """Gene Ontology ROUGE: does the text say what is known of the question's genes?
 
 The reference of a gene is the text of its annotated terms, each once, in alphabetical order of their names: the names,
-and the definitions where the artifact was built so; direct terms, or with all that follow from them. The candidate is
+and the definitions if the artifact was built so; direct terms, or with all that follow from them. The candidate is
 what the completion says of the gene: the ``<gene_info>`` blocks that name it, else all of them, else the thoughts. A
 gene's score is the mean of ROUGE-1, ROUGE-2 and ROUGE-L F-measure, an item's the mean over its genes. References are
 prepared once at first use, candidates encoded once per distinct text, and a batch is scored as one array (`rouge`).
@@ -42,14 +42,14 @@ class _Term:
     name: str
     aspect: str
     text: str
-    """What stands in the reference: the name, and the definition where the artifact has one."""
+    """What stands in the reference: the name, and the definition if the artifact has one."""
     encoded: str
     encoded_name: str
 
 
 @dataclass(frozen=True, slots=True)
 class _GeneTerms:
-    """A gene's terms, and their joined texts per aspect, prepared: all, then C, F, P, empty where it has none."""
+    """A gene's terms, and their joined texts per aspect, prepared: all, then C, F, P, empty if it has none."""
 
     terms: tuple[_Term, ...]
     aspects: frozenset[str]

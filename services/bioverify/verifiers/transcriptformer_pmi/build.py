@@ -1,6 +1,6 @@
 """Makes the ``transcriptformer_pmi`` artifact: a gene × gene matrix in half precision, its symbols and its scaling.
 
-From TranscriptFormer, where the person names a finished run of `log_ratios`
+From TranscriptFormer, if the person names a finished run of `log_ratios`
 (``bioverify data build transcriptformer_pmi --source log_ratios=OUT/run.json``): PMI(a, b) is the mean of R[a, b] and
 R[b, a], over the genes whose Ensembl id has a current symbol. Else an *empirical* matrix from real cells, not
 TranscriptFormer's (`empirical`), which the manifest and every sentence of evidence say.
@@ -180,7 +180,7 @@ def _finished_run(path: Path) -> Mapping[str, Any]:
         if found != expected:
             raise ArtifactError(
                 f"source {SOURCE_NAME}: sha256 of {path.parent / name} is {found[:12]}…, {path.name} says "
-                f"{expected[:12]}…. Copy the folder again, or begin the run anew"
+                f"{expected[:12]}…. Copy the folder again, or begin the run again"
             )
     return run
 

@@ -59,7 +59,7 @@ class Checkpoint:
 
 
 def open_checkpoint(folder: Path, device: torch.device) -> Checkpoint:
-    """Load a folder as TranscriptFormer publishes them. Raises RunError where a file is missing or of another form."""
+    """Load a folder as TranscriptFormer publishes them. Raises RunError if a file is missing or of another form."""
     from transcriptformer.data.dataclasses import DataConfig, LossConfig, ModelConfig
     from transcriptformer.model.model import Transcriptformer
     from transcriptformer.tokenizer.vocab import construct_gene_embeddings, open_vocabs

@@ -49,7 +49,7 @@ class Scaling:
 
 
 def fit_scaling(parts: Iterable[Halves]) -> Scaling:
-    """The scaling for the values of all distinct pairs of different genes. Raises ValueError where it has no pieces.
+    """The scaling for the values of all distinct pairs of different genes. Raises ValueError if it has no pieces.
 
     The values may come in parts: half precision has 65,536 numbers, so counting them gives exact quantiles of any many.
     """
