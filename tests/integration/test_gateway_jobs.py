@@ -191,7 +191,7 @@ def test_a_group_that_no_call_can_hold_is_bad_lines_with_its_numbers_and_the_job
         assert (job["state"], job["bad_lines"], job["scored"] + job["unscorable"]) == ("done", 5000, 5)
         bad = [json.loads(line) for line in running.http.get(f"/v1/jobs/{job_id}/bad-lines").text.splitlines()]
         assert [line["line"] for line in bad] == list(range(3, 5003))
-        assert "5,000 lines" in bad[0]["problem"]
+        assert "the group is larger than a call can be" in bad[0]["problem"]
         assert "at most 4,096 lines" in bad[0]["problem"]
 
 

@@ -177,7 +177,7 @@ def test_a_group_that_no_call_can_hold_is_bad_lines_with_its_numbers_and_the_oth
     items, errors = read([GOOD, *of_group[:10], {"no": "completion"}, *of_group[10:], GOOD])
     assert [line.line for line in items] == [1, MAX_CALL_ITEMS + 4]
     assert len(errors) == MAX_CALL_ITEMS + 2
-    assert "group_id: more lines are one group than a call can hold" in errors[-1].problem
+    assert "group_id: the group is larger than a call can be" in errors[-1].problem
     assert "at most 4,096 lines" in errors[-1].problem
     fits, none = read(of_group[1:])
     assert (len(fits), none) == (MAX_CALL_ITEMS, [])

@@ -38,7 +38,7 @@ _LONGEST_GROUP_ID = 256
 _SKIPPED_BYTES = 2**20
 _MOST_UNREAD_KEYS = 100
 _TOO_LARGE = (
-    f"group_id: more lines are one group than a call can hold, and it is never cut: at most {MAX_CALL_ITEMS:,} lines "
+    f"group_id: the group is larger than a call can be, and it is never cut: at most {MAX_CALL_ITEMS:,} lines "
     f"and {MAX_GROUP_BYTES / 2**20:,.0f} MiB"
 )
 
