@@ -61,8 +61,8 @@ endif
 demo: setup ## Artifacts, all services, scoring, a short training and a report; stops what it started
 	@python -m bioverify.cli.demo
 
-test: setup ## All tests but the long ones; the last line says how many were skipped, and -ra above it why
-	@pytest $(PYTEST_ARGS)
+test: setup ## All tests but the long ones, in two processes; the last line says how many were skipped, and -ra above it why
+	@pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 test-slow: setup ## Policies that learn, runs killed and shared, large files, schemathesis: a few minutes; CI runs them too
 	@pytest -m slow --durations=0 --durations-min=1 $(PYTEST_ARGS)

@@ -13,6 +13,7 @@ BioverifyError
 ├── TurnedAwayError        aggregator.policy.limits      the breaker opened while the call waited
 │   files of completions, artifacts, adapters
 ├── LineError              rollouts.lines                a line that cannot be scored
+├── DialectError           rollouts.dialects             a row of another tool that cannot be read as an item
 ├── LedgerError            rollouts.ledger               a file that is no ledger of results
 ├── ArtifactError          artifacts.errors              an artifact or a source: missing, damaged, another one
 │   └── ScreenError        artifacts.own_screens.settings         a file of your own that is no screen
