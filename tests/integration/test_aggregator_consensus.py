@@ -59,7 +59,9 @@ def test_a_reply_tells_what_the_beliefs_amount_to_together(client: Client) -> No
     assert first.consensus.value == first.consensus.belief
     assert second.consensus.value == pytest.approx(1.0 - expected("C", "D"))
     [evidence] = first.consensus.evidence
-    assert evidence.text.startswith(f"consensus p = {expected('A', 'B'):.2f} of lookup 0.")
+    assert evidence.text.startswith(
+        f"B under knockdown of A in K562: consensus p(yes) = {expected('A', 'B'):.2f} of lookup 0."
+    )
     assert evidence.simulated
     assert [part.term.label for part in first.parts] == ["lookup", "second"], "the field adds nothing to the reward"
 
