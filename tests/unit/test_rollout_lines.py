@@ -233,3 +233,10 @@ def test_a_frames_row_and_a_frameworks_rollout_are_held_to_the_contract_too(fiel
         read_frame(pa.Table.from_pylist([GOOD | fields]))
     with pytest.raises(ValueError, match=str(next(iter(fields)))):
         read_rollout("x", "y", fields)
+
+
+@pytest.mark.parametrize("messages", ["What is AARS?", {"role": "user", "content": "x"}, 7])
+def test_messages_that_are_no_list_are_refused_by_name(messages: object) -> None:
+    items, [error] = read([{"messages": messages, "completion": "x"}])
+    assert items == []
+    assert "messages is a list" in error.problem

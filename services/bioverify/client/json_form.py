@@ -180,7 +180,9 @@ class ItemJson(BaseModel):
         turns = given.pop("messages")
         if given.get("prompt"):
             raise ValueError("give prompt or messages, not both")
-        if given.get("completion") is None and isinstance(turns, Sequence) and not isinstance(turns, str):
+        if not isinstance(turns, Sequence) or isinstance(turns, str | bytes):
+            raise ValueError("messages is a list of messages with role and content; a text belongs in prompt")
+        if given.get("completion") is None:
             n_prompt = _end_of_prompt(turns)
             given["completion"] = turns[n_prompt:]
             turns = turns[:n_prompt]
