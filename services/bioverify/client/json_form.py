@@ -93,11 +93,11 @@ class TaskJson(_OneFieldPerKind):  # type: ignore[misc]
         return getattr(self, kind)
 
 
-class Turn(_Strict):
+class Turn(BaseModel):
     """One turn of a conversation. ``reasoning_content``, ``reasoning`` and ``thinking`` are read beside ``content``."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | list[dict[str, Any]] | None
+    content: str | list[str | dict[str, Any]] | None = None
 
 
 _TextOrTurns = str | list[Turn]
@@ -146,7 +146,7 @@ class ItemJson(BaseModel):
     ]
     prompt: Annotated[
         list[CoreTurn],
-        PlainValidator(_read(_prompt, "prompt"), json_schema_input_type=_TextOrTurns),
+        PlainValidator(_read(_prompt, "prompt"), json_schema_input_type=_TextOrTurns | None),
         Field(description="The question, or the conversation; left out if task is given."),
     ] = Field(default_factory=list)
     id: Annotated[Name, Field(description="Comes back on the reward. Left out: the item's position.")] = None
@@ -178,10 +178,11 @@ class ItemJson(BaseModel):
             return given
         given = dict(given)
         turns = given.pop("messages")
-        if given.get("prompt"):
+        if given.get("prompt") not in (None, "", []):
             raise ValueError("give prompt or messages, not both")
         if not isinstance(turns, Sequence) or isinstance(turns, str | bytes):
-            raise ValueError("messages is a list of messages with role and content; a text belongs in prompt")
+            # pydantic turns a ValueError alone into a refusal of the item.
+            raise ValueError("messages is a list of messages with role and content; a text belongs in prompt")  # noqa: TRY004
         if given.get("completion") is None:
             n_prompt = _end_of_prompt(turns)
             given["completion"] = turns[n_prompt:]

@@ -197,6 +197,9 @@ def read_completion(given: Any) -> Completion:
             reasoning += own_reasoning
             final = text
             final_at = "" if _is_written(message.get("content")) else f"completion[{number}].content"
+        elif kind == "message":
+            # Not of the assistant, so no part of the completion; but a message has to be one.
+            _parts(message.get("content"), f"completion[{number}]")
     if final is None:
         if not reasoning:
             roles = ", ".join(sorted({_kind_and_role(one, "completion")[1] or "none" for one in given})) or "no message"
