@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -94,7 +95,10 @@ def test_an_answer_is_scored_and_compared(watched: Watched) -> None:
     page.get_by_role("button", name="Compare with a second one").click()
     page.get_by_role("button", name="Score", exact=True).click()
     expect(page.locator("article.card")).to_have_count(2)
-    expect(page.locator("article.card .reward").first).to_contain_text("reward")
+    expect(page.locator("article.card .reward").first).to_have_text(re.compile(r"^reward \d+\.\d{3} of \d+$"))
+    expect(page.locator("article.card .verdict").first).to_have_text(
+        re.compile(r"^The .*screen .*; the answer says yes\.$")
+    )
     expect(page.locator("article.card").first).to_contain_text("all 11 checks passed")
     expect(page.locator("svg.bar")).to_have_count(2)
     assert page.locator("mark").count() > 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from itertools import count, islice, pairwise
@@ -62,7 +63,13 @@ def test_a_broken_line_is_reported_by_number_and_the_rest_is_scored(stack: Local
     said = {part["verifier"]: part for part in first["parts"]}
     assert all(part["evidence"][0]["text"] for part in said.values() if part["outcome"] == "scored")
     assert all(part["reason"] and part["value"] is None for part in said.values() if part["outcome"] != "scored")
-    assert "mean reward" in done.stdout
+    assert re.search(r"mean reward \d\.\d{3} of [\d.]+ over 3, 0 unscorable", done.stdout)
+    assert re.match(r"2 × The simulated screen says (yes|no); the answer says yes\.\n", done.stdout)
+    for line in (first, second, third):
+        assert line["highest"] == sum(part["weight"] for part in line["parts"] if part["contribution"] is not None)
+    assert first["verdict"].endswith("; the answer says yes.")
+    assert second["verdict"].endswith("; the answer could not be read (no_answer_block).")
+    assert f"2 × {first['verdict']}" in done.stdout
 
 
 def test_every_sentence_about_the_made_up_screen_says_simulated(stack: LocalStack, tmp_path: Path) -> None:

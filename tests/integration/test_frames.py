@@ -58,6 +58,11 @@ def test_every_kind_of_frame_keeps_its_columns_and_gains_the_rewards(client: Cli
     # Lookup is missing for one of group 1, so it counts for none of it.
     assert [row["contribution/lookup"] is None for row in rows] == [True, True, False, True]
     assert [row["answer"] for row in rows] == ["yes", "yes", "no", "no_answer_block"]
+    assert [row["highest"] for row in rows] == [1.0, 1.0, 3.0, 1.0]
+    assert [row["verdict"] for row in rows][2:] == [
+        "No screen was asked; the answer says no.",
+        "No question was read; the answer could not be read (no_answer_block).",
+    ]
     for row in rows:
         assert row["reward"] == sum(row[f"contribution/{term}"] or 0 for term in ("lookup", "text"))
     assert any(sentence.startswith("lookup: belief") for sentence in rows[0]["evidence"])

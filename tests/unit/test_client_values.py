@@ -66,6 +66,19 @@ def received() -> ItemReward:
     return item_reward(message)
 
 
+def test_a_reward_says_out_of_how_much_it_is_and_what_the_screen_said():
+    # The dropped term of weight 1 does not count.
+    assert (received().reward, received().highest) == (1.25, 3.0)
+    assert received().verdict == "No screen was asked; the answer says yes."
+    term = TERMS[2].model_copy(update={"verifier": "experimental"})
+    screen = RewardPart(term, Scored(0.0, belief=0.0), 0.0, "", False)
+    said = reward_json(ItemReward("a", 0.0, "", RewardDetails((screen,), TASK, True)))
+    assert (said["verdict"], said["highest"]) == ("The screen says no; the answer says yes.", 1.0)
+    none = reward_json(ItemReward("a", None, "why", RewardDetails((screen,), TASK, True)))
+    assert (none["reward"], none["highest"]) == (None, None)
+    assert ItemReward("a", None, "the request was lost", is_lost=True).verdict == "No verifier was asked."
+
+
 @pytest.mark.parametrize(
     "seen", [lambda one: one, lambda one: pickle.loads(pickle.dumps(one)), copy.deepcopy, copy.copy]
 )

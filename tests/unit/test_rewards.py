@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from bioverify import recipes
 from bioverify.core.outcomes import Failed, NotApplicable, Outcome, Scored
 from bioverify.core.recipes import AmbiguousSourceError, Recipe, Requirement, Source, Term
-from bioverify.core.rewards import Row, compose, is_lost_to_a_fault
+from bioverify.core.rewards import Row, compose, highest, is_lost_to_a_fault
 from bioverify.core.tasks import TaskKind
 from bioverify.settings import SettingsError
 
@@ -42,6 +42,28 @@ def test_a_reward_is_the_weighted_sum_of_its_terms():
     (reward,) = compose(Recipe(name="r", terms=terms), [Row("", "", DE, outcomes)])
     assert reward.reward == pytest.approx(3.5)
     assert [part.contribution for part in reward.parts] == [0.5, 1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("weights", "contributions", "most"),
+    [
+        ([1, 1, 2], [0.5, 1.0, 2.0], 4),
+        ([1, 1, 2], [0.5, 1.0, None], 2),
+        ([1, -3, 2], [0.5, -1.5, 0.0], 3),
+        ([-1], [-0.25], 0),
+        ([1], [None], 0),
+    ],
+)
+def test_a_reward_is_out_of_the_positive_weights_that_entered_it(weights, contributions, most):
+    terms = [Term(verifier=str(n), weight=w, requirement=Requirement.OPTIONAL) for n, w in enumerate(weights)]
+    assert highest(terms, contributions) == most
+
+
+@given(st.lists(st.tuples(st.floats(-9, 9), st.none() | st.floats(0, 1)), min_size=1, max_size=6))
+def test_no_sum_of_shares_is_above_the_highest(weighed):
+    terms = [Term(verifier=str(n), weight=w, requirement=Requirement.OPTIONAL) for n, (w, _) in enumerate(weighed)]
+    contributions = [None if share is None else weight * share for weight, share in weighed]
+    assert sum(number or 0.0 for number in contributions) <= highest(terms, contributions) + 1e-9
 
 
 def test_an_optional_fault_is_dropped_for_the_whole_group_and_for_no_other():

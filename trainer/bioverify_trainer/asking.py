@@ -35,12 +35,13 @@ def conversation(question: str, prompts: PromptPreset) -> tuple[list[Turn], Task
 
 
 def verify(target: str, turns: list[Turn], task: Task | None, completion: str, tell: Callable[[str], None]) -> None:
-    """Say what each verifier makes of the completion, one line each. Raises ClientError."""
+    """Say the verdict, then what each verifier makes of the completion, one line each. Raises ClientError."""
     item = ScoreItem(
         id="1", completion=completion, prompt=[Message(turn["role"], turn["content"]) for turn in turns], task=task
     )
     with Client(target, tls=TlsIdentity.from_environment()) as client:
         [reward] = client.score([item], VERIFYING_RECIPE).rewards
+    tell(reward.verdict)
     for part in reward.parts:
         outcome = part.outcome
         if isinstance(outcome, Scored):
@@ -50,4 +51,8 @@ def verify(target: str, turns: list[Turn], task: Task | None, completion: str, t
             tell(f"{part.term.label}: {'–' if part.value is None else f'{part.value:.2f}'}  {evidence}")
         elif isinstance(outcome, NotApplicable | Failed):
             tell(f"{part.term.label}: {outcome.reason}  {outcome.detail}")
-    tell("no reward: " + reward.unscorable_because if reward.reward is None else f"reward: {reward.reward:.2f}")
+    tell(
+        "no reward: " + reward.unscorable_because
+        if reward.reward is None
+        else f"reward: {reward.reward:.2f} of {reward.highest:g}"
+    )

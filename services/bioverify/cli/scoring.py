@@ -189,6 +189,8 @@ class UnreadRows:
 
 def show_tally(console: Console, tally: Tally) -> None:
     if tally.lines:
+        for line in tally.verdict_lines():
+            console.print(line, markup=False, soft_wrap=True)
         console.print(tally.first_rows_table())
         console.print(tally.verifier_table())
 

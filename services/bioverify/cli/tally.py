@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from rich.table import Table
 
 from bioverify.client import ItemReward, ScoredBatch
-from bioverify.client.json_form import answer_word
+from bioverify.core.answers import answer_word
 from bioverify.core.outcomes import Failed, NotApplicable, Scored
 from bioverify.rollouts.lines import FileItem
 
 FIRST_ROWS = 5
+SHOWN_VERDICTS = 6
 
 
 @dataclass
@@ -24,8 +25,12 @@ class _Mean:
         self.count += 1
         self.total += value
 
+    @property
+    def mean(self) -> float | None:
+        return self.total / self.count if self.count else None
+
     def __str__(self) -> str:
-        return f"{self.total / self.count:.3f}" if self.count else "–"
+        return "–" if self.mean is None else f"{self.mean:.3f}"
 
 
 @dataclass
@@ -43,6 +48,8 @@ class Tally:
     """Sums over all scored lines, and the first few of them."""
 
     rewards: _Mean = field(default_factory=_Mean)
+    highest: _Mean = field(default_factory=_Mean)
+    verdicts: Counter[str] = field(default_factory=Counter)
     unscorable: Counter[str] = field(default_factory=Counter)
     terms: dict[str, _TermTally] = field(default_factory=dict)
     distinct: int = 0
@@ -55,10 +62,18 @@ class Tally:
 
     def summary(self, recipe: str) -> str:
         return (
-            f"{self.lines:,} scored by {recipe}: mean reward {self.rewards} over {self.rewards.count:,}, "
-            f"{self.unscorable.total():,} unscorable; {self.cache_hits:,} of {self.distinct:,} questions answered by "
-            "the cache"
+            f"{self.lines:,} scored by {recipe}: mean reward {self.rewards}{_of(self.highest.mean)} over "
+            f"{self.rewards.count:,}, {self.unscorable.total():,} unscorable; {self.cache_hits:,} of "
+            f"{self.distinct:,} questions answered by the cache"
         )
+
+    def verdict_lines(self) -> list[str]:
+        """The commonest verdicts, each with the number of its lines."""
+        shown = self.verdicts.most_common(SHOWN_VERDICTS)
+        lines = [f"{count:,} × {said}" for said, count in shown]
+        if others := self.verdicts.total() - sum(count for _, count in shown):
+            lines.append(f"{others:,} × other verdicts")
+        return lines
 
     def add(self, chunk: list[FileItem], batch: ScoredBatch) -> None:
         self.distinct += sum(report.distinct for report in batch.verifiers)
@@ -71,6 +86,8 @@ class Tally:
                 self.unscorable[reward.unscorable_because.split(': "')[0]] += 1
             else:
                 self.rewards.add(reward.reward)
+                self.highest.add(reward.highest or 0.0)
+            self.verdicts[reward.verdict] += 1
             self._add_parts(reward)
 
     def _add_parts(self, reward: ItemReward) -> None:
@@ -103,12 +120,22 @@ class Tally:
     def first_rows_table(self) -> Table:
         table = Table("id", "reward", "answer", "evidence", title=f"The first {len(self.first_rows)}", show_lines=True)
         for line, reward in self.first_rows:
-            shown = "–" if reward.reward is None else f"{reward.reward:.3f}"
+            shown = "–" if reward.reward is None else f"{reward.reward:.3f}{_of(reward.highest)}"
             answer = (answer_word(reward.answer, reward.task) or "").replace("_", " ")
             # A verifier of several terms says the same to each.
             said = {part.term.verifier: f"[bold]{part.term.verifier}[/] {_said(part.outcome)}" for part in reward.parts}
-            table.add_row(line.id, shown, answer, "\n".join([*said.values(), reward.unscorable_because]).strip())
+            table.add_row(
+                line.id,
+                shown,
+                answer,
+                "\n".join([reward.verdict, *said.values(), _plain(reward.unscorable_because)]).strip(),
+            )
         return table
+
+
+def _of(highest: float | None) -> str:
+    """Out of how much a reward is: " of 8"."""
+    return "" if highest is None else f" of {highest:.4g}"
 
 
 def _said(outcome: Scored | NotApplicable | Failed) -> str:
@@ -116,5 +143,9 @@ def _said(outcome: Scored | NotApplicable | Failed) -> str:
         text = f"{outcome.value:.2f}" + "".join(f": {evidence.text}" for evidence in outcome.evidence[:1])
     else:
         text = outcome.detail or outcome.reason
-    # Square brackets are rich's markup.
-    return (text if len(text) <= 160 else text[:159] + "…").replace("[", "\\[")
+    return _plain(text if len(text) <= 160 else text[:159] + "…")
+
+
+def _plain(text: str) -> str:
+    """Square brackets are rich's markup."""
+    return text.replace("[", "\\[")

@@ -5,9 +5,10 @@ goes back into any of them without a copy: ``polars.from_arrow(scored)``, ``scor
 
 Columns in: ``completion`` and ``prompt`` (text or messages); ``task``, ``group_id``, ``source``, ``prompt_form`` where
 there are such. Rows of one ``group_id`` are a group wherever they stand. A row that cannot be
-read has no reward, and says why. Columns out, behind those of the frame: ``reward`` (null: unscorable),
-``unscorable_because``, ``answer``, and for each term its ``value/…``,
-``contribution/…`` and ``outcome/…`` (scored, not_applicable or failed), and ``evidence``, a list of sentences.
+read has no reward, and says why. Columns out, behind those of the frame: ``verdict`` (one sentence), ``reward`` (null:
+unscorable), ``highest`` (out of how much it is), ``unscorable_because``, ``answer``, and for each term its
+``value/…``, ``contribution/…`` and ``outcome/…`` (scored, not_applicable or failed), and ``evidence``, a list of
+sentences.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import ValidationError
 
-from bioverify.client.json_form import ItemJson, answer_word, outcome_word
+from bioverify.client.json_form import ItemJson, outcome_word
 from bioverify.client.messages import checked
 from bioverify.client.rows import json_rows
 from bioverify.client.values import ArrowStream, ItemReward, ScoreItem
+from bioverify.core.answers import answer_word
 from bioverify.core.outcomes import Scored
 from bioverify.errors import how_to_install
 from bioverify.settings import first_problem
@@ -77,7 +79,9 @@ def with_rewards(table: pa.Table, rewards: Sequence[ItemReward]) -> pa.Table:
 def _columns(rewards: Sequence[ItemReward]) -> dict[str, pa.Array]:
     parts = [{part.term.label: part for part in reward.parts} for reward in rewards]
     columns = {
+        "verdict": pa.array([reward.verdict for reward in rewards], pa.string()),
         "reward": pa.array([reward.reward for reward in rewards], pa.float64()),
+        "highest": pa.array([reward.highest for reward in rewards], pa.float64()),
         "unscorable_because": pa.array([reward.unscorable_because for reward in rewards], pa.string()),
         "answer": pa.array([answer_word(reward.answer, reward.task) for reward in rewards], pa.string()),
     }

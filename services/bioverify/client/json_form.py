@@ -27,12 +27,12 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from bioverify.client.values import ItemReward, ListedVerifier, RewardPart, ScoreItem, VerifierReport, prompt_of
-from bioverify.core.answers import Answer, AnswerProblem
+from bioverify.core.answers import answer_word
 from bioverify.core.completions import PromptForm
 from bioverify.core.conversation import Completion, ConversationError, read_completion, read_prompt
 from bioverify.core.conversation import Turn as CoreTurn
 from bioverify.core.outcomes import Evidence, Failed, NotApplicable, Outcome, Scored
-from bioverify.core.tasks import TASKS, YES_NO, Task, TaskKind, make_task
+from bioverify.core.tasks import TASKS, Task, TaskKind, make_task
 from bioverify.core.verifier import Reads
 
 GeneName = Annotated[str, Field(min_length=1, max_length=64, examples=["AARS1"])]
@@ -225,7 +225,9 @@ def reward_json(reward: ItemReward, item_id: str | None = None) -> dict[str, Any
     """A reward with its parts. ``item_id``: the caller's own name for the item, where it travelled under another."""
     return {
         "id": reward.id if item_id is None else item_id,
+        "verdict": reward.verdict,
         "reward": reward.reward,
+        "highest": reward.highest,
         "unscorable_because": reward.unscorable_because,
         "answer": answer_word(reward.answer, reward.task),
         "task": {reward.task.kind.value: asdict(reward.task)} if reward.task else None,
@@ -243,14 +245,6 @@ def listed_verifier_json(verifier: ListedVerifier) -> dict[str, Any]:
     """One configured verifier, as it describes itself."""
     reads = [flag.name.lower() for flag in Reads if flag in verifier.reads and flag.name]
     return {**asdict(verifier), "components": dict(verifier.components), "reads": reads}
-
-
-def answer_word(answer: Answer | None, task: Task | None) -> str | None:
-    """The answer in the question's own words, or why there is none; None if the question has no yes or no."""
-    if answer is None or isinstance(answer, AnswerProblem):
-        return answer
-    words = (task and task.words) or YES_NO
-    return words.affirming if answer else words.denying
 
 
 def outcome_from_json(part: Mapping[str, Any]) -> Outcome:

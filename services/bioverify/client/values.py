@@ -13,8 +13,9 @@ from bioverify.core.completions import PromptForm
 from bioverify.core.conversation import ConversationError, Turn, read_completion, read_prompt
 from bioverify.core.outcomes import Failed, Outcome
 from bioverify.core.recipes import Term
-from bioverify.core.rewards import decisive, is_lost_to_a_fault, term_value
+from bioverify.core.rewards import decisive, highest, is_lost_to_a_fault, term_value
 from bioverify.core.tasks import Task, TaskKind
+from bioverify.core.verdicts import SCREEN, verdict
 from bioverify.core.verifier import ArtifactIdentity, Reads
 
 Progress = Callable[[int, int], None]
@@ -152,6 +153,21 @@ class ItemReward:
     @property
     def consensus(self) -> Outcome | None:
         return self.details.consensus
+
+    @property
+    def highest(self) -> float | None:
+        """Out of how much the reward is (`bioverify.core.rewards.highest`); None if there is none."""
+        if self.reward is None:
+            return None
+        return highest([part.term for part in self.parts], [part.contribution for part in self.parts])
+
+    @property
+    def verdict(self) -> str:
+        """What the screen says and what the answer says, in one sentence (`bioverify.core.verdicts`)."""
+        if self.is_lost:
+            return "No verifier was asked."
+        screen = next((part.outcome for part in self.parts if part.term.verifier == SCREEN), None)
+        return verdict(self.task, self.answer, screen)
 
     @property
     def may_come_back(self) -> bool:

@@ -18,7 +18,7 @@ from enum import StrEnum
 
 from bioverify.core import rbio_demo
 from bioverify.core.questions import plain_characters
-from bioverify.core.tasks import INCREASE_DECREASE, TASKS, YES_NO, AnswerWords, TaskKind
+from bioverify.core.tasks import INCREASE_DECREASE, TASKS, YES_NO, AnswerWords, Task, TaskKind
 
 
 class ParseMode(StrEnum):
@@ -84,6 +84,14 @@ def parse_answer(completion: str, kind: TaskKind | None = None, mode: ParseMode 
         return block
     said = _AT_ONCE[words].get(block.strip())
     return _read_words(block, words) if said is None else said
+
+
+def answer_word(answer: Answer | None, task: Task | None) -> str | None:
+    """The answer in the question's own words, or why there is none; None if the question has no yes or no."""
+    if answer is None or isinstance(answer, AnswerProblem):
+        return answer
+    words = (task and task.words) or YES_NO
+    return words.affirming if answer else words.denying
 
 
 def answer_block(completion: str) -> str | AnswerProblem:

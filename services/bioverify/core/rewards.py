@@ -146,6 +146,16 @@ def term_value(term: Term, outcome: Outcome) -> float | None:
     return outcome.components.get(term.component) if term.component else outcome.value
 
 
+def highest(terms: Sequence[Term], contributions: Sequence[float | None]) -> float:
+    """Out of how much a reward is: the sum of the positive weights of the terms that entered it.
+
+    So it shrinks with a term that is dropped for the group. It is what the reward is at most if each value is a share;
+    a component in another unit than a share may bring more.
+    """
+    entered = (term.weight for term, number in zip(terms, contributions, strict=True) if number is not None)
+    return sum(weight for weight in entered if weight > 0)
+
+
 def _sum(terms: Sequence[Term], values: Sequence[float | None], lost: Collection[str], unscorable: str) -> Weighed:
     """``lost``: labels of the terms that are missing for another member of the group."""
     contributions: list[float | None] = []

@@ -49,10 +49,15 @@ class PartReply(OutcomeReply):
 
 
 class RewardReply(_Reply):
-    """``reward`` null: the item is unscorable, which is not a zero."""
+    """``verdict``: one sentence, for people. ``reward`` null: the item is unscorable, which is not a zero.
+
+    ``highest``: out of how much the reward is, the sum of the positive weights that entered it.
+    """
 
     id: str
+    verdict: str
     reward: float | None
+    highest: float | None
     unscorable_because: str
     answer: str | None
     task: dict[str, dict[str, Any]] | None

@@ -99,9 +99,9 @@ function showRows() {
         "tr",
         {},
         element("td", {}, row.id),
-        element("td", { class: "number" }, number(row.reward, 3)),
+        element("td", { class: "number" }, number(row.reward, 3), (row.highest ?? null) === null ? null : element("span", { class: "soft" }, ` of ${Number(row.highest.toFixed(3))}`)),
         element("td", {}, (row.answer ?? "–").replaceAll("_", " ")),
-        element("td", {}, row.reward === null ? element("p", { class: "warn" }, row.unscorable_because) : null, element("ul", { class: "plain" }, row.parts.filter((part) => !part.component).map((part) => element("li", {}, element("b", {}, `${label(part)} `), part.evidence[0]?.text ?? part.detail)))),
+        element("td", {}, element("b", {}, row.verdict ?? ""), row.reward === null ? element("p", { class: "warn" }, row.unscorable_because) : null, element("ul", { class: "plain" }, row.parts.filter((part) => !part.component).map((part) => element("li", {}, element("b", {}, `${label(part)} `), part.evidence[0]?.text ?? part.detail)))),
       ),
     ),
   );

@@ -45,6 +45,7 @@ from bioverify.core.genes import GeneResolver
 from bioverify.core.knockdowns import asked_of, gene_name
 from bioverify.core.outcomes import Evidence, NotApplicable, Outcome
 from bioverify.core.tasks import DifferentialExpression, DirectionOfChange, TaskKind
+from bioverify.core.verdicts import OTHER_LINES
 from bioverify.core.verifier import ArtifactIdentity, Description, Item, Reads, score_by_belief
 from bioverify.verifiers.experimental.artifact import (
     GENE_SETS,
@@ -110,7 +111,7 @@ class ExperimentalLookup:
             reads=self.reads,
             holds_belief=True,
             components={
-                "other_lines": "Number of other lines that the belief comes from, where the line itself has none.",
+                OTHER_LINES: "Number of other lines that the belief comes from, where the line itself has none.",
                 "no_answer.*": "1 where the completion holds no answer, with the reason in the name.",
             },
             artifacts=artifacts,
@@ -289,7 +290,7 @@ class ExperimentalLookup:
                 )
                 for one in told
             )
-        return score_by_belief(sum(beliefs) / len(beliefs), item.answer, evidence, {"other_lines": float(len(beliefs))})
+        return score_by_belief(sum(beliefs) / len(beliefs), item.answer, evidence, {OTHER_LINES: float(len(beliefs))})
 
     def _absence(self, screen: Screen) -> str:
         """What a pair that has no row in the screen can be said to be."""
