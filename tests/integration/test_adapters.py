@@ -203,3 +203,18 @@ def test_a_rollout_that_the_service_refuses_takes_no_other_along(target) -> None
         asked = [callers.submit(alone.reward, bad if number == 3 else good) for number in range(8)]
     assert isinstance(asked[3].exception(), NoRewardError)
     assert len({one.result() for number, one in enumerate(asked) if number != 3}) == 1
+
+
+def test_patience_bounds_all_waiting_behind_a_call_that_hangs_included() -> None:
+    slow = {"name": EXPERIMENTAL, "delay_s": 5.0}
+    with (
+        servers.verifier("Lookup", parameters=slow) as lookup,
+        servers.verifier("Text", parameters=FORMAT_LIKE) as text,
+        servers.aggregator({EXPERIMENTAL: lookup.target, FORMAT: text.target}) as aggregator,
+    ):
+        item = read_rollout(ANSWER, QUESTION.format("A"))
+        started = time.monotonic()
+        with pytest.raises(NoRewardError) as caught:
+            Alone(aggregator.target, "rbio1-exp", patience_s=1).reward(item)
+        assert caught.value.may_pass
+        assert time.monotonic() - started < 4

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from bioverify.client import Client, ClientError, ItemReward, ScoreItem, TlsIdentity
 from bioverify.core.outcomes import Failed
@@ -37,6 +37,13 @@ class NoRewardError(BioverifyError, RuntimeError):
         self.may_pass = may_pass
 
 
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    item: ScoreItem
+    answer: Future[ItemReward]
+    deadline: float
+
+
 class Alone:
     """Asks for the rewards of rollouts that come one at a time. Safe to share between threads.
 
@@ -48,7 +55,7 @@ class Alone:
         self._client = Client(target, tls=TlsIdentity.from_environment())
         self._recipe = recipe
         self._patience_s = patience_s
-        self._waiting: deque[tuple[ScoreItem, Future[ItemReward]]] = deque()
+        self._waiting: deque[_Waiting] = deque()
         self._calls = ThreadPoolExecutor(CALLS_AT_ONCE, thread_name_prefix="bioverify-rewards")
 
     def reward(self, item: ScoreItem) -> float:
@@ -57,7 +64,7 @@ class Alone:
         pause_s = FIRST_PAUSE_S
         while True:
             try:
-                return reward_alone(self._ask(item))
+                return reward_alone(self._ask(item, min(deadline, time.monotonic() + DEADLINE_S)))
             except NoRewardError as error:
                 if not error.may_pass or time.monotonic() + pause_s >= deadline:
                     raise
@@ -69,40 +76,45 @@ class Alone:
         with ThreadPoolExecutor(max(1, min(len(items), MAX_ITEMS))) as callers:
             return list(callers.map(self.reward, items))
 
-    def _ask(self, item: ScoreItem) -> ItemReward:
+    def _ask(self, item: ScoreItem, deadline: float) -> ItemReward:
+        """By ``deadline`` (time.monotonic), waiting behind the calls of others included. Raises NoRewardError."""
         answer: Future[ItemReward] = Future()
-        self._waiting.append((item, answer))
+        self._waiting.append(_Waiting(item, answer, deadline))
         self._calls.submit(self._ask_waiting)
-        return answer.result()
+        try:
+            return answer.result(max(0.1, deadline - time.monotonic()))
+        except TimeoutError as error:
+            raise NoRewardError("no answer came in time", may_pass=True) from error
 
     def _ask_waiting(self) -> None:
         """One call for whatever waits; it has been made already if an earlier call took it along."""
-        asked: list[tuple[ScoreItem, Future[ItemReward]]] = []
+        asked: list[_Waiting] = []
         with suppress(IndexError):
             while len(asked) < MAX_ITEMS:
                 asked.append(self._waiting.popleft())
         if asked:
             self._score(asked)
 
-    def _score(self, asked: Sequence[tuple[ScoreItem, Future[ItemReward]]]) -> None:
+    def _score(self, asked: Sequence[_Waiting]) -> None:
         # Each stands alone, whatever group it names: its other members may be anywhere.
-        items = [replace(item, id=str(number), group_id="") for number, (item, _) in enumerate(asked)]
+        items = [replace(one.item, id=str(number), group_id="") for number, one in enumerate(asked)]
+        left_s = max(0.1, max(one.deadline for one in asked) - time.monotonic())
         try:
-            rewards = self._client.score(items, self._recipe, deadline_s=DEADLINE_S, with_evidence=False).rewards
+            rewards = self._client.score(items, self._recipe, deadline_s=left_s, with_evidence=False).rewards
         except ClientError as error:
             if len(asked) > 1 and error.refusal.is_callers_mistake:
                 # One that the service refuses takes no other along.
                 for one in asked:
                     self._score([one])
                 return
-            for _, answer in asked:
-                answer.set_exception(NoRewardError(str(error), error.may_pass))
+            for one in asked:
+                one.answer.set_exception(NoRewardError(str(error), error.may_pass))
         except Exception as error:  # a fault of ours, which each of those who wait has to hear of
-            for _, answer in asked:
-                answer.set_exception(error)
+            for one in asked:
+                one.answer.set_exception(error)
         else:
-            for (_, answer), reward in zip(asked, rewards, strict=True):
-                answer.set_result(reward)
+            for one, reward in zip(asked, rewards, strict=True):
+                one.answer.set_result(reward)
 
 
 def reward_alone(reward: ItemReward) -> float:

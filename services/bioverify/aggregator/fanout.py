@@ -65,8 +65,9 @@ async def ask_verifier(
     Never raises for a fault of the verifier, of Redis or of our own code: it fails these items at this verifier and no
     others. Ends by ``deadline`` (time.monotonic).
     """
+    asking = Asking(upstream, cache, questions, deadline, with_evidence, Usage())
     try:
-        return await _ask_verifier(upstream, cache, questions, positions, deadline, with_evidence=with_evidence)
+        return await _ask_verifier(asking, positions)
     except (Exception, asyncio.CancelledError) as error:
         if cancellation.is_wanted(error):
             raise
@@ -77,16 +78,8 @@ async def ask_verifier(
         return VerifierReply([fault.failed] * len(positions))
 
 
-async def _ask_verifier(
-    upstream: Upstream,
-    cache: OutcomeCache | None,
-    questions: Questions,
-    positions: Sequence[int],
-    deadline: float,
-    *,
-    with_evidence: bool,
-) -> VerifierReply:
-    usage = Usage()
+async def _ask_verifier(asking: Asking, positions: Sequence[int]) -> VerifierReply:
+    upstream, questions, deadline, usage = asking.upstream, asking.questions, asking.deadline, asking.usage
     unreachable: UpstreamError | None = None
     try:
         account = await upstream.account(deadline)
@@ -96,7 +89,6 @@ async def _ask_verifier(
             return VerifierReply([error.failed] * len(positions), usage=usage)
         account, unreachable = upstream.last_account, error
 
-    asking = Asking(upstream, cache, questions, deadline, with_evidence, usage)
     for _ in range(2):
         hashes = questions.hashes(account.reads)
         keys = [cache_key(upstream.name, account.fingerprint, hashes[position]) for position in positions]
