@@ -22,7 +22,7 @@ from bioverify.v1 import reward_pb2, types_pb2, verifier_pb2
 
 N = 256
 # A reward's parts are read when they are asked for. The stage that makes the values was one with this before.
-PARTS_STAGE = "client: parts, where they are asked for"
+PARTS_STAGE = "client: parts, if they are asked for"
 RewardRequest = reward_pb2.RewardServiceScoreBatchRequest
 RewardReply = reward_pb2.RewardServiceScoreBatchResponse
 ScoreRequest = verifier_pb2.VerifierServiceScoreBatchRequest

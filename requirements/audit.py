@@ -2,7 +2,7 @@
 
 Licences are pip-licenses' account of this environment (and of the PMI builder's, where it is there): every part of an
 expression has to be allowed, or the package is an exception with its reason. Vulnerabilities are pip-audit's account of
-the locks. It says "No known vulnerabilities found" also where its source knew none of the packages, so what it could
+the locks. It says "No known vulnerabilities found" also if its source knew none of the packages, so what it could
 not look up is counted here: a lock of which nothing was looked up is NOT AUDITED, which fails unless the caller said
 `--where-reachable` (CI, on a machine without a way to the source).
 """

@@ -61,7 +61,7 @@ class Questions:
 
 
 def question_of(item: Item, reads: Reads) -> bytes:
-    """128 bits, in hexadecimal, that two items share where they agree in what is read."""
+    """128 bits, in hexadecimal, that two items share if they agree in what is read."""
     return _hash(_fields_of(reads)(item))
 
 

@@ -1,4 +1,4 @@
-"""Builds that are not repeated: an artifact stays where everything that went into it is the same.
+"""Builds that are not repeated: an artifact is kept if everything that went into it is the same.
 
 After a build, ``built_from.json`` beside the artifact's folders keeps what it consulted: the checksum of every source
 that was looked for (also of those that were not to be had, because one that turns up later would be preferred), the

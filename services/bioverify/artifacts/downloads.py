@@ -1,6 +1,6 @@
 """One download over HTTP that survives being cut off.
 
-Bytes go into ``<target>.part``; where the connection breaks, or the process is killed, the next attempt asks for the
+Bytes go into ``<target>.part``; if the connection breaks, or the process is killed, the next attempt asks for the
 rest with a Range request. That is only done if the file is known to be the same one: the server's validator (a
 strong ETag, else Last-Modified), kept in ``<target>.part.validator``, goes along as If-Range, and a file whose checksum
 is known is compared with it in the end. Proxies are taken from the environment, as httpx does.

@@ -8,7 +8,7 @@ knockdown of p changes g if
 
 is among the highest 14 %: gene and perturbation are normal effects, affinity is the weight of the terms that the two
 genes share (a term counts log(genes / annotated genes)), standardised. The sign follows the gene and the shared terms.
-Each line keeps 90 % of the common labels and draws the others anew, so two lines agree on about 95 %; each measures
+Each line keeps 90 % of the common labels and draws the others again, so two lines agree on about 95 %; each measures
 40 % of the pairs, and its test perturbations are disjoint from its training perturbations. The generator is seeded and
 reads bundled files only: the screen is the same everywhere.
 

@@ -186,7 +186,7 @@ def _silent(_message: str) -> None:
 
 
 def default_mirror() -> Path | None:
-    """``BIOVERIFY_DATA_MIRROR``, else ``../shared/data`` of the working directory where it exists."""
+    """``BIOVERIFY_DATA_MIRROR``, else ``../shared/data`` of the working directory if it exists."""
     named = os.environ.get("BIOVERIFY_DATA_MIRROR")
     if named:
         return Path(named)

@@ -40,7 +40,7 @@ def fetch(
 ) -> None:
     """Bring the public source files into the cache: from the mirror, else from their official address.
 
-    A download that was cut off goes on where it stopped. Proxies are taken from HTTP_PROXY, HTTPS_PROXY and NO_PROXY.
+    A download that was cut off is resumed. Proxies are taken from HTTP_PROXY, HTTPS_PROXY and NO_PROXY.
     """
     from rich.console import Console
     from rich.table import Table
@@ -99,7 +99,7 @@ def build(
     """Make artifacts: from your files, the cache, the mirror, the official address, or the small set that ships.
 
     What was built from the same sources with the same settings is not built again, so a build that was interrupted
-    goes on where it was.
+    is resumed.
     """
     from rich.console import Console
 
@@ -223,7 +223,7 @@ def list_artifacts() -> None:
 def verify(
     names: Annotated[list[str] | None, typer.Argument(help="Names of artifacts. None: all that are built.")] = None,
 ) -> None:
-    """Read every file of every artifact and compare its sha256 with the manifest. Exit status 1 where one differs."""
+    """Read every file of every artifact and compare its sha256 with the manifest. Exit status 1 if one differs."""
     from bioverify.artifacts.store import ArtifactStore
 
     store = ArtifactStore.default()
@@ -289,7 +289,7 @@ def pull(
         list[str] | None, typer.Argument(help="NAME, or NAME@sha256:DIGEST to insist on one. None: all that are there.")
     ] = None,
 ) -> None:
-    """Fetch built artifacts from shared storage, with every checksum verified; goes on where it broke off."""
+    """Fetch built artifacts from shared storage, with every checksum verified; a pull that broke off is resumed."""
     from bioverify.artifacts.errors import ArtifactError
     from bioverify.artifacts.remote import Remote
     from bioverify.artifacts.store import ArtifactStore

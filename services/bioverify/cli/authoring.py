@@ -70,14 +70,14 @@ def hold_to_contract(
     target: Annotated[str, typer.Argument(help="host:port or unix:/path.")],
     items: Annotated[
         Path | None,
-        typer.Option(exists=True, dir_okay=False, help="JSONL of items that it scores, where it knows special genes."),
+        typer.Option(exists=True, dir_okay=False, help="JSONL of items that it scores, if it knows special genes."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The report as JSON on stdout.")] = False,
     tls_certificate: TlsCertificate = None,
     tls_key: TlsKey = None,
     tls_ca: TlsCa = None,
 ) -> None:
-    """Hold a running verifier to the contract. Exit status 1 where a check fails.
+    """Hold a running verifier to the contract. Exit status 1 if a check fails.
 
     It is loaded with full calls, so do not point this at one that is in use.
     """

@@ -80,7 +80,7 @@ def _fresh(run: Path) -> Path:
 
 
 def _step(title: str, *command: str) -> None:
-    """Run one command and say what it took. Ends the demo with the command's exit status where it fails."""
+    """Run one command and say what it took. Ends the demo with the command's exit status if it fails."""
     shown = ("bioverify " if command[:3] == BIOVERIFY else "python -m bioverify_trainer ") + shlex.join(command[3:])
     console.print(f"\n[bold]{title}[/]  [dim]{shown}[/]", soft_wrap=True)
     started = time.monotonic()

@@ -180,7 +180,7 @@ def healthcheck(
     tls_key: TlsKey = None,
     tls_ca: TlsCa = None,
 ) -> None:
-    """Exit with 0 where a service answers SERVING, else with 1."""
+    """Exit with 0 if a service answers SERVING, else with 1."""
     from bioverify.health import serves
 
     tls = identity(tls_certificate, tls_key, tls_ca)

@@ -1,6 +1,6 @@
 """The client for asyncio.
 
-The channel is opened inside the running loop, at the first call, and again where the loop or the process has changed:
+The channel is opened inside the running loop, at the first call, and again if the loop or the process has changed:
 TRL runs async rewards on a loop of its own, and a channel made elsewhere raises there.
 """
 
@@ -42,7 +42,7 @@ _LAST_CALLS_S = 3600.0
 class AsyncClient:
     """Asks one aggregator. ``target``: "host:port", "unix:/path", or "dns:///name:port" for all addresses of a name.
 
-    Nothing is opened before the first call. ``tls``: whom it shows itself to be, where the services ask for
+    Nothing is opened before the first call. ``tls``: whom it shows itself to be, if the services ask for
     certificates. ``max_items`` and ``max_bytes``: of one request; a larger call is cut. Raises TlsError for unusable
     files.
     """

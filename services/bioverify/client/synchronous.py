@@ -48,7 +48,7 @@ class _Connection:
 class Client:
     """Asks one aggregator. ``target``: "host:port", "unix:/path", or "dns:///name:port" for all addresses of a name.
 
-    Nothing is opened before the first call. ``tls``: whom it shows itself to be, where the services ask for
+    Nothing is opened before the first call. ``tls``: whom it shows itself to be, if the services ask for
     certificates. ``max_items`` and ``max_bytes``: of one request; a larger call is cut. Raises TlsError for unusable
     files.
     """

@@ -33,7 +33,7 @@ _DEADLINE_S = 30.0
 class TrainingClient:
     """Asks one training service. ``token_file``: holds what it asks of its callers; None: nothing is asked.
 
-    The file is read at every call, because tokens are replaced. ``tls``: whom it shows itself to be, where the service
+    The file is read at every call, because tokens are replaced. ``tls``: whom it shows itself to be, if the service
     asks for certificates. Raises TlsError for unusable files; its methods raise ClientError.
     """
 
@@ -95,7 +95,7 @@ class TrainingClient:
             raise ClientError(message, Refusal(grpc.StatusCode.UNAUTHENTICATED, message)) from error
 
     def _stub(self) -> Any:
-        # Opened inside the running loop, which it belongs to; anew for a new certificate, the old one for its watches.
+        # Opened inside the running loop, which it belongs to; again for a new certificate, the old one for its watches.
         shown = self._tls.current() if self._tls is not None else None
         if not self._channels or shown is not self._shown:
             self._shown = shown

@@ -218,7 +218,7 @@ class VerifierReport:
 
     ``calls``: attempts, of which ``retries`` followed an unavailable verifier and ``hedges`` a slow one; ``shared``:
     different questions answered by a call that another request had under way; ``waited_s``: seconds that calls waited
-    in the aggregator, summed. ``breaker``: "open" if the verifier is not asked for now, "half_open" where it is
+    in the aggregator, summed. ``breaker``: "open" if the verifier is not asked for now, "half_open" if it is
     tried, else "closed".
     """
 

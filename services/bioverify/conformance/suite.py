@@ -136,12 +136,12 @@ CHECKS = (
         "outcomes",
         "Each outcome is one of three; values and beliefs lie in [0, 1], components are finite and described.",
         f"{_TYPES}, Outcome and Scored; {_CONTRACT}, DescribeResponse.components",
-        "Say not_applicable with a reason where there is no number; never NaN, never a number for a fault.",
+        "Say not_applicable with a reason if there is no number; never NaN, never a number for a fault.",
         batches.gives_whole_outcomes,
     ),
     Check(
         "scores",
-        "Some item is scored, with a belief where Describe says that one is held.",
+        "Some item is scored, with a belief if Describe says that one is held.",
         f"{_CONTRACT}, DescribeResponse.task_kinds and holds_belief",
         "Give the suite items that the verifier knows: --items FILE.jsonl.",
         batches.scores_something,
@@ -185,7 +185,7 @@ CHECKS = (
         "invalid",
         "What breaks a field's rule is INVALID_ARGUMENT, with the field in BadRequest.",
         f"{_TYPES}, (buf.validate.field) and (buf.validate.oneof)",
-        "Check the rules written beside the fields, with protovalidate where your language has it.",
+        "Check the rules written beside the fields, with protovalidate if your language has it.",
         batches.refuses_invalid_fields,
     ),
     Check(
@@ -199,7 +199,7 @@ CHECKS = (
         "evidence",
         "omit_evidence leaves the evidence out and nothing else.",
         f"{_CONTRACT}, VerifierServiceScoreBatchRequest.omit_evidence",
-        "Leave Scored.evidence empty where it is set.",
+        "Leave Scored.evidence empty if it is set.",
         batches.leaves_evidence_out,
     ),
     Check(
@@ -218,7 +218,7 @@ CHECKS = (
     ),
     Check(
         "deterministic",
-        "The same input gives the same output, where Describe says so.",
+        "The same input gives the same output, if Describe says so.",
         f"{_CONTRACT}, DescribeResponse.deterministic",
         "Fix seeds and the order of sums, or say deterministic: false.",
         reading.is_deterministic,
@@ -304,7 +304,7 @@ CHECKS = (
         "cancel",
         "Cancelled calls give their place back.",
         f"{_CONTRACT}, Limits.max_items_in_flight",
-        "Count a call down when its work ends, also where the caller has left.",
+        "Count a call down when its work ends, also if the caller has left.",
         calls.forgets_cancelled_calls,
     ),
 )

@@ -38,8 +38,8 @@ Int64s = npt.NDArray[np.int64]
 
 KINDS = (TaskKind.DIFFERENTIAL_EXPRESSION, TaskKind.DIRECTION_OF_CHANGE)
 COMPONENTS = {
-    BASE_RATE: "1 where the belief rests on no training row of the measured gene, but on how often genes respond.",
-    "no_answer.*": "1 where the completion holds no answer, with the reason in the name.",
+    BASE_RATE: "1 if the belief rests on no training row of the measured gene, but on how often genes respond.",
+    "no_answer.*": "1 if the completion holds no answer, with the reason in the name.",
 }
 BaseRate = Literal["score", "not_applicable"]
 """What a question gets whose measured gene has no training row."""
@@ -60,7 +60,7 @@ def asked_of(
 
 
 def gene_name(asked: str, current: str) -> str:
-    """A gene as it was resolved, with the name that was asked where that is another."""
+    """A gene as it was resolved, with the name that was asked if that is another."""
     return current if asked == current else f"{current} (asked as {asked})"
 
 

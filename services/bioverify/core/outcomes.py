@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 SIMULATED_REMARK = "simulated screen, not an experiment"
 """What every sentence of evidence from a generator says."""
 BASE_RATE = "base_rate"
-"""The component that is 1 where a belief rests on no training row of the gene asked about."""
+"""The component that is 1 if a belief rests on no training row of the gene asked about."""
 
 
 @dataclass(frozen=True, slots=True)

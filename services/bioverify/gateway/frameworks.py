@@ -81,7 +81,7 @@ class GraderRequest(BaseModel):
         dict[str, Any],
         Field(
             default_factory=dict,
-            description="The dataset's row: `messages` or `prompt`; `bioverify` with task, source … where wanted.",
+            description="The dataset's row: `messages` or `prompt`; `bioverify` with task, source … if wanted.",
         ),
     ]
 

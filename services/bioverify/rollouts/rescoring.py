@@ -1,10 +1,10 @@
 """Which stored rollouts are worth asking about again, and how a result is mended by one verifier alone.
 
-Members of a group are judged together, so a group is asked about whole where one of its rows has no result yet, was
+Members of a group are judged together, so a group is asked about whole if one of its rows has no result yet, was
 scored by other verifiers or another recipe, or lacks a verifier by a fault.
 
 If only one verifier is to be asked, what the others said is taken from the ledger and the reward is composed again by
-the same arithmetic as in the aggregator. That is not enough where the row or the recipe has changed, or where the
+the same arithmetic as in the aggregator. That is not enough if the row or the recipe has changed, or if the
 verifier's belief is part of a consensus: such groups are asked about as a whole (most of it is in the cache).
 """
 

@@ -33,7 +33,7 @@ def _cut(text: str) -> str:
 
 
 def over_limit(message: str, *, retry_after_s: float | None = None) -> Refused:
-    """RESOURCE_EXHAUSTED; with ``retry_after_s`` where waiting helps."""
+    """RESOURCE_EXHAUSTED; with ``retry_after_s`` if waiting helps."""
     reason = "too_large" if retry_after_s is None else "overloaded"
     return Refused(Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, message, reason, retry_after_s=retry_after_s))
 

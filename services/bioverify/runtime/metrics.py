@@ -41,7 +41,7 @@ QUEUE_SECONDS = Histogram(
 WORK_SECONDS = Histogram("bioverify_verifier_work_seconds", "Seconds of scoring.", ["verifier"], buckets=_SECONDS)
 BATCH_ITEMS = Histogram("bioverify_verifier_batch_items", "Items per call.", ["verifier"], buckets=_ITEMS)
 ITEMS_IN_FLIGHT = Gauge("bioverify_items_in_flight", "Items queued or in work.", multiprocess_mode="livesum")
-READY = Gauge("bioverify_ready", "1 where the service answers with scores.", multiprocess_mode="livemin")
+READY = Gauge("bioverify_ready", "1 if the service answers with scores.", multiprocess_mode="livemin")
 TASKS = Gauge("bioverify_asyncio_tasks", "Tasks of the event loop that are not done.", multiprocess_mode="livesum")
 VERIFIER = Gauge(
     "bioverify_verifier_info",

@@ -1,7 +1,7 @@
 """One verifier behind the contract's VerifierService.
 
 A batch is validated on the event loop, then read, scored and written back to messages in the verifier's own thread. One
-bad item never fails a batch: where scoring a batch raises, its items are scored one by one, and only those that raise
+bad item never fails a batch: if scoring a batch raises, its items are scored one by one, and only those that raise
 again are failed.
 """
 

@@ -2,7 +2,7 @@
 
 The parent forks before gRPC, an event loop or a thread exists in it, and never creates one itself: a fork at that point
 is safe, and any callable can be handed to the children (spawning would ask for picklable ones). The parent only waits:
-it passes SIGTERM on, restarts a worker that was killed, and ends with the workers where one of them refuses to start,
+it passes SIGTERM on, restarts a worker that was killed, and ends with the workers if one of them refuses to start,
 because the others would fare no better.
 """
 

@@ -1,6 +1,6 @@
 """What `bioverify up` starts, and where: processes, addresses, files.
 
-A stack lives in one state folder. Two stacks may run side by side where their folders and their ports differ. Ports
+A stack lives in one state folder. Two stacks may run side by side if their folders and their ports differ. Ports
 follow from one number, the port base: the aggregator listens there, the verifiers on the ports after it, and each
 serves its metrics a thousand ports higher. The plan is kept as ``stack.json``, so that `status` and `down`, which run
 in another process, know what `up` was asked for.
@@ -64,7 +64,7 @@ class Program:
 class Plan:
     """``verifiers`` by name, in the order of their ports. ``redis_url`` None: an embedded Valkey on a unix socket.
 
-    ``workers``: processes of the gRPC services by name; one each where nothing is said. ``has_gateway``: whether
+    ``workers``: processes of the gRPC services by name; one each if nothing is said. ``has_gateway``: whether
     rewards are served over HTTP as well. ``consensus``: the aggregator composes the verifiers' beliefs.
     ``runs_folder``: training runs that the gateway shows.
     """
@@ -98,7 +98,7 @@ class Plan:
 
     @property
     def socket_folder(self) -> Path:
-        """Where the sockets are: the state folder, or a short one of the user's own where that path is too long."""
+        """Where the sockets are: the state folder, or a short one of the user's own if that path is too long."""
         if len(os.fsencode(self.folder / "supervisor.sock")) <= MAX_SOCKET_PATH:
             return self.folder
         digest = hashlib.sha256(os.fsencode(self.folder)).hexdigest()[:16]

@@ -29,7 +29,7 @@ for (const button of document.querySelectorAll("[data-sort]"))
 
 async function refresh() {
   const { jobs } = await askJson("v1/jobs");
-  // A person may be on one of the buttons: rows are made anew only where something has changed.
+  // A person may be on one of the buttons: rows are made again only if something has changed.
   const state = JSON.stringify(jobs);
   const body = field("jobs").tBodies[0];
   if (body.dataset.state !== state) {

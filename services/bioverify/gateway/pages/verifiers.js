@@ -9,7 +9,7 @@ async function refresh() {
   const { verifiers } = await askJson("v1/verifiers");
   const ready = verifiers.filter((verifier) => verifier.is_ready).length;
   say(`${ready} of ${verifiers.length} answer.`, ready === verifiers.length ? "" : "warn");
-  // A person may have a table open: cards are made anew only where something has changed.
+  // A person may have a table open: cards are made again only if something has changed.
   const state = JSON.stringify([verifiers, [...measured]]);
   if (state === shown) return verifiers;
   shown = state;

@@ -46,7 +46,7 @@ class ExampleVerifier:
             # Only this is sent to the verifier, and its outcomes are remembered by it.
             reads=Reads.TASK | Reads.ANSWER,
             holds_belief=True,
-            components={"no_answer.*": "1 where the completion holds no answer, with the reason in the name."},
+            components={"no_answer.*": "1 if the completion holds no answer, with the reason in the name."},
             artifacts=(
                 ArtifactIdentity(
                     name=f"{NAME}-facts",

@@ -151,9 +151,9 @@ def open_verifier(store: ArtifactStore) -> Analogy:
     every = Rows(perturbation, gene, table.numbers("label"))
     solved = np.stack([table.numbers(solved_column(one)) for one in (*range(folds), -1)])
     models = {}
-    for line_number, one_line in enumerate(CELL_LINES):
+    for line_index, one_line in enumerate(CELL_LINES):
         for kind_number, one_kind in enumerate(KINDS):
-            chosen = (line == line_number) & (kind == kind_number)
+            chosen = (line == line_index) & (kind == kind_number)
             rows = every.where(chosen)
             models[one_line, one_kind] = LineModel(
                 rows,

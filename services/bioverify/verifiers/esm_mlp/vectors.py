@@ -1,4 +1,4 @@
-"""A vector per gene from its Gene Ontology annotations, where protein embeddings are not to be had.
+"""A vector per gene from its Gene Ontology annotations, used if protein embeddings are not to be had.
 
 Rows of the gene × term matrix are weighted by rarity of the term, log(genes / annotated genes), brought to length 1,
 and reduced by a truncated singular value decomposition; the coordinates are then brought to length 1 again, times

@@ -64,14 +64,14 @@ Finding = tuple[Screen, int]
 """A screen that measured the pair, and the response that it saw."""
 
 Agreement = Mapping[TaskKind, tuple[float, float]]
-"""Per kind of question the share of "yes" in a line where another line says yes, and where it says no."""
+"""Per kind of question the share of "yes" in a line if another line says yes, and if it says no."""
 
 _DIRECTION_WORDS = {INCREASED: "increased", DECREASED: "decreased"}
 _CHANGES = (INCREASED, DECREASED, CHANGED, DIRECTION_CONTRADICTED)
 
 
 class ExperimentalLookup:
-    """Belief 1 where the screens agree with "yes" (or "increase"), 0 if they do not."""
+    """Belief 1 if the screens agree with "yes" (or "increase"), 0 if they do not."""
 
     reads: ClassVar[Reads] = Reads.TASK | Reads.ANSWER
 
@@ -111,8 +111,8 @@ class ExperimentalLookup:
             reads=self.reads,
             holds_belief=True,
             components={
-                OTHER_LINES: "Number of other lines that the belief comes from, where the line itself has none.",
-                "no_answer.*": "1 where the completion holds no answer, with the reason in the name.",
+                OTHER_LINES: "Number of other lines that the belief comes from, if the line itself has none.",
+                "no_answer.*": "1 if the completion holds no answer, with the reason in the name.",
             },
             artifacts=artifacts,
         )

@@ -31,10 +31,10 @@ _DESCRIPTION = Description(
     reads=Reads.TASK | Reads.COMPLETION,
     holds_belief=False,
     components={
-        "mention": "Share of the question's genes that the thoughts name; 1 where it has none.",
+        "mention": "Share of the question's genes that the thoughts name; 1 if it has none.",
         **{check: "Form check in [0, 1]." for form in PromptForm for check in TaggedText("").form_checks(form)},
         _PUBLISHED: "In rbio-demo mode, the demo's format term: the mean of its checks, above 1 with nested tags.",
-        _EMPTY: "1 where the completion is empty; the value is then 0 (rbio-demo: the demo's).",
+        _EMPTY: "1 if the completion is empty; the value is then 0 (rbio-demo: the demo's).",
     },
 )
 

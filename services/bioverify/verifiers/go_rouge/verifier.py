@@ -109,7 +109,7 @@ class GoRouge:
                 "rouge1": "ROUGE-1 F-measure against all annotated terms, mean over the genes.",
                 "rouge2": "ROUGE-2 F-measure, likewise.",
                 "rougeL": "ROUGE-L F-measure, likewise.",
-                _ABSENT: "1 where the completion has neither a gene_info block nor thoughts; the scores are then 0.",
+                _ABSENT: "1 if the completion has neither a gene_info block nor thoughts; the scores are then 0.",
             },
             artifacts=artifacts,
         )

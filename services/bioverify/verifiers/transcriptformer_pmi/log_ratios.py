@@ -135,7 +135,7 @@ def compute(
     batch: int | None = None,
     tell: Callable[[str], None] = print,
 ) -> None:
-    """Fill ``out``, going on where an earlier run of the same ``plan`` stopped. Raises RunError for another plan."""
+    """Fill ``out``, resuming an earlier run of the same ``plan``. Raises RunError for another plan."""
     out.mkdir(parents=True, exist_ok=True)
     n_genes = len(checkpoint.genes)
     path = out / RATIOS_FILE

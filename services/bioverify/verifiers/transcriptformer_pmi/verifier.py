@@ -64,7 +64,7 @@ class TranscriptFormerPmi:
                 if measure == "pmi"
                 else "Normalised pointwise mutual information, from −1 to 1.",
                 "percentile": "Share of gene pairs with a lower PMI, in percent.",
-                "no_answer.*": "1 where the completion holds no answer, with the reason in the name.",
+                "no_answer.*": "1 if the completion holds no answer, with the reason in the name.",
             },
             artifacts=artifacts,
         )
