@@ -105,7 +105,7 @@ def by_form(items: Sequence[ScoreItem], page: Page, gateway: str) -> Rewards:
         if reward["reward"] is None:
             assert shown == "unscorable", shown
         else:
-            number = float(shown.removeprefix("reward ").replace("−", "-"))
+            number = float(shown.removeprefix("reward ").split(" of ")[0].replace("−", "-"))
             assert abs(number - reward["reward"]) <= SHOWN_HALF_A_DIGIT, f"{item.id}: {shown} for {reward['reward']}"
     return rewards
 
