@@ -105,8 +105,11 @@ def by_form(items: Sequence[ScoreItem], page: Page, gateway: str) -> Rewards:
         if reward["reward"] is None:
             assert shown == "unscorable", shown
         else:
-            number = float(shown.removeprefix("reward ").split(" of ")[0].replace("−", "-"))
-            assert abs(number - reward["reward"]) <= SHOWN_HALF_A_DIGIT, f"{item.id}: {shown} for {reward['reward']}"
+            number, highest = shown.removeprefix("reward ").replace("−", "-").split(" of ")
+            for figure, answered_figure in ((number, reward["reward"]), (highest, reward["highest"])):
+                assert abs(float(figure) - answered_figure) <= SHOWN_HALF_A_DIGIT, (
+                    f"{item.id}: {shown} for {reward['reward']} of {reward['highest']}"
+                )
     return rewards
 
 
