@@ -162,6 +162,26 @@ def test_a_job_can_be_cancelled_and_removed(verifiers: dict[str, str], tmp_path:
         assert not (tmp_path / "gateway/jobs" / job_id).exists()
 
 
+def test_a_job_is_removed_once_at_whatever_moment_of_its_ending_and_by_however_many(
+    target: str, tmp_path: Path
+) -> None:
+    with gateway(tmp_path, target) as running, futures.ThreadPoolExecutor(3) as pool:
+        folder = tmp_path / "gateway/jobs"
+
+        def remove_as_soon_as_possible(job_id: str) -> int:
+            while (answer := running.http.delete(f"/v1/jobs/{job_id}")).status_code == 409:
+                pass
+            return answer.status_code
+
+        for _ in range(60):
+            # Without one readable line a job ends in the moment in which it begins.
+            job_id = send(running, b"{}")
+            statuses = sorted(pool.map(remove_as_soon_as_possible, [job_id] * 3))
+            assert statuses[0] == 204, statuses
+            assert set(statuses[1:]) <= {204, 404}, statuses
+            assert not (folder / job_id).exists()
+
+
 def test_no_path_leads_out_of_the_folder(target: str, tmp_path: Path) -> None:
     (tmp_path / "gateway").mkdir()
     (tmp_path / "gateway/job.json").write_text("secret")

@@ -124,6 +124,8 @@ class Jobs:
         self._keep_s = keep_s
         self._most_per_key = most_per_key
         self._lock = threading.Lock()
+        # A job may be removed as soon as it is seen to have ended, but not while that is being written.
+        self._endings = threading.Lock()
         self._ending = threading.Event()
         self._turns = Turns()
         self._cancelled: set[str] = set()
@@ -203,10 +205,12 @@ class Jobs:
             self._end(job, JobState.CANCELLED)
 
     def remove(self, job: Job) -> None:
-        """Forget an ended job and its files."""
+        """Forget an ended job and its files, also if somebody else removes it at the same time."""
         with self._lock:
-            del self._jobs[job.id]
-        shutil.rmtree(self._folder / job.id)
+            mine = self._jobs.pop(job.id, None) is not None
+        if mine:
+            with self._endings:
+                shutil.rmtree(self._folder / job.id)
 
     def close(self) -> None:
         """Stop at the next chunk; a later process goes on from there."""
@@ -275,13 +279,13 @@ class Jobs:
         self._end(job, JobState.FAILED, why)
 
     def _end(self, job: Job, state: JobState, detail: str = "") -> None:
-        job.state, job.detail, job.ended = state, detail, time.time()
         self._cancelled.discard(job.id)
         del self._waits_in_a_row[job.id]
-        try:
-            self._save(job)
-        except OSError as error:
-            if self.get(job.id):  # else it was removed meanwhile
+        with self._endings:
+            job.state, job.detail, job.ended = state, detail, time.time()
+            try:
+                self._save(job)
+            except OSError as error:
                 _log.error(
                     "how a job ended is not kept; it is taken up again after a restart", job=job.id, error=str(error)
                 )
