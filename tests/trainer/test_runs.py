@@ -62,10 +62,10 @@ def metrics(rewards, held_out):
 
 def test_a_reward_that_rises_alone_raises_the_alarm():
     rising, flat = [1 + step / 10 for step in range(20)], [1.0, 1.1] * 10
-    assert "0.500 to 0.500" in watch.alarm(metrics(rising, (0.5, 0.5)))
-    assert watch.alarm(metrics(rising, (0.5, 0.6))) is None
-    assert watch.alarm(metrics(flat, (0.5, 0.5))) is None
-    assert watch.alarm([{"reward": value} for value in rising]) is None
+    assert "0.500 to 0.500" in watch.alarms(metrics(rising, (0.5, 0.5)))[0]
+    assert watch.alarms(metrics(rising, (0.5, 0.6))) == []
+    assert watch.alarms(metrics(flat, (0.5, 0.5))) == []
+    assert watch.alarms([{"reward": value} for value in rising]) == []
 
 
 @pytest.fixture

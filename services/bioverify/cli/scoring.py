@@ -70,7 +70,7 @@ def score(
     output = output_for(rollouts, output)
     unread, tally = UnreadRows(), Tally()
     tls = identity(tls_certificate, tls_key, tls_ca)
-    with plain_errors(ClientError, ValueError), Client(running_aggregator(target), tls=tls) as client:
+    with plain_errors(ClientError, ValueError), Client(running_aggregator(target), tls=tls, warns=False) as client:
         recipe = named_recipe(client, recipe_name)
         fingerprints = fingerprints_now(client, recipe)
         stored = StoredRollouts(rollouts)
@@ -196,6 +196,11 @@ def show_tally(console: Console, tally: Tally) -> None:
 
 
 def show_reasons(console: Console, tally: Tally) -> None:
+    """Why items have no reward, what could not be read, and which verifiers failed."""
+    for line in tally.readings.lines():
+        console.print(f"  {line}", soft_wrap=True, markup=False)
+    if warning := tally.readings.warning:
+        console.print(f"WARNING: {warning}", style="bold red", soft_wrap=True, markup=False)
     for reason, count in tally.unscorable.most_common(3):
         console.print(f"  {count:,} unscorable: {reason}", soft_wrap=True, markup=False)
     for label, term in tally.terms.items():
