@@ -190,9 +190,8 @@ def thought_problem(completion: str) -> ThoughtProblem | None:
     """`TaggedText.thought_problem`, at once for the usual form: the aggregator asks it of every completion."""
     opening, closing = f"<{_THINK}>", f"</{_THINK}>"
     if completion.startswith(opening):
-        end = completion.find(closing)
-        thought = completion[len(opening) : max(0, end)]
-        if thought and not thought.isspace() and "<" not in thought:
+        end = completion.find("<", len(opening))
+        if completion.startswith(closing, end) and completion[len(opening) : end].strip():
             return None
     return TaggedText(completion).thought_problem
 
