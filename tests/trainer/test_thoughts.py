@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl.trainer.grpo_config import GRPOConfig
@@ -63,7 +64,7 @@ def parrot(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 def preset_of(preset: Preset, policy: Path, **grpo: Any) -> Preset:
-    settings = {"max_steps": 1, "max_completion_length": 24, "learning_rate": 0.0, **grpo}
+    settings = {"max_steps": 1, "max_completion_length": 24, "learning_rate": 1e-9, **grpo}
     return preset.model_copy(
         update={
             "policy": preset.policy.model_copy(update={"model": str(policy)}),
@@ -193,3 +194,19 @@ def test_a_run_counts_what_it_could_not_read_and_its_alarm_names_it_and_what_to_
     page = (tmp_path / "report.html").read_text()
     assert f"({reason} 100%)" in page
     assert "<h3>Not read</h3>" in page
+
+
+def test_a_training_says_at_its_end_what_it_could_not_read(tiny_preset, store, target, tmp_path):
+    parrot = make_parrot(tmp_path / "parrot", "well P1 <answer> yes </answer> <end>")
+    recipe, preset = tmp_path / "recipe.yaml", tmp_path / "preset.yaml"
+    recipe.write_text(yaml.safe_dump(MENTION.model_dump(mode="json")))
+    preset.write_text(
+        yaml.safe_dump(preset_of(tiny_preset, parrot, max_steps=2).model_dump(mode="json", exclude_unset=True))
+    )
+    command = ["train", str(recipe), "--preset", str(preset), "--target", target, "--output", str(tmp_path / "run")]
+    done = CliRunner().invoke(app, command, env={"BIOVERIFY_HOME": str(store.root.parent)})
+    assert done.exit_code == 0, done.output
+    assert done.stderr.count("Look closer.") == 1
+    assert "no thought could be read (no_thought 100%)" in done.stderr
+    assert "step 1: reward" in done.output
+    assert ", no thought 100%" in done.output
