@@ -18,7 +18,7 @@ from bioverify_trainer.evaluate.tables import COLOURS
 from bioverify_trainer.runs.record import Run
 
 KEPT = ("step", "step_seconds", "reward", "reward_std", "loss", "grad_norm", "entropy", "completions/mean_length")
-PREFIXES = ("source/", "value/", "watch/", "heldout", "reward_call/unscorable")
+PREFIXES = ("source/", "value/", "watch/", "not_read/", "heldout", "reward_call/unscorable")
 WINDOW = 10
 """Steps of the moving average in the figure."""
 

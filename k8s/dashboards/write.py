@@ -83,6 +83,12 @@ SERVICE = Page(
                 {"{{result}} {{cause}}": rate("bioverify_rewards_total", "result, cause")},
                 "Unscorable by fact: the question is outside of what a required verifier knows.",
             ),
+            Panel(
+                "Not read",
+                "cps",
+                {"{{what}} {{reason}}": rate("bioverify_items_not_read_total", "what, reason")},
+                "Questions, thoughts and answers that could not be read, of how people send them. docs/reading.md.",
+            ),
             Panel("Ready processes", "short", {"{{job}}": "sum by (job) (bioverify_ready)"}),
         ],
         "Aggregator": [
@@ -335,6 +341,12 @@ TRAINING = Page(
                 "short",
                 {"{{sign}}": f"{RUN}_sign"},
                 "docs/training.md explains each.",
+            ),
+            Panel(
+                "Not read",
+                "percentunit",
+                {"{{what}} {{reason}}": f"{RUN}_not_read_ratio"},
+                "Share of the last step's completions, by what could not be read of them. docs/reading.md.",
             ),
             Panel(
                 "Held-out questions",

@@ -174,6 +174,7 @@ def test_the_keyboard_is_enough(watched: Watched) -> None:
 
 def test_a_file_is_sent_watched_filtered_and_downloaded(watched: Watched, tmp_path: Path) -> None:
     rows = [item(gene, f"<think>{gene}</think> <answer>yes</answer>", id=gene) for gene in ("AARS1", "EIF2B4", "BRAF")]
+    rows[2]["completion"] = "<answer>yes</answer>"
     file = tmp_path / "completions.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows) + "not json\n")
     page = watched.page
@@ -182,6 +183,8 @@ def test_a_file_is_sent_watched_filtered_and_downloaded(watched: Watched, tmp_pa
     page.get_by_role("button", name="Send").click()
     job = page.locator("#jobs tbody tr").first
     expect(job).to_contain_text("done", timeout=60_000)
+    expect(job).to_contain_text("completions without a thought: no_thought 1")
+    expect(job).not_to_contain_text("answers not read")
     with page.expect_download() as downloading:
         job.get_by_role("button", name="Download").click()
     downloaded = [json.loads(line) for line in downloading.value.path().read_text().splitlines()]

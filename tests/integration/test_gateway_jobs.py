@@ -44,7 +44,9 @@ def target(verifiers: dict[str, str]) -> Iterator[str]:
 
 
 def lines(count: int) -> bytes:
-    rows = [item(f"GENE{n}", f"<think>{n}</think> <answer>yes</answer>", id=f"row-{n}") for n in range(count)]
+    """Every third without a thought."""
+    thoughts = [f"<think>{n}</think>" if n % 3 else str(n) for n in range(count)]
+    rows = [item(f"GENE{n}", f"{thoughts[n]} <answer>yes</answer>", id=f"row-{n}") for n in range(count)]
     return b"".join(json.dumps(row).encode() + b"\n" for row in rows)
 
 
@@ -122,8 +124,12 @@ def test_a_gateway_that_is_killed_twice_goes_on_without_loss_or_doubling(verifie
                 with (folder / "gateway/jobs" / job_id / name).open("ab") as file:
                     file.write(torn)
         with gateway(folder, aggregator.target) as running:
-            assert wait(running, job_id, ENDED)["state"] == "done"
+            job = wait(running, job_id, ENDED)
+            assert job["state"] == "done"
             assert [row["id"] for row in results(running, job_id)] == [f"row-{n}" for n in range(count)]
+            # Counted once each, whichever process scored them.
+            assert job["looked_at"] == count
+            assert job["not_read"]["thought"] == {"no_thought": len(range(0, count, 3))}
 
 
 def test_a_job_waits_for_an_aggregator_that_is_away(verifiers: dict[str, str], tmp_path: Path) -> None:

@@ -174,6 +174,43 @@ def test_a_new_version_of_one_verifier_is_asked_alone_and_the_rewards_are_those_
     assert by_row == {result["row"]: strip(result) for result in results(whole)}
 
 
+def test_a_row_mended_by_one_verifier_still_quotes_the_question_that_was_not_read(tmp_path: Path) -> None:
+    question = "Is a knockout of A in k562 cells likely to result in differential expression of G7?"
+    text = "<think>So.</think> <answer>yes</answer>"
+    rows = [
+        *rollouts(4),
+        {"prompt": question, "completion": text},
+        {"prompt": [{"role": "user", "content": question}], "completion": "<answer>yes</answer>"},
+        {"prompt": "Answer now, in the tags.", "completion": text},
+    ]
+    file, out, whole = write(tmp_path / "in.jsonl", rows), tmp_path / "in.scored.jsonl", tmp_path / "w.jsonl"
+    with services() as old:
+        recipe = tmp_path / "recipe.yaml"
+        recipe.write_text(
+            "name: both\ndescription: of every question\nterms:\n"
+            "- {verifier: format, weight: 1, requirement: optional}\n"
+            "- {verifier: experimental, weight: 2, requirement: required}\n"
+        )
+        run("score", file, "--recipe", recipe, "--target", old)
+    with services(lookup_version="2") as new:
+        run("score", file, "--recipe", recipe, "--target", new, "--output", whole)
+    with services(lookup_version="2", with_text=False) as lacking:
+        said = run("rescore", file, "--recipe", recipe, "--target", lacking, "--only-verifier", "experimental")
+    assert "7 changed" in said
+    assert "3 of 7 questions were not read: knockout 2, nothing_asked 1" in said
+    mended = {result["row"]: strip(result) for result in results(out)}
+    assert mended == {result["row"]: strip(result) for result in results(whole)}
+    for row in (5, 6):
+        assert mended[row]["reward"] is None
+        assert (
+            f'the question was not read (knockout): The prompt\'s last question was not read: "{question}"'
+            in (mended[row]["unscorable_because"])
+        )
+        assert mended[row]["unread_question"] == "knockout"
+    assert mended[6]["thought_problem"] == "no_thought"
+    assert mended[7]["unread_question"] == "nothing_asked"
+
+
 def test_parquet_and_trl_s_tables_give_the_rewards_of_jsonl(target: str, tmp_path: Path) -> None:
     rows = rollouts(16)
     run("score", write(tmp_path / "in.jsonl", rows), "--recipe", RECIPE, "--target", target)

@@ -9,11 +9,11 @@ from contextlib import redirect_stdout
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import GenerationConfig, TextStreamer
+from transformers import GenerationConfig
 
 from bioverify.core.tasks import CoExpression, DifferentialExpression, DirectionOfChange
 from bioverify_trainer.evaluate.local import LocalModel
-from bioverify_trainer.model.generation import begin, complete, prompt_ids, sampling, write
+from bioverify_trainer.model.generation import Shown, begin, complete, prompt_ids, sampling, write
 from bioverify_trainer.model.policy import Policy, open_policy
 from bioverify_trainer.preset import PromptPreset
 from bioverify_trainer.prompts import make_prompt
@@ -113,7 +113,7 @@ def test_what_a_checkpoint_publishes_changes_no_door(plain, opinionated, door):
             return complete(policy, CONVERSATIONS, max_tokens=N_TOKENS, temperature=0)
         if door == "ask":
             with redirect_stdout(io.StringIO()) as shown:
-                streamer = TextStreamer(policy.tokenizer, skip_prompt=True, skip_special_tokens=True)
+                streamer = Shown(policy)
                 told = [
                     complete(policy, [turns], max_tokens=N_TOKENS, temperature=0, streamer=streamer)[0]
                     for turns in CONVERSATIONS

@@ -62,10 +62,40 @@ def metrics(rewards, held_out):
 
 def test_a_reward_that_rises_alone_raises_the_alarm():
     rising, flat = [1 + step / 10 for step in range(20)], [1.0, 1.1] * 10
-    assert "0.500 to 0.500" in watch.alarm(metrics(rising, (0.5, 0.5)))
-    assert watch.alarm(metrics(rising, (0.5, 0.6))) is None
-    assert watch.alarm(metrics(flat, (0.5, 0.5))) is None
-    assert watch.alarm([{"reward": value} for value in rising]) is None
+    assert "0.500 to 0.500" in watch.alarms(metrics(rising, (0.5, 0.5)))[0]
+    assert watch.alarms(metrics(rising, (0.5, 0.6))) == []
+    assert watch.alarms(metrics(flat, (0.5, 0.5))) == []
+    assert watch.alarms([{"reward": value} for value in rising]) == []
+
+
+def unread(shares, *, what="thought", reason="no_thought"):
+    return [{"step": step, "reward": 1.0, f"not_read/{what}/{reason}": share} for step, share in enumerate(shares, 1)]
+
+
+def test_what_could_not_be_read_raises_the_alarm_above_a_share_of_the_last_quarter_only():
+    at = watch.MOST_UNREAD
+    assert watch.alarms(unread([1.0] * 6 + [at, at])) == []
+    [said] = watch.alarms(unread([0.0] * 6 + [at, at + 0.1]))
+    assert "Of 30% of the completions of the last 2 steps no thought could be read (no_thought 30%)" in said
+    # Reasons add up; a step whose call was lost says nothing of what was read.
+    steps = [
+        {**one, "not_read/thought/empty_thought": 0.2, "not_read/answer/no_answer_block": 0.2}
+        for one in unread([0.2] * 8)
+    ]
+    [said] = watch.alarms([*steps, {"step": 9, "reward": None, "reward_call/unscorable": 1.0}])
+    assert "Of 40% of the completions of the last 2 steps no thought" in said
+    assert "no_thought 20%, empty_thought 20%" in said
+    [said] = watch.alarms(unread([0.5], what="question", reason="knockout"))
+    assert "the question was not read (knockout 50%)" in said
+    assert "docs/reading.md" in said
+
+
+def test_a_step_s_line_says_what_could_not_be_read_and_nothing_of_what_was():
+    [step] = unread([0.25])
+    assert watch.unread_shares(
+        step | {"not_read/thought/empty_thought": 0.5, "not_read/answer/no_answer_block": 0.0}
+    ) == {"no thought": 0.75}
+    assert watch.unread_shares({"reward": 1.0}) == {}
 
 
 @pytest.fixture

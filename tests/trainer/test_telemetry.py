@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from bioverify.core.readings import ALL_REASONS
 from bioverify_trainer.runs.folder import RunFolder, read_records
 from tests.fixtures import servers, traces
 from tests.fixtures.servers import ROOT
@@ -80,4 +81,8 @@ def test_a_step_is_one_trace_and_its_figures_are_metrics(recipe, tiny_preset, st
     assert "bioverify_training_step 2.0" in shown
     assert f'bioverify_training_info{{preset="{tiny_preset.name}",recipe="{recipe.name}"}} 1.0' in shown
     assert 'bioverify_training_reward_calls_total{result="answered"} 2.0' in shown
+    for what, reason in ALL_REASONS:
+        share = last[f"not_read/{what}/{reason}"]
+        assert f'bioverify_training_not_read_ratio{{reason="{reason}",what="{what}"}} {share}' in shown
+    assert last["not_read/thought/no_thought"] > 0
     assert f'bioverify_training_value{{term="text"}} {last["value/text"]}' in shown

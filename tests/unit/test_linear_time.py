@@ -10,7 +10,7 @@ import pytest
 
 from bioverify.core import rbio_demo
 from bioverify.core.answers import ParseMode, parse_answer
-from bioverify.core.completions import PromptForm, TaggedText
+from bioverify.core.completions import PromptForm, TaggedText, thought_problem
 from bioverify.core.conversation import opened_thought, read_completion, whole_completion
 from bioverify.core.questions import Unread, read_question
 from bioverify.core.tasks import TaskKind, canonical_cell_line
@@ -56,6 +56,7 @@ READERS = {
     "reward as published": lambda text: rbio_demo.reward(text, "A|AB1", 0.5),
     "form": lambda text: [TaggedText(text).form_checks(form) for form in PromptForm],
     "thoughts": lambda text: (TaggedText(text).mention_share(["A", "AB1"]), TaggedText(text).gene_info_blocks),
+    "thought": thought_problem,
     "question": _detail,
     "cell line": canonical_cell_line,
     "whole completion": lambda text: (

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from bioverify.core.answers import AnswerProblem, parse_answer
+from bioverify.core.completions import thought_problem
 from bioverify.core.conversation import whole_completion
 from bioverify.core.questions import Unread, read_question
+from bioverify.core.readings import REASONS
 from bioverify.core.tasks import TASKS, TaskKind, make_task
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reading.md").read_text(encoding="utf-8")
@@ -23,11 +25,26 @@ def rows(heading: str) -> list[tuple[str, str]]:
 
 QUESTIONS = rows("| wording | read as |")
 ANSWERS = rows("| completion | answer |")
+THOUGHTS = rows("| completion | thought |")
 
 
 def test_the_page_has_its_tables():
     assert len(QUESTIONS) >= 14
     assert len(ANSWERS) >= 20
+    assert len(THOUGHTS) >= 7
+
+
+def test_the_page_names_every_reason_why_something_was_not_read():
+    listed = {
+        what: re.findall(r"`(\w+)`", reasons)
+        for what, reasons in re.findall(r"^\| (question|thought|answer) \| (.*) \|$", PAGE, re.MULTILINE)
+    }
+    assert listed == {what: list(reasons) for what, reasons in REASONS.items()}
+
+
+@pytest.mark.parametrize(("completion", "thought"), THOUGHTS)
+def test_a_thought_is_read_or_not_as_the_page_says(completion, thought):
+    assert (thought_problem(whole_completion(completion.replace("\\n", "\n"))) or "read") == thought
 
 
 @pytest.mark.parametrize(("wording", "read_as"), QUESTIONS)

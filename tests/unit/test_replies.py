@@ -51,7 +51,14 @@ TASKS = st.sampled_from([None, DifferentialExpression("A", "B", "k562"), GeneAnn
 ANSWERS = st.booleans() | st.sampled_from(AnswerProblem)
 # A name of two bytes and one of more than a length of one byte can say.
 GROUPS = st.sampled_from(["", "g", "ü", "g" * 250])
-ROWS = st.lists(st.tuples(GROUPS, TASKS, ANSWERS, OUTCOMES, OUTCOMES, st.booleans()), max_size=8)
+THOUGHTS = {
+    "<think>So.</think> <answer>yes</answer>": types_pb2.THOUGHT_PROBLEM_UNSPECIFIED,
+    "<answer>yes</answer>": types_pb2.THOUGHT_PROBLEM_NO_THOUGHT,
+    "<think>So, and": types_pb2.THOUGHT_PROBLEM_THOUGHT_NOT_CLOSED,
+}
+ROWS = st.lists(
+    st.tuples(GROUPS, TASKS, ANSWERS, OUTCOMES, OUTCOMES, st.booleans(), st.sampled_from(list(THOUGHTS))), max_size=8
+)
 
 
 def messages_filled_field_by_field(request, read, replies) -> list[reward_pb2.Reward]:
@@ -76,6 +83,10 @@ def messages_filled_field_by_field(request, read, replies) -> list[reward_pb2.Re
             unscorable_because=reward.unscorable_because,
             task=None if item.task is None else task_to_wire(item.task),
             answer=None if item.answer is None else answer_to_wire(item.answer),
+            unread_question=(
+                types_pb2.UNREAD_REASON_NOTHING_ASKED if item.task is None else types_pb2.UNREAD_REASON_UNSPECIFIED
+            ),
+            thought_problem=THOUGHTS[message.completion],
         )
         for part in reward.parts:
             written.parts.add(
@@ -93,7 +104,7 @@ def messages_filled_field_by_field(request, read, replies) -> list[reward_pb2.Re
 def test_a_reply_says_what_messages_filled_field_by_field_say(rows) -> None:
     request = reward_pb2.RewardServiceScoreBatchRequest()
     for number, (group, task, answer, *_) in enumerate(rows):
-        one = request.items.add(id=f"{group}-{number}", group_id=group)
+        one = request.items.add(id=f"{group}-{number}", group_id=group, completion=rows[number][6])
         if task is not None:
             one.task.CopyFrom(task_to_wire(task))
         one.answer.CopyFrom(answer_to_wire(answer))

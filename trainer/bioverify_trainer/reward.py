@@ -28,10 +28,12 @@ from accelerate.utils import gather_object  # type: ignore[import-untyped]
 
 from bioverify.adapters.trl import LostCall, RewardFunction, ask, on_main_process
 from bioverify.client import Client, ItemReward, Message, ScoredBatch, ScoreItem, TlsIdentity
+from bioverify.client.values import readings_of
 from bioverify.core.answers import ParseMode
 from bioverify.core.completions import PromptForm
 from bioverify.core.conversation import ConversationError, read_completion, whole_completion
 from bioverify.core.outcomes import Evidence, Failed, NotApplicable, Scored
+from bioverify.core.readings import ALL_REASONS
 from bioverify.core.recipes import Recipe
 from bioverify_trainer.dataset import read_task
 from bioverify_trainer.preset import LONGEST_PAUSE_S
@@ -56,13 +58,15 @@ def make_reward(
     samples_per_step: int = 0,
     record_sample: Callable[[Mapping[str, Any]], None] | None = None,
     prefix_of: Callable[[list[Turn]], str] = lambda _: "",
+    decode: Callable[[Sequence[int]], str] | None = None,
 ) -> RewardFunction:
     """The reward function for TRL's ``reward_funcs``.
 
     Above ``max_unscorable_share`` (in [0, 1]) of rows lost to faults that may pass, ``before_pause`` is called once on
     every process, and the rows are asked for again until the share is met. ``samples_per_step`` completions of each
     call are handed to ``record_sample`` with their parts and evidence. ``prefix_of``: the thought that the template
-    opens behind a prompt, which is no part of the completions.
+    opens behind a prompt, which is no part of the completions. ``decode``: what makes a completion's text of its
+    tokens, if TRL's own decoding would lose tags.
     """
     client = Client(target, tls=TlsIdentity.from_environment())
     as_published = recipe.parse_mode is ParseMode.RBIO_DEMO
@@ -72,6 +76,7 @@ def make_reward(
         prompts: list[list[Turn]],
         completions: list[list[Turn]],
         *,
+        completion_ids: Sequence[Sequence[int]],
         prompt_id: list[str],
         source: list[str],
         prompt_form: list[str],
@@ -84,6 +89,7 @@ def make_reward(
         step = int(trainer_state.global_step) + 1
         first = PartialState().process_index * len(completions)
         prefix = prefix_of(prompts[0]) if prompts else ""
+        written: Sequence[Any] = completions if decode is None else list(map(decode, completion_ids))
         here = [
             ScoreItem(
                 id=f"{step}-{first + row}",
@@ -94,7 +100,7 @@ def make_reward(
                 source=source[row],
                 prompt_form=PromptForm(prompt_form[row]),
             )
-            for row, completion in enumerate(completions)
+            for row, completion in enumerate(written)
         ]
         items: list[ScoreItem] = gather_object(here)
         started = time.perf_counter()
@@ -178,6 +184,9 @@ def _log_batch(items: Sequence[ScoreItem], batch: ScoredBatch, log_metric: LogMe
     for source, numbers in by_source.items():
         log_metric(f"source/{source}", fmean(numbers))
     log_metric("reward_call/unscorable", fmean(reward.reward is None for reward in rewards))
+    readings = readings_of(rewards)
+    for what, reason in ALL_REASONS:
+        log_metric(f"{watch.NOT_READ}{what}/{reason}", readings.not_read[what][reason] / max(1, readings.items))
     told = [pair for pair in zip(items, rewards, strict=True) if isinstance(pair[0].completion, str)]
     if told:
         for sign, number in watch.signs([item for item, _ in told], [reward for _, reward in told]).items():

@@ -18,6 +18,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from bioverify import tracing
 from bioverify.core.recipes import Recipe
 from bioverify_trainer.preset import Preset
+from bioverify_trainer.runs.watch import NOT_READ as NOT_READ_PREFIX
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
@@ -43,6 +44,11 @@ VALUE = Gauge("bioverify_training_value", "Mean value of a term in the last step
 CONTRIBUTION = Gauge("bioverify_training_contribution", "Mean of weight times value in the last step.", ["term"])
 FAILED = Gauge("bioverify_training_verifier_failed_ratio", "Share of items that the verifier failed on.", ["verifier"])
 SIGN = Gauge("bioverify_training_sign", "Signs of reward hacking, as in docs/training.md.", ["sign"])
+NOT_READ = Gauge(
+    "bioverify_training_not_read_ratio",
+    "Share of the last step's completions of which the question, a thought or the answer could not be read.",
+    ["what", "reason"],
+)
 ACCURACY = Gauge("bioverify_training_heldout_balanced_accuracy", "Of the last look at held-out questions.")
 
 _PLAIN = {
@@ -103,6 +109,8 @@ def show(logs: Mapping[str, Any]) -> None:
         for prefix, gauge in _BY_NAME.items():
             if name.startswith(prefix):
                 gauge.labels(name.removeprefix(prefix)).set(value)
+        if name.startswith(NOT_READ_PREFIX):
+            NOT_READ.labels(*name.removeprefix(NOT_READ_PREFIX).split("/")).set(value)
         if name.startswith("verifier/") and name.endswith("/failed"):
             FAILED.labels(name.split("/")[1]).set(value)
     if "reward_call/failed" in logs:

@@ -34,6 +34,7 @@ from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
 
 from bioverify import tracing
+from bioverify.adapters.decoding import decoder, special_tags
 from bioverify.artifacts.store import ArtifactStore
 from bioverify.client import AsyncClient, ClientError, ListedVerifier, TlsError, TlsIdentity
 from bioverify.core.conversation import opened_thought
@@ -45,6 +46,7 @@ from bioverify_trainer.model import generation, shared_prompts
 from bioverify_trainer.model.policy import Policy, open_for, use_threads
 from bioverify_trainer.preset import Preset
 from bioverify_trainer.reward import make_reward
+from bioverify_trainer.runs import watch
 from bioverify_trainer.runs.folder import RunError, RunFolder, finite, run_config
 from bioverify_trainer.stopping import RunStopped, stop_signal
 from bioverify_trainer.telemetry import Telemetry, expose
@@ -196,6 +198,7 @@ def make_trainer(
         samples_per_step=preset.rewards.samples_per_step if is_main_process() else 0,
         record_sample=folder.append_sample,
         prefix_of=lambda turns: opened_thought(generation.rendered(policy, turns)),
+        decode=decoder(policy.tokenizer) if special_tags(policy.tokenizer) else None,
     )
     dataset = make_dataset(
         prompts,
@@ -367,6 +370,7 @@ class _Progress(ProgressCallback):
         unscorable = logs["reward_call/unscorable"]
         if unscorable:
             parts.append(f"unscorable {unscorable:.0%}")
+        parts += [f"{words} {share:.0%}" for words, share in watch.unread_shares(logs).items()]
         self.training_bar.set_postfix_str(", ".join(parts))
         self.training_bar.write(f"step {state.global_step}: {', '.join(parts)}")
 

@@ -27,9 +27,10 @@ import orjson
 from accelerate import PartialState  # type: ignore[import-untyped]
 from accelerate.utils import broadcast_object_list, gather_object  # type: ignore[import-untyped]
 
+from bioverify.adapters.decoding import decoder, special_tags
 from bioverify.adapters.reading import read_rollout
 from bioverify.client import Client, ClientError, ScoredBatch, ScoreItem, TlsIdentity
-from bioverify.core.conversation import opened_thought
+from bioverify.core.conversation import REASONING_KEYS, opened_thought
 from bioverify.core.recipes import Recipe
 
 logger = logging.getLogger(__name__)
@@ -85,15 +86,18 @@ def make_reward(
 ) -> RewardFunction:
     """The reward function. ``recipe``: a name, or a recipe of one's own. It raises ValueError for a wrong question.
 
-    ``tokenizer``: the trainer's, if its chat template ends by opening a thought, which is then no part of completions;
-    ``template_arguments``: the trainer's ``chat_template_kwargs``.
+    ``tokenizer``: the trainer's, if its chat template ends by opening a thought, which is then no part of completions,
+    or if tags are special tokens of it, which TRL's decoding loses; ``template_arguments``: the trainer's
+    ``chat_template_kwargs``.
     """
+    decode = decoder(tokenizer) if tokenizer is not None and special_tags(tokenizer) else None
     client = Client(target, tls=TlsIdentity.from_environment())
 
     def bioverify_reward(
         prompts: Sequence[Any],
         completions: Sequence[Any],
         *,
+        completion_ids: Sequence[Sequence[int]] | None = None,
         bioverify: Sequence[Any] | None = None,
         log_metric: Callable[[str, float], None],
         **_other_columns: Any,
@@ -107,6 +111,8 @@ def make_reward(
         here = []
         for row, completion in enumerate(completions):
             beside = bioverify[row] if bioverify else None
+            if decode is not None and completion_ids is not None and _is_one_text(completion):
+                completion = decode(completion_ids[row])
             item = replace(
                 read_rollout("", prompts[row], beside, str(first + row), prefix=prefix),
                 # One that cannot be read costs no other its reward.
@@ -128,6 +134,13 @@ def make_reward(
         return rewards[first : first + len(here)]
 
     return bioverify_reward
+
+
+def _is_one_text(completion: Any) -> bool:
+    """Whether all tokens are the assistant's final text: no tool spoke, and TRL has split no reasoning off."""
+    if isinstance(completion, str):
+        return True
+    return len(completion) == 1 and not any(completion[0].get(key) for key in REASONING_KEYS)
 
 
 def _group_of(prompt: Any) -> str:

@@ -13,14 +13,15 @@ from bioverify.aggregator.encoded import EncodedOutcome, encode_outcome
 from bioverify.aggregator.fanout import VerifierReply
 from bioverify.aggregator.policy.breaker import State
 from bioverify.aggregator.reading import ReadRequest
+from bioverify.core.answers import AnswerProblem
 from bioverify.core.consensus import CONSENSUS, Consensus
-from bioverify.core.questions import NOT_READ
+from bioverify.core.readings import Readable
 from bioverify.core.rewards import Weighed, is_lost_to_a_fault, weigh
 from bioverify.core.verifier import UNRECOGNISED_QUESTION
 from bioverify.v1 import reward_pb2, types_pb2, verifier_pb2
 from bioverify.wire.outcomes import outcome_to_wire
 from bioverify.wire.rewards import term_to_wire
-from bioverify.wire.tasks import answer_to_wire, task_to_wire
+from bioverify.wire.tasks import THOUGHT_PROBLEMS, UNREAD_REASONS, answer_to_wire, task_to_wire
 
 _BREAKER_STATES = {
     State.CLOSED: reward_pb2.BREAKER_STATE_CLOSED,
@@ -84,11 +85,15 @@ def reply_to(
         if reward.reward is not None:
             written.reward = reward.reward
         elif question is not None:
-            written.unscorable_because += f"{NOT_READ} ({question.reason}): {question.detail}"
+            written.unscorable_because += question.beside_the_reason
         if item.task is not None:
             written.task.CopyFrom(task_to_wire(item.task))
         if item.answer is not None:
             written.answer.CopyFrom(answer_to_wire(item.answer))
+        if row in read.unread_reasons:
+            written.unread_question = UNREAD_REASONS[read.unread_reasons[row]]
+        if row in read.thought_problems:
+            written.thought_problem = THOUGHT_PROBLEMS[read.thought_problems[row]]
         for one, number, dropped in zip(summands[id(terms)], reward.contributions, reward.dropped_because, strict=True):
             outcome = one.outcomes[row]
             part = written.parts.add()
@@ -117,6 +122,7 @@ def reply_to(
         if reward.reward is None
     )
     _count(weighed, lost, replies)
+    _count_unread(read)
     return response
 
 
@@ -193,3 +199,14 @@ def _count(weighed: Sequence[Weighed], lost: int, replies: Mapping[str, Verifier
             # In the contract the fault is a noun; in every label it is "failed".
             metrics.OUTCOMES.labels(verifier, "failed" if kind == "failure" else kind).inc(count)
         metrics.VERIFIER_SECONDS.labels(verifier).observe(reply.usage.wall_s, tracing.exemplar())
+
+
+def _count_unread(read: ReadRequest) -> None:
+    answers = [item.answer for item in read.items if isinstance(item.answer, AnswerProblem)]
+    for what, reasons in (
+        (Readable.QUESTION, read.unread_reasons.values()),
+        (Readable.THOUGHT, read.thought_problems.values()),
+        (Readable.ANSWER, answers),
+    ):
+        for reason, count in Counter(reasons).items():
+            metrics.NOT_READ.labels(what, reason).inc(count)

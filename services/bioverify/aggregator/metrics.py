@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from prometheus_client import Counter, Gauge, Histogram
 
 from bioverify.aggregator.faults import REASONS
+from bioverify.core.readings import ALL_REASONS
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
@@ -18,6 +19,9 @@ REWARDS = Counter(
     "bioverify_rewards",
     "Items: rewarded, or unscorable because of a fact about the item, or of a fault of ours.",
     ["result", "cause"],
+)
+NOT_READ = Counter(
+    "bioverify_items_not_read", "Items of which the question, a thought or the answer was not read.", ["what", "reason"]
 )
 OUTCOMES = Counter("bioverify_aggregator_outcomes", "Items by verifier and kind of outcome.", ["verifier", "outcome"])
 FAILURES = Counter("bioverify_aggregator_failures", "Questions that a fault left open.", ["verifier", "reason"])
@@ -80,6 +84,8 @@ CACHE_SECONDS = Histogram(
 def show_zeros(verifiers: Iterable[str]) -> None:
     for result, cause in (("rewarded", ""), ("unscorable", "fact"), ("unscorable", "fault")):
         REWARDS.labels(result, cause)
+    for what, why in ALL_REASONS:
+        NOT_READ.labels(what, why)
     for operation in ("read", "write"):
         CACHE_ERRORS.labels(operation, "paused")
     for verifier in verifiers:

@@ -10,8 +10,9 @@ from itertools import chain
 from pydantic import ValidationError
 
 from bioverify.aggregator.questions import Questions
+from bioverify.core.completions import ThoughtProblem, thought_problem
 from bioverify.core.consensus import CONSENSUS
-from bioverify.core.questions import Unread
+from bioverify.core.questions import Unread, UnreadReason
 from bioverify.core.recipes import AmbiguousSourceError, Recipe, Term
 from bioverify.core.tasks import TaskKind
 from bioverify.core.verifier import Item, Reads
@@ -29,8 +30,9 @@ EVERYTHING = Reads.TASK | Reads.ANSWER | Reads.COMPLETION
 class ReadRequest:
     """``items`` and ``terms`` by position; terms are None if no source of the recipe asks this kind of question.
 
-    ``unread``: by position, the questions that have no known form. ``positions``: for each verifier the items that its
-    terms, or those of the consensus, apply to.
+    ``unread``: by position, the questions that have no known form; ``unread_reasons`` has those that ask nothing too.
+    ``thought_problems``: by position, of completions without a thought. ``positions``: for each verifier the items that
+    its terms, or those of the consensus, apply to.
     """
 
     recipe: Recipe
@@ -39,6 +41,8 @@ class ReadRequest:
     terms: list[tuple[Term, ...] | None]
     positions: dict[str, list[int]]
     unread: dict[int, Unread]
+    unread_reasons: dict[int, UnreadReason]
+    thought_problems: dict[int, ThoughtProblem]
 
 
 def read_recipe(
@@ -95,6 +99,8 @@ def read_request(
     positions: dict[str, list[int]] = {name: [] for name in asked_by(recipe.all_terms, members)}
     violations: list[tuple[str, str]] = []
     unread: dict[int, Unread] = {}
+    unread_reasons: dict[int, UnreadReason] = {}
+    thought_problems: dict[int, ThoughtProblem] = {}
     for index, message in enumerate(request.items):
         item = read_item(message, recipe.parse_mode, EVERYTHING)
         kind: TaskKind | None = item.task.kind if item.task else None
@@ -108,8 +114,15 @@ def read_request(
         except AmbiguousSourceError as error:
             violations.append((f"items[{index}].source", str(error)))
             continue
-        if item.task is None and isinstance(question := read_question(message), Unread):
-            unread[len(items)] = question
+        if item.task is None:
+            question = read_question(message)
+            if isinstance(question, Unread):
+                unread[len(items)] = question
+                unread_reasons[len(items)] = question.reason
+            else:
+                unread_reasons[len(items)] = UnreadReason.NOTHING_ASKED
+        if problem_of_thought := thought_problem(item.completion):
+            thought_problems[len(items)] = problem_of_thought
         items.append(item)
         terms.append(item_terms)
         for verifier in verifiers_for(message.source, kind):
@@ -120,5 +133,12 @@ def read_request(
     for fields in reads:
         questions.hashes(fields)
     return ReadRequest(
-        recipe, items, questions, terms, {name: found for name, found in positions.items() if found}, unread
+        recipe,
+        items,
+        questions,
+        terms,
+        {name: found for name, found in positions.items() if found},
+        unread,
+        unread_reasons,
+        thought_problems,
     )

@@ -80,7 +80,7 @@ def rescore(
     console = Console(highlight=False)
     unread, tally, counts = UnreadRows(), Tally(), Counter[str]()
     tls = identity(tls_certificate, tls_key, tls_ca)
-    with plain_errors(ClientError, ValueError), Client(running_aggregator(target), tls=tls) as client:
+    with plain_errors(ClientError, ValueError), Client(running_aggregator(target), tls=tls, warns=False) as client:
         recipe = named_recipe(client, recipe_name)
         if only_verifier and only_verifier not in recipe.verifiers:
             raise fail(f"recipe {recipe_name} does not ask {only_verifier}; it asks: {', '.join(recipe.verifiers)}")

@@ -56,7 +56,8 @@ def score(
 ) -> None:
     """Score stored rollouts: a table here, JSONL with reward, parts and evidence there.
 
-    Exit status 1 if a row could not be read; the others are scored. An unscorable item is no error.
+    Exit status 1 if a row could not be read; the others are scored. An unscorable item is no error. Questions, thoughts
+    and answers that could not be read are counted by reason at the end (docs/reading.md).
     """
     from rich.console import Console
 
@@ -70,7 +71,7 @@ def score(
     output = output_for(rollouts, output)
     unread, tally = UnreadRows(), Tally()
     tls = identity(tls_certificate, tls_key, tls_ca)
-    with plain_errors(ClientError, ValueError), Client(running_aggregator(target), tls=tls) as client:
+    with plain_errors(ClientError, ValueError), Client(running_aggregator(target), tls=tls, warns=False) as client:
         recipe = named_recipe(client, recipe_name)
         fingerprints = fingerprints_now(client, recipe)
         stored = StoredRollouts(rollouts)
@@ -196,6 +197,11 @@ def show_tally(console: Console, tally: Tally) -> None:
 
 
 def show_reasons(console: Console, tally: Tally) -> None:
+    """Why items have no reward, what could not be read, and which verifiers failed."""
+    for line in tally.readings.lines():
+        console.print(f"  {line}", soft_wrap=True, markup=False)
+    if warning := tally.readings.warning:
+        console.print(f"WARNING: {warning}", style="bold red", soft_wrap=True, markup=False)
     for reason, count in tally.unscorable.most_common(3):
         console.print(f"  {count:,} unscorable: {reason}", soft_wrap=True, markup=False)
     for label, term in tally.terms.items():

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from rich.table import Table
 
 from bioverify.client import ItemReward, ScoredBatch
+from bioverify.client.values import readings_of
 from bioverify.core.answers import answer_word
 from bioverify.core.outcomes import Failed, NotApplicable, Scored
+from bioverify.core.readings import Readings
 from bioverify.rollouts.lines import FileItem
 
 FIRST_ROWS = 5
@@ -52,6 +54,7 @@ class Tally:
     verdicts: Counter[str] = field(default_factory=Counter)
     unscorable: Counter[str] = field(default_factory=Counter)
     terms: dict[str, _TermTally] = field(default_factory=dict)
+    readings: Readings = field(default_factory=Readings)
     distinct: int = 0
     cache_hits: int = 0
     first_rows: list[tuple[FileItem, ItemReward]] = field(default_factory=list)
@@ -76,6 +79,7 @@ class Tally:
         return lines
 
     def add(self, chunk: list[FileItem], batch: ScoredBatch) -> None:
+        self.readings.update(readings_of(batch.rewards))
         self.distinct += sum(report.distinct for report in batch.verifiers)
         self.cache_hits += sum(report.cache_hits for report in batch.verifiers)
         for line, reward in zip(chunk, batch.rewards, strict=True):

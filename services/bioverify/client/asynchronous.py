@@ -22,6 +22,7 @@ from bioverify import tracing
 from bioverify.client import messages
 from bioverify.client.errors import ClientError, client_error
 from bioverify.client.retries import pause_before_retry
+from bioverify.client.thoughts import ThoughtWatch
 from bioverify.client.values import ArrowStream, ListedVerifier, Progress, ScoredBatch, ScoreItem
 from bioverify.core.recipes import Recipe
 from bioverify.transport.channels import channel_options
@@ -43,8 +44,8 @@ class AsyncClient:
     """Asks one aggregator. ``target``: "host:port", "unix:/path", or "dns:///name:port" for all addresses of a name.
 
     Nothing is opened before the first call. ``tls``: whom it shows itself to be, if the services ask for
-    certificates. ``max_items`` and ``max_bytes``: of one request; a larger call is cut. Raises TlsError for unusable
-    files.
+    certificates. ``max_items`` and ``max_bytes``: of one request; a larger call is cut. ``warns``: it logs
+    once that no completion has a thought; False for a caller that says so itself. Raises TlsError for unusable files.
     """
 
     def __init__(
@@ -54,8 +55,10 @@ class AsyncClient:
         tls: TlsIdentity | None = None,
         max_items: int = messages.MAX_ITEMS,
         max_bytes: int = messages.MAX_BYTES,
+        warns: bool = True,
     ) -> None:
         self.target = target
+        self._thoughts = ThoughtWatch(is_on=warns)
         self._cut = partial(messages.cut, max_items=max_items, max_bytes=max_bytes)
         self._tls = LiveIdentity(tls) if tls is not None else None
         self._shown: Pems | None = None
@@ -100,6 +103,7 @@ class AsyncClient:
         with tracing.span("score", SpanKind.CLIENT, recipe=messages.recipe_name(recipe), items=len(items)):
             sent = outgoing(request_id)
             replies = await asyncio.gather(*(ask(index) for index in range(len(requests))))
+            self._thoughts.look(replies)
             return messages.assemble(items, requests, replies, time.monotonic() - started, request_id)
 
     async def score_dataframe(

@@ -231,6 +231,8 @@ def reward_json(reward: ItemReward, item_id: str | None = None) -> dict[str, Any
         "unscorable_because": reward.unscorable_because,
         "answer": answer_word(reward.answer, reward.task),
         "task": {reward.task.kind.value: asdict(reward.task)} if reward.task else None,
+        "unread_question": reward.unread_question,
+        "thought_problem": reward.thought_problem,
         "parts": [_part_json(part) for part in reward.parts],
         "consensus": None if reward.consensus is None else _outcome_json(reward.consensus),
     }

@@ -44,6 +44,8 @@ from bioverify.wire.tasks import (
     known_task_kinds,
     task_from_wire,
     task_to_wire,
+    thought_problem_from_wire,
+    unread_reason_from_wire,
 )
 
 MAX_ITEMS = 1024
@@ -205,7 +207,14 @@ def _details_of(message: reward_pb2.Reward) -> RewardDetails:
     task = task_from_wire(message.task) if message.HasField("task") else None
     answer = answer_from_wire(message.answer) if message.HasField("answer") else None
     consensus = outcome_from_wire(message.consensus) if message.HasField("consensus") else None
-    return RewardDetails(tuple(parts), task, answer, consensus)
+    return RewardDetails(
+        tuple(parts),
+        task,
+        answer,
+        consensus,
+        unread_reason_from_wire(message.unread_question),
+        thought_problem_from_wire(message.thought_problem),
+    )
 
 
 def lost_reward(item: ScoreItem, error: ClientError) -> ItemReward:

@@ -21,6 +21,7 @@ from bioverify import tracing
 from bioverify.client import messages
 from bioverify.client.errors import ClientError, client_error
 from bioverify.client.retries import pause_before_retry
+from bioverify.client.thoughts import ThoughtWatch
 from bioverify.client.values import ArrowStream, ListedVerifier, Progress, ScoredBatch, ScoreItem
 from bioverify.core.recipes import Recipe
 from bioverify.transport.channels import channel_options
@@ -49,8 +50,8 @@ class Client:
     """Asks one aggregator. ``target``: "host:port", "unix:/path", or "dns:///name:port" for all addresses of a name.
 
     Nothing is opened before the first call. ``tls``: whom it shows itself to be, if the services ask for
-    certificates. ``max_items`` and ``max_bytes``: of one request; a larger call is cut. Raises TlsError for unusable
-    files.
+    certificates. ``max_items`` and ``max_bytes``: of one request; a larger call is cut. ``warns``: it logs
+    once that no completion has a thought; False for a caller that says so itself. Raises TlsError for unusable files.
     """
 
     def __init__(
@@ -60,8 +61,10 @@ class Client:
         tls: TlsIdentity | None = None,
         max_items: int = messages.MAX_ITEMS,
         max_bytes: int = messages.MAX_BYTES,
+        warns: bool = True,
     ) -> None:
         self.target = target
+        self._thoughts = ThoughtWatch(is_on=warns)
         self._cut = partial(messages.cut, max_items=max_items, max_bytes=max_bytes)
         self._lock = threading.Lock()
         self._tls = LiveIdentity(tls) if tls is not None else None
@@ -102,6 +105,7 @@ class Client:
                     replies.append(reply)
                     if progress:
                         progress(done, len(items))
+            self._thoughts.look(replies)
             return messages.assemble(items, requests, replies, time.monotonic() - started, request_id)
 
     def score_dataframe(

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Literal, NamedTuple, Protocol
 
 from bioverify.core.answers import Answer
-from bioverify.core.completions import PromptForm
+from bioverify.core.completions import PromptForm, ThoughtProblem
 from bioverify.core.conversation import ConversationError, Turn, read_completion, read_prompt
 from bioverify.core.outcomes import Failed, Outcome
+from bioverify.core.questions import UnreadReason
+from bioverify.core.readings import Readings
 from bioverify.core.recipes import Term
 from bioverify.core.rewards import decisive, highest, is_lost_to_a_fault, term_value
 from bioverify.core.tasks import Task, TaskKind
@@ -101,6 +103,8 @@ class RewardDetails(NamedTuple):
     task: Task | None = None
     answer: Answer | None = None
     consensus: Outcome | None = None
+    unread_question: UnreadReason | None = None
+    thought_problem: ThoughtProblem | None = None
 
 
 _NO_DETAILS = RewardDetails()
@@ -110,6 +114,8 @@ class ItemReward:
     """``reward`` is None if the item is unscorable, which is not a zero. ``parts`` in the recipe's order.
 
     ``consensus``: what the beliefs of several verifiers amount to together; None if there is no such thing.
+    ``unread_question``: why the item has no task, ``thought_problem``: why its completion has no thought; None if it
+    has.
     ``is_lost``: the request that held the item brought nothing, so nothing is known about it; ``is_refused``: and the
     same request would be refused again.
 
@@ -153,6 +159,14 @@ class ItemReward:
     @property
     def consensus(self) -> Outcome | None:
         return self.details.consensus
+
+    @property
+    def unread_question(self) -> UnreadReason | None:
+        return self.details.unread_question
+
+    @property
+    def thought_problem(self) -> ThoughtProblem | None:
+        return self.details.thought_problem
 
     @property
     def highest(self) -> float | None:
@@ -206,6 +220,15 @@ class ItemReward:
     @property
     def _fields(self) -> tuple[str, float | None, str, RewardDetails, bool, bool]:
         return self.id, self.reward, self.unscorable_because, self.details, self.is_lost, self.is_refused
+
+
+def readings_of(rewards: Iterable[ItemReward]) -> Readings:
+    """What could not be read of the items, counted. An item whose request was lost was not looked at."""
+    readings = Readings()
+    for reward in rewards:
+        if not reward.is_lost:
+            readings.add(reward.unread_question, reward.thought_problem, reward.answer)
+    return readings
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,14 @@ class PromptForm(StrEnum):
     GENE_INFO = "gene_info"
 
 
+class ThoughtProblem(StrEnum):
+    """Why a completion has no thought that verifiers can read."""
+
+    NO_THOUGHT = "no_thought"
+    EMPTY_THOUGHT = "empty_thought"
+    THOUGHT_NOT_CLOSED = "thought_not_closed"
+
+
 class _Tag(NamedTuple):
     """``kind``: its name in lower case. ``number``: its position among all tags of the text."""
 
@@ -84,6 +92,17 @@ class TaggedText:
         """The contents of all closed think blocks as the published checks see them."""
         own = [tag for tag in self._tags if tag.kind == _THINK]
         return " ".join(_contents(self.text, own))
+
+    @property
+    def thought_problem(self) -> ThoughtProblem | None:
+        """Why `thoughts` hold nothing; None if they hold something."""
+        if self.thoughts and not self.thoughts.isspace():
+            return None
+        thinks = [tag for tag in self._read_tags if tag.kind == _THINK]
+        if not thinks:
+            return ThoughtProblem.NO_THOUGHT
+        is_closed = any(tag.closes for tag in thinks)
+        return ThoughtProblem.EMPTY_THOUGHT if is_closed else ThoughtProblem.THOUGHT_NOT_CLOSED
 
     @property
     def gene_info_blocks(self) -> list[str]:
@@ -165,6 +184,16 @@ class TaggedText:
         else:
             n_words = self._words_before[-1] - len(as_written)
         return n_tagged / n_words if n_words else 0.0
+
+
+def thought_problem(completion: str) -> ThoughtProblem | None:
+    """`TaggedText.thought_problem`, at once for the usual form: the aggregator asks it of every completion."""
+    opening, closing = f"<{_THINK}>", f"</{_THINK}>"
+    if completion.startswith(opening):
+        end = completion.find("<", len(opening))
+        if completion.startswith(closing, end) and completion[len(opening) : end].strip():
+            return None
+    return TaggedText(completion).thought_problem
 
 
 def _contents(text: str, own: Sequence[_Tag]) -> list[str]:

@@ -34,6 +34,9 @@ FORMS: dict[TaskKind, str] = {kind: make.about("{A}", "{B}", "{line}").question 
 
 
 class UnreadReason(StrEnum):
+    """Why no task was read off a prompt. ``NOTHING_ASKED``: there is no question in it, so none is quoted."""
+
+    NOTHING_ASKED = "nothing_asked"
     KNOCKOUT = "knockout"
     ACTIVATION = "activation"
     DRUG = "drug"
@@ -53,6 +56,11 @@ class Unread:
     def detail(self) -> str:
         """For a person: what was not read, why, and what can be."""
         return f'The prompt\'s last question was not read: "{self.quote}". {self._why} Known forms: {_KNOWN_FORMS}'
+
+    @property
+    def beside_the_reason(self) -> str:
+        """What is put behind the words why an item has no reward."""
+        return f"{NOT_READ} ({self.reason}): {self.detail}"
 
     @property
     def _why(self) -> str:

@@ -45,7 +45,8 @@ def make_app(config: GatewayConfig) -> ASGIApp:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        client = AsyncClient(config.aggregator, tls=config.identity)
+        # Of many callers; the aggregator counts what it could not read.
+        client = AsyncClient(config.aggregator, tls=config.identity, warns=False)
         jobs = (
             Jobs(
                 config.folder / "jobs",

@@ -34,7 +34,9 @@ import structlog
 from pydantic import BaseModel, ConfigDict, ValidationError
 from structlog.contextvars import bound_contextvars
 
-from bioverify.client import Client, ClientError, ScoredBatch, TlsIdentity
+from bioverify.client import Client, ClientError, ItemReward, ScoredBatch, TlsIdentity
+from bioverify.client.values import readings_of
+from bioverify.core.readings import Readable, Readings
 from bioverify.errors import BioverifyError
 from bioverify.files import append_lines, replace_file, sync
 from bioverify.gateway import metrics
@@ -70,8 +72,9 @@ ENDED = {JobState.DONE, JobState.CANCELLED, JobState.FAILED}
 class Job(BaseModel):
     """One file of completions. ``lines`` in all; ``line``: the last one that is dealt with; ``detail``: why it waits or
     failed. ``request_id``: of the call that sent it, under which all services log its work. ``result_bytes`` and
-    ``bad_line_bytes``: how far the two files are good. ``unread_keys``: of lines, that mean nothing here.
-    Times are seconds since 1970.
+    ``bad_line_bytes``: how far the two files are good. ``unread_keys``: of lines, that mean nothing here. ``not_read``:
+    of how many of the ``looked_at`` lines the question, a thought or the answer was not read, by reason;
+    ``warning``: that no completion so far has a thought, and what to do. Times are seconds since 1970.
     """
 
     model_config = ConfigDict(validate_assignment=True)
@@ -94,6 +97,9 @@ class Job(BaseModel):
     result_bytes: int = 0
     bad_line_bytes: int = 0
     unread_keys: list[str] = []
+    looked_at: int = 0
+    not_read: dict[Readable, dict[str, int]] = {}
+    warning: str = ""
 
 
 class RecipeGoneError(BioverifyError):
@@ -120,7 +126,7 @@ class Jobs:
     ) -> None:
         self._folder = folder
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._client = Client(aggregator, tls=tls)
+        self._client = Client(aggregator, tls=tls, warns=False)
         self._keep_s = keep_s
         self._most_per_key = most_per_key
         self._lock = threading.Lock()
@@ -311,6 +317,7 @@ class Jobs:
         job.state, job.detail = JobState.RUNNING, ""
         bad_lines: list[LineError] = []
         unread_keys = set(job.unread_keys)
+        readings = _readings_of(job)
         with (
             (folder / "input.jsonl").open("rb") as lines,
             ThreadPoolExecutor(CHUNKS_AT_ONCE, thread_name_prefix=f"job-{job.id}") as pool,
@@ -320,7 +327,7 @@ class Jobs:
             )
             asked: deque[tuple[list[FileItem], Future[ScoredBatch]]] = deque()
 
-            def keep(line: int, scored: list[bytes], unscorable: int) -> None:
+            def keep(line: int, scored: list[bytes], rewards: list[ItemReward]) -> None:
                 # What is wrong with a whole group is known at its end, after what is wrong with lines in it.
                 past = sorted((error for error in bad_lines if error.line <= line), key=lambda error: error.line)
                 refused = [orjson.dumps({"line": error.line, "problem": error.problem}) + b"\n" for error in past]
@@ -328,6 +335,11 @@ class Jobs:
                 result_bytes, bad_line_bytes = _append(results, scored), _append(bad, refused)
                 job.result_bytes += result_bytes
                 job.bad_line_bytes += bad_line_bytes
+                unscorable = sum(reward.reward is None for reward in rewards)
+                readings.update(readings_of(rewards))
+                job.looked_at = readings.items
+                job.not_read = {what: dict(counts) for what, counts in readings.not_read.items()}
+                job.warning = readings.warning
                 job.line = line
                 job.unread_keys = sorted(unread_keys)
                 job.scored += len(scored) - unscorable
@@ -342,8 +354,7 @@ class Jobs:
             def finish_first() -> None:
                 chunk, future = asked.popleft()
                 rewards = future.result().rewards
-                rows = list(map(output_line, chunk, rewards))
-                keep(chunk[-1].line, rows, sum(reward.reward is None for reward in rewards))
+                keep(chunk[-1].line, list(map(output_line, chunk, rewards)), rewards)
 
             try:
                 for chunk in chunks:
@@ -357,7 +368,7 @@ class Jobs:
                         finish_first()
                 while asked:
                     finish_first()
-                keep(job.lines, [], 0)
+                keep(job.lines, [], [])
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
 
@@ -380,6 +391,14 @@ class Jobs:
     def _check(self, job: Job) -> None:
         if job.id in self._cancelled or self._ending.is_set():
             raise _StoppedError
+
+
+def _readings_of(job: Job) -> Readings:
+    """What was counted of the job by an earlier turn or process."""
+    readings = Readings(job.looked_at)
+    for what, counts in job.not_read.items():
+        readings.not_read[what].update(counts)
+    return readings
 
 
 def _append(path: Path, lines: list[bytes]) -> int:

@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from bioverify.core.completions import ThoughtProblem
+from bioverify.core.questions import UnreadReason
 from bioverify.core.recipes import Recipe
 from bioverify.gateway.jobs import Job
 
@@ -51,7 +53,8 @@ class PartReply(OutcomeReply):
 class RewardReply(_Reply):
     """``verdict``: one sentence, for people. ``reward`` null: the item is unscorable, which is not a zero.
 
-    ``highest``: out of how much the reward is, the sum of the positive weights that entered it.
+    ``highest``: out of how much the reward is, the sum of the positive weights that entered it. ``unread_question``:
+    why the item has no task, ``thought_problem``: why the completion has no thought; null if it has.
     """
 
     id: str
@@ -61,6 +64,8 @@ class RewardReply(_Reply):
     unscorable_because: str
     answer: str | None
     task: dict[str, dict[str, Any]] | None
+    unread_question: UnreadReason | None
+    thought_problem: ThoughtProblem | None
     parts: list[PartReply]
     consensus: OutcomeReply | None
 

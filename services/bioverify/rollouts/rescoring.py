@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from bioverify.client.json_form import outcome_from_json
-from bioverify.client.values import ItemReward, ListedVerifier, RewardDetails, RewardPart, ScoredBatch
+from bioverify.client.values import ItemReward, ListedVerifier, RewardPart, ScoredBatch, ScoreItem
 from bioverify.core.consensus import CONSENSUS
 from bioverify.core.outcomes import Outcome
+from bioverify.core.questions import Unread, read_conversation
 from bioverify.core.recipes import Recipe, Requirement, Term
 from bioverify.core.rewards import Row, compose
 from bioverify.rollouts.ledger import Ledger, key_of, stamped
@@ -90,13 +91,20 @@ class Rescoring:
                 RewardPart(part.term, part.outcome, part.contribution, part.dropped_because, from_cache=False)
                 for part in reward.parts
             )
-            whole = ItemReward(
-                line.item.id, reward.reward, reward.unscorable_because, RewardDetails(parts, new.task, new.answer)
-            )
+            because = reward.unscorable_because
+            if because and (question := _unread_question(line.item)):
+                because += question.beside_the_reason
+            read = new.details._replace(parts=parts, consensus=None)
+            whole = ItemReward(line.item.id, reward.reward, because, read)
             fingerprints = {**old["stamp"]["fingerprints"], self.only_verifier: asked[self.only_verifier]}
             result = {**stamped(line, whole, self.recipe, fingerprints), "consensus": old["consensus"]}
             results.append((whole, result))
         return results
+
+
+def _unread_question(item: ScoreItem) -> Unread | None:
+    question = item.task or read_conversation((turn.role, turn.content) for turn in reversed(item.prompt))
+    return question if isinstance(question, Unread) else None
 
 
 def groups(chunk: Iterable[FileItem]) -> Iterable[list[FileItem]]:

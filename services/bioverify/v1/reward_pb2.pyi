@@ -286,12 +286,18 @@ class Reward(_message.Message):
     TASK_FIELD_NUMBER: _builtins.int
     ANSWER_FIELD_NUMBER: _builtins.int
     CONSENSUS_FIELD_NUMBER: _builtins.int
+    UNREAD_QUESTION_FIELD_NUMBER: _builtins.int
+    THOUGHT_PROBLEM_FIELD_NUMBER: _builtins.int
     item_id: _builtins.str
     """Echo of Item.id."""
     reward: _builtins.float
     """The sum of the contributions. Absent: the item is unscorable, which is not a zero."""
     unscorable_because: _builtins.str
     """Why the item is unscorable. Empty where it is not."""
+    unread_question: _types_pb2.UnreadReason.ValueType
+    """Why the item has no task; not set if it has one."""
+    thought_problem: _types_pb2.ThoughtProblem.ValueType
+    """Why the completion has no thought; not set if it has one."""
     @_builtins.property
     def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Part]:
         """The summands, in the recipe's order."""
@@ -322,10 +328,12 @@ class Reward(_message.Message):
         task: _types_pb2.Task | None = ...,
         answer: _types_pb2.Answer | None = ...,
         consensus: _types_pb2.Outcome | None = ...,
+        unread_question: _types_pb2.UnreadReason.ValueType = ...,
+        thought_problem: _types_pb2.ThoughtProblem.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_reward", b"_reward", "answer", b"answer", "consensus", b"consensus", "reward", b"reward", "task", b"task"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_reward", b"_reward", "answer", b"answer", "consensus", b"consensus", "item_id", b"item_id", "parts", b"parts", "reward", b"reward", "task", b"task", "unscorable_because", b"unscorable_because"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_reward", b"_reward", "answer", b"answer", "consensus", b"consensus", "item_id", b"item_id", "parts", b"parts", "reward", b"reward", "task", b"task", "thought_problem", b"thought_problem", "unread_question", b"unread_question", "unscorable_because", b"unscorable_because"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__reward: _TypeAlias = _typing.Literal["reward"]  # noqa: Y015
     _WhichOneofArgType__reward: _TypeAlias = _typing.Literal["_reward", b"_reward"]  # noqa: Y015

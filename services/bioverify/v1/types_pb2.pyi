@@ -135,6 +135,78 @@ ANSWER_PROBLEM_BOTH_ANSWER_WORDS: AnswerProblem.ValueType  # 5
 """The block holds both of them."""
 Global___AnswerProblem: _TypeAlias = AnswerProblem  # noqa: Y015
 
+class _UnreadReason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _UnreadReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UnreadReason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    UNREAD_REASON_UNSPECIFIED: _UnreadReason.ValueType  # 0
+    """Not set: the task was given or read."""
+    UNREAD_REASON_NOTHING_ASKED: _UnreadReason.ValueType  # 1
+    """The prompt asks nothing, or there is none."""
+    UNREAD_REASON_KNOCKOUT: _UnreadReason.ValueType  # 2
+    """It asks about a knockout."""
+    UNREAD_REASON_ACTIVATION: _UnreadReason.ValueType  # 3
+    """It asks about activation or overexpression."""
+    UNREAD_REASON_DRUG: _UnreadReason.ValueType  # 4
+    """It asks about a drug or treatment."""
+    UNREAD_REASON_COMBINATION: _UnreadReason.ValueType  # 5
+    """It asks about several genes at once."""
+    UNREAD_REASON_OTHER_WORDING: _UnreadReason.ValueType  # 6
+    """It asks about genes, perturbation or expression in a wording that is not known."""
+    UNREAD_REASON_OTHER_SUBJECT: _UnreadReason.ValueType  # 7
+    """It asks about something else."""
+
+class UnreadReason(_UnreadReason, metaclass=_UnreadReasonEnumTypeWrapper):
+    """Why no task was read off a prompt."""
+
+UNREAD_REASON_UNSPECIFIED: UnreadReason.ValueType  # 0
+"""Not set: the task was given or read."""
+UNREAD_REASON_NOTHING_ASKED: UnreadReason.ValueType  # 1
+"""The prompt asks nothing, or there is none."""
+UNREAD_REASON_KNOCKOUT: UnreadReason.ValueType  # 2
+"""It asks about a knockout."""
+UNREAD_REASON_ACTIVATION: UnreadReason.ValueType  # 3
+"""It asks about activation or overexpression."""
+UNREAD_REASON_DRUG: UnreadReason.ValueType  # 4
+"""It asks about a drug or treatment."""
+UNREAD_REASON_COMBINATION: UnreadReason.ValueType  # 5
+"""It asks about several genes at once."""
+UNREAD_REASON_OTHER_WORDING: UnreadReason.ValueType  # 6
+"""It asks about genes, perturbation or expression in a wording that is not known."""
+UNREAD_REASON_OTHER_SUBJECT: UnreadReason.ValueType  # 7
+"""It asks about something else."""
+Global___UnreadReason: _TypeAlias = UnreadReason  # noqa: Y015
+
+class _ThoughtProblem:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ThoughtProblemEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ThoughtProblem.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    THOUGHT_PROBLEM_UNSPECIFIED: _ThoughtProblem.ValueType  # 0
+    """Not set: it has one."""
+    THOUGHT_PROBLEM_NO_THOUGHT: _ThoughtProblem.ValueType  # 1
+    """Nothing in it is marked as a thought."""
+    THOUGHT_PROBLEM_EMPTY_THOUGHT: _ThoughtProblem.ValueType  # 2
+    """What is marked as a thought holds no text."""
+    THOUGHT_PROBLEM_THOUGHT_NOT_CLOSED: _ThoughtProblem.ValueType  # 3
+    """The thought does not end."""
+
+class ThoughtProblem(_ThoughtProblem, metaclass=_ThoughtProblemEnumTypeWrapper):
+    """Why a completion has no thought that verifiers can read."""
+
+THOUGHT_PROBLEM_UNSPECIFIED: ThoughtProblem.ValueType  # 0
+"""Not set: it has one."""
+THOUGHT_PROBLEM_NO_THOUGHT: ThoughtProblem.ValueType  # 1
+"""Nothing in it is marked as a thought."""
+THOUGHT_PROBLEM_EMPTY_THOUGHT: ThoughtProblem.ValueType  # 2
+"""What is marked as a thought holds no text."""
+THOUGHT_PROBLEM_THOUGHT_NOT_CLOSED: ThoughtProblem.ValueType  # 3
+"""The thought does not end."""
+Global___ThoughtProblem: _TypeAlias = ThoughtProblem  # noqa: Y015
+
 @_typing.final
 class Message(_message.Message):
     """One turn of the conversation that led to a completion."""

@@ -14,9 +14,9 @@ from operator import attrgetter
 from typing import Any
 
 from bioverify.core.answers import Answer, AnswerProblem, ParseMode, parse_answer
-from bioverify.core.completions import PromptForm
+from bioverify.core.completions import PromptForm, ThoughtProblem
 from bioverify.core.conversation import OPENING, opened_thought, whole_completion
-from bioverify.core.questions import Question, Unread, read_conversation
+from bioverify.core.questions import Question, Unread, UnreadReason, read_conversation
 from bioverify.core.tasks import TASKS, Task, TaskKind
 from bioverify.core.verifier import Item, Reads
 from bioverify.v1 import types_pb2, verifier_pb2
@@ -36,6 +36,10 @@ ANSWER_PROBLEMS = {
     AnswerProblem.SEVERAL_ANSWER_BLOCKS: types_pb2.ANSWER_PROBLEM_SEVERAL_ANSWER_BLOCKS,
     AnswerProblem.NO_ANSWER_WORD: types_pb2.ANSWER_PROBLEM_NO_ANSWER_WORD,
     AnswerProblem.BOTH_ANSWER_WORDS: types_pb2.ANSWER_PROBLEM_BOTH_ANSWER_WORDS,
+}
+UNREAD_REASONS = {reason: types_pb2.UnreadReason.Value(f"UNREAD_REASON_{reason.name}") for reason in UnreadReason}
+THOUGHT_PROBLEMS = {
+    problem: types_pb2.ThoughtProblem.Value(f"THOUGHT_PROBLEM_{problem.name}") for problem in ThoughtProblem
 }
 READ_FIELDS = {
     Reads.TASK: verifier_pb2.READ_FIELD_TASK,
@@ -57,6 +61,8 @@ _TASK_KIND_OF = {number: kind for kind, number in TASK_KINDS.items()}
 _PARSE_MODE_OF = {number: mode for mode, number in PARSE_MODES.items()}
 _PROMPT_FORM_OF = {number: form for form, number in PROMPT_FORMS.items()}
 _PROBLEM_OF = {number: problem for problem, number in ANSWER_PROBLEMS.items()}
+_UNREAD_REASON_OF = {number: reason for reason, number in UNREAD_REASONS.items()}
+_THOUGHT_PROBLEM_OF = {number: problem for problem, number in THOUGHT_PROBLEMS.items()}
 _READ_FIELD_OF = {number: field for field, number in READ_FIELDS.items()}
 
 
@@ -123,6 +129,16 @@ def answer_from_wire(message: types_pb2.Answer) -> Answer:
     if message.WhichOneof("reading") == "affirms":
         return message.affirms
     return _PROBLEM_OF.get(message.problem, AnswerProblem.NO_ANSWER_WORD)
+
+
+def unread_reason_from_wire(number: types_pb2.UnreadReason.ValueType) -> UnreadReason | None:
+    """None if the question was read. A reason that only a newer version of the contract knows is another wording."""
+    return _UNREAD_REASON_OF.get(number, UnreadReason.OTHER_WORDING) if number else None
+
+
+def thought_problem_from_wire(number: types_pb2.ThoughtProblem.ValueType) -> ThoughtProblem | None:
+    """None if there is a thought. A problem that only a newer version of the contract knows is that there is none."""
+    return _THOUGHT_PROBLEM_OF.get(number, ThoughtProblem.NO_THOUGHT) if number else None
 
 
 def read_question(message: types_pb2.Item) -> Question:

@@ -61,11 +61,9 @@ def _asker(
     """Opens the model; what it returns prints the answer to a question as it is written."""
     chosen = resolve_preset(preset, changes)
     quieten()
-    from transformers import TextStreamer
-
     from bioverify.client import ClientError
     from bioverify_trainer import asking
-    from bioverify_trainer.model.generation import complete
+    from bioverify_trainer.model.generation import Shown, complete
     from bioverify_trainer.model.policy import PolicyError, open_for, use_threads
 
     use_threads(chosen.launcher.threads)
@@ -76,8 +74,7 @@ def _asker(
 
     def answer(question: str) -> None:
         turns, task = asking.conversation(question, chosen.prompts)
-        streamer = TextStreamer(policy.tokenizer, skip_prompt=True, skip_special_tokens=True)
-        [completion] = complete(policy, [turns], max_tokens=max_tokens, temperature=temperature, streamer=streamer)
+        [completion] = complete(policy, [turns], max_tokens=max_tokens, temperature=temperature, streamer=Shown(policy))
         if verify:
             try:
                 asking.verify(target, turns, task, completion, typer.echo)

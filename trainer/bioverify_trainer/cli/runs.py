@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from bioverify_trainer.cli.options import console
@@ -60,8 +61,8 @@ def show(run: Annotated[Path, typer.Argument(help="Folder of a run.")]) -> None:
     for verifier in config["verifiers"]:
         simulated = " (simulated)" if any(artifact["simulated"] for artifact in verifier["artifacts"]) else ""
         console.print(f"{verifier['name']} {verifier['version']}, {verifier['fingerprint'][:12]}{simulated}")
-    if warning := watch.alarm(opened.metrics):
-        console.print(f"[red]Look closer.[/] {warning}", soft_wrap=True)
+    for warning in watch.alarms(opened.metrics):
+        console.print(f"[red]Look closer.[/] {escape(warning)}", soft_wrap=True)
 
 
 @app.command()
@@ -87,7 +88,10 @@ def _quarters(runs: Sequence[Run]) -> Table:
     """Means over the first and the last quarter of the steps."""
     table = Table("mean of first → last quarter", *(run.folder.path.name for run in runs), box=None)
     prefixes = ("reward_call/unscorable", "source/", "value/", "heldout/", "watch/")
-    names = {key for run in runs for record in run.metrics for key in record if key.startswith(prefixes)}
+    records = [record for run in runs for record in run.metrics]
+    names = {key for record in records for key in record if key.startswith(prefixes)}
+    # Most reasons never come up.
+    names |= {key for record in records for key in record if key.startswith(watch.NOT_READ) and record[key]}
     for name in ["reward", *sorted(names), "step_seconds"]:
         cells = [f"{_number(run.mean(name, last=False))} → {_number(run.mean(name, last=True))}" for run in runs]
         table.add_row(name, *cells)

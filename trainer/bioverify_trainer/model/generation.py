@@ -17,8 +17,9 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from transformers import DynamicCache, GenerationConfig, PreTrainedModel, StaticCache
+from transformers import DynamicCache, GenerationConfig, PreTrainedModel, StaticCache, TextStreamer
 
+from bioverify.adapters.decoding import decoder
 from bioverify.core.conversation import opened_thought, whole_completion
 from bioverify_trainer.model.policy import Policy
 from bioverify_trainer.model.shared_prompts import copy_cache, prompt_cache
@@ -120,16 +121,37 @@ def write(
 
 
 def texts(policy: Policy, prompts: Sequence[Ids], written: list[Ids]) -> list[str]:
-    """The completions as they are scored: without special tokens and outer white space.
+    """The completions as they are scored: without outer white space and special tokens that are no tags.
 
     A thought that the template opened at the prompt's end is put back in front.
     """
-    decoded = policy.tokenizer.batch_decode(written, skip_special_tokens=True)
+    decoded = map(decoder(policy.tokenizer), written)
     ends = policy.tokenizer.batch_decode([prompt[-PROMPT_END_TOKENS:] for prompt in prompts])
     return [
         whole_completion(text.strip(), prefix=opened_thought(end), as_published=True)
         for text, end in zip(decoded, ends, strict=True)
     ]
+
+
+class Shown(TextStreamer):
+    """Prints a completion as it is written, as `texts` will give it: with the thought that the template opened."""
+
+    def __init__(self, policy: Policy) -> None:
+        super().__init__(_Decoding(policy), skip_prompt=True)  # type: ignore[arg-type]
+        self._policy = policy
+
+    def put(self, value: torch.Tensor) -> None:
+        if self.next_tokens_are_prompt:
+            end = self._policy.tokenizer.decode(value.reshape(-1)[-PROMPT_END_TOKENS:])
+            self.on_finalized_text(opened_thought(str(end)))
+        super().put(value)  # type: ignore[no-untyped-call]
+
+
+class _Decoding:
+    """All that a streamer asks of a tokenizer."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.decode = decoder(policy.tokenizer)
 
 
 def complete(

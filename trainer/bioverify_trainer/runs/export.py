@@ -63,7 +63,7 @@ def card(run: Run, results: Sequence[Mapping[str, Any]] | None) -> str:
         base_licence=BASE_LICENCES.get(base, "as its own card says"),
         steps=run.steps,
         reward=(run.mean("reward", last=False), run.mean("reward", last=True)),
-        alarm=watch.alarm(run.metrics),
+        alarms=watch.alarms(run.metrics),
         results=results,
     )
 

@@ -60,7 +60,7 @@ def write_report(run: Path, output: Path, *, scores: Path | None = None) -> None
             config=config,
             config_text=json.dumps(config, indent=2),
             summary=summarise(metrics),
-            alarm=watch.alarm(metrics),
+            alarms=watch.alarms(metrics),
             watched=any(record.get(watch.HELD_OUT) is not None for record in metrics),
             plots=make_plots(metrics),
             examples=choose_examples(samples),
@@ -110,6 +110,7 @@ def make_plots(metrics: Sequence[Mapping[str, Any]]) -> list[Plot]:
     shown = {name: values for name, values in unscored.items() if name == "unscorable" or any(values)}
     held_out = {name: values for name, values in series("heldout/").items() if any(v is not None for v in values)}
     watched = {name: values for name, values in series("watch/").items() if name != "words"}
+    not_read = {name: values for name, values in series(watch.NOT_READ).items() if any(values)}
     return [
         *(
             [
@@ -127,6 +128,18 @@ def make_plots(metrics: Sequence[Mapping[str, Any]]) -> list[Plot]:
             'Shares over the completions of a step: repetition within a completion, answers "yes", answers that cannot '
             "be read, thoughts that name the genes and say nothing else, distance between verifiers' beliefs.",
             _draw(steps, watched, "share", top=1.0),
+        ),
+        *(
+            [
+                Plot(
+                    "Not read",
+                    "Share of the completions of a step of which the question, a thought or the answer could not be "
+                    "read, by reason: docs/reading.md.",
+                    _draw(steps, not_read, "share", top=1.0),
+                )
+            ]
+            if not_read
+            else []
         ),
         Plot(
             "Reward by source",

@@ -7,13 +7,17 @@ Logged per step under ``watch/``, all over the completions of the step:
 * ``mention_only``: share whose thoughts name all genes of the question and say hardly anything else;
 * ``disagreement``: mean distance between the highest and the lowest belief, if two verifiers or more hold one.
 
-None of them enters the reward. The alarm compares what is rewarded with what is held out: `heldout` in a preset.
+None of them enters the reward. One alarm compares what is rewarded with what is held out: `heldout` in a preset.
+
+Beside them, under ``not_read/WHAT/REASON``, stands the share of completions of which the question, a thought or the
+answer could not be read (`bioverify.core.readings`): another alarm.
 """
 
 from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any
@@ -22,6 +26,7 @@ from bioverify.client import ItemReward, ScoreItem
 from bioverify.core.answers import AnswerProblem
 from bioverify.core.completions import TaggedText, mentions
 from bioverify.core.outcomes import Scored
+from bioverify.core.readings import THOUGHTS_READ, Readable
 
 N_GRAM = 4
 FEWEST_OTHER_WORDS = 5
@@ -33,6 +38,30 @@ SIGNIFICANT = 2.0
 NO_GAIN = 0.01
 """Held-out balanced accuracy that rose by less has not risen."""
 
+MOST_UNREAD = 0.25
+"""Share of the last quarter's completions, in [0, 1], above which what could not be read raises the alarm."""
+NOT_READ = "not_read/"
+
+_UNREAD = {Readable.QUESTION: "questions not read", Readable.THOUGHT: "no thought", Readable.ANSWER: "answers not read"}
+_SUBJECT = {
+    Readable.QUESTION: "the question was not read",
+    Readable.THOUGHT: "no thought could be read",
+    Readable.ANSWER: "the answer could not be read",
+}
+_WHAT_TO_DO = {
+    Readable.QUESTION: "Ask in one of the forms of docs/reading.md, or give the task beside the prompt.",
+    Readable.THOUGHT: (
+        f"{THOUGHTS_READ} The thought that a template opens and tags that are special tokens are read in a run. If it "
+        "is thought_not_closed, raise grpo.max_completion_length; if empty_thought, let the template think "
+        "(grpo.chat_template_kwargs); if no_thought, look at samples.jsonl for how the policy marks its thoughts, and "
+        "ask for them by prompts.chain_of_thought or prompts.example_turns."
+    ),
+    Readable.ANSWER: (
+        "An answer stands in exactly one <answer>…</answer> behind the thoughts and says one of the question's two "
+        "words. If completions/clipped_ratio is high, raise grpo.max_completion_length; else prompts.example_turns "
+        "shows the policy the form."
+    ),
+}
 _WORD = re.compile(r"[\w-]+")
 
 
@@ -69,8 +98,43 @@ def is_mention_only(completion: str, genes: Sequence[str]) -> bool:
     return bool(genes) and len(others) < FEWEST_OTHER_WORDS and all(mentions(thoughts, gene) for gene in genes)
 
 
-def alarm(metrics: Sequence[Mapping[str, Any]]) -> str | None:
-    """What a run's metrics give reason to doubt, in one sentence; None if they give none, or cannot tell.
+def unread_shares(logs: Mapping[str, Any]) -> dict[str, float]:
+    """What could not be read in one step, in words, with its share of the completions; nothing of what was read."""
+    shares = {words: sum(_by_reason(logs, what).values()) for what, words in _UNREAD.items()}
+    return {words: share for words, share in shares.items() if share}
+
+
+def alarms(metrics: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What a run's metrics give reason to doubt, each with what to do; none if they give no reason, or cannot tell."""
+    return [*filter(None, [_rewarded_alone(metrics)]), *_not_read(metrics)]
+
+
+def _not_read(metrics: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What could not be read of the last quarter of the steps, if it is more than `MOST_UNREAD`."""
+    steps = [record for record in metrics if any(name.startswith(NOT_READ) for name in record)]
+    last = steps[-max(1, len(steps) // 4) :]
+    found = []
+    for what in Readable:
+        by_reason: Counter[str] = Counter()
+        for record in last:
+            by_reason.update(_by_reason(record, what))
+        share = by_reason.total() / max(1, len(last))
+        if share > MOST_UNREAD:
+            reasons = ", ".join(f"{reason} {sum_ / len(last):.0%}" for reason, sum_ in by_reason.most_common() if sum_)
+            found.append(
+                f"Of {share:.0%} of the completions of the last {len(last)} steps {_SUBJECT[what]} ({reasons}). "
+                f"{_WHAT_TO_DO[what]}"
+            )
+    return found
+
+
+def _by_reason(record: Mapping[str, Any], what: Readable) -> dict[str, float]:
+    prefix = f"{NOT_READ}{what}/"
+    return {name.removeprefix(prefix): record[name] or 0.0 for name in record if name.startswith(prefix)}
+
+
+def _rewarded_alone(metrics: Sequence[Mapping[str, Any]]) -> str | None:
+    """That the reward rose and nothing else did; None if that is not so, or cannot be told.
 
     The reward has risen, first quarter of the steps against last, by more than twice the standard error; the held-out
     balanced accuracy, first measurement against last, has not.

@@ -48,7 +48,7 @@ function jobRow(job) {
     {},
     element("td", {}, element("code", {}, job.id)),
     element("td", {}, job.recipe),
-    element("td", { class: job.state === "failed" ? "bad" : "" }, job.state, job.detail ? element("div", { class: "soft" }, job.detail) : null),
+    element("td", { class: job.state === "failed" ? "bad" : "" }, job.state, job.detail ? element("div", { class: "soft" }, job.detail) : null, ...notRead(job), job.warning ? element("div", { class: "warn" }, job.warning) : null),
     element("td", {}, element("progress", { max: Math.max(1, job.lines), value: job.line, "aria-label": `Progress of job ${job.id}` })),
     ...[job.scored, job.unscorable, job.bad_lines].map((count) => element("td", { class: "number" }, count.toLocaleString())),
     element(
@@ -61,6 +61,13 @@ function jobRow(job) {
         : button("Cancel", async () => { await ask(`v1/jobs/${job.id}:cancel`, { method: "POST" }); await refresh(); }),
     ),
   );
+}
+
+function notRead(job) {
+  const said = { question: "questions not read", thought: "completions without a thought", answer: "answers not read" };
+  return Object.entries(job.not_read)
+    .filter(([, reasons]) => Object.keys(reasons).length)
+    .map(([part, reasons]) => element("div", { class: "soft" }, `${said[part]}: ${Object.entries(reasons).map(([reason, count]) => `${reason} ${count.toLocaleString()}`).join(", ")}`));
 }
 
 async function save(job) {
