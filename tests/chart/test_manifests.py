@@ -63,7 +63,7 @@ def test_manifests_are_as_they_were(values: str) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        "env[0].name=A,env[0].value=b",
+        "pods.env[0].name=A,pods.env[0].value=b",
         "images.pullPolicy=Always",
         "images.pullSecrets[0]=registry",
         "serviceAccount.name=other",
@@ -132,7 +132,7 @@ def test_the_chart_is_of_the_version_of_the_distribution() -> None:
     from importlib.metadata import version
 
     about = yaml.safe_load((CHART / "Chart.yaml").read_text())
-    assert about["appVersion"] == version("bioverify")
+    assert about["version"] == about["appVersion"] == version("bioverify")
 
 
 def test_a_certificate_is_good_for_every_name_that_is_dialled() -> None:
