@@ -34,12 +34,13 @@ def test_a_gateway_that_listens_everywhere_is_reached_by_both_families(tmp_path:
 def test_a_gateway_whose_port_is_taken_says_so_in_one_line(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(
-            AssertionError, match=rf"cannot listen on 0\.0\.0\.0:{port}: .*\. Is the port taken\?"
-        ) as said:
-            with gateway(tmp_path, "127.0.0.1:9", listen=f"0.0.0.0:{port}", open_to_anyone=True):
-                pass
-        assert "Traceback" not in str(said.value)
+        with (
+            pytest.raises(AssertionError) as said,
+            gateway(tmp_path, "127.0.0.1:9", listen=f"0.0.0.0:{port}", open_to_anyone=True),
+        ):
+            pass
+    assert f"cannot listen on 0.0.0.0:{port}: " in str(said.value)
+    assert "Traceback" not in str(said.value)
 
 
 @pytest.mark.parametrize("host", EVERYWHERE)

@@ -17,6 +17,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from bioverify import tracing
 from bioverify.core.recipes import Recipe
+from bioverify.transport.addresses import for_both_families
 from bioverify_trainer.preset import Preset
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -117,4 +118,4 @@ def expose(listen: str, recipe: Recipe, preset: Preset) -> None:
     host, _, port = listen.rpartition(":")
     INFO.labels(recipe.name, preset.name).set(1)
     LAST_STEP.set(time.time())
-    start_http_server(int(port), host.strip("[]"))
+    start_http_server(int(port), for_both_families(host))
