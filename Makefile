@@ -95,6 +95,8 @@ $(NODE_EXAMPLE)/node_modules/.installed: $(NODE_EXAMPLE)/package-lock.json
 
 test-fault: setup ## Faults and overload, a quarter of an hour; prints a table, writes reports/*.json
 	@pytest -m fault tests/fault tests/load tests/trainer/test_service.py $(PYTEST_ARGS)
+	@# A cluster that dies, a failover of Sentinels, a rotated password; a proxy that refuses.
+	@pytest tests/integration/test_cache.py tests/integration/test_proxies.py $(PYTEST_ARGS)
 
 test-observability: setup ## Rules by promtool, and a live stack before a real Prometheus: queries, faults, alerts
 	pytest -m observability tests/observability $(PYTEST_ARGS)

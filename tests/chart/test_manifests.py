@@ -101,7 +101,11 @@ def test_the_packaged_chart_makes_the_same(tmp_path: Path) -> None:
     assert template(*arguments, chart=packed).stdout == template(*arguments).stdout
     with tarfile.open(packed) as files:
         inside = {Path(name).relative_to("bioverify") for name in files.getnames()}
-    assert {path.parts[1] for path in inside if path.parts[0] == "alerts"} == {"faults.yaml", "slo.yaml"}
+    assert {path.parts[1] for path in inside if path.parts[0] == "alerts"} == {
+        "cluster.yaml",
+        "faults.yaml",
+        "slo.yaml",
+    }
     assert {path.suffix for path in inside if path.parts[0] == "dashboards"} == {".json"}
 
 

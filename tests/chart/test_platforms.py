@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import pytest
 import yaml
 
@@ -529,3 +532,39 @@ def test_the_cache_has_the_options_of_the_cache_in_compose() -> None:
     assert {key: value for key, value in both[0].items() if key != "--maxmemory"} == {
         key: value for key, value in both[1].items() if key != "--maxmemory"
     }
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ("aggregator.ingress.enabled=true,aggregator.ingress.host=grpc.example.org", "the aggregator asks for no key"),
+        ("aggregator.route.parentRefs[0].name=g", "the aggregator asks for no key"),
+        ("gateway.service.type=LoadBalancer", "takes callers of every network"),
+        ("gateway.service.type=NodePort", "keys come to the gateway's service in plain HTTP"),
+        (
+            "gateway.keys.openToAnyone=true,gateway.ingress.enabled=true,gateway.ingress.host=a.example.org",
+            "asks for no key (gateway.keys.openToAnyone)",
+        ),
+        ("images.tag=x", "make a secret and set gateway.keys.existingSecret"),
+    ],
+)
+def test_a_door_that_stands_open_is_said_after_an_installation(changes: str, said: str, tmp_path: Path) -> None:
+    # Helm shows notes after it has spoken to a cluster; here they are the text of a config map.
+    chart = tmp_path / "chart"
+    shutil.copytree(CHART_FOLDER, chart)
+    notes = chart / "templates" / "NOTES.txt"
+    (chart / "templates" / "_notes.tpl").write_text('{{ define "notes" }}' + notes.read_text() + "{{ end }}")
+    notes.unlink()
+    (chart / "templates" / "notes.yaml").write_text(
+        'kind: ConfigMap\nmetadata: {name: notes}\ndata:\n  text: |\n    {{- include "notes" . | nindent 4 }}\n'
+    )
+
+    def shown(*arguments: str) -> str:
+        made = [one for one in yaml.safe_load_all(template(*arguments, chart=chart).stdout) if one]
+        (text,) = [one["data"]["text"] for one in made if one["metadata"]["name"] == "notes"]
+        return str(text)
+
+    assert "NOTE: " in shown("--set", changes)
+    assert said in shown("--set", changes)
+    # And nothing of the kind is said where there is no reason.
+    assert "NOTE: " not in shown("--set", "gateway.keys.existingSecret=keys-of-ours")

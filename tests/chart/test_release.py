@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.chart.helm import ROOT, helm
+from tests.chart.helm import ROOT, helm, template
 
 pytestmark = pytest.mark.chart
 
@@ -99,20 +99,7 @@ def test_images_are_pushed_where_the_chart_looks_for_them() -> None:
         check=True,
     )
     (tag,) = json.loads(done.stdout)["target"]["gateway"]["tags"]
-    shown = subprocess.run(
-        [
-            str(helm()),
-            "template",
-            "x",
-            str(ROOT / "k8s/chart"),
-            "--set",
-            "images.registry=registry.example.org/biology",
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    assert f"image: {tag}\n" in shown
+    assert f"image: {tag}\n" in template("--set", "images.registry=registry.example.org/biology").stdout
 
 
 def test_a_release_to_a_registry_takes_only_what_is_committed(tmp_path: Path) -> None:

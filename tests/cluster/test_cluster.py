@@ -23,8 +23,8 @@ from tests.cluster.server import Server
 
 pytestmark = pytest.mark.cluster
 
-# A set of values that asks for the artifacts' volume in another class and mode than all others, and those that ask for any
-# volume in a class of their own.
+# A set of values that asks for the artifacts' volume in another class and mode than all others, and those that ask for
+# any volume in a class of their own.
 OTHER_CLAIM = "private_registry"
 OTHER_CLASSES = {OTHER_CLAIM, "aks", "eks", "gke", "k3s"}
 KEPT = {"PersistentVolumeClaim", "Secret"}
