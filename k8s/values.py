@@ -317,7 +317,7 @@ class Valkey(Deployed):
 
 
 class ExternalRedis(Block):
-    url: Annotated[str, Field(pattern=r"^(rediss?(\+(cluster|sentinel))?://[^@]+)?$")] = ""
+    url: Annotated[str, Field(pattern=r"^(rediss?(\+(cluster|sentinel))?://([^:@/]+@)?[^@]+)?$")] = ""
     """Its address without a password (docs/deployment.md); the password is in passwordSecret."""
     passwordSecret: Name = ""
     """A secret with the password alone. It is mounted: a rotated one is taken up without a restart."""

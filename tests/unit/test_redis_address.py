@@ -113,6 +113,8 @@ def test_what_redis_py_makes_of_an_address_that_is_taken_is_what_it_says(passwor
     ("url", "hosts", "kind"),
     [
         ("redis://redis", (("redis", 6379),), "server"),
+        ("redis://redis:6379/0\n", (("redis", 6379),), "server"),
+        ("redis://scores@redis", (("redis", 6379),), "server"),
         ("rediss://cache_1.example.org:6380/", (("cache_1.example.org", 6380),), "server"),
         ("redis://[fd00::1]:6380/2", (("fd00::1", 6380),), "server"),
         ("redis+cluster://10.0.0.1", (("10.0.0.1", 6379),), "cluster"),

@@ -231,7 +231,7 @@ class _PasswordFile(CredentialProvider):
         self._file = file
 
     def get_credentials(self) -> tuple[str] | tuple[str, str]:
-        password = self._file.read_text().strip()
+        password = self._file.read_text().rstrip("\r\n")
         return (self._username, password) if self._username else (password,)
 
 

@@ -66,7 +66,8 @@ class RedisAddress:
 
 
 def read_address(url: str) -> RedisAddress:
-    """Raises RedisAddressError."""
+    """A line end around it, as secrets made of files have one, is not part of it. Raises RedisAddressError."""
+    url = url.strip()
     scheme = _SCHEME.match(url)
     if scheme is None:
         raise RedisAddressError(f"the address of Redis is of no kind that is known. Write {FORMS}")
