@@ -30,7 +30,7 @@ SERVICE_LOCK := $(LOCK) pyproject.toml -c requirements/dev.txt --no-emit-package
 	--no-emit-package valkey
 
 .PHONY: help setup demo test test-slow test-pmi-builder test-node test-chart test-cluster test-fault test-observability test-browser test-compose soak lint audit proto \
-	chart dashboards settings lock bench clean
+	chart release dashboards settings lock bench clean
 # `make lint test` in one go must not run the two at once: they would share two cores.
 .NOTPARALLEL:
 
@@ -95,6 +95,8 @@ $(NODE_EXAMPLE)/node_modules/.installed: $(NODE_EXAMPLE)/package-lock.json
 
 test-fault: setup ## Faults and overload, a quarter of an hour; prints a table, writes reports/*.json
 	@pytest -m fault tests/fault tests/load tests/trainer/test_service.py $(PYTEST_ARGS)
+	@# A cluster that dies, a failover of Sentinels, a rotated password; a proxy that refuses.
+	@pytest tests/integration/test_cache.py tests/integration/test_proxies.py $(PYTEST_ARGS)
 
 test-observability: setup ## Rules by promtool, and a live stack before a real Prometheus: queries, faults, alerts
 	pytest -m observability tests/observability $(PYTEST_ARGS)
@@ -135,6 +137,9 @@ proto: setup ## Stubs from the contract
 
 chart: setup ## The chart's values.yaml, values.schema.json and table of values, from k8s/values.py
 	python k8s/values.py
+
+release: setup ## The chart into dist/; REGISTRY=host/folder also builds the images for amd64 and arm64 and pushes all of it
+	@.ci/release
 
 settings: setup ## The tables of settings in the docs, from the models that read them
 	python docs/settings.py

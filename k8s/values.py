@@ -34,6 +34,9 @@ Digest = Annotated[str, Field(pattern=r"^(sha256:[0-9a-f]{64})?$")]
 ArtifactName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 PinnedArtifact = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*(@sha256:[0-9a-f]{64})?$")]
 VerifierName = Annotated[str, Field(pattern=r"^[a-z]([a-z0-9_]{0,28}[a-z0-9])?$")]
+HostName = Annotated[str, Field(pattern=r"^([a-z0-9*]([a-z0-9.-]{0,251}[a-z0-9])?)?$")]
+# null: the cluster's default class; "": no class, a volume that was made beforehand; else its name.
+StorageClass = Name | None
 Kubernetes = dict[str, Any]
 
 
@@ -43,7 +46,7 @@ class Block(BaseModel):
 
 class Images(Block):
     registry: str = ""
-    """Host, and folder, of the images; empty: the container runtime's own."""
+    """Host, and folder, of all images, the cache's too; empty: the container runtime's own."""
     prefix: str = "bioverify/"
     """Before the name of every image of ours, which is its target in services/Dockerfile."""
     tag: str = ""
@@ -54,8 +57,10 @@ class Images(Block):
 
 
 class Image(Block):
+    registry: str = ""
+    """Empty: images.registry."""
     repository: str = ""
-    """Empty: the image of ours that belongs here."""
+    """Empty: the image that belongs here. One that is given has its host in it, unless a registry stands beside it."""
     tag: str = ""
     """Empty: images.tag."""
     digest: Digest = ""
@@ -65,6 +70,7 @@ class Image(Block):
 class Amounts(Block):
     cpu: Quantity = ""
     memory: Quantity = ""
+    ephemeral_storage: Annotated[Quantity, Field(alias="ephemeral-storage")] = ""
 
 
 class Resources(Block):
@@ -103,20 +109,75 @@ class Scaling(Bounds):
     """Where KEDA asks for it."""
 
 
-class Workload(Block):
-    replicas: Count = 1
-    image: Image = Image()
-    resources: Resources = Resources()
-    env: list[Kubernetes] = []
-    """More environment variables, as a container has them."""
-    podAnnotations: dict[str, str] = {}
+class EveryPod(Block):
+    """What may be said of any pod; under `pods` of all of them, init containers included."""
+
     podLabels: dict[str, str] = {}
+    podAnnotations: dict[str, str] = {}
     nodeSelector: dict[str, str] = {}
     tolerations: list[Kubernetes] = []
     affinity: Kubernetes = {}
+    """One that a pod has of its own stands in the place of that of all pods."""
+    priorityClassName: Name = ""
+    podSecurityContext: Kubernetes = {}
+    containerSecurityContext: Kubernetes = {}
+    resources: Resources = Resources()
+    env: list[Kubernetes] = []
+    """More environment variables, as a container has them."""
+    envFrom: list[Kubernetes] = []
+    extraVolumes: list[Kubernetes] = []
+    extraVolumeMounts: list[Kubernetes] = []
+
+
+class Pods(EveryPod):
+    podSecurityContext: Kubernetes = {
+        "runAsNonRoot": True,
+        "runAsUser": 10001,
+        "runAsGroup": 10001,
+        "fsGroup": 10001,
+        "fsGroupChangePolicy": "OnRootMismatch",
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    """A null, here or of one of its keys, leaves it to the platform, as OpenShift wants it of users and groups."""
+    containerSecurityContext: Kubernetes = {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+
+
+class CaBundle(Block):
+    configMap: Name = ""
+    secret: Name = ""
+    key: str = "ca.crt"
+    """Its entry with all authorities in PEM, the public ones too if a pod has to know them."""
+
+
+class Deployed(EveryPod):
+    image: Image = Image()
+    strategy: Kubernetes = {}
+    """How old pods give way to new ones; empty: no pod goes before another is ready."""
+
+
+class Workload(Deployed):
+    replicas: Count = 1
     topologySpread: list[str] = ["kubernetes.io/hostname", "topology.kubernetes.io/zone"]
     """Labels of nodes over whose values the pods are spread, as far as there is room."""
-    priorityClassName: Name = ""
+
+
+class Ingress(Block):
+    enabled: bool = False
+    className: Name = ""
+    annotations: dict[str, str] = {}
+    host: HostName = ""
+    tlsSecret: Name = ""
+
+
+class Route(Block):
+    parentRefs: list[Kubernetes] = []
+    """Gateways (gateway.networking.k8s.io/v1) that it hangs on; empty: there is no route."""
+    hostnames: list[HostName] = []
+    annotations: dict[str, str] = {}
 
 
 class Verifier(Workload):
@@ -141,6 +202,10 @@ class Aggregator(Workload):
     autoscaling: CpuScaling = CpuScaling()
     consensus: bool = True
     """Compose the beliefs of esm_mlp and analogy; needs both, and the artifact consensus."""
+    ingress: Ingress = Ingress()
+    """gRPC from outside. The aggregator asks for no key: what stands in front of it decides who may score."""
+    route: Route = Route()
+    """A GRPCRoute."""
     resources: Resources = Resources(requests=Amounts(cpu="500m", memory="256Mi"), limits=Amounts(memory="1Gi"))
 
 
@@ -158,7 +223,8 @@ class Jobs(Block):
     enabled: bool = True
     """Scoring of files, kept on a volume. One pod keeps them, so there is one pod; without jobs there may be many."""
     size: Quantity = "10Gi"
-    storageClass: Name = ""
+    storageClass: StorageClass = None
+    """null: the cluster's default; "": none, for a volume that was made beforehand."""
     existingClaim: Name = ""
     """Instead of a volume of the chart's."""
 
@@ -171,12 +237,18 @@ class GatewayTls(Block):
     """Names in that certificate beside those of the service."""
 
 
-class Ingress(Block):
-    enabled: bool = False
-    className: Name = ""
+class GatewayService(Block):
+    """The gateway's address; names as in a Service."""
+
+    type: Literal["ClusterIP", "LoadBalancer", "NodePort"] = "ClusterIP"
     annotations: dict[str, str] = {}
-    host: Annotated[str, Field(pattern=r"^([a-z0-9*]([a-z0-9.-]{0,251}[a-z0-9])?)?$")] = ""
-    tlsSecret: Name = ""
+    """For instance what a cloud's load balancer is to be: internal, of which kind, with which certificate."""
+    loadBalancerSourceRanges: list[Annotated[str, Field(pattern=r"^[0-9a-fA-F.:]+/[0-9]{1,3}$")]] = []
+    """Networks that may call; empty: all."""
+    loadBalancerClass: str = ""
+    externalTrafficPolicy: Literal["", "Cluster", "Local"] = ""
+    nodePort: Annotated[int, Field(ge=0, le=32767)] = 0
+    """0: Kubernetes chooses."""
 
 
 class Gateway(Workload):
@@ -190,8 +262,10 @@ class Gateway(Workload):
     runsClaim: Name = ""
     """A volume claim with training runs to show."""
     tls: GatewayTls = GatewayTls()
-    serviceType: Literal["ClusterIP", "LoadBalancer", "NodePort"] = "ClusterIP"
+    service: GatewayService = GatewayService()
     ingress: Ingress = Ingress()
+    route: Route = Route()
+    """An HTTPRoute."""
 
 
 class Pull(Block):
@@ -206,16 +280,16 @@ class Pull(Block):
     """Of the folder in each pod."""
 
 
-class Build(Block):
+class Build(EveryPod):
     args: list[str] = ["--all"]
     """Of `bioverify data build`. Downloads under a non-commercial licence need --accept-license."""
-    env: list[Kubernetes] = []
     image: Image = Image()
     resources: Resources = Resources(requests=Amounts(cpu="1", memory="4Gi"), limits=Amounts(memory="12Gi"))
     size: Quantity = "20Gi"
-    storageClass: Name = ""
-    accessMode: Literal["ReadWriteMany", "ReadWriteOnce"] = "ReadWriteMany"
-    """ReadWriteOnce is enough where all pods run on one node."""
+    storageClass: StorageClass = None
+    accessMode: Literal["ReadWriteOnce", "ReadWriteMany"] = "ReadWriteOnce"
+    """ReadWriteOnce binds everywhere; all pods that open artifacts then run on one node. For several nodes:
+    ReadWriteMany, if there is a class that has it, or `source: pull`."""
 
 
 class Artifacts(Block):
@@ -228,20 +302,34 @@ class Artifacts(Block):
     """For claim: a volume with the folder artifacts/."""
 
 
-class Valkey(Block):
+class ValkeyImage(Image):
+    tag: str = "8.1-alpine"
+
+
+class Valkey(Deployed):
     enabled: bool = True
     """A cache in the cluster, without a disk. Without it and without externalRedis nothing is remembered."""
-    image: str = "valkey/valkey:8.1-alpine"
+    image: Image = ValkeyImage()
+    """Of valkey/valkey."""
     maxMemory: Annotated[str, Field(pattern=r"^[0-9]+(mb|gb)$")] = "512mb"
     """Beyond it the least used entries go."""
     resources: Resources = Resources(requests=Amounts(cpu="100m", memory="640Mi"), limits=Amounts(memory="768Mi"))
 
 
 class ExternalRedis(Block):
+    url: Annotated[str, Field(pattern=r"^(rediss?(\+(cluster|sentinel))?://([^:@/]+@)?[^@]+)?$")] = ""
+    """Its address without a password (docs/deployment.md); the password is in passwordSecret."""
+    passwordSecret: Name = ""
+    """A secret with the password alone. It is mounted: a rotated one is taken up without a restart."""
+    passwordKey: str = "password"
     existingSecret: Name = ""
-    """A secret with the address, password included: redis://, rediss:// or redis+cluster://."""
+    """Instead of url: a secret with the whole address, password included. It is read when the aggregator starts."""
     key: str = "url"
-    """The secret's entry."""
+    """The entry of existingSecret."""
+
+
+class Test(EveryPod):
+    resources: Resources = Resources(requests=Amounts(cpu="50m", memory="64Mi"), limits=Amounts(memory="256Mi"))
 
 
 class CertManager(Block):
@@ -271,12 +359,31 @@ class NetworkPolicies(Block):
     """Who may read metrics."""
     dns: list[Kubernetes] = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}}}]
     """Where names are resolved."""
+    dnsPorts: list[Annotated[int, Field(ge=1, le=65535)]] = [53]
+    """By which ports of its pods; OpenShift's listen on 5353."""
     downloads: list[Kubernetes] = [{"ports": [{"port": 443, "protocol": "TCP"}]}]
-    """Egress rules of the job that builds artifacts, and of pods that pull them."""
+    """Egress rules of the job that builds artifacts: to the public sources, or to a proxy."""
+    objectStore: list[Kubernetes] = [{"ports": [{"port": 443, "protocol": "TCP"}]}]
+    """Egress rules of pods that pull artifacts."""
+    identity: list[Kubernetes] = []
+    """Egress rules of the same pods and of the job, to what tells them who they are: a cloud's metadata server."""
     externalRedis: list[Kubernetes] = [{"ports": [{"port": 6379, "protocol": "TCP"}]}]
     """Egress rules of the aggregator to externalRedis."""
+    traces: list[Kubernetes] = []
+    """Egress rules of every service, to a collector of traces."""
     moreEgress: list[Kubernetes] = []
-    """Egress rules of every pod, for instance to a collector of traces."""
+    """Egress rules of every pod, for instance to a mesh's control plane."""
+    moreIngress: list[Kubernetes] = []
+    """Ingress rules of every pod, for instance of a mesh's tunnel."""
+
+
+class Services(Block):
+    """All of them."""
+
+    ipFamilyPolicy: Literal["", "SingleStack", "PreferDualStack", "RequireDualStack"] = "PreferDualStack"
+    """PreferDualStack: both families if the cluster has both."""
+    ipFamilies: list[Literal["IPv4", "IPv6"]] = []
+    annotations: dict[str, str] = {}
 
 
 class Monitoring(Block):
@@ -311,9 +418,16 @@ class Values(Block):
     fullnameOverride: Name = ""
     clusterDomain: str = "cluster.local"
     """Of the names by which services find each other."""
+    listenAddress: Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:]+\]|[0-9.]+)$")] = "[::]"
+    """Of every port. [::] and 0.0.0.0 are both families where the node has both."""
     images: Images = Images()
-    env: list[Kubernetes] = []
-    """Environment variables of every pod of ours, for instance OTEL_EXPORTER_OTLP_ENDPOINT."""
+    pods: Pods = Pods()
+    """What holds for every pod and init container, the job's, the cache's and the test's too. Each has the same keys of
+    its own, which win; lists of both are joined."""
+    caBundle: CaBundle = CaBundle()
+    """Authorities by which every pod knows servers outside (object stores, a Redis with TLS, proxies), instead of the
+    image's: a config map or a secret."""
+    services: Services = Services()
     serviceAccount: ServiceAccount = ServiceAccount()
     verifierDefaults: Verifier = Verifier(
         resources=Resources(requests=Amounts(cpu="250m", memory="256Mi"), limits=Amounts(memory="512Mi"))
@@ -339,6 +453,8 @@ class Values(Block):
     tls: Tls = Tls()
     networkPolicies: NetworkPolicies = NetworkPolicies()
     monitoring: Monitoring = Monitoring()
+    test: Test = Test()
+    """The pod of `helm test`."""
 
 
 HEADER = "# Written by `python k8s/values.py` (make chart); edit the models there.\n"
@@ -358,6 +474,7 @@ def values_yaml() -> str:
                 explained.add((owner, name))
                 yield from (f"{indent}# {line.strip()}" for line in info.description.splitlines())
             value = getattr(block, name)
+            name = info.alias or name
             if isinstance(value, BaseModel):
                 inner = list(lines(value, depth + 1, only_set=only_set))
                 yield from [f"{indent}{name}:", *inner] if inner else [f"{indent}{name}: {{}}"]
@@ -374,7 +491,7 @@ def values_yaml() -> str:
 
 
 def _entry(indent: str, name: str, value: Any, written: str) -> Iterator[str]:
-    if isinstance(value, list) and any(isinstance(entry, dict) for entry in value):
+    if "\n" in written or (isinstance(value, list) and any(isinstance(entry, dict) for entry in value)):
         yield f"{indent}{name}:"
         yield from (f"{indent}  {line}" for line in written.splitlines())
     else:
@@ -426,6 +543,7 @@ def readme() -> str:
     def add(block: BaseModel, path: str) -> None:
         for name, info in type(block).model_fields.items():
             value = getattr(block, name)
+            name = info.alias or name
             about = " ".join((info.description or "").split()).replace("|", "\\|")
             if isinstance(value, BaseModel):
                 if about:

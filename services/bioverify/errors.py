@@ -3,6 +3,7 @@
 BioverifyError
 ├── SettingsError          settings                      a file of settings: which, at which key, why
 ├── TlsError               transport.tls                 certificates that cannot be used
+├── RedisAddressError     transport.redis_address       an address of Redis that cannot be read
 ├── Refused                runtime.errors                a gRPC call as a whole is refused by a service
 ├── ClientError            client.errors                 a call that reached no aggregator, or that it refused
 │   core, the aggregator

@@ -7,7 +7,7 @@ not need: a fifth of the CPU of `bioverify healthcheck`, which speaks mutual TLS
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bioverify.transport.tls import TlsIdentity
@@ -57,10 +57,25 @@ def page_answers(url: str, timeout_s: float = 3.0) -> bool:
 
 
 def cache_answers(url: str, timeout_s: float = 1.0) -> bool:
-    """Whether a Redis or Valkey answers PING."""
+    """Whether a Redis or Valkey answers PING; of a cluster the node that is named. Raises RedisAddressError."""
     import redis
+    from redis.sentinel import Sentinel
 
-    connection = redis.Redis.from_url(url, socket_timeout=timeout_s)
+    from bioverify.transport.redis_address import read_address
+
+    address = read_address(url)
+    login = {"username": address.username, "password": address.password}
+    settings: dict[str, Any] = {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
+    if address.kind == "sentinel":
+        settings["ssl"] = address.is_tls
+        sentinel = Sentinel(  # type: ignore[no-untyped-call]
+            address.hosts, sentinel_kwargs=settings | (login if address.sentinels_ask else {})
+        )
+        connection: redis.Redis = sentinel.master_for(  # type: ignore[no-untyped-call]
+            address.service, **settings, **login
+        )
+    else:
+        connection = redis.Redis.from_url(address.url, **settings, **login)
     try:
         return bool(connection.ping())
     except redis.RedisError:

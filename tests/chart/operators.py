@@ -1,8 +1,9 @@
 """The resources of operators that the chart uses, in the published form of their CRDs as far as it uses them.
 
 Kubernetes' own are checked by kubernetes-validate; these are not among its schemas. Written after the CRDs of
-prometheus-operator (monitoring.coreos.com/v1), KEDA (keda.sh/v1alpha1), cert-manager (cert-manager.io/v1) and Kueue
-(kueue.x-k8s.io/v1beta2). A field that is not here is refused, as is a value of another type.
+prometheus-operator (monitoring.coreos.com/v1), KEDA (keda.sh/v1alpha1), cert-manager (cert-manager.io/v1), the Gateway
+API (gateway.networking.k8s.io/v1) and Kueue (kueue.x-k8s.io/v1beta2). A field that is not here is refused, as is a
+value of another type.
 """
 
 from __future__ import annotations
@@ -116,6 +117,15 @@ SPECS: dict[tuple[str, str], Schema] = {
         issuerRef=block("name", name=TEXT, kind=TEXT, group=TEXT),
         dnsNames=many({"type": "string", "pattern": r"^[a-z0-9*]([a-z0-9.-]*[a-z0-9])?$"}),
     ),
+    **{
+        ("gateway.networking.k8s.io/v1", kind): block(
+            "parentRefs rules",
+            parentRefs=many(block("name", name=TEXT, namespace=TEXT, sectionName=TEXT)),
+            hostnames=many({"type": "string", "pattern": r"^(\*\.)?[a-z0-9]([a-z0-9.-]*[a-z0-9])?$"}),
+            rules=many(block("backendRefs", backendRefs=many(block("name port", name=TEXT, port=WHOLE)))),
+        )
+        for kind in ("HTTPRoute", "GRPCRoute")
+    },
     ("kueue.x-k8s.io/v1beta2", "ResourceFlavor"): block(
         "",
         nodeLabels=LABELS,

@@ -100,7 +100,7 @@ def test_a_verifier_listens_where_its_service_and_the_aggregator_look(values: st
             if container["args"][0] == "serve":
                 _, options = parsed(container["args"])
                 assert options["verifier"] == name
-                assert options["listen"] == f"0.0.0.0:{ports['grpc']}"
+                assert options["listen"] == f"[::]:{ports['grpc']}"
                 assert options["metrics_port"] == ports["metrics"]
                 assert options.get("health_port") == ports.get("health")
     assert {name: int(target.rpartition(":")[2]) for name, target in targets.items()} == served

@@ -63,7 +63,7 @@ def test_manifests_are_as_they_were(values: str) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        "env[0].name=A,env[0].value=b",
+        "pods.env[0].name=A,pods.env[0].value=b",
         "images.pullPolicy=Always",
         "images.pullSecrets[0]=registry",
         "serviceAccount.name=other",
@@ -101,7 +101,11 @@ def test_the_packaged_chart_makes_the_same(tmp_path: Path) -> None:
     assert template(*arguments, chart=packed).stdout == template(*arguments).stdout
     with tarfile.open(packed) as files:
         inside = {Path(name).relative_to("bioverify") for name in files.getnames()}
-    assert {path.parts[1] for path in inside if path.parts[0] == "alerts"} == {"faults.yaml", "slo.yaml"}
+    assert {path.parts[1] for path in inside if path.parts[0] == "alerts"} == {
+        "cluster.yaml",
+        "faults.yaml",
+        "slo.yaml",
+    }
     assert {path.suffix for path in inside if path.parts[0] == "dashboards"} == {".json"}
 
 
@@ -132,7 +136,7 @@ def test_the_chart_is_of_the_version_of_the_distribution() -> None:
     from importlib.metadata import version
 
     about = yaml.safe_load((CHART / "Chart.yaml").read_text())
-    assert about["appVersion"] == version("bioverify")
+    assert about["version"] == about["appVersion"] == version("bioverify")
 
 
 def test_a_certificate_is_good_for_every_name_that_is_dialled() -> None:

@@ -70,7 +70,9 @@ def test_what_helm_test_runs_scores_through_gateway_aggregator_and_verifier(tmp_
     gateway = at(container(manifests, "gateway")["args"], config=str(tmp_path / "gateway.yaml"))
     pod = named(manifests, "Pod", "test")
     (score,) = containers(pod)
-    environment = {"PATH": os.environ["PATH"], "GATEWAY_URL": f"http://127.0.0.1:{ports['gateway']}", "no_proxy": "*"}
+    environment = {"PATH": os.environ["PATH"], "GATEWAY_URL": f"http://127.0.0.1:{ports['gateway']}"}
+    # Which `pods.env` would give to every pod: what is inside of the cluster is not asked of it.
+    environment |= dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY"), f"http://127.0.0.1:{free_port()}")
     command = [sys.executable, *score["command"][1:], *score["args"]]
     with (
         running(tmp_path, serve, ports["verifier"], VERIFIER_HEALTH) as verifier,

@@ -39,6 +39,13 @@ pytestmark = pytest.mark.chart
         ("valkey.maxMemory=plenty", "maxMemory"),
         ("networkPolicies.enabled=maybe", "enabled"),
         ("monitoring.interval=often", "interval"),
+        ("artifacts.build.storageClass=Not_A_Class", "storageClass"),
+        ("gateway.service.loadBalancerSourceRanges={everyone}", "loadBalancerSourceRanges"),
+        ("listenAddress=localhost", "listenAddress"),
+        ("networkPolicies.dnsPorts={0}", "dnsPorts"),
+        # A password stands in a secret, never in values.
+        ("externalRedis.url=redis://:secret@redis:6379", "url"),
+        ("aggregator.resources.limits.ephemeral-storage=lots", "ephemeral-storage"),
     ],
 )
 def test_the_schema_refuses_and_names_the_key(change: str, said: str) -> None:
@@ -68,6 +75,29 @@ def test_the_schema_refuses_and_names_the_key(change: str, said: str) -> None:
         ("tls.enabled=true", "tls: needs existingSecret, or certManager.issuer"),
         ("gateway.tls.enabled=true", "gateway.tls: needs existingSecret, or certManager.issuer"),
         ("gateway.replicas=2", "gateway.jobs: one pod keeps the jobs"),
+        ("verifiers.go_rouge_headless.port=9000", "a name that ends with _headless is taken"),
+        (
+            "gateway.keys.openToAnyone=true,gateway.service.type=LoadBalancer",
+            "gateway.keys.openToAnyone: with gateway.service.type LoadBalancer whoever reaches",
+        ),
+        (
+            "gateway.keys.openToAnyone=true,gateway.service.type=NodePort",
+            "gateway.keys.openToAnyone: with gateway.service.type NodePort whoever reaches",
+        ),
+        (
+            "gateway.keys.openToAnyone=true,gateway.service.type=LoadBalancer,"
+            "gateway.service.loadBalancerSourceRanges={0.0.0.0/0}",
+            "whoever reaches the cluster's addresses could score without a key",
+        ),
+        ("gateway.service.loadBalancerSourceRanges={10.0.0.0/8}", "are for type LoadBalancer"),
+        ("aggregator.ingress.enabled=true", "aggregator.ingress.host: needed"),
+        (
+            "externalRedis.url=redis://a:6379,externalRedis.existingSecret=b",
+            "externalRedis: either url, or existingSecret",
+        ),
+        ("externalRedis.passwordSecret=a", "needs externalRedis.url"),
+        ("caBundle.configMap=a,caBundle.secret=b", "caBundle: either configMap or secret"),
+        ("monitoring.alerts=true,fullnameOverride=rewards", "the rules know services by bioverify in their names"),
         ("gateway.keys.openToAnyone=true,gateway.keys.existingSecret=x", "either existingSecret or openToAnyone"),
         ("gateway.ingress.enabled=true", "gateway.ingress.host: needed"),
         (

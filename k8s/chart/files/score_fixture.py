@@ -26,8 +26,10 @@ def call(path: str, body: Any = None) -> Any:
     if key:
         request.add_header("authorization", f"Bearer {key}")
     context = ssl.create_default_context(cafile=authority) if url.startswith("https:") else None
+    # A proxy of the environment is for the world outside of the cluster.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
     try:
-        with urllib.request.urlopen(request, timeout=60, context=context) as answer:
+        with opener.open(request, timeout=60) as answer:
             return json.load(answer)
     except urllib.error.HTTPError as error:
         sys.exit(f"{path}: {error.code} {error.read().decode(errors='replace')}")

@@ -1,7 +1,7 @@
 {{/* The gateway's settings file. */}}
 {{- define "bioverify.gatewaySettings" -}}
 {{- $gateway := .Values.gateway -}}
-{{- $settings := dict "listen" "0.0.0.0:50059" "aggregator" (include "bioverify.target" (dict "root" . "name" "aggregator" "port" 50050)) -}}
+{{- $settings := dict "listen" (include "bioverify.listen" (dict "root" . "port" 50059)) "aggregator" (include "bioverify.target" (dict "root" . "name" "aggregator" "port" 50050)) -}}
 {{- if $gateway.keys.openToAnyone }}{{ $_ := set $settings "open_to_anyone" true }}{{ else }}{{ $_ := set $settings "keys_file" "/etc/bioverify/keys/keys.yaml" }}{{ end -}}
 {{- if $gateway.jobs.enabled }}{{ $_ := set $settings "folder" "/var/lib/bioverify/gateway" }}{{ end -}}
 {{- if $gateway.runsClaim }}{{ $_ := set $settings "runs_folder" "/var/lib/bioverify/runs" }}{{ end -}}
@@ -13,11 +13,12 @@
 {{- $_ := set $settings $name (ternary (int64 $value) $value (and (kindIs "float64" $value) (eq (float64 (int64 $value)) $value))) -}}
 {{- end -}}
 {{- if $gateway.keys.openToAnyone -}}
-{{- /* Without keys the gateway answers to its own names only: those of its service and of the ingress are. */ -}}
+{{- /* Without keys the gateway answers to its own names only: those of its service, of the ingress and of the route are. */ -}}
 {{- $name := include "bioverify.part" (dict "root" . "name" "gateway") -}}
 {{- $domain := printf "%s.%s" $name .Release.Namespace -}}
 {{- $hosts := list $name $domain (printf "%s.svc" $domain) (printf "%s.svc.%s" $domain .Values.clusterDomain) -}}
 {{- if and $gateway.ingress.enabled $gateway.ingress.host }}{{ $hosts = append $hosts $gateway.ingress.host }}{{ end -}}
+{{- if $gateway.route.parentRefs }}{{ $hosts = concat $hosts $gateway.route.hostnames }}{{ end -}}
 {{- $_ := set $settings "allowed_hosts" (concat $hosts (default list $gateway.settings.allowed_hosts)) -}}
 {{- end -}}
 {{- toYaml $settings -}}

@@ -1,17 +1,21 @@
+{{/* A name of at most 32 characters. What is cut leaves a hash, so that two long names stay two; the end, by which it is known, stays. */}}
+{{- define "bioverify.short" -}}
+{{- if gt (len .) 32 -}}
+{{- printf "%s-%s-%s" (trunc 15 . | trimSuffix "-") (sha256sum . | trunc 6) (trunc -9 . | trimAll "-") -}}
+{{- else -}}
+{{- . | trimSuffix "-" -}}
+{{- end -}}
+{{- end }}
+
 {{- define "bioverify.name" -}}
-{{- default .Chart.Name .Values.nameOverride | trunc 32 | trimSuffix "-" -}}
+{{- include "bioverify.short" (default .Chart.Name .Values.nameOverride) -}}
 {{- end }}
 
 {{/* Short enough for the longest name behind it, "-transcriptformer-pmi-headless", within the 63 of a label. */}}
 {{- define "bioverify.fullname" -}}
 {{- $name := include "bioverify.name" . -}}
-{{- if .Values.fullnameOverride -}}
-{{- .Values.fullnameOverride | trunc 32 | trimSuffix "-" -}}
-{{- else if contains $name .Release.Name -}}
-{{- .Release.Name | trunc 32 | trimSuffix "-" -}}
-{{- else -}}
-{{- printf "%s-%s" .Release.Name $name | trunc 32 | trimSuffix "-" -}}
-{{- end -}}
+{{- $whole := ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) -}}
+{{- include "bioverify.short" (default $whole .Values.fullnameOverride) -}}
 {{- end }}
 
 {{/* Names of Kubernetes know no underscore. */}}
@@ -40,11 +44,13 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
 {{- end }}
 
+{{/* root, image, and name, which is that of an image of ours unless it has a folder of its own. */}}
 {{- define "bioverify.image" -}}
 {{- $images := .root.Values.images -}}
-{{- $repository := default (printf "%s%s" $images.prefix (.name | replace "_" "-")) .image.repository -}}
-{{- if and $images.registry (not .image.repository) -}}
-{{- $repository = printf "%s/%s" (trimSuffix "/" $images.registry) $repository -}}
+{{- $ours := ternary .name (printf "%s%s" $images.prefix (.name | replace "_" "-")) (contains "/" .name) -}}
+{{- $repository := default $ours .image.repository -}}
+{{- with .image.registry | default (ternary "" $images.registry (not (empty .image.repository))) -}}
+{{- $repository = printf "%s/%s" (trimSuffix "/" .) $repository -}}
 {{- end -}}
 {{- if .image.digest -}}
 {{- printf "%s@%s" $repository .image.digest -}}
@@ -94,5 +100,14 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 
 {{/* Whether there is a Valkey of the chart's. */}}
 {{- define "bioverify.hasValkey" -}}
-{{- if and .Values.valkey.enabled (not .Values.externalRedis.existingSecret) }}true{{ end -}}
+{{- if and .Values.valkey.enabled (not (include "bioverify.hasExternalRedis" .)) }}true{{ end -}}
+{{- end }}
+
+{{- define "bioverify.hasExternalRedis" -}}
+{{- with .Values.externalRedis }}{{ if or .url .existingSecret }}true{{ end }}{{ end -}}
+{{- end }}
+
+{{/* host:port to listen on, port given. */}}
+{{- define "bioverify.listen" -}}
+{{- printf "%s:%d" .root.Values.listenAddress (int .port) -}}
 {{- end }}

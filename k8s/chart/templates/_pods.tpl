@@ -1,36 +1,114 @@
-{{/* What every pod of ours is not allowed to do. */}}
-{{- define "bioverify.podSecurity" -}}
-automountServiceAccountToken: false
-enableServiceLinks: false
-securityContext:
-  runAsNonRoot: true
-  runAsUser: 10001
-  runAsGroup: 10001
-  fsGroup: 10001
-  fsGroupChangePolicy: OnRootMismatch
-  seccompProfile:
-    type: RuntimeDefault
-{{- end }}
-
-{{- define "bioverify.containerSecurity" -}}
-allowPrivilegeEscalation: false
-readOnlyRootFilesystem: true
-capabilities:
-  drop: [ALL]
-{{- end }}
-
-{{/* Without what is empty. */}}
-{{- define "bioverify.resources" -}}
-{{- $kept := dict -}}
+{{/*
+What a pod is to be, as JSON: what holds for every pod (values.pods), and over it what is its own. Lists are joined; a
+null takes an entry away; empty is unset.
+*/}}
+{{- define "bioverify.settings" -}}
+{{- $given := list (default dict .root.Values.pods) .own -}}
+{{- $found := dict "env" list "envFrom" list "extraVolumes" list "extraVolumeMounts" list "tolerations" list -}}
+{{- range $name := list "podLabels" "podAnnotations" "nodeSelector" "podSecurityContext" "containerSecurityContext" -}}
+{{- $merged := dict -}}
+{{- range $one := $given -}}
+{{- range $key, $value := default dict (get $one $name) -}}
+{{- if kindIs "invalid" $value }}{{ $_ := unset $merged $key }}{{ else }}{{ $_ := set $merged $key $value }}{{ end -}}
+{{- end -}}
+{{- end -}}
+{{- $_ := set $found $name $merged -}}
+{{- end -}}
+{{- range $one := $given -}}
+{{- range $name := list "env" "envFrom" "extraVolumes" "extraVolumeMounts" "tolerations" -}}
+{{- with get $one $name }}{{ $_ := set $found $name (concat (get $found $name) .) }}{{ end -}}
+{{- end -}}
+{{- range $name := list "affinity" "priorityClassName" -}}
+{{- with get $one $name }}{{ $_ := set $found $name . }}{{ end -}}
+{{- end -}}
+{{- end -}}
+{{- $resources := dict -}}
 {{- range $kind := list "requests" "limits" -}}
 {{- $amounts := dict -}}
-{{- range $name, $amount := index $.resources $kind -}}
+{{- range $one := $given -}}
+{{- range $name, $amount := default dict (get (default dict (get $one "resources")) $kind) -}}
 {{- if $amount }}{{ $_ := set $amounts $name $amount }}{{ end -}}
 {{- end -}}
-{{- if and $.gpu $.gpu.count }}{{ $_ := set $amounts $.gpu.resource (int $.gpu.count) }}{{ end -}}
-{{- if $amounts }}{{ $_ := set $kept $kind $amounts }}{{ end -}}
 {{- end -}}
-{{- toYaml $kept -}}
+{{- if $amounts }}{{ $_ := set $resources $kind $amounts }}{{ end -}}
+{{- end -}}
+{{- $_ := set $found "resources" $resources -}}
+{{- toJson $found -}}
+{{- end }}
+
+{{/*
+Every pod of the chart, as YAML of its metadata and spec: those of the services and of the cache, the job's and the test's.
+Its init containers have the same resources, for which Kubernetes asks nothing more, the same rights, environment and
+mounts.
+root, component, verifier, settings; container: what is the main one's own; optional: env, mounts, volumes, artifacts,
+annotations, labels (else those of the chart), tmp (the volume), spec.
+*/}}
+{{- define "bioverify.pod" -}}
+{{- $values := .root.Values -}}
+{{- $of := dict "root" .root "component" .component "verifier" .verifier -}}
+{{- $settings := include "bioverify.settings" (dict "root" .root "own" .settings) | fromJson -}}
+{{- $env := default list .env -}}
+{{- $mounts := list (dict "name" "tmp" "mountPath" "/tmp") -}}
+{{- $volumes := list (dict "name" "tmp" "emptyDir" (default dict .tmp)) -}}
+{{- if or $values.caBundle.configMap $values.caBundle.secret -}}
+{{- $file := printf "/etc/bioverify/ca/%s" $values.caBundle.key -}}
+{{- /* OpenSSL and what is written in Rust look at the first, libraries of Amazon and many in Python at the others. */ -}}
+{{- range list "SSL_CERT_FILE" "REQUESTS_CA_BUNDLE" "AWS_CA_BUNDLE" }}{{ $env = append $env (dict "name" . "value" $file) }}{{ end -}}
+{{- $mounts = append $mounts (dict "name" "ca" "mountPath" "/etc/bioverify/ca" "readOnly" true) -}}
+{{- $items := list (dict "key" $values.caBundle.key "path" $values.caBundle.key) -}}
+{{- $source := dict "secret" (dict "secretName" $values.caBundle.secret "items" $items) -}}
+{{- with $values.caBundle.configMap }}{{ $source = dict "configMap" (dict "name" . "items" $items) }}{{ end -}}
+{{- $volumes = append $volumes (merge (dict "name" "ca") $source) -}}
+{{- end -}}
+{{- $artifacts := include "bioverify.artifacts" (dict "root" .root "names" (default list .artifacts) "image" .container.image) | fromJson -}}
+{{- $common := dict "imagePullPolicy" $values.images.pullPolicy "resources" $settings.resources -}}
+{{- with $settings.containerSecurityContext }}{{ $_ := set $common "securityContext" . }}{{ end -}}
+{{- $env = concat $env $settings.env -}}
+{{- with $env }}{{ $_ := set $common "env" . }}{{ end -}}
+{{- $init := list -}}
+{{- range $artifacts.initContainers -}}
+{{- $container := merge (dict "volumeMounts" (concat $mounts .volumeMounts $settings.extraVolumeMounts)) (deepCopy .) (deepCopy $common) -}}
+{{- with concat (default list .envFrom) $settings.envFrom }}{{ $_ := set $container "envFrom" . }}{{ end -}}
+{{- $init = append $init $container -}}
+{{- end -}}
+{{- $main := merge (dict "volumeMounts" (concat $mounts $artifacts.mounts (default list .mounts) $settings.extraVolumeMounts)) (deepCopy .container) (deepCopy $common) -}}
+{{- with $settings.envFrom }}{{ $_ := set $main "envFrom" . }}{{ end -}}
+{{- $spec := dict "serviceAccountName" (include "bioverify.serviceAccount" .root) "automountServiceAccountToken" false "enableServiceLinks" false -}}
+{{- $_ := set $spec "containers" (list $main) -}}
+{{- with $init }}{{ $_ := set $spec "initContainers" . }}{{ end -}}
+{{- $_ := set $spec "volumes" (concat $volumes $artifacts.volumes (default list .volumes) $settings.extraVolumes) -}}
+{{- with $settings.podSecurityContext }}{{ $_ := set $spec "securityContext" . }}{{ end -}}
+{{- $secrets := list -}}
+{{- range $values.images.pullSecrets }}{{ $secrets = append $secrets (dict "name" .) }}{{ end -}}
+{{- with $secrets }}{{ $_ := set $spec "imagePullSecrets" . }}{{ end -}}
+{{- range $name := list "nodeSelector" "tolerations" "affinity" "priorityClassName" -}}
+{{- with get $settings $name }}{{ $_ := set $spec $name . }}{{ end -}}
+{{- end -}}
+{{- with .settings.gpu -}}
+{{- if .count -}}
+{{- range $kind := list "requests" "limits" -}}
+{{- $_ := set $main.resources $kind (merge (dict $.settings.gpu.resource (int $.settings.gpu.count)) (default dict (get $main.resources $kind))) -}}
+{{- end -}}
+{{- end -}}
+{{- with .runtimeClassName }}{{ $_ := set $spec "runtimeClassName" . }}{{ end -}}
+{{- end -}}
+{{- $spread := list -}}
+{{- range .settings.topologySpread -}}
+{{- $spread = append $spread (dict "topologyKey" . "maxSkew" 1 "whenUnsatisfiable" "ScheduleAnyway" "matchLabelKeys" (list "pod-template-hash") "labelSelector" (dict "matchLabels" (include "bioverify.selector" $of | fromYaml))) -}}
+{{- end -}}
+{{- with $spread }}{{ $_ := set $spec "topologySpreadConstraints" . }}{{ end -}}
+{{- $labels := merge (dict) (default (include "bioverify.labels" $of | fromYaml) .labels) $settings.podLabels -}}
+{{- if and (include "bioverify.isOnOneNode" .root) (or .artifacts (eq .component "artifacts")) -}}
+{{- $beside := dict "app.kubernetes.io/instance" .root.Release.Name "bioverify.io/volume" "artifacts" -}}
+{{- $labels = merge $labels $beside -}}
+{{- $affinity := default dict $spec.affinity -}}
+{{- $with := default dict $affinity.podAffinity -}}
+{{- $required := append (default list $with.requiredDuringSchedulingIgnoredDuringExecution) (dict "topologyKey" "kubernetes.io/hostname" "labelSelector" (dict "matchLabels" $beside)) -}}
+{{- $_ := set $spec "affinity" (merge (dict "podAffinity" (merge (dict "requiredDuringSchedulingIgnoredDuringExecution" $required) $with)) $affinity) -}}
+{{- end -}}
+{{- $metadata := dict "labels" $labels -}}
+{{- with merge (dict) (default dict .annotations) $settings.podAnnotations }}{{ $_ := set $metadata "annotations" . }}{{ end -}}
+{{- toYaml (dict "metadata" $metadata "spec" (merge (default dict .spec) $spec)) -}}
 {{- end }}
 
 {{/* gRPC probes: "" says alive, the service's name says ready. Kubelet's speak no TLS: with it they have a port of their own. */}}
@@ -69,8 +147,6 @@ volume that a job fills it waits for them; pulled ones are fetched, with every c
 {{- if .names -}}
 {{- $mount := dict "name" "artifacts" "mountPath" "/var/lib/bioverify" -}}
 {{- $_ := set $parts "mounts" (list (merge (dict "readOnly" true) $mount)) -}}
-{{- $security := include "bioverify.containerSecurity" . | fromYaml -}}
-{{- $temporary := dict "name" "tmp" "mountPath" "/tmp" -}}
 {{- if eq $artifacts.source "pull" -}}
 {{- $_ := set $parts "volumes" (list (dict "name" "artifacts" "emptyDir" (dict "sizeLimit" $artifacts.pull.sizeLimit))) -}}
 {{- $wanted := list -}}
@@ -78,7 +154,7 @@ volume that a job fills it waits for them; pulled ones are fetched, with every c
 {{- $digest := get $artifacts.pull.digests . -}}
 {{- $wanted = append $wanted (ternary (printf "%s@%s" . $digest) . (not (empty $digest))) -}}
 {{- end -}}
-{{- $container := dict "name" "pull" "image" (include "bioverify.image" (dict "root" .root "name" "puller" "image" $artifacts.pull.image)) "imagePullPolicy" .root.Values.images.pullPolicy "args" (concat (list "data" "pull" $artifacts.pull.url) $wanted) "volumeMounts" (list $mount $temporary) "securityContext" $security "resources" (dict "requests" (dict "cpu" "100m" "memory" "128Mi") "limits" (dict "memory" "512Mi")) -}}
+{{- $container := dict "name" "pull" "image" (include "bioverify.image" (dict "root" .root "name" "puller" "image" $artifacts.pull.image)) "args" (concat (list "data" "pull" $artifacts.pull.url) $wanted) "volumeMounts" (list $mount) -}}
 {{- with $artifacts.pull.existingSecret -}}
 {{- $_ := set $container "envFrom" (list (dict "secretRef" (dict "name" .))) -}}
 {{- end -}}
@@ -86,7 +162,7 @@ volume that a job fills it waits for them; pulled ones are fetched, with every c
 {{- else -}}
 {{- $_ := set $parts "volumes" (list (dict "name" "artifacts" "persistentVolumeClaim" (dict "claimName" (include "bioverify.artifactsClaim" .root) "readOnly" true))) -}}
 {{- if eq $artifacts.source "build" -}}
-{{- $container := dict "name" "wait-for-artifacts" "image" .image "imagePullPolicy" .root.Values.images.pullPolicy "command" (list "python" "-c" (.root.Files.Get "files/wait_for_artifacts.py")) "args" .names "volumeMounts" $parts.mounts "securityContext" $security "resources" (dict "requests" (dict "cpu" "10m" "memory" "32Mi") "limits" (dict "memory" "64Mi")) -}}
+{{- $container := dict "name" "wait-for-artifacts" "image" .image "command" (list "python" "-c" (.root.Files.Get "files/wait_for_artifacts.py")) "args" .names "volumeMounts" $parts.mounts -}}
 {{- $_ := set $parts "initContainers" (list $container) -}}
 {{- end -}}
 {{- end -}}
@@ -94,16 +170,27 @@ volume that a job fills it waits for them; pulled ones are fetched, with every c
 {{- toJson $parts -}}
 {{- end }}
 
+{{/* Whether the job's volume is one that only one node can have at a time. */}}
+{{- define "bioverify.isOnOneNode" -}}
+{{- with .Values.artifacts }}{{ if and (eq .source "build") (eq .build.accessMode "ReadWriteOnce") (not .existingClaim) }}true{{ end }}{{ end -}}
+{{- end }}
+
 {{/*
-One Deployment, with its disruption budget. At the end of a pod, the sleep lets its address leave the services first;
-then the server finishes what it accepted, for which it takes no longer than is left of the grace period.
-root, name, component, verifier, settings, image, args, ports, probes, env, artifacts, mounts, volumes, annotations,
-replicas (none: an autoscaler's), strategy.
+One Deployment. At the end of a pod, the sleep lets its address leave the services first; then the server finishes what it
+accepted, for which it takes no longer than is left of the grace period.
+What "bioverify.pod" takes, and name, ports, probes, replicas (none: an autoscaler's), strategy (unless the settings have one).
 */}}
 {{- define "bioverify.deployment" -}}
 {{- $labels := dict "root" .root "component" .component "verifier" .verifier -}}
-{{- $parts := include "bioverify.artifacts" (dict "root" .root "names" .artifacts "image" .image) | fromJson -}}
-{{- $settings := .settings -}}
+{{- $ports := list -}}
+{{- range $name, $port := .ports }}{{ $ports = append $ports (dict "name" $name "containerPort" (int $port)) }}{{ end -}}
+{{- $_ := set .container "name" .component -}}
+{{- $_ := set .container "ports" $ports -}}
+{{- $_ := set .container "lifecycle" (dict "preStop" (dict "sleep" (dict "seconds" 5))) -}}
+{{- $_ := set . "container" (merge .container (.probes | fromYaml)) -}}
+{{- $_ := set . "tmp" (dict "sizeLimit" "1Gi") -}}
+{{- $_ := set . "spec" (dict "terminationGracePeriodSeconds" 35) -}}
+{{- $rolling := dict "type" "RollingUpdate" "rollingUpdate" (dict "maxUnavailable" 0 "maxSurge" 1) -}}
 apiVersion: apps/v1
 kind: Deployment
 metadata:
@@ -114,92 +201,15 @@ spec:
   replicas: {{ int . }}
   {{- end }}
   revisionHistoryLimit: 3
-  strategy: {{- .strategy | toYaml | nindent 4 }}
+  strategy: {{- .settings.strategy | default .strategy | default $rolling | toYaml | nindent 4 }}
   selector:
     matchLabels: {{- include "bioverify.selector" $labels | nindent 6 }}
-  template:
-    metadata:
-      labels:
-        {{- with $settings.podLabels }}
-        {{- toYaml . | nindent 8 }}
-        {{- end }}
-        {{- include "bioverify.labels" $labels | nindent 8 }}
-      {{- with merge (deepCopy .annotations) $settings.podAnnotations }}
-      annotations: {{- toYaml . | nindent 8 }}
-      {{- end }}
-    spec:
-      serviceAccountName: {{ include "bioverify.serviceAccount" .root }}
-      {{- include "bioverify.podSecurity" . | nindent 6 }}
-      terminationGracePeriodSeconds: 35
-      {{- with .root.Values.images.pullSecrets }}
-      imagePullSecrets:
-        {{- range . }}
-        - name: {{ . }}
-        {{- end }}
-      {{- end }}
-      {{- with $settings.priorityClassName }}
-      priorityClassName: {{ . }}
-      {{- end }}
-      {{- if $settings.gpu }}
-      {{- with $settings.gpu.runtimeClassName }}
-      runtimeClassName: {{ . }}
-      {{- end }}
-      {{- end }}
-      {{- with $settings.nodeSelector }}
-      nodeSelector: {{- toYaml . | nindent 8 }}
-      {{- end }}
-      {{- with $settings.tolerations }}
-      tolerations: {{- toYaml . | nindent 8 }}
-      {{- end }}
-      {{- with $settings.affinity }}
-      affinity: {{- toYaml . | nindent 8 }}
-      {{- end }}
-      {{- with $settings.topologySpread }}
-      topologySpreadConstraints:
-        {{- range . }}
-        - topologyKey: {{ . }}
-          maxSkew: 1
-          whenUnsatisfiable: ScheduleAnyway
-          matchLabelKeys: [pod-template-hash]
-          labelSelector:
-            matchLabels: {{- include "bioverify.selector" $labels | nindent 14 }}
-        {{- end }}
-      {{- end }}
-      {{- with $parts.initContainers }}
-      initContainers: {{- toYaml . | nindent 8 }}
-      {{- end }}
-      containers:
-        - name: {{ .component }}
-          image: {{ .image }}
-          imagePullPolicy: {{ .root.Values.images.pullPolicy }}
-          args: {{- toYaml .args | nindent 12 }}
-          ports:
-            {{- range $name, $port := .ports }}
-            - name: {{ $name }}
-              containerPort: {{ int $port }}
-            {{- end }}
-          {{- .probes | nindent 10 }}
-          lifecycle:
-            preStop:
-              sleep: {seconds: 5}
-          {{- with concat .env .root.Values.env $settings.env }}
-          env: {{- toYaml . | nindent 12 }}
-          {{- end }}
-          resources: {{- include "bioverify.resources" $settings | nindent 12 }}
-          securityContext: {{- include "bioverify.containerSecurity" . | nindent 12 }}
-          volumeMounts:
-            - name: tmp
-              mountPath: /tmp
-            {{- with concat $parts.mounts .mounts }}
-            {{- toYaml . | nindent 12 }}
-            {{- end }}
-      volumes:
-        - name: tmp
-          emptyDir: {sizeLimit: 1Gi}
-        {{- with concat $parts.volumes .volumes }}
-        {{- toYaml . | nindent 8 }}
-        {{- end }}
----
+  template: {{- include "bioverify.pod" . | nindent 4 }}
+{{- end }}
+
+{{/* A node's draining takes one pod at a time. */}}
+{{- define "bioverify.budget" -}}
+{{- $labels := dict "root" .root "component" .component "verifier" .verifier -}}
 apiVersion: policy/v1
 kind: PodDisruptionBudget
 metadata:
@@ -212,31 +222,26 @@ spec:
     matchLabels: {{- include "bioverify.selector" $labels | nindent 6 }}
 {{- end }}
 
+{{/* One Service: root, name, component, verifier, ports; optional: suffix of its name, labels, annotations, spec. */}}
+{{- define "bioverify.service" -}}
+{{- $of := dict "root" .root "component" .component "verifier" .verifier -}}
+{{- $all := .root.Values.services -}}
+{{- $spec := dict "selector" (include "bioverify.selector" $of | fromYaml) "ports" .servicePorts -}}
+{{- with $all.ipFamilyPolicy }}{{ $_ := set $spec "ipFamilyPolicy" . }}{{ end -}}
+{{- with $all.ipFamilies }}{{ $_ := set $spec "ipFamilies" . }}{{ end -}}
+{{- $labels := merge (include "bioverify.labels" $of | fromYaml) (default dict .serviceLabels) -}}
+{{- $metadata := dict "name" (printf "%s%s" (include "bioverify.part" .) (default "" .suffix)) "labels" $labels -}}
+{{- with merge (dict) (default dict .serviceAnnotations) $all.annotations }}{{ $_ := set $metadata "annotations" . }}{{ end -}}
+{{- toYaml (dict "apiVersion" "v1" "kind" "Service" "metadata" $metadata "spec" (merge (default dict .serviceSpec) $spec)) -}}
+{{- end }}
+
 {{/* A gRPC service twice: one address for it, and the headless one over which clients of ours spread their calls. */}}
 {{- define "bioverify.services" -}}
-{{- $labels := dict "root" .root "component" .component "verifier" .verifier -}}
-apiVersion: v1
-kind: Service
-metadata:
-  name: {{ include "bioverify.part" . }}
-  labels: {{- include "bioverify.labels" $labels | nindent 4 }}
-    bioverify.io/metrics: "true"
-spec:
-  selector: {{- include "bioverify.selector" $labels | nindent 4 }}
-  ports:
-    - {name: grpc, port: {{ int .port }}, targetPort: grpc, appProtocol: grpc}
-    - {name: metrics, port: {{ add .port 1000 }}, targetPort: metrics}
+{{- $grpc := dict "name" "grpc" "port" (int .port) "targetPort" "grpc" "appProtocol" "grpc" -}}
+{{- $metrics := dict "name" "metrics" "port" (add .port 1000) "targetPort" "metrics" -}}
+{{ include "bioverify.service" (merge (dict "servicePorts" (list $grpc $metrics) "serviceLabels" (dict "bioverify.io/metrics" "true")) .) }}
 ---
-apiVersion: v1
-kind: Service
-metadata:
-  name: {{ include "bioverify.part" . }}-headless
-  labels: {{- include "bioverify.labels" $labels | nindent 4 }}
-spec:
-  clusterIP: None
-  selector: {{- include "bioverify.selector" $labels | nindent 4 }}
-  ports:
-    - {name: grpc, port: {{ int .port }}, targetPort: grpc, appProtocol: grpc}
+{{ include "bioverify.service" (merge (dict "servicePorts" (list $grpc) "suffix" "-headless" "serviceSpec" (dict "clusterIP" "None")) .) }}
 {{- end }}
 
 {{- define "bioverify.scaler" -}}
@@ -265,7 +270,8 @@ spec:
     scaleDown:
       stabilizationWindowSeconds: {{ int $scaling.calmSeconds }}
 {{- else if eq $scaling.kind "queue" }}
-{{- $of := printf "{namespace=%q,verifier=%q}" .root.Release.Namespace .verifier }}
+{{- /* By its service, which the release names: another one in the namespace has verifiers of the same names. */}}
+{{- $of := printf "{namespace=%q,service=%q,verifier=%q}" .root.Release.Namespace (include "bioverify.part" .) .verifier }}
 ---
 apiVersion: keda.sh/v1alpha1
 kind: ScaledObject

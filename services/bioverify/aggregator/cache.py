@@ -23,6 +23,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from hashlib import blake2b
+from pathlib import Path
 from struct import Struct
 from struct import error as StructError  # noqa: N812
 from typing import Any, TypeVar
@@ -31,17 +32,19 @@ import structlog
 from google.protobuf.message import DecodeError
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
+from redis.credentials import CredentialProvider
 from redis.exceptions import ReadOnlyError, ResponseError
 
 from bioverify.aggregator import metrics
 from bioverify.aggregator.encoded import EncodedOutcome, Kind, strip_evidence
 from bioverify.aggregator.policy.pauses import Pauses
 from bioverify.aggregator.policy.together import Together
+from bioverify.transport.redis_address import RedisAddress
 from bioverify.transport.tls import LiveIdentity
 from bioverify.v1 import types_pb2
 
-CLUSTER_SCHEMES = {"redis+cluster://": "redis://", "rediss+cluster://": "rediss://"}
 _CHECKSUM_BYTES = 8
 # With evidence or without, kind, value, belief; NaN if there is no such number.
 _HEAD = Struct("<?Bdd")
@@ -59,17 +62,25 @@ log = structlog.stdlib.get_logger("bioverify.aggregator.cache")
 class OutcomeCache:
     """To be made inside the running event loop. ``timeout_s`` bounds each read and write.
 
-    ``url``: "redis://host:port/0", "unix:///path", or "redis+cluster://host:port", any node of a cluster; with "rediss"
-    over TLS, with the certificates of ``tls`` if there are any, else those that the system trusts.
+    Of a cluster's address any node will do. Over TLS it shows the certificates of ``tls`` if there are any, else it
+    trusts whom the system trusts. ``password_file`` is read at each connection, so that a rotated one is taken up.
     """
 
     def __init__(
-        self, url: str, *, ttl_s: int, timeout_s: float, pause_s: float, tls: LiveIdentity | None = None
+        self,
+        address: RedisAddress,
+        *,
+        ttl_s: int,
+        timeout_s: float,
+        pause_s: float,
+        tls: LiveIdentity | None = None,
+        password_file: Path | None = None,
     ) -> None:
         self._ttl_s = ttl_s
         self._timeout_s = timeout_s
         self._pauses = {"read": Pauses(pause_s), "write": Pauses(pause_s)}
-        self._url = url
+        self._address = address
+        self._password_file = password_file
         self._tls = tls
         self._shown = tls.current() if tls is not None else None
         self._redis = self._connect()
@@ -116,7 +127,7 @@ class OutcomeCache:
         self._writes.close()
         for task in self._closing:
             task.cancel()
-        await self._redis.aclose()
+        await _close(self._redis)
 
     async def _read(self, keys: Mapping[bytes, None], deadline: float) -> dict[bytes, bytes | None] | None:
         asked = list(keys)
@@ -142,7 +153,7 @@ class OutcomeCache:
 
         async def close_when_idle() -> None:
             await asyncio.sleep(self._timeout_s)
-            await old.aclose()
+            await _close(old)
 
         closing = asyncio.ensure_future(close_when_idle())
         self._closing.add(closing)
@@ -155,12 +166,26 @@ class OutcomeCache:
             # One attempt: the time limit is for the whole of it, and a miss is cheap.
             "retry": Retry(NoBackoff(), 0),
         }
-        if self._tls is not None and self._url.startswith("rediss"):
+        address = self._address
+        if self._tls is not None and address.is_tls:
             settings |= self._tls.redis_settings()
-        for scheme, plain in CLUSTER_SCHEMES.items():
-            if self._url.startswith(scheme):
-                return RedisCluster.from_url(plain + self._url.removeprefix(scheme), **settings)
-        return Redis.from_url(self._url, **settings)
+        if self._password_file is not None:
+            login: dict[str, Any] = {"credential_provider": _PasswordFile(address.username, self._password_file)}
+        else:
+            login = {"username": address.username, "password": address.password}
+        if address.kind == "cluster":
+            return RedisCluster.from_url(address.url, **settings, **login)
+        if address.kind != "sentinel":
+            return Redis.from_url(address.url, **settings, **login)
+        settings["ssl"] = address.is_tls
+        # They are asked one after the other; if the first is silent there has to be time left for another.
+        part_s = self._timeout_s / (len(address.hosts) + 1)
+        asking = settings | {"socket_timeout": part_s, "socket_connect_timeout": part_s}
+        sentinel = Sentinel(  # type: ignore[no-untyped-call]
+            address.hosts, sentinel_kwargs=asking | (login if address.sentinels_ask else {})
+        )
+        master: Redis = sentinel.master_for(address.service, db=address.db, **settings, **login)
+        return master
 
     async def _bounded(self, operation: str, deadline: float, work: Callable[[AnyRedis], Awaitable[T]]) -> T | None:
         """The result of ``work``, or None if Redis is left alone, fails, or takes too long."""
@@ -196,6 +221,25 @@ class OutcomeCache:
             return result
         finally:
             pauses.leave()
+
+
+class _PasswordFile(CredentialProvider):
+    """The login that lies in a file now: redis-py asks for it at each connection."""
+
+    def __init__(self, username: str | None, file: Path) -> None:
+        self._username = username
+        self._file = file
+
+    def get_credentials(self) -> tuple[str] | tuple[str, str]:
+        password = self._file.read_text().rstrip("\r\n")
+        return (self._username, password) if self._username else (password,)
+
+
+async def _close(redis: AnyRedis) -> None:
+    await redis.aclose()
+    pool = redis.connection_pool if isinstance(redis, Redis) else None
+    if isinstance(pool, SentinelConnectionPool):
+        await pool.sentinel_manager.aclose()
 
 
 def _by_slot(keys: Iterable[bytes]) -> list[list[bytes]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -10,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from bioverify.core.consensus import CONSENSUS, Consensus
 from bioverify.runtime.config import LogLevel, ServerConfig
 from bioverify.transport.channels import MAX_CALL_ITEMS, MAX_MESSAGE_BYTES
+from bioverify.transport.redis_address import RedisAddress, RedisAddressError, read_address
 from bioverify.transport.tls import TlsIdentity
 
 
@@ -24,8 +26,10 @@ class AggregatorConfig(BaseModel):
     """Name → gRPC target, host:port or unix:/path; several with commas are replicas of one verifier. dns:///name:port
     spreads calls over all addresses of a name, which then count as one replica."""
     redis_url: str | None = None
-    """redis://host:port/0, redis+cluster://host:port or unix:///path; rediss is TLS, with the certificates of `tls` if
-    there are any. Without it nothing is remembered."""
+    """redis://host:port/0, redis+cluster://host:port, redis+sentinel://host:port,host:port/service/0 or unix:///path;
+    rediss is TLS, with the certificates of `tls` if there are any. Without it nothing is remembered."""
+    redis_password_file: Path | None = None
+    """Holds the password of `redis_url`, read again at each connection, so that a rotated one is taken up."""
     metrics_port: int | None = None
     """Prometheus text over HTTP, on the same host as `listen`. Without it no metrics are served."""
     workers: Annotated[int, Field(ge=1)] = 1
@@ -70,9 +74,24 @@ class AggregatorConfig(BaseModel):
         absent = [name for name in self.members if name not in self.verifiers]
         if absent:
             raise ValueError(f"the consensus is made of {', '.join(absent)}, which verifiers lacks")
+        # Here and not at the field, whose faults are told with the value that was given: this one holds a password.
+        try:
+            address = self.redis_address
+        except RedisAddressError as error:
+            raise ValueError(f"redis_url: {error}") from None
+        if self.redis_password_file is not None and (address is None or address.password is not None):
+            what = "has a password of its own" if address is not None else "is missing"
+            raise ValueError(
+                f"redis_password_file: redis_url {what}. Give the address without a password, and the file"
+            )
         if CONSENSUS in self.verifiers:
             raise ValueError(f"{CONSENSUS} is no verifier: it is made of the others' beliefs")
         return self
+
+    @property
+    def redis_address(self) -> RedisAddress | None:
+        """Where outcomes are remembered. Raises RedisAddressError."""
+        return read_address(self.redis_url) if self.redis_url is not None else None
 
     @property
     def members(self) -> tuple[str, ...]:

@@ -61,13 +61,14 @@ class RewardService(reward_pb2_grpc.RewardServiceServicer):
             for name, target in config.verifiers.items()
         }
         self._cache: OutcomeCache | None = None
-        if config.redis_url is not None:
+        if (address := config.redis_address) is not None:
             self._cache = OutcomeCache(
-                config.redis_url,
+                address,
                 ttl_s=config.cache_ttl_s,
                 timeout_s=config.cache_timeout_s,
                 pause_s=config.cache_pause_s,
                 tls=tls,
+                password_file=config.redis_password_file,
             )
 
     async def prepare(self) -> bool:

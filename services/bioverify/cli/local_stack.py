@@ -24,7 +24,7 @@ def up(
         int, typer.Option(min=1024, max=64_000, help="The aggregator's port; the others follow from it.")
     ] = PORT_BASE,
     redis_url: Annotated[
-        str | None, typer.Option(help="A Redis or Valkey of your own, in place of the embedded one.")
+        str | None, typer.Option(help="A Redis or Valkey of your own, in place of the embedded one; as of aggregate.")
     ] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes of each service; without: by what it costs and the cores here.")
@@ -41,7 +41,11 @@ def up(
     from bioverify.artifacts.store import ArtifactStore
     from bioverify.stack import Plan, StackError, state_folder
     from bioverify.stack import up as start
+    from bioverify.transport.redis_address import RedisAddressError, read_address
 
+    if redis_url is not None:
+        with plain_errors(RedisAddressError):
+            read_address(redis_url)
     root = ArtifactStore.default().root
     if missing := [name for name in SERVED if not (root / name / "current").exists()]:
         raise fail(f"not built yet in {root}: {', '.join(missing)}. Run: bioverify data build --all")

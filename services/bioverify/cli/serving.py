@@ -30,8 +30,15 @@ RedisUrl = Annotated[
     str | None,
     typer.Option(
         envvar="BIOVERIFY_REDIS_URL",
-        help="redis://host:port/0, redis+cluster://host:port, rediss:// for TLS, or unix:///path; "
-        "omit it to disable the cache.",
+        help="redis://host:port/0, redis+cluster://host:port, redis+sentinel://host:port,host:port/service/0, "
+        "each with rediss for TLS, or unix:///path; omit it to disable the cache.",
+    ),
+]
+RedisPasswordFile = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="BIOVERIFY_REDIS_PASSWORD_FILE",
+        help="Holds the password of --redis-url; read at each connection, so that a rotated one is taken up.",
     ),
 ]
 Workers = Annotated[int, typer.Option(min=1, help="Processes that share the port.")]
@@ -82,6 +89,7 @@ def aggregate(
     ],
     listen: Listen = ports.AGGREGATOR,
     redis_url: RedisUrl = None,
+    redis_password_file: RedisPasswordFile = None,
     metrics_port: MetricsPort = None,
     workers: Workers = 1,
     consensus: Annotated[
@@ -124,6 +132,7 @@ def aggregate(
             "listen": listen,
             "verifiers": targets,
             "redis_url": redis_url,
+            "redis_password_file": redis_password_file,
             "metrics_port": metrics_port,
             "workers": workers,
             "verifier_deadlines_s": deadlines_s,

@@ -16,6 +16,7 @@ from bioverify.gateway.config import GatewayConfig
 from bioverify.gateway.heads import patient_protocol
 from bioverify.runtime import logs
 from bioverify.settings import SettingsError
+from bioverify.transport.addresses import listen_everywhere
 
 GRACE_S = 15
 _CERTIFICATE_CHECK_S = 5.0
@@ -63,7 +64,14 @@ def serve(config: GatewayConfig) -> None:
 async def _serve(server: uvicorn.Server, config: GatewayConfig) -> None:
     server.config.load()
     reloading = asyncio.create_task(_reload_certificate(server.config.ssl, config)) if server.config.ssl else None
-    await server.serve()
+    try:
+        # Of 0.0.0.0 and :: asyncio would make one family each.
+        everywhere = listen_everywhere(config.host, config.port)
+    except OSError as error:
+        raise SystemExit(
+            f"bioverify: cannot listen on {config.listen}: {error.strerror}. Is the port taken?"
+        ) from error
+    await server.serve(sockets=[everywhere] if everywhere else None)
     if reloading:
         reloading.cancel()
         with suppress(asyncio.CancelledError):

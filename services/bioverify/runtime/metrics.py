@@ -22,6 +22,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from bioverify.core.outcomes import Failed, NotApplicable, Outcome
 from bioverify.core.verifier import Description
+from bioverify.transport.addresses import for_both_families
 
 # They would double the series, and tell nothing that a counter's start at zero does not.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -87,4 +88,4 @@ def expose(host: str, port: int) -> None:
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    start_http_server(port, host, registry)
+    start_http_server(port, for_both_families(host), registry)

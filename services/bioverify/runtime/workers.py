@@ -22,6 +22,7 @@ from pathlib import Path
 import structlog
 
 from bioverify.runtime.config import ServerConfig
+from bioverify.transport.addresses import for_both_families
 
 RESTART_PAUSE_S = 1.0
 
@@ -46,8 +47,8 @@ def run(config: ServerConfig, serve_process: Callable[[ServerConfig], int]) -> i
 def _reserved(listen: str) -> Iterator[str]:
     """Hold the port, so that port 0 becomes one port for all workers and a port of someone else's is noticed."""
     host, _, port = listen.rpartition(":")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    address = host.strip("[]")
+    address = for_both_families(host)
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
         with socket.socket(family) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

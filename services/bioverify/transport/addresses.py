@@ -23,6 +23,22 @@ def is_loopback(host: str) -> bool:
     return bool(found) and all(address.is_loopback for address in found)
 
 
+def for_both_families(host: str) -> str:
+    """What to bind to for ``host``: gRPC takes 0.0.0.0 and :: for the same, callers of both families, and so do we."""
+    address = literal(host)
+    if address is not None and address.is_unspecified:
+        return "::" if socket.has_dualstack_ipv6() else "0.0.0.0"  # noqa: S104
+    return host.strip("[]")
+
+
+def listen_everywhere(host: str, port: int) -> socket.socket | None:
+    """A socket for callers of both families if ``host`` is 0.0.0.0 or ::, else None. Raises OSError."""
+    address = for_both_families(host)
+    if address == "::":
+        return socket.create_server((address, port), family=socket.AF_INET6, backlog=2048, dualstack_ipv6=True)
+    return socket.create_server((address, port), backlog=2048) if address == "0.0.0.0" else None  # noqa: S104
+
+
 def literal(host: str) -> Address | None:
     """The address that ``host`` is, as URLs write it; None for a name."""
     try:
