@@ -136,7 +136,7 @@ proto: setup ## Stubs from the contract
 chart: setup ## The chart's values.yaml, values.schema.json and table of values, from k8s/values.py
 	python k8s/values.py
 
-settings: setup ## The tables of settings in the docs, from the models that read them
+settings: setup ## The tables of settings in the docs and the forms of questions, from the code that reads them
 	python docs/settings.py
 
 lock: $(BIN)/uv ## Hash locks from pyproject.toml; UPGRADE=1 takes newer releases

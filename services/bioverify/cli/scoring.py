@@ -56,7 +56,8 @@ def score(
 ) -> None:
     """Score stored rollouts: a table here, JSONL with reward, parts and evidence there.
 
-    Exit status 1 if a row could not be read; the others are scored. An unscorable item is no error.
+    Exit status 1 if a row could not be read; the others are scored. An unscorable item is no error. What questions,
+    completions and files are read, and how: docs/reading.md.
     """
     from rich.console import Console
 
