@@ -141,7 +141,7 @@ chart: setup ## The chart's values.yaml, values.schema.json and table of values,
 release: setup ## The chart into dist/; REGISTRY=host/folder also builds the images for amd64 and arm64 and pushes all of it
 	@.ci/release
 
-settings: setup ## The tables of settings in the docs, from the models that read them
+settings: setup ## The tables of settings in the docs and the forms of questions, from the code that reads them
 	python docs/settings.py
 
 lock: $(BIN)/uv ## Hash locks from pyproject.toml; UPGRADE=1 takes newer releases

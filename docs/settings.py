@@ -1,14 +1,16 @@
-"""Writes the tables of settings in the docs from the models that read them: each key, its default, what it is for.
+"""Writes what the docs and the web form list from the code that reads it: keys of settings, forms of questions.
 
 `python docs/settings.py` writes them between their marks; `--check` fails if one of them is not what would be written
-(`make lint`). The text of a key is its docstring in the model.
+(`make lint`). The text of a key is its docstring in the model; a form is the published wording of its kind.
 """
 
 from __future__ import annotations
 
+import html
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined, to_jsonable_python
 
 from bioverify.aggregator.config import AggregatorConfig
+from bioverify.core.questions import FORMS
+from bioverify.core.tasks import TASKS
 from bioverify.gateway.config import GatewayConfig
 from bioverify.runtime.config import ServerConfig
 from bioverify_trainer.preset import Preset
@@ -26,6 +30,8 @@ TABLES: dict[str, tuple[type[BaseModel], ...]] = {
     "deployment.md": (ServerConfig, AggregatorConfig),
     "training.md": (Preset,),
 }
+READING = DOCS / "reading.md"
+WEB_FORM = DOCS.parent / "services" / "bioverify" / "gateway" / "pages" / "index.html"
 
 
 def rows(model: type[BaseModel], path: str = "") -> Iterator[str]:
@@ -56,30 +62,46 @@ def _default(value: Any, section: type[BaseModel] | None) -> str:
     return f"`{json.dumps(to_jsonable_python(value))}`" if value is not None else ""
 
 
-def written(text: str, models: tuple[type[BaseModel], ...]) -> str:
-    """The text with each model's table between its marks."""
-    for model in models:
-        begin, end = f"<!-- {model.__name__} -->", f"<!-- end {model.__name__} -->"
-        before, _, rest = text.partition(begin)
-        _, found, after = rest.partition(end)
-        if not found:
-            sys.exit(f"{begin} … {end} are not in the page, where the table belongs")
-        table = ["| key | default | what it is |", "|---|---|---|", *rows(model)]
-        text = "\n".join([before + begin, *table, end + after])
-    return text
+def forms() -> Iterator[str]:
+    """One row per kind of question: its name, its wording with names in braces, and its task as JSON."""
+    for kind, form in FORMS.items():
+        task = {kind: asdict(TASKS[kind].about("AARS", "TRIB3", "k562"))}
+        yield f"| {kind.replace('co_', 'co-').replace('_', ' ')} | {form} | `{json.dumps(task)}` |"
+
+
+def pages() -> Iterator[tuple[Path, str]]:
+    """Each page that has a list of ours, and what it should hold."""
+    for name, models in TABLES.items():
+        text = (DOCS / name).read_text()
+        for model in models:
+            table = ["| key | default | what it is |", "|---|---|---|", *rows(model)]
+            text = written(text, model.__name__, table)
+        yield DOCS / name, text
+    table = ["| kind | wording | `task` |", "|---|---|---|", *forms()]
+    yield READING, written(READING.read_text(), "forms", table)
+    listed = (f"<li>{html.escape(form)}</li>" for form in FORMS.values())
+    yield WEB_FORM, written(WEB_FORM.read_text(), "forms", listed)
+
+
+def written(text: str, name: str, lines: Iterable[str]) -> str:
+    """The text with ``lines`` between the marks of ``name``."""
+    begin, end = f"<!-- {name} -->", f"<!-- end {name} -->"
+    before, _, rest = text.partition(begin)
+    _, found, after = rest.partition(end)
+    if not found:
+        sys.exit(f"{begin} … {end} are not in the page, where the table belongs")
+    return "\n".join([before + begin, *lines, end + after])
 
 
 def main() -> None:
     stale = []
-    for name, models in TABLES.items():
-        page = DOCS / name
-        text = written(page.read_text(), models)
+    for page, text in pages():
         if text != page.read_text():
-            stale.append(name)
+            stale.append(page.name)
             if "--check" not in sys.argv:
                 page.write_text(text)
     if stale and "--check" in sys.argv:
-        sys.exit(f"not what docs/settings.py writes: {', '.join(stale)} of docs. Run: make settings")
+        sys.exit(f"not what docs/settings.py writes: {', '.join(stale)}. Run: make settings")
 
 
 if __name__ == "__main__":

@@ -14,11 +14,14 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from bioverify.adapters import trl
 from bioverify.adapters import verifiers as prime
-from bioverify.adapters.alone import NoRewardError
+from bioverify.adapters.alone import Alone, NoRewardError
+from bioverify.adapters.reading import read_rollout
 from bioverify.cli import app
 from bioverify.client import AsyncClient, Client, ScoreItem
 from bioverify.core.conversation import read_completion, read_prompt
@@ -213,6 +216,15 @@ def through_verifiers(doors: Doors, case: Case) -> Told:
         return Told(None, str(error))
 
 
+def through_single_rollouts(doors: Doors, case: Case) -> Told:
+    """What verl's and NeMo Gym's adapters do with a rollout once their frameworks have handed it over."""
+    try:
+        item = read_rollout(case["completion"], case["prompt"])
+        return Told(Alone(doors.target, RECIPE, patience_s=1).reward(item))
+    except (NoRewardError, ValueError) as error:
+        return Told(None, str(error))
+
+
 Door = Callable[[Doors, Case], Told]
 EVERY: list[Door] = [
     through_client,
@@ -228,6 +240,7 @@ EVERY: list[Door] = [
     through_openrlhf,
     through_trl,
     through_verifiers,
+    through_single_rollouts,
 ]
 READS_KEYS_BESIDE = [
     through_frame,
@@ -324,6 +337,10 @@ NONE: dict[str, tuple[Case, str]] = {
         {"prompt": f"{Q} yes\nNow: does knocking down HMGCR change LDLR in HepG2?"},
         "HMGCR",
     ),
+    "a later question without a verb": (
+        {"prompt": f"{Q} <answer>yes</answer>\nPerturbation: HMGCR. Gene: LDLR. Cell line: HepG2. Answer:"},
+        "not read",
+    ),
     "nothing asked": ({"prompt": "Hello."}, ""),
 }
 # A text is all that they can be sent, or (Parquet) half a character cannot be written.
@@ -385,3 +402,38 @@ def test_members_of_a_group_may_stand_apart_and_every_door_gives_the_same(doors:
     sent = {"items": rows, "recipe": RECIPE}
     by_http = [one["reward"] for one in doors.gateway.http.post("/v1/score", json=sent).json()["rewards"]]
     assert frame == by_file == by_http
+
+
+THOUGHTS = st.text(st.characters(codec="utf-8", exclude_characters="<>[]|"), min_size=1, max_size=60)
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(thoughts=st.lists(THOUGHTS, min_size=2, max_size=5))
+def test_order_batching_and_reasoning_apart_change_no_reward(doors: Doors, thoughts: list[str]) -> None:
+    joined = [ScoreItem(str(n), f"<think>{one}</think> {ANSWER}", Q) for n, one in enumerate(thoughts)]
+    apart = [ScoreItem(str(n), said(ANSWER, reasoning=one), Q) for n, one in enumerate(thoughts)]
+    with Client(doors.target) as client:
+        together = [one.reward for one in client.score(joined, RECIPE).rewards]
+        backwards = [one.reward for one in client.score(joined[::-1], RECIPE).rewards]
+        alone = [client.score([item], RECIPE).rewards[0].reward for item in joined]
+        split = [one.reward for one in client.score(apart, RECIPE).rewards]
+    assert None not in together
+    assert together == backwards[::-1] == alone
+    assert split == together
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(prompt=st.text(max_size=80), completion=st.text(max_size=80))
+def test_no_text_raises(doors: Doors, prompt: str, completion: str) -> None:
+    with Client(doors.target) as client:
+        [reward] = client.score([ScoreItem("0", completion, prompt)], RECIPE).rewards
+    assert (reward.reward is None) == bool(reward.unscorable_because)
+
+
+def test_a_job_names_the_keys_that_nobody_read(doors: Doors) -> None:
+    http = doors.gateway.http
+    line = json.dumps({"prompt": Q, "completion": C, "gold": 1, "modle": "m"}).encode()
+    job = http.post("/v1/jobs", params={"recipe": RECIPE}, content=line).json()
+    while (job := http.get(f"/v1/jobs/{job['id']}").json())["state"] not in {"done", "failed"}:
+        pass
+    assert job["unread_keys"] == ["gold", "modle"]

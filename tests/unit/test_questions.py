@@ -56,6 +56,51 @@ def test_an_earlier_example_is_never_scored_in_place_of_the_question(later):
 
 
 @pytest.mark.parametrize(
+    "behind",
+    [
+        "yes\nPredict: MYC knockout -> LDLR",
+        "Q: MYC knockout in K562, effect on LDLR:",
+        "yes\nPerturbation: MYC. Gene: LDLR. Cell line: K562. Answer:",
+        "<answer>yes</answer>\nMYC, LDLR, K562:",
+        "A: no.\nNow MYC and LDLR.",
+        "yes\nThe same for p53 and bax?",
+        "And what about p53?",
+        "yes\n\nI would like to know the consequences of MYC loss for LDLR mRNA levels.",
+    ],
+)
+def test_a_later_question_without_the_grammar_of_one_still_ends_the_search(behind):
+    assert isinstance(read_question(f"{QUESTION} {behind}"), Unread)
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [
+        "Answer yes if the expression of the gene changes, no otherwise.",
+        "Yes or no? Reason about the gene's regulation first.",
+        "No explanations beyond what is known of both genes, please.",
+        "Do not mention gene names you are unsure of.",
+        "Think about how the gene is regulated, then answer in <answer> tags.",
+    ],
+)
+def test_instructions_about_genes_behind_a_question_hide_nothing(behind):
+    assert read_question(f"{QUESTION} {behind}") == ASKED["differential_expression"]
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "> Is a knockdown of ~~AARS~~ in K562 cells likely to change the\n> expression of TRIB3?",
+        "Is a knockdown of AARS in HepG2 (C3A) cells likely to change the expression of TRIB3?",
+        "Is a knockdown of AARS in hTERT-immortalized RPE1 cells likely to change the expression of TRIB3?",
+    ],
+)
+def test_quoted_lines_and_longer_names_of_lines_are_read(written):
+    task = read_question(written)
+    assert isinstance(task, DifferentialExpression)
+    assert (task.genes, task.cell_line in {"k562", "hepg2", "rpe1"}) == (("AARS", "TRIB3"), True)
+
+
+@pytest.mark.parametrize(
     "later", ["Answer now, in the tags.", "Are you sure?", "Yes or no?", "Think again.", "", "Why?"]
 )
 def test_turns_that_ask_nothing_are_passed_over(later):

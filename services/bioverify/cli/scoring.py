@@ -57,7 +57,8 @@ def score(
     """Score stored rollouts: a table here, JSONL with reward, parts and evidence there.
 
     Exit status 1 if a row could not be read; the others are scored. An unscorable item is no error. Questions, thoughts
-    and answers that could not be read are counted by reason at the end (docs/reading.md).
+    and answers that could not be read are counted by reason at the end. What questions, completions and files are read,
+    and how: docs/reading.md.
     """
     from rich.console import Console
 

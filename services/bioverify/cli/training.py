@@ -35,7 +35,7 @@ def report(context: typer.Context) -> None:
 
 
 def ask(context: typer.Context) -> None:
-    """Put a question to a model (python -m bioverify_trainer ask …)."""
+    """Put a question to a model (python -m bioverify_trainer ask …); docs/reading.md has the forms of questions."""
     _trainer("ask", context.args)
 
 

@@ -94,7 +94,8 @@ _PLAIN = str.maketrans(
     }
 )
 _MARKUP = re.compile(
-    r"""[*`"]|</?(?:b|i|em|strong|code|u)>|(?<![A-Za-z0-9])['_]+|['_]+(?![A-Za-z0-9_'])""", re.IGNORECASE
+    r"""[*`"]|~~|^[ \t]*>[ \t>]*|</?(?:b|i|em|strong|code|u)>|(?<![A-Za-z0-9])['_]+|['_]+(?![A-Za-z0-9_'])""",
+    re.IGNORECASE | re.MULTILINE,
 )
 
 
@@ -261,11 +262,17 @@ _SENTENCES = re.compile(r"(?<=[.?!]) ")
 _CLOSING = " )]}'"
 # The answer to an earlier example, in front of the question.
 _GIVEN_ANSWER = re.compile(r"^(?:(?:a|answer)\W+)?(?:yes|no|increase|decrease)\b\W*", re.IGNORECASE)
+# The same right behind a question, which was an example then. "Yes or no", "answer yes if …" answer nothing.
+_ANSWERED = re.compile(
+    r"(?:^|(?<=[.?!]) )\W*(?:(?:a|answer) ?[:>]\W*)?(?:yes|no|increase|decrease)(?:</answer>)?[.!;,]* (?-i:[A-Z])",
+    re.IGNORECASE,
+)
 _ASKS = re.compile(
     r"\W*(?:(?:a|also|and|answer|but|decrease|increase|next|no|now|ok|or|please|q|question|so|task|then|user|yes)\b\W*)*(?:"
-    r"(?:are|can|could|do|does|how|is|what|which|will|would)\b"
+    r"(?:are|can|could|do(?! not\b)|does|how|is|what|which|will|would)\b"
     r"|(?:assess|classify|decide|determine|estimate|evaluate|infer|judge|predict|say|state|tell)\b"
-    r".*\b(?:direction|effect|how|if|impact|outcome|whether)\b)",
+    r".*\b(?:direction|effect|how|if|impact|outcome|whether)\b"
+    r"|(?:i|we)\b.*\b(?:ask|find out|know|learn|wonder)\b)",
     re.IGNORECASE,
 )
 _OF_GENES = re.compile(
@@ -273,6 +280,9 @@ _OF_GENES = re.compile(
     r"|\bmutat|\b(?:ko|kd)\b|\bdrugs?\b|\btreat(?:ed|ing|ment)|repress",
     re.IGNORECASE,
 )
+# A question that a label announces needs no verb.
+_LABELLED = re.compile(r"\W*(?:predict(?:ion)?|problem|query|q|question|task)\W{0,3}:", re.IGNORECASE)
+_GOES_ON = re.compile(r"\bsame (?:for|in|of|question|with)\b|\b(?:how|what) about\b", re.IGNORECASE)
 # Bounded, so that no run of letters is gone through again from each of them.
 _LIKE_A_GENE = re.compile(
     r"\b(?:[A-Z]{2}[A-Z-]{0,14}[A-Z]|[A-Z][A-Z-]{0,9}[0-9][A-Z0-9-]{0,9}|C[0-9]{1,2}orf[0-9]{1,4})\b"
@@ -332,8 +342,12 @@ _REASONS = tuple(
 
 
 def _asks_of_genes(sentence: str) -> bool:
-    if not (sentence.rstrip(_CLOSING).endswith("?") or _ASKS.match(sentence)):
+    if not (sentence.rstrip(_CLOSING).endswith("?") or _ASKS.match(sentence) or _LABELLED.match(sentence)):
         return False
+    return _names_genes(sentence) or bool(_GOES_ON.search(sentence) and not _ABOUT_THE_ANSWER.search(sentence))
+
+
+def _names_genes(sentence: str) -> bool:
     if _OF_GENES.search(sentence):
         return True
     # In a sentence of capitals alone, every word looks like a gene.
@@ -400,15 +414,17 @@ def _read(text: str) -> Question:
     plain = _plain(text)
     last = _last_task(plain)
     later = plain if last is None else plain[last[1] :]
-    sentences = _SENTENCES.split(later)
+    sentences = [_GIVEN_ANSWER.sub("", sentence.strip()) for sentence in _SENTENCES.split(later)]
+    # What comes behind an example is the question, with or without a verb.
+    answered = last is not None and _ANSWERED.search(later)
     for sentence in reversed(sentences):
-        if _asks_of_genes(sentence):
-            return _unread(_GIVEN_ANSWER.sub("", sentence.strip()))
+        if _asks_of_genes(sentence) or (answered and _names_genes(sentence)):
+            return _unread(sentence)
     if last is not None:
         return last[0]
     for sentence in reversed(sentences):
         if _asks_something_else(sentence):
-            return Unread(UnreadReason.OTHER_SUBJECT, _cut(sentence.strip()))
+            return Unread(UnreadReason.OTHER_SUBJECT, _cut(sentence))
     return None
 
 

@@ -153,8 +153,8 @@ def make_task(kind: TaskKind, values: Iterable[Any]) -> Task:
 # HepG2 that vendors sell are the ones that the screens used.
 _CELL_LINES = {
     "k562": ("cvcl0004",),
-    "rpe1": ("cvcl4388", "htertrpe1", "rpe1htert"),
-    "hepg2": ("cvcl0027", "cvcl1098", "hepg2/c3a", "hepg2c3a", "c3a"),
+    "rpe1": ("cvcl4388", "htertrpe1", "rpe1htert", "htertimmortalizedrpe1"),
+    "hepg2": ("cvcl0027", "cvcl1098", "hepg2/c3a", "hepg2(c3a)", "hepg2c3a", "c3a"),
     "jurkat": ("cvcl0065", "cvcl0367", "jurkate61", "jurkat,clonee61", "jurkatclonee61", "jurkate6.1", "jurkatt"),
 }
 _CELL_LINE_OF = {alias: line for line, aliases in _CELL_LINES.items() for alias in (line, *aliases)}

@@ -28,7 +28,7 @@ def ask(
     max_tokens: MaxTokensOption = 256,
     temperature: TemperatureOption = 0.0,
 ) -> None:
-    """Put one question to a model."""
+    """Put one question to a model. The forms of questions that verifiers read: docs/reading.md."""
     answer = _asker(model, target, preset, changes, max_tokens, temperature, verify=verify)
     answer(question)
 
