@@ -39,8 +39,8 @@ _MAX_SHARED_WORDS = 5
 _GENERAL = (
     "protein gene family member domain containing factor subunit like type associated related homolog and of the "
     "non coding rna pseudogene antisense chromosome open reading frame uncharacterized novel putative transcript "
-    "interacting dependent alpha beta gamma delta with to in binding complex component specific class group light heavy "
-    "chain large small cell human"
+    "interacting dependent alpha beta gamma delta with to in binding complex component specific class group light "
+    "heavy chain large small cell human"
 )
 _NO_FAMILY = frozenset(_GENERAL.split())
 _ENDINGS = re.compile(
