@@ -63,6 +63,8 @@ class Gene:
     """"HGNC:" and a number."""
     previous: tuple[str, ...] = ()
     """Symbols that were official once."""
+    name: str = ""
+    """In words; empty in the compact form."""
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -275,6 +277,7 @@ def _read_table(path: Path) -> Iterator[Gene]:
                     ensembl=_names(fields[column["ensembl_gene_ids"]]),
                     uniprot=_names(fields[column["uniprot_ids"]]),
                     ncbi=fields[column["ncbi_gene_id"]] if "ncbi_gene_id" in column else "",
+                    name=fields[column["name"]] if "name" in column else "",
                 )
         else:
             raise ArtifactError(
@@ -290,6 +293,7 @@ def _from_gene_info(fields: list[str], column: dict[str, int]) -> Gene:
     if authority not in {"-", symbol}:
         symbol, names = authority, (symbol, *names)
     references = fields[column["dbXrefs"]]
+    full_name = fields[column["description"]] if "description" in column else "-"
     hgnc = _HGNC_ID.search(references)
     return Gene(
         symbol=symbol,
@@ -299,6 +303,7 @@ def _from_gene_info(fields: list[str], column: dict[str, int]) -> Gene:
         uniprot=(),
         ncbi=fields[column["GeneID"]] if "GeneID" in column else "",
         hgnc=hgnc[1] if hgnc else "",
+        name="" if full_name == "-" else full_name,
     )
 
 

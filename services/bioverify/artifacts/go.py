@@ -15,7 +15,7 @@ import io
 import re
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -70,6 +70,13 @@ class _Ontology:
     """Live terms by id and by alternative id."""
     parents: dict[str, list[str]]
     """Id → ids that it is a kind of or a part of. Empty in the compact form."""
+    synonyms: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+    """Id → other names and their scopes (EXACT, NARROW, BROAD, RELATED), those of obsolete terms that it replaces
+    among them. Empty in the compact form."""
+    regulated: dict[str, list[str]] = field(default_factory=dict)
+    """Id → ids of what it regulates, positively, negatively or somehow. Empty in the compact form."""
+    replaced: dict[str, str] = field(default_factory=dict)
+    """Id of an obsolete term → of the one that replaces it. Empty in the compact form."""
 
     def with_ancestors(self, terms: set[Term]) -> set[Term]:
         found: set[Term] = set()
@@ -90,6 +97,55 @@ class Annotations:
     genes: dict[str, list[int]]
     counts: dict[str, int]
     records: list[SourceRecord]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The whole ontology, and annotations with their evidence. Of the compact form: no parents, synonyms and codes."""
+
+    terms: dict[str, Term]
+    """By id and by alternative id."""
+    parents: dict[str, list[str]]
+    synonyms: dict[str, list[tuple[str, str]]]
+    regulated: dict[str, list[str]]
+    replaced: dict[str, str]
+    affirmed: dict[tuple[str, str], set[str]]
+    """(current symbol, term id) → evidence codes."""
+    denied: dict[tuple[str, str], set[str]]
+    """The same of annotations with the qualifier NOT."""
+    records: list[SourceRecord]
+
+
+def read_facts(sources: Sources, resolver: GeneResolver, *, progress: Callable[[str], None]) -> Facts:
+    """All terms, and what is said of human genes, with what it rests on."""
+    terms_file, annotations_file = sources.locate(GO_TERMS), sources.locate(GO_ANNOTATIONS)
+    progress(f"GO: reading {terms_file.path.name} and {annotations_file.path.name} ({annotations_file.kind})")
+    compact = terms_file.path.suffix == ".parquet"
+    ontology = _read_compact_terms(terms_file.path) if compact else _read_ontology(terms_file.path)
+    rows: list[tuple[str, str, str, bool]]
+    if annotations_file.path.suffix == ".parquet":
+        rows = [(symbol, term, "", False) for symbol, term in _read_compact_pairs(annotations_file.path)[0]]
+    else:
+        table, _ = _human_annotations(annotations_file.path, [_SYMBOL, _QUALIFIER, _TERM, _EVIDENCE_CODE])
+        said = [table[name].to_pylist() for name in (_SYMBOL, _TERM, _EVIDENCE_CODE, _QUALIFIER)]
+        rows = [(*row[:3], "NOT" in row[3].split("|")) for row in zip(*said, strict=True) if row[2] != "ND"]
+    resolver = resolver.of_column(row[0] for row in rows)
+    affirmed: dict[tuple[str, str], set[str]] = {}
+    denied: dict[tuple[str, str], set[str]] = {}
+    for symbol, term_id, code, is_denied in rows:
+        gene, term = resolver.resolve(symbol), ontology.terms.get(term_id)
+        if isinstance(gene, str) and term is not None:
+            (denied if is_denied else affirmed).setdefault((gene, term.id), set()).add(code)
+    return Facts(
+        ontology.terms,
+        ontology.parents,
+        ontology.synonyms,
+        ontology.regulated,
+        ontology.replaced,
+        affirmed,
+        denied,
+        [terms_file.record, annotations_file.record],
+    )
 
 
 def read_annotations(
@@ -207,8 +263,17 @@ def _read_ontology(path: Path) -> _Ontology:
         ontology = pronto.Ontology(path)  # type: ignore[attr-defined]
     terms: dict[str, Term] = {}
     parents: dict[str, list[str]] = {}
-    part_of = ontology.get_relationship("part_of") if "part_of" in ontology.relationships() else None
+    synonyms: dict[str, list[tuple[str, str]]] = {}
+    relationships = _read_relationships(path)
+    regulated: dict[str, list[str]] = {}
+    replaced: dict[str, str] = {}
     for entry in ontology.terms():
+        names = [(synonym.description, str(synonym.scope)) for synonym in entry.synonyms]
+        if entry.obsolete:
+            for replacing in entry.replaced_by:
+                replaced.setdefault(entry.id, replacing.id)
+                bare = str(entry.name).removeprefix("obsolete ")
+                synonyms.setdefault(replacing.id, []).extend([(bare, "EXACT"), *names])
         if entry.obsolete or entry.name is None or entry.namespace not in ASPECT_OF_NAMESPACE:
             continue
         definition = str(entry.definition or "")
@@ -216,11 +281,28 @@ def _read_ontology(path: Path) -> _Ontology:
         for alternative in entry.alternate_ids:
             terms.setdefault(alternative, term)
         terms[term.id] = term
-        wholes = entry.relationships.get(part_of, ()) if part_of else ()
-        parents[term.id] = [one.id for one in (*entry.superclasses(distance=1, with_self=False), *wholes)]
+        synonyms.setdefault(term.id, []).extend(names)
+        own = relationships.get(term.id, ())
+        wholes = [other for kind, other in own if kind == "part_of"]
+        parents[term.id] = [*(one.id for one in entry.superclasses(distance=1, with_self=False)), *wholes]
+        regulated[term.id] = [other for kind, other in own if kind.endswith("regulates")]
     if not terms:
         raise ArtifactError(f"source go-basic.obo: {path} holds no term of the Gene Ontology")
-    return _Ontology(terms, parents)
+    return _Ontology(terms, parents, synonyms, regulated, replaced)
+
+
+def _read_relationships(path: Path) -> dict[str, list[tuple[str, str]]]:
+    """Id → (kind, other id). Read here, because pronto leaves out those whose kind the file does not define."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    term_id = ""
+    with open_bytes(path) as lines:
+        for line in lines:
+            if line.startswith(b"id: "):
+                term_id = line[4:].decode().strip()
+            elif line.startswith(b"relationship: "):
+                kind, other = line.decode().split()[1:3]
+                found.setdefault(term_id, []).append((kind, other))
+    return found
 
 
 def read_uniprot_ids(path: Path) -> dict[str, tuple[str, ...]]:

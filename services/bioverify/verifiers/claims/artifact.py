@@ -1,0 +1,22 @@
+"""What the ``claims`` artifact is called, and its files. Apart from the build: serving needs no pyarrow."""
+
+from __future__ import annotations
+
+NAME = "claims"
+WORDS_FILE = "words.arrows"
+"""``stem``: of all phrases, in the order of their characters (`phrases`), the most frequent first."""
+PHRASES_FILE = "phrases.arrows"
+"""``phrase``: one character per word. ``terms``: rows of terms that it names. ``names``: genes it is a name of."""
+TERMS_FILE = "terms.arrows"
+"""``id``, ``name``, ``aspect``; ``bits``, its information content; ``ancestors``: rows of itself, what it is a kind or
+part of, and what it regulates, sorted."""
+IDS_FILE = "ids.arrows"
+"""``id``: numbers of terms, live, alternative and replaced ones, sorted; ``term``: rows."""
+GENES_FILE = "genes.arrows"
+"""``symbol``; ``terms``: rows of annotated terms and their ancestors, sorted; ``direct``: rows of annotated terms,
+sorted; ``codes``: of each of those a row of the evidence codes; ``denied``: rows of terms annotated with NOT and of all
+below them, sorted."""
+MENTIONS_FILE = "mentions.arrows"
+"""``name``: a symbol or alias as it is written, sorted by its bytes; ``gene``: its row."""
+CODES_FILE = "codes.arrows"
+"""``codes``: evidence codes of one annotation, as they are shown."""

@@ -1,0 +1,314 @@
+"""Makes the ``claims`` artifact: phrases of terms and genes, who is annotated with what, and by which evidence."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from bioverify.artifacts.arrow import write_served
+from bioverify.artifacts.genes import Gene, locate_official_names, read_genes, read_official_names
+from bioverify.artifacts.go import Facts, read_facts
+from bioverify.artifacts.resolver import open_genes
+from bioverify.artifacts.sources import GENES, Sources
+from bioverify.artifacts.store import ArtifactStore, Manifest
+from bioverify.core.genes import GeneResolver
+from bioverify.verifiers.claims.artifact import (
+    CODES_FILE,
+    GENES_FILE,
+    IDS_FILE,
+    MENTIONS_FILE,
+    NAME,
+    PHRASES_FILE,
+    TERMS_FILE,
+    WORDS_FILE,
+)
+from bioverify.verifiers.claims.extraction import WORDS_OF_ROLES
+from bioverify.verifiers.claims.knowledge import LEAST_BITS
+from bioverify.verifiers.claims.lexicon import (
+    NOT_SAID,
+    SCOPES,
+    SHORT_FORMS,
+    family_of,
+    forms_of_term,
+    is_telling,
+    shared_runs,
+)
+from bioverify.verifiers.claims.phrases import FIRST_STEM, FIRST_SYMBOL, UNKNOWN, Words, parts_of, stem_of
+
+Float64s = npt.NDArray[np.float64]
+
+MIN_ALIAS = 3
+_UNIVERSAL = ("RNA", "DNA", "ATP", "GTP", "ADP", "GDP", "AMP", "NAD", "NADH", "MHC", "II", "III")
+
+
+@dataclass(frozen=True)
+class _Ontology:
+    ids: list[str]
+    row: dict[str, int]
+    ancestors: list[list[int]]
+    """Of each row, itself among them, sorted."""
+
+
+def build(store: ArtifactStore, sources: Sources, *, progress: Callable[[str], None]) -> Manifest:
+    """Make the artifact, after ``genes``."""
+    resolver, genes = open_genes(store)
+    facts = read_facts(sources, resolver, progress=progress)
+    located, named = sources.locate(GENES), locate_official_names(sources)
+    all_genes = read_genes(located, [name for one in named for name in read_official_names(one.path)])
+    annotated = {gene for gene, _ in facts.affirmed}
+    kept = [gene for gene in all_genes if gene.kind == "protein-coding" or gene.symbol in annotated]
+    gene_row = {gene.symbol: row for row, gene in enumerate(kept)}
+    ontology = _ontology(facts)
+    terms_of = _rows_by_gene(facts.affirmed, gene_row, ontology)
+    denied_of = _with_all_below(_rows_by_gene(facts.denied, gene_row, ontology), facts, ontology)
+    closures = [sorted({up for term in own for up in ontology.ancestors[term]}) for own in terms_of]
+    bits = _bits(closures, len(ontology.ids))
+
+    has_gene = set().union(*closures)
+    phrases = _phrases_of_terms(facts, ontology, bits, has_gene)
+    of_names = _phrases_of_names(kept)
+    of_names = {text: own for text, own in of_names.items() if math.log2(len(kept) / len(own)) >= LEAST_BITS}
+    mentions = _mentions(kept, resolver, facts)
+    often = Counter(stem_of(part) for text in (*phrases, *of_names, *WORDS_OF_ROLES) for part in parts_of(text))
+    # Frequent stems have the small characters, which are short in UTF-8: the automaton is built in half the time.
+    stems = sorted(often, key=lambda stem: (-often[stem], stem))
+    words = Words({stem: at for at, stem in enumerate(stems)}, {name: at for at, name in enumerate(mentions)}, {})
+    encoded = _encoded(words, phrases, of_names)
+
+    codes: dict[str, int] = {}
+    direct_codes = [
+        [
+            codes.setdefault(_shown_codes(facts.affirmed[gene.symbol, ontology.ids[term]]), len(codes))
+            for term in terms_of[row]
+        ]
+        for row, gene in enumerate(kept)
+    ]
+    with store.building(NAME) as folder:
+        write_served(pa.table({"stem": stems}), folder.path / WORDS_FILE)
+        write_served(
+            pa.table(
+                {
+                    "phrase": list(encoded),
+                    "terms": pa.array([own[0] for own in encoded.values()], pa.list_(pa.int32())),
+                    "names": pa.array([own[1] for own in encoded.values()], pa.list_(pa.int32())),
+                }
+            ),
+            folder.path / PHRASES_FILE,
+        )
+        live = [facts.terms[term_id] for term_id in ontology.ids]
+        write_served(
+            pa.table(
+                {
+                    "id": pa.array([int(term.id.removeprefix("GO:")) for term in live], pa.int32()),
+                    "name": [term.name for term in live],
+                    "aspect": [term.aspect for term in live],
+                    "bits": pa.array(bits, pa.float32()),
+                    "ancestors": pa.array(ontology.ancestors, pa.list_(pa.int32())),
+                }
+            ),
+            folder.path / TERMS_FILE,
+        )
+        ids = sorted(
+            (int(term_id.removeprefix("GO:")), ontology.row[facts.terms[now].id])
+            for term_id, now in ({term_id: term_id for term_id in facts.terms} | facts.replaced).items()
+            if now in facts.terms
+        )
+        write_served(
+            pa.table(
+                {
+                    "id": pa.array([one[0] for one in ids], pa.int32()),
+                    "term": pa.array([one[1] for one in ids], pa.int32()),
+                }
+            ),
+            folder.path / IDS_FILE,
+        )
+        write_served(
+            pa.table(
+                {
+                    "symbol": [gene.symbol for gene in kept],
+                    "terms": pa.array(closures, pa.list_(pa.int32())),
+                    "direct": pa.array(terms_of, pa.list_(pa.int32())),
+                    "codes": pa.array(direct_codes, pa.list_(pa.int32())),
+                    "denied": pa.array(denied_of, pa.list_(pa.int32())),
+                }
+            ),
+            folder.path / GENES_FILE,
+        )
+        write_served(
+            pa.table({"name": list(mentions), "gene": pa.array(list(mentions.values()), pa.int32())}),
+            folder.path / MENTIONS_FILE,
+        )
+        write_served(pa.table({"codes": list(codes)}), folder.path / CODES_FILE)
+        records = [*facts.records, located.record, *(one.record for one in named)]
+        manifest = folder.commit(
+            description="Phrases that name Gene Ontology terms and human genes, and which gene is annotated with what.",
+            license="; ".join(dict.fromkeys(record.license for record in records)),
+            sources=records,
+            inputs=[genes],
+            parameters={
+                "scopes": sorted(SCOPES),
+                "relations": "is_a, part_of, regulates" if facts.parents else "none: the compact form has no relations",
+            },
+            counts={
+                "genes": len(kept),
+                "annotated_genes": sum(map(bool, terms_of)),
+                "terms": len(ontology.ids),
+                "phrases": len(encoded),
+                "phrases_of_names": sum(bool(own[1]) for own in encoded.values()),
+                "mentions": len(mentions),
+                "denied": sum(map(len, denied_of)),
+            },
+        )
+    progress(f"claims: {len(encoded):,} phrases, {len(kept):,} genes, {len(ontology.ids):,} terms")
+    return manifest
+
+
+def _ontology(facts: Facts) -> _Ontology:
+    ids = sorted({term.id for term in facts.terms.values()})
+    row = {term_id: at for at, term_id in enumerate(ids)}
+    found: dict[str, set[str]] = {}
+
+    def ancestors(term_id: str) -> set[str]:
+        known = found.get(term_id)
+        if known is None:
+            known = {term_id}
+            for parent in (*facts.parents.get(term_id, ()), *facts.regulated.get(term_id, ())):
+                if parent in facts.terms:
+                    known |= ancestors(facts.terms[parent].id)
+            found[term_id] = known
+        return known
+
+    row |= {alternative: row[term.id] for alternative, term in facts.terms.items()}
+    return _Ontology(ids, row, [sorted(row[up] for up in ancestors(term_id)) for term_id in ids])
+
+
+def _rows_by_gene(
+    said: Mapping[tuple[str, str], set[str]], gene_row: Mapping[str, int], ontology: _Ontology
+) -> list[list[int]]:
+    rows: list[list[int]] = [[] for _ in gene_row]
+    for symbol, term_id in said:
+        if symbol in gene_row:
+            rows[gene_row[symbol]].append(ontology.row[term_id])
+    return [sorted(own) for own in rows]
+
+
+def _with_all_below(rows: list[list[int]], facts: Facts, ontology: _Ontology) -> list[list[int]]:
+    """Who has not a term has no kind and no part of it either; what regulates it is another matter."""
+    children: dict[int, list[int]] = defaultdict(list)
+    for term_id, parents in facts.parents.items():
+        for parent in parents:
+            if parent in facts.terms:
+                children[ontology.row[facts.terms[parent].id]].append(ontology.row[term_id])
+    found = []
+    for own in rows:
+        below: set[int] = set()
+        waiting = list(own)
+        while waiting:
+            term = waiting.pop()
+            if term not in below:
+                below.add(term)
+                waiting.extend(children[term])
+        found.append(sorted(below))
+    return found
+
+
+def _bits(closures: Sequence[Sequence[int]], n_terms: int) -> Float64s:
+    """Information content of each term; of one that no gene has, that of one gene's."""
+    counts = np.bincount(np.concatenate([np.asarray(own, np.int64) for own in closures]), minlength=n_terms)
+    n_annotated = sum(map(bool, closures))
+    return np.log2(n_annotated / np.maximum(counts, 1))
+
+
+def _phrases_of_terms(facts: Facts, ontology: _Ontology, bits: Float64s, has_gene: set[int]) -> dict[str, list[int]]:
+    """Text → rows of the terms that it names. A name counts before a synonym, and that before a form of prose.
+
+    Of terms that no gene has, only names and exact synonyms: what is said of them can but be unsupported.
+    """
+    ranked: dict[str, tuple[int, list[int]]] = {}
+
+    def add(text: str, row: int, rank: int) -> None:
+        key = text.lower() if text[:1].isupper() and text[1:2].islower() else text
+        held = ranked.get(key)
+        if held is None or rank < held[0]:
+            ranked[key] = (rank, [row])
+        elif rank == held[0] and row not in held[1]:
+            held[1].append(row)
+
+    for row, term_id in enumerate(ontology.ids):
+        term = facts.terms[term_id]
+        if term_id in NOT_SAID:
+            continue
+        names = [(term.name, 0)]
+        ranks = {"EXACT": 1, "NARROW": 2, "RELATED": 4}
+        names += [(text, ranks[scope]) for text, scope in facts.synonyms.get(term_id, ()) if scope in SCOPES]
+        names += [(text, 2) for text in SHORT_FORMS.get(term_id, ())]
+        for name, rank in names:
+            if rank > 1 and row not in has_gene:
+                continue
+            if rank > 1 and len(name.split()) == 1 and name not in SHORT_FORMS.get(term_id, ()):
+                continue  # "tRNA" is a synonym of an activity
+            for number, form in enumerate(forms_of_term(name, term.aspect)):
+                if number == 0 or (rank <= 1 and row in has_gene):
+                    add(form, row, rank if number == 0 else rank + 3)
+    return {text: own for text, (_, own) in ranked.items() if bits[own].max() >= LEAST_BITS}
+
+
+def _phrases_of_names(genes: Sequence[Gene]) -> dict[str, list[int]]:
+    """Text → rows of the genes that are called so, or whose name has it in it."""
+    found: dict[str, set[int]] = defaultdict(set)
+    names = [parts_of(gene.name) for gene in genes]
+    for row, gene in enumerate(genes):
+        for text in (gene.name, family_of(gene.name)):
+            if text and is_telling(parts_of(text)):
+                found[" ".join(parts_of(text))].add(row)
+    for run, rows in shared_runs(names).items():
+        found[" ".join(run)] |= rows
+    return {text: sorted(own) for text, own in found.items()}
+
+
+def _mentions(genes: Sequence[Gene], resolver: GeneResolver, facts: Facts) -> dict[str, int]:
+    """Symbols, and aliases that mean one gene and are no word of the ontology, as they are written; sorted by bytes."""
+    in_terms = {word for term in facts.terms.values() for word in term.name.replace("-", " ").split()}
+    row = {gene.symbol: at for at, gene in enumerate(genes)}
+    found = {gene.symbol: at for at, gene in enumerate(genes) if gene.symbol not in _UNIVERSAL}
+    for at, gene in enumerate(genes):
+        for alias in (*gene.previous, *gene.aliases):
+            is_name = len(alias) >= MIN_ALIAS and any(one.isupper() or one.isdigit() for one in alias)
+            is_word = (
+                (alias in in_terms and alias.isalpha())
+                or not any(one.isalpha() for one in alias)
+                or alias[1:].islower()
+            )
+            is_plain = alias.replace("-", "").isalnum() and alias.isascii()
+            if is_name and not is_word and is_plain and row.get(str(resolver.resolve(alias))) == at:
+                found.setdefault(alias, at)
+    return {name: found[name] for name in sorted(found, key=str.encode)}
+
+
+def _encoded(
+    words: Words, of_terms: Mapping[str, list[int]], of_names: Mapping[str, list[int]]
+) -> dict[str, tuple[list[int], list[int]]]:
+    """Phrase → (terms, names), sorted by phrase."""
+    found: dict[str, tuple[list[int], list[int]]] = {}
+    for which, phrases in enumerate((of_terms, of_names)):
+        for text, rows in phrases.items():
+            phrase = words.encode(text)
+            if (
+                phrase
+                and UNKNOWN not in phrase
+                and not all(ord(one) >= FIRST_SYMBOL or ord(one) < FIRST_STEM for one in phrase)
+            ):
+                held = found.setdefault(phrase, ([], []))[which]
+                held.extend(row for row in rows if row not in held)
+    return {phrase: found[phrase] for phrase in sorted(found)}
+
+
+def _shown_codes(codes: set[str]) -> str:
+    """Experimental and curated evidence before that which nobody looked at."""
+    return ", ".join(sorted(filter(None, codes), key=lambda code: (code in {"IEA", "ND"}, code)))

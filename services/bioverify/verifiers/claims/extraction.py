@@ -1,0 +1,249 @@
+"""What a text claims of genes: phrases in sentences, each with the genes that it is about, and how it is put.
+
+A claim is a phrase in a sentence about a gene: the sentence's subject, which is the gene that it or one of its clauses
+begins with, else the subject of the sentence before. Genes that stand side by side ("A, B and C") are spoken of
+together. A bare list of phrases claims nothing: a sentence makes at most as many claims as it has words that belong to
+no phrase, no gene and are no "and".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import NamedTuple, Protocol
+
+from bioverify.verifiers.claims.phrases import FIRST_SYMBOL, FIRST_TERM, TURN_OF, TURNING, Turn, Words
+
+NAMING_WORDS = "is are was encodes encode encoding encoded called named codes known as"
+RELATING_WORDS = (
+    "interacts interaction binds binding complex regulates regulation controls activates activation represses "
+    "repression inhibits inhibition targets pathway partner coexpressed expressed together associates association "
+    "phosphorylates "
+    "process both share shared upstream downstream subunits bound"
+)
+ONLY = "only"
+WORDS_OF_ROLES = (NAMING_WORDS, RELATING_WORDS, ONLY)
+"""Words that change what a claim is; all of them have a stem in the artifact."""
+
+NAMING_REACH, NEGATION_REACH, SUBJECT_REACH = 5, 10, 5
+"""Words between a gene and its name, a negation and what it denies, a sentence's beginning and its subject."""
+
+
+Group = tuple[int, int, Sequence[int]]
+"""Where genes that stand side by side begin and end, and which they are."""
+
+
+class Tone(IntEnum):
+    PLAIN = 0
+    HEDGED = 1
+    HYPOTHETICAL = 2
+
+
+class Property(NamedTuple):
+    """A phrase said of a gene. ``start`` and ``end``: characters of the encoded text."""
+
+    gene: int
+    phrase: int
+    start: int
+    end: int
+    is_denied: bool
+    tone: Tone
+    is_naming: bool
+    """Said to be what the gene is: "A encodes …"."""
+
+
+class Relation(NamedTuple):
+    """Two genes in one sentence with a word that relates them."""
+
+    gene: int
+    other: int
+    start: int
+    end: int
+    is_denied: bool
+    tone: Tone
+
+
+class Automaton(Protocol):
+    def find_matches_as_indexes(self, haystack: str) -> list[tuple[int, int, int]]: ...
+
+
+@dataclass
+class Claims:
+    """In the order of the text. ``properties`` of a phrase that is a GO id are −1 − the row of the id."""
+
+    properties: list[Property] = field(default_factory=list)
+    relations: list[Relation] = field(default_factory=list)
+
+
+class Extractor:
+    """Reads claims off encoded texts."""
+
+    def __init__(self, words: Words, automaton: Automaton, gene_of_mention: Sequence[int]) -> None:
+        self._automaton, self._gene_of_mention = automaton, gene_of_mention
+        self._naming = words.stems_in(NAMING_WORDS)
+        self._relating = words.stems_in(RELATING_WORDS)
+        self._only = words.stems_in(ONLY)
+
+    def claims(self, text: str, spoken_of: int = -1) -> Claims:
+        """All claims of a text. ``spoken_of``: the gene that it is about as long as it names none."""
+        found = Claims()
+        events = self._automaton.find_matches_as_indexes(text)
+        marks = [(-ord(match[0]), at := match.start(), at + 1) for match in TURNING.finditer(text)]
+        if not marks and spoken_of < 0:
+            return found
+        merged = sorted([*events, *marks], key=_start)
+        last: tuple[int, ...] = (spoken_of,) if spoken_of >= 0 else ()
+        begin = 0
+        phrases: list[tuple[int, int, int]] = []
+        groups: list[Group] = []
+        turns: list[tuple[int, Turn]] = []
+        covered = joins = reach = 0
+        for event in merged:
+            number, start, end = event
+            if number >= 0:
+                phrases.append(event)
+                covered += end - start
+                reach = end
+                continue
+            if start < reach:  # a word of a phrase
+                continue
+            code = -number
+            if code >= FIRST_TERM:
+                phrases.append((FIRST_TERM - 1 - code, start, end))
+                covered += 1
+            elif code >= FIRST_SYMBOL:
+                gene = self._gene_of_mention[code - FIRST_SYMBOL]
+                covered += 1
+                if groups and _are_side_by_side(text, groups[-1][1], start):
+                    first, _, members = groups[-1]
+                    groups[-1] = (first, end, members if gene in members else [*members, gene])
+                else:
+                    groups.append((start, end, [gene]))
+            else:
+                turn = TURN_OF[chr(code)]
+                if turn is Turn.END:
+                    if phrases or groups:
+                        last = self._sentence(text, begin, start, phrases, groups, turns, covered + joins, last, found)
+                        phrases, groups, covered = [], [], 0
+                    turns, joins, begin = [], 0, end
+                elif turn is Turn.JOIN:
+                    joins += 1
+                else:
+                    turns.append((start, turn))
+        if phrases or groups:
+            self._sentence(text, begin, len(text), phrases, groups, turns, covered + joins, last, found)
+        return found
+
+    def _sentence(
+        self,
+        text: str,
+        begin: int,
+        end: int,
+        phrases: list[tuple[int, int, int]],
+        groups: list[Group],
+        turns: list[tuple[int, Turn]],
+        spent: int,
+        last: tuple[int, ...],
+        found: Claims,
+    ) -> tuple[int, ...]:
+        """Adds the sentence's claims; the genes that the next one may be about."""
+        own_words = end - begin - spent
+        if own_words > 0:
+            subjects = _subjects(text, begin, groups, last, turns)
+            if not subjects and groups:
+                subjects = groups[:1]
+            for number, start, stop in phrases[:own_words]:
+                genes: Sequence[int] = ()
+                subject_end = begin
+                for group in subjects:
+                    if group[0] > start and genes:
+                        break
+                    genes, subject_end = group[2], group[1]
+                if not genes:
+                    continue
+                is_denied, tone = self._put(text, start, turns) if turns else (False, Tone.PLAIN)
+                is_naming = (
+                    subject_end <= start
+                    and 0 < start - subject_end <= NAMING_REACH
+                    and not self._naming.isdisjoint(text[subject_end:start])
+                )
+                for gene in genes:
+                    found.properties.append(Property(gene, number, start, stop, is_denied, tone, is_naming))
+            if len(groups) > 1 or (groups and len(groups[0][2]) > 1):
+                self._relate(text, begin, end, groups, turns, found)
+        subjects = _subjects(text, begin, groups, last, turns)
+        return tuple(subjects[-1][2]) if subjects else last
+
+    def _put(self, text: str, start: int, turns: list[tuple[int, Turn]]) -> tuple[bool, Tone]:
+        """Whether what begins at ``start`` is denied, and its tone."""
+        is_denied, tone = False, Tone.PLAIN
+        for at, turn in turns:
+            if at > start:
+                break
+            if turn is Turn.BREAK:
+                is_denied = False
+                tone = Tone.PLAIN if tone is Tone.HEDGED else tone
+            elif turn is Turn.NEGATION:
+                is_denied = start - at <= NEGATION_REACH and text[at + 1 : at + 2] not in self._only
+            elif turn is Turn.HEDGE:
+                tone = max(tone, Tone.HEDGED)
+            else:
+                tone = Tone.HYPOTHETICAL
+        return is_denied, tone
+
+    def _relate(
+        self,
+        text: str,
+        begin: int,
+        end: int,
+        groups: list[Group],
+        turns: list[tuple[int, Turn]],
+        found: Claims,
+    ) -> None:
+        sentence = text[begin:end]
+        is_related = not self._relating.isdisjoint(sentence)
+        if is_related:
+            flat = [(start, stop, gene) for start, stop, members in groups for gene in members]
+            for at, (start, _, gene) in enumerate(flat[:MAX_RELATED]):
+                for _, stop, other in flat[at + 1 : MAX_RELATED]:
+                    if gene != other:
+                        is_denied, tone = self._put(text, stop, turns)
+                        found.relations.append(Relation(gene, other, start, stop, is_denied, tone))
+
+
+MAX_RELATED = 6
+"""Genes of a sentence that are related to each other."""
+
+
+def _subjects(
+    text: str,
+    begin: int,
+    groups: list[Group],
+    last: tuple[int, ...],
+    turns: list[tuple[int, Turn]],
+) -> list[Group]:
+    """The genes that the sentence speaks of, in order: those of the sentence before, until it begins with its own.
+
+    A gene further on is an object ("binds B"), unless a clause begins with it: "…, whereas B", "…, and B".
+    """
+    subjects: list[Group] = []
+    for group in groups:
+        start = group[0]
+        if (
+            (not subjects and (start - begin <= SUBJECT_REACH or not last))
+            or any(start - 2 <= at < start for at, turn in turns if turn is Turn.BREAK)
+            or (start > begin and TURN_OF.get(text[start - 1]) is Turn.JOIN)
+        ):
+            subjects.append(group)
+    if last and (not subjects or subjects[0][0] - begin > SUBJECT_REACH):
+        subjects.insert(0, (begin, begin, last))
+    return subjects
+
+
+def _start(event: tuple[int, int, int]) -> int:
+    return event[1]
+
+
+def _are_side_by_side(text: str, end: int, start: int) -> bool:
+    return start == end or (start == end + 1 and TURN_OF.get(text[end]) is Turn.JOIN)

@@ -1,0 +1,163 @@
+"""What the sources hold to be true of one claim: supported, contradicted, or not known to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property, lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from bioverify.artifacts.names import Texts
+
+Int32s = npt.NDArray[np.int32]
+Float32s = npt.NDArray[np.float32]
+
+
+class Verdict(StrEnum):
+    SUPPORTED = "supported"
+    CONTRADICTED = "contradicted"
+    UNSUPPORTED = "unsupported"
+    """Not known to our sources, which are not complete."""
+
+
+class Kind(StrEnum):
+    TERM = "term"
+    NAME = "name"
+    PAIR = "pair"
+
+
+LEAST_BITS, MOST_BITS = 2.0, 8.0
+"""Information content of a term or name below which it is too general for a claim, and from which it weighs 1."""
+MAX_NAMED = 3
+"""Genes that share a name, at most, for it to belong to another gene."""
+MAX_KEPT = 65_536
+"""Judgements that are remembered: a group's completions speak of the same genes."""
+
+
+class Finding(NamedTuple):
+    """Of a phrase and a gene, affirmed. ``target``: row of the term, number of the phrase of a name."""
+
+    kind: Kind
+    verdict: Verdict
+    weight: float
+    target: int
+
+
+def _weights(bits: npt.NDArray[np.floating]) -> Float32s:
+    return np.where(bits < LEAST_BITS, 0, np.minimum(bits, MOST_BITS) / MOST_BITS).astype(np.float32)
+
+
+class Lists:
+    """Lists of int32, one after the other; each sorted."""
+
+    def __init__(self, offsets: Int32s, values: Int32s) -> None:
+        self._offsets, self._values = offsets, values
+
+    def __len__(self) -> int:
+        return len(self._offsets) - 1
+
+    def __getitem__(self, row: int) -> Int32s:
+        return self._values[self._offsets[row] : self._offsets[row + 1]]
+
+    def sizes(self) -> Int32s:
+        return np.diff(self._offsets)
+
+    def has(self, row: int, value: int) -> bool:
+        own = self[row]
+        at = int(own.searchsorted(value))
+        return at < len(own) and int(own[at]) == value
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    symbols: Sequence[str]
+    term_ids: Int32s
+    term_names: Texts
+    bits: Float32s
+    ancestors: Lists
+    """Of a term: rows of itself and what follows from it."""
+    closure: Lists
+    """Of a gene: rows of its terms and what follows from them."""
+    direct: Lists
+    codes: Lists
+    """Of a gene, for each of ``direct`` a row of ``code_names``."""
+    code_names: Sequence[str]
+    denied: Lists
+    """Of a gene: rows of terms that an annotation with NOT says it has not, and of all below them."""
+    phrase_terms: Lists
+    phrase_names: Lists
+
+    @cached_property
+    def weights(self) -> Float32s:
+        """Of terms, in [0, 1]."""
+        return _weights(self.bits)
+
+    @cached_property
+    def name_weights(self) -> Float32s:
+        """Of phrases, as names of genes; 0 of those that are none."""
+        n_called = self.phrase_names.sizes()
+        return np.where(n_called, _weights(np.log2(len(self.symbols) / np.maximum(n_called, 1))), 0).astype(np.float32)
+
+    @cached_property
+    def judge(self) -> Callable[[int, int, bool], Finding | None]:
+        """Of a gene, a phrase, and whether it is said to be what the gene is. None: not a claim about the gene."""
+        return lru_cache(MAX_KEPT)(self._judge)
+
+    @cached_property
+    def shared(self) -> Callable[[int, int], int]:
+        """Row of the most special term that two genes share; −1 if they share none of full weight."""
+        return lru_cache(MAX_KEPT)(self._shared)
+
+    def _shared(self, gene: int, other: int) -> int:
+        both = np.intersect1d(self.closure[gene], self.closure[other], assume_unique=True)
+        if not len(both):
+            return -1
+        best = int(both[self.bits[both].argmax()])
+        return best if self.bits[best] >= MOST_BITS else -1
+
+    def _judge(self, gene: int, phrase: int, is_naming: bool) -> Finding | None:
+        names = self.phrase_names[phrase] if phrase >= 0 else ()
+        terms = self.phrase_terms[phrase].tolist() if phrase >= 0 else [-1 - phrase]
+        is_own_name = phrase >= 0 and self.phrase_names.has(phrase, gene)
+        best: Finding | None = None
+        for term in terms:
+            weight = float(self.weights[term])
+            if self.closure.has(gene, term):
+                if best is None or best.verdict is not Verdict.SUPPORTED or weight > best.weight:
+                    best = Finding(Kind.TERM, Verdict.SUPPORTED, weight, term)
+            elif best is None or best.verdict is Verdict.UNSUPPORTED:
+                if self.denied.has(gene, term):
+                    best = Finding(Kind.TERM, Verdict.CONTRADICTED, weight, term)
+                elif best is None or weight < best.weight:
+                    best = Finding(Kind.TERM, Verdict.UNSUPPORTED, weight, term)
+        if is_own_name:
+            weight = float(self.name_weights[phrase])
+            if best is None or best.verdict is not Verdict.SUPPORTED or weight > best.weight:
+                best = Finding(Kind.NAME, Verdict.SUPPORTED, weight, phrase)
+        elif best is None and is_naming and 0 < len(names) <= MAX_NAMED:
+            best = Finding(Kind.NAME, Verdict.CONTRADICTED, float(self.name_weights[phrase]), phrase)
+        return best if best is not None and best.weight > 0 else None
+
+    def term_name(self, term: int) -> str:
+        return self.term_names[term].decode()
+
+    def term_shown(self, term: int) -> str:
+        """Id and name."""
+        return f"GO:{int(self.term_ids[term]):07} {self.term_name(term)}"
+
+    def grounds(self, gene: int, term: int) -> str:
+        """Evidence codes of the gene's annotation with the term, else with the most special one below it, named."""
+        direct = self.direct[gene]
+        at = int(direct.searchsorted(term))
+        if at < len(direct) and int(direct[at]) == term:
+            return self._codes_at(gene, at)
+        below = [at for at, own in enumerate(direct.tolist()) if self.ancestors.has(own, term)]
+        at = max(below, key=lambda one: float(self.bits[direct[one]]))
+        return f"{self._codes_at(gene, at)}; through {self.term_shown(int(direct[at]))}"
+
+    def _codes_at(self, gene: int, at: int) -> str:
+        return self.code_names[int(self.codes[gene][at])] or "without evidence codes"

@@ -1,0 +1,312 @@
+"""Claims: which statements of the thoughts do our sources support, contradict, or not know of?
+
+The text becomes a string of one character per word (`phrases`), in which an automaton finds the phrases that name Gene
+Ontology terms and genes, longest first. `extraction` reads from its sentences which gene each is said of, and how:
+affirmed or denied, plain, hedged or supposed. `knowledge` says of each claim whether the gene is annotated with the
+term or one below it, or is called so; `value` makes numbers of it. What is not annotated is not false: the world is
+open, and such a claim is "unsupported", which the evidence says in these words.
+
+Source: Gene Ontology (CC BY 4.0) with its evidence codes; names of genes as NCBI has them.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
+from typing import ClassVar
+
+from ahocorasick_rs import AhoCorasick, Implementation, MatchKind
+
+from bioverify.artifacts.names import Names
+from bioverify.artifacts.resolver import open_genes
+from bioverify.artifacts.store import ArtifactStore
+from bioverify.artifacts.tables import read_served
+from bioverify.core.completions import TaggedText
+from bioverify.core.genes import GeneResolver
+from bioverify.core.outcomes import Evidence, NotApplicable, Outcome, Scored
+from bioverify.core.tasks import GeneAnnotation, TaskKind
+from bioverify.core.verifier import UNRECOGNISED_QUESTION, ArtifactIdentity, Description, Item, Reads
+from bioverify.verifiers.claims.artifact import (
+    CODES_FILE,
+    GENES_FILE,
+    IDS_FILE,
+    MENTIONS_FILE,
+    NAME,
+    PHRASES_FILE,
+    TERMS_FILE,
+    WORDS_FILE,
+)
+from bioverify.verifiers.claims.conclusion import concluded
+from bioverify.verifiers.claims.extraction import Extractor
+from bioverify.verifiers.claims.knowledge import Kind, Knowledge, Lists, Verdict
+from bioverify.verifiers.claims.phrases import Words
+from bioverify.verifiers.claims.value import SHARE_OF_TONE, Judged, distinct, sums
+
+MAX_SHOWN = 20
+"""Claims in the evidence of one completion, in the order of the text."""
+DENIED_UNKNOWN_SHARE = 0.5
+"""Of a claim's weight, if it denies what our sources do not know."""
+UNKNOWN_PAIR_WEIGHT = 0.25
+SPECIFIC = 0.5
+"""Weight from which a claim is specific enough to ground a gene."""
+
+_KINDS = tuple(TaskKind)
+_SOURCE = "Gene Ontology"
+_NAMES_SOURCE = "NCBI Gene"
+
+
+class Claims:
+    """Soft score of the factual claims; holds no belief about yes or no."""
+
+    reads: ClassVar[Reads] = Reads.TASK | Reads.ANSWER | Reads.COMPLETION
+
+    def __init__(
+        self,
+        resolver: GeneResolver,
+        words: Words,
+        extractor: Extractor,
+        knowledge: Knowledge,
+        *,
+        artifacts: tuple[ArtifactIdentity, ...] = (),
+    ) -> None:
+        self._resolver, self._words, self._extractor, self._knowledge = resolver, words, extractor, knowledge
+        self._row = {symbol: row for row, symbol in enumerate(knowledge.symbols)}
+        self.description = Description(
+            name=NAME,
+            version="1",
+            summary="Claims of the thoughts about genes, each held against the Gene Ontology and the genes' names.",
+            task_kinds=_KINDS,
+            reads=self.reads,
+            holds_belief=False,
+            components={
+                "precision": "Weight supported / (weight supported + weight not supported + 1), of all genes' claims.",
+                "grounded": "Share of the question's genes that are known here and have a supported specific claim.",
+                "linked": "1 if supported claims tie the question's two genes, directly or through one named gene.",
+                "supported": "Number of distinct claims that the sources support.",
+                "contradicted": "Number that they contradict.",
+                "unsupported": "Number that they do not know of.",
+                "consistent": "1 if the thoughts conclude what the answer says, 0 if not; absent without a conclusion.",
+                "claims": "Number of distinct claims that could be held against the sources.",
+            },
+            artifacts=artifacts,
+        )
+
+    def score(self, items: Sequence[Item], *, with_evidence: bool = True) -> list[Outcome]:
+        """One outcome per item, in order. Value: `value.sums`; 0 without a claim.
+
+        Not applicable, for facts of the question alone: ``no_gene``, and the reason why the first gene is not known
+        (``unknown_gene``, ``ambiguous_gene``, ``no_knowledge``) if none of them is.
+        """
+        return [self._score(item, with_evidence) for item in items]
+
+    def canary(self) -> tuple[Item, Outcome]:
+        """A gene said to be what its most special term says; supported."""
+        knowledge = self._knowledge
+        for row, symbol in enumerate(knowledge.symbols):
+            terms = knowledge.direct[row]
+            if not len(terms):
+                continue
+            name = knowledge.term_name(int(terms[knowledge.bits[terms].argmax()]))
+            text = f"<think>{symbol} has a role in {name}.</think>"
+            item = Item(GeneAnnotation((symbol,)), completion=text)
+            outcome = self._score(item, with_evidence=True)
+            if isinstance(outcome, Scored) and outcome.components["supported"]:
+                return item, outcome
+        raise AssertionError("an artifact holds an annotated gene")
+
+    def _score(self, item: Item, with_evidence: bool) -> Outcome:
+        asked = self._asked(item)
+        if isinstance(asked, NotApplicable):
+            return asked
+        assert item.task is not None
+        read = TaggedText(item.completion)
+        thoughts = read.thoughts
+        text = "\n\n".join([*read.gene_info_blocks, thoughts])
+        judged = distinct(self._judged(text, asked), self._knowledge)
+        totals = sums(judged, asked)
+        components = {
+            "precision": totals.precision,
+            "grounded": _grounded(judged, asked),
+            **{str(verdict): float(sum(one.verdict is verdict for one in judged)) for verdict in Verdict},
+            "claims": float(len(judged)),
+        }
+        if len(item.task.genes) == 2:
+            components["linked"] = _linked(judged, asked) if len(asked) == 2 else 0.0
+        if isinstance(item.answer, bool) and (said := concluded(thoughts, item.task.kind)) is not None:
+            components["consistent"] = float(said is item.answer)
+        evidence = self._evidence(text, judged) if with_evidence else ()
+        return Scored(totals.value, components, evidence)
+
+    def _asked(self, item: Item) -> list[int] | NotApplicable:
+        """Rows of the question's genes that are known here."""
+        if item.task is None:
+            return UNRECOGNISED_QUESTION
+        why: NotApplicable | None = None
+        asked: list[int] = []
+        for name in item.task.genes:
+            symbol = self._resolver.resolve(name)
+            if isinstance(symbol, NotApplicable):
+                why = why or symbol
+            elif (row := self._row.get(symbol)) is None or not len(self._knowledge.closure[row]):
+                why = why or NotApplicable("no_knowledge", f"Our sources hold nothing about {symbol}.")
+            elif row not in asked:
+                asked.append(row)
+        return asked or why or NotApplicable("no_gene", "The question names no gene.")
+
+    def _judged(self, text: str, asked: Sequence[int]) -> list[Judged]:
+        """Every claim of the text that our sources could know of."""
+        knowledge, found = self._knowledge, []
+        claims = self._extractor.claims(self._words.encode(text), asked[0] if len(asked) == 1 else -1)
+        for gene, phrase, start, end, is_denied, tone, is_naming in claims.properties:
+            finding = knowledge.judge(gene, phrase, is_naming)
+            if finding is None:
+                continue
+            kind, verdict, weight, target = finding
+            if is_denied:
+                verdict, weight = _denied(verdict, weight)
+            found.append(
+                Judged((gene,), kind, target, verdict, weight * SHARE_OF_TONE[tone], start, end, is_denied, tone)
+            )
+        for gene, other, start, end, is_denied, tone in claims.relations:
+            pair = (gene, other) if gene < other else (other, gene)
+            term = knowledge.shared(*pair)
+            verdict, weight = (Verdict.SUPPORTED, 1.0) if term >= 0 else (Verdict.UNSUPPORTED, UNKNOWN_PAIR_WEIGHT)
+            if is_denied:
+                verdict, weight = _denied(verdict, weight)
+            found.append(
+                Judged(pair, Kind.PAIR, term, verdict, weight * SHARE_OF_TONE[tone], start, end, is_denied, tone)
+            )
+        return found
+
+    def _evidence(self, text: str, judged: Sequence[Judged]) -> tuple[Evidence, ...]:
+        if not judged:
+            return (Evidence("No claim about a gene that our sources could know of.", source=_SOURCE),)
+        spans = self._words.spans(text)
+        shown = sorted(judged, key=lambda one: (one.start, one.end))[:MAX_SHOWN]
+        evidence = [self._explain(one, text[spans[one.start][0] : spans[one.end - 1][1]]) for one in shown]
+        if len(judged) > MAX_SHOWN:
+            evidence.append(Evidence(f"{len(judged) - MAX_SHOWN} claims more.", source=_SOURCE))
+        return tuple(evidence)
+
+    def _explain(self, claim: Judged, quoted: str) -> Evidence:
+        """ "AARS1, "charges tRNA": supported: …"; a denied claim begins with "not"."""
+        genes = " and ".join(self._knowledge.symbols[gene] for gene in claim.genes)
+        said = f'{genes}, {"not " if claim.is_denied else ""}"{quoted}": {claim.verdict}'
+        source = _NAMES_SOURCE if claim.kind is Kind.NAME else _SOURCE
+        return Evidence(f"{said}: {self._because(claim)}", source=source)
+
+    def _because(self, claim: Judged) -> str:
+        knowledge = self._knowledge
+        gene = claim.genes[0]
+        if claim.kind is Kind.NAME:
+            if knowledge.phrase_names.has(claim.target, gene):
+                return "so it is called"
+            called = ", ".join(knowledge.symbols[row] for row in knowledge.phrase_names[claim.target].tolist())
+            return f"the name belongs to {called}"
+        if claim.target < 0:
+            return _UNKNOWN
+        term = knowledge.term_shown(claim.target)
+        if claim.kind is Kind.PAIR:
+            return f"both are annotated with {term}"
+        if knowledge.closure.has(gene, claim.target):
+            return f"{term} ({knowledge.grounds(gene, claim.target)})"
+        if knowledge.denied.has(gene, claim.target):
+            return f"{term} is annotated with NOT"
+        return f"{term}: {_UNKNOWN}"
+
+
+_UNKNOWN = "not known to our sources, which are not complete"
+
+
+def _denied(verdict: Verdict, weight: float) -> tuple[Verdict, float]:
+    """Of the denial of what was judged."""
+    if verdict is Verdict.SUPPORTED:
+        return Verdict.CONTRADICTED, weight
+    if verdict is Verdict.CONTRADICTED:
+        return Verdict.SUPPORTED, weight
+    return verdict, weight * DENIED_UNKNOWN_SHARE
+
+
+def _grounded(judged: Sequence[Judged], asked: Sequence[int]) -> float:
+    grounded = {
+        gene
+        for one in judged
+        if one.verdict is Verdict.SUPPORTED and one.weight >= SPECIFIC
+        for gene in one.genes
+        if gene in asked
+    }
+    return len(grounded) / len(asked)
+
+
+def _linked(judged: Sequence[Judged], asked: Sequence[int]) -> float:
+    """Directly, through one named gene, or by one specific term that both are rightly said to have."""
+    tied: dict[int, set[int]] = {gene: set() for gene in asked}
+    terms: dict[int, set[int]] = {gene: set() for gene in asked}
+    for one in judged:
+        if one.verdict is not Verdict.SUPPORTED or one.is_denied:
+            continue
+        if one.kind is Kind.PAIR:
+            for gene, other in (one.genes, one.genes[::-1]):
+                if gene in tied:
+                    tied[gene].add(other)
+        elif one.kind is Kind.TERM and one.weight >= SPECIFIC and one.genes[0] in terms:
+            terms[one.genes[0]].add(one.target)
+    first, second = asked
+    return float(second in tied[first] or bool(tied[first] & tied[second]) or bool(terms[first] & terms[second]))
+
+
+class _TermRows(Mapping[str, int]):
+    """GO ids without "GO:" → rows of terms, by bisection."""
+
+    def __init__(self, ids: Sequence[int], rows: Sequence[int]) -> None:
+        self._ids, self._rows = ids, rows
+
+    def __getitem__(self, digits: str) -> int:
+        number = int(digits) if digits.isdecimal() else -1
+        at = bisect_left(self._ids, number)
+        if at == len(self._ids) or self._ids[at] != number:
+            raise KeyError(digits)
+        return self._rows[at]
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __iter__(self) -> Iterator[str]:
+        return (f"{number:07}" for number in self._ids)
+
+
+def open_verifier(store: ArtifactStore) -> Claims:
+    """Open the artifacts ``genes`` and ``claims``. Raises ArtifactError with the command that mends it."""
+    resolver, genes_artifact = open_genes(store)
+    artifact = store.open(NAME)
+    ids, terms, phrases, genes = (
+        read_served(artifact, file_name) for file_name in (IDS_FILE, TERMS_FILE, PHRASES_FILE, GENES_FILE)
+    )
+    mentions = read_served(artifact, MENTIONS_FILE)
+    words = Words(
+        {stem: at for at, stem in enumerate(read_served(artifact, WORDS_FILE).strings("stem"))},
+        Names(mentions.texts("name"), int),
+        _TermRows(ids.numbers("id").data, ids.numbers("term").data),
+    )
+    automaton = AhoCorasick(
+        phrases.strings("phrase"),
+        matchkind=MatchKind.LeftmostLongest,
+        store_patterns=False,
+        implementation=Implementation.ContiguousNFA,
+    )
+    knowledge = Knowledge(
+        symbols=genes.strings("symbol"),
+        term_ids=terms.numbers("id"),
+        term_names=terms.texts("name"),
+        bits=terms.numbers("bits"),
+        ancestors=Lists(*terms.lists("ancestors")),
+        closure=Lists(*genes.lists("terms")),
+        direct=Lists(*genes.lists("direct")),
+        codes=Lists(*genes.lists("codes")),
+        code_names=read_served(artifact, CODES_FILE).strings("codes"),
+        denied=Lists(*genes.lists("denied")),
+        phrase_terms=Lists(*phrases.lists("terms")),
+        phrase_names=Lists(*phrases.lists("names")),
+    )
+    extractor = Extractor(words, automaton, mentions.numbers("gene").data)
+    return Claims(resolver, words, extractor, knowledge, artifacts=(artifact.identity, genes_artifact.identity))

@@ -1,0 +1,303 @@
+"""Claims are read off sentences, held against annotations, and counted so that lists and repetition pay nothing."""
+
+from __future__ import annotations
+
+import gzip
+import random
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bioverify.artifacts import genes
+from bioverify.artifacts.sources import GENES, GO_ANNOTATIONS, GO_TERMS, Sources
+from bioverify.artifacts.store import ArtifactStore
+from bioverify.core.answers import AnswerProblem
+from bioverify.core.outcomes import NotApplicable, Scored
+from bioverify.core.tasks import DifferentialExpression, DirectionOfChange, GeneAnnotation, TaskKind
+from bioverify.core.verifier import Item
+from bioverify.verifiers.claims import build
+from bioverify.verifiers.claims.conclusion import concluded
+from bioverify.verifiers.claims.phrases import Words
+from bioverify.verifiers.claims.verifier import Claims, open_verifier
+from tests.fixtures.artifacts import silent
+
+TERMS = {
+    1: ("alanyl-tRNA aminoacylation", "P", "is_a: GO:0000002", 'synonym: "alanine charging" EXACT []'),
+    2: ("tRNA aminoacylation", "P", "", "alt_id: GO:0000009"),
+    3: ("alanine-tRNA ligase activity", "F", "", ""),
+    4: ("DNA repair", "P", "", ""),
+    5: ("integrated stress response signaling", "P", "", ""),
+    6: ("regulation of DNA repair", "P", "relationship: regulates GO:0000004", ""),
+    7: ("amino acid transport", "P", "", ""),
+    8: ("chromatin", "C", "relationship: part_of GO:0000010", ""),
+    10: ("chromosome", "C", "", ""),
+}
+NAMESPACES = {"P": "biological_process", "F": "molecular_function", "C": "cellular_component"}
+NAMED = {
+    "AARS1": "alanyl-tRNA synthetase 1",
+    "EIF2AK4": "eukaryotic translation initiation factor 2 alpha kinase 4",
+    "ATF4": "activating transcription factor 4",
+    "XRCC1": "X-ray repair cross complementing 1",
+    "SLC7A11": "solute carrier family 7 member 11",
+}
+ANNOTATED = [
+    ("AARS1", 1, "IDA", ""), ("AARS1", 3, "TAS", ""), ("AARS1", 4, "IDA", "NOT|"), ("EIF2AK4", 5, "IMP", ""),
+    ("ATF4", 5, "IDA", ""), ("ATF4", 7, "IEA", ""), ("XRCC1", 6, "IDA", ""), ("XRCC1", 8, "IDA", ""),
+    ("SLC7A11", 7, "IDA", ""),
+]  # fmt: skip
+N_OTHERS = 900
+"""Genes without a part in the tests: with too few, no term would be special."""
+
+
+@pytest.fixture(scope="module")
+def verifier(tmp_path_factory: pytest.TempPathFactory) -> Claims:
+    """Five genes and nine terms, the ontology's and annotations' files written and built as the real ones are."""
+    root: Path = tmp_path_factory.mktemp("claims")
+    ontology = ["format-version: 1.2", "ontology: go", ""]
+    for number, (name, aspect, relation, more) in TERMS.items():
+        ontology += ["[Term]", f"id: GO:{number:07}", f"name: {name}", f"namespace: {NAMESPACES[aspect]}"]
+        ontology += [line for line in (more, relation) if line]
+        ontology.append("")
+    ontology += ["[Term]", "id: GO:0000011", "name: obsolete mending of DNA", "namespace: biological_process"]
+    ontology += ["is_obsolete: true", "replaced_by: GO:0000004", ""]
+    (root / "go").mkdir()
+    (root / "go" / "go-basic.obo").write_text("\n".join(ontology))
+    symbols = [*NAMED, *(f"OTHER{number}" for number in range(N_OTHERS))]
+    rows = [*ANNOTATED, *((symbol, 10, "IEA", "") for symbol in symbols if symbol.startswith("OTHER"))]
+    lines = [
+        f"NCBIGene\t1\t{symbol}\t{denied}involved_in\tGO:{term:07}\tPMID:1\t{code}\t\tP\t\t\tgene\ttaxon:9606"
+        "\t20240101\tNCBI\t\t"
+        for symbol, term, code, denied in rows
+    ]  # fmt: skip
+    with gzip.open(root / "go" / "goa_human.gaf.gz", "wt") as file:
+        file.write("!gaf-version: 2.2\n" + "\n".join(lines) + "\n")
+    header = "ncbi_gene_id\tsymbol\tname\ttype\taliases\tensembl_gene_ids\tuniprot_ids\n"
+    aliases = {"EIF2AK4": "GCN2", "AARS1": "AARS"}
+    table = [
+        f"{at}\t{symbol}\t{NAMED.get(symbol, symbol)}\tprotein-coding\t{aliases.get(symbol, '-')}\t\t"
+        for at, symbol in enumerate(symbols, start=1)
+    ]
+    with gzip.open(root / "go" / "genes.tsv.gz", "wt") as file:
+        file.write(header + "\n".join(table) + "\n")
+    sources = Sources(mirror=root, cache=root / "cache", offline=True)
+    assert [sources.locate(source).kind for source in (GENES, GO_TERMS, GO_ANNOTATIONS)] == ["mirror"] * 3
+    store = ArtifactStore(root / "artifacts")
+    genes.build(store, sources, progress=silent)
+    manifest = build.build(store, sources, progress=silent)
+    assert manifest.parameters["relations"] == "is_a, part_of, regulates"
+    return open_verifier(store)
+
+
+QUESTION = DifferentialExpression("AARS", "ATF4", "k562")
+
+
+def scored(verifier: Claims, thoughts: str, task=QUESTION, answer=True) -> Scored:
+    outcome = verifier.score([Item(task, answer, f"<think>{thoughts}</think><answer>yes</answer>")])[0]
+    assert isinstance(outcome, Scored)
+    return outcome
+
+
+def verdicts(verifier: Claims, thoughts: str, task=QUESTION) -> list[str]:
+    return [one.text for one in scored(verifier, thoughts, task).evidence]
+
+
+def counts(outcome: Scored) -> tuple[float, float, float]:
+    parts = outcome.components
+    return parts["supported"], parts["contradicted"], parts["unsupported"]
+
+
+@pytest.mark.parametrize(
+    ("thoughts", "expected"),
+    [
+        ("AARS1 takes part in alanyl-tRNA aminoacylation.",
+         'AARS1, "alanyl-tRNA aminoacylation": supported: GO:0000001 alanyl-tRNA aminoacylation (IDA)'),
+        ("AARS1 takes part in tRNA aminoacylation.",
+         'AARS1, "tRNA aminoacylation": supported: GO:0000002 tRNA aminoacylation '
+         "(IDA; through GO:0000001 alanyl-tRNA aminoacylation)"),
+        ("AARS1 is known for alanine charging.",
+         'AARS1, "alanine charging": supported: GO:0000001 alanyl-tRNA aminoacylation (IDA)'),
+        ("The old id of what AARS1 does is GO:0000009.",
+         'AARS1, "0000009": supported: GO:0000002 tRNA aminoacylation '
+         "(IDA; through GO:0000001 alanyl-tRNA aminoacylation)"),
+        ("AARS1 encodes alanyl-tRNA synthetase.", 'AARS1, "alanyl-tRNA synthetase": supported: so it is called'),
+        ("ATF4 encodes alanyl-tRNA synthetase.",
+         'ATF4, "alanyl-tRNA synthetase": contradicted: the name belongs to AARS1'),
+        ("AARS1 is active in DNA repair.",
+         'AARS1, "DNA repair": contradicted: GO:0000004 DNA repair is annotated with NOT'),
+        ("AARS1 is not active in DNA repair.",
+         'AARS1, not "DNA repair": supported: GO:0000004 DNA repair is annotated with NOT'),
+        ("AARS1 is active in mending of DNA.",
+         'AARS1, "mending of DNA": contradicted: GO:0000004 DNA repair is annotated with NOT'),
+        ("ATF4 is active in repair of DNA.",
+         'ATF4, "repair of DNA": unsupported: GO:0000004 DNA repair: not known to our sources, which are not complete'),
+        ("XRCC1 is active in DNA repair.",
+         'XRCC1, "DNA repair": supported: GO:0000004 DNA repair (IDA; through GO:0000006 regulation of DNA repair)'),
+        ("AARS1 doesn't take part in tRNA aminoacylation.",
+         'AARS1, not "tRNA aminoacylation": contradicted: GO:0000002 tRNA aminoacylation '
+         "(IDA; through GO:0000001 alanyl-tRNA aminoacylation)"),
+        ("GCN2 starts the integrated stress response signaling.",
+         'EIF2AK4, "integrated stress response signaling": supported: '
+         "GO:0000005 integrated stress response signaling (IMP)"),
+    ],
+)  # fmt: skip
+def test_a_claim_is_told_with_its_words_its_verdict_and_its_source(
+    verifier: Claims, thoughts: str, expected: str
+) -> None:
+    assert expected in verdicts(verifier, thoughts)
+
+
+@pytest.mark.parametrize(
+    ("thoughts", "gene"),
+    [
+        ("AARS1 is an enzyme. It takes part in tRNA aminoacylation.", "AARS1"),
+        ("AARS1 takes part in tRNA aminoacylation and acts on ATF4.", "AARS1"),
+        ("AARS1 is an enzyme, whereas ATF4 takes part in tRNA aminoacylation.", "ATF4"),
+        ("AARS1 is an enzyme that binds ATF4. It takes part in tRNA aminoacylation.", "AARS1"),
+        ("Because of tRNA aminoacylation one needs AARS1.", "AARS1"),
+    ],
+)
+def test_a_claim_is_about_the_subject_of_its_sentence(verifier: Claims, thoughts: str, gene: str) -> None:
+    said = [one for one in verdicts(verifier, thoughts) if '"tRNA aminoacylation"' in one]
+    assert [one.split(",")[0] for one in said] == [gene]
+
+
+def test_genes_side_by_side_are_spoken_of_together_and_tied_by_what_both_have(verifier: Claims) -> None:
+    task = DifferentialExpression("EIF2AK4", "ATF4", "k562")
+    outcome = scored(verifier, "EIF2AK4 and ATF4 act in integrated stress response signaling.", task)
+    assert counts(outcome) == (2, 0, 0)
+    assert (outcome.components["linked"], outcome.components["grounded"]) == (1, 1)
+    assert scored(verifier, "EIF2AK4 acts in integrated stress response signaling.", task).components["linked"] == 0
+    pair = scored(verifier, "EIF2AK4 activates ATF4 when uncharged tRNA is there.", task)
+    assert counts(pair) == (1, 0, 0)
+    assert pair.components["linked"] == 1
+    assert "both are annotated with GO:0000005" in pair.evidence[0].text
+
+
+def test_two_genes_are_linked_through_one_that_is_named(verifier: Claims) -> None:
+    task = DifferentialExpression("EIF2AK4", "SLC7A11", "k562")
+    thoughts = "EIF2AK4 activates ATF4 in this cell. ATF4 regulates SLC7A11 in turn."
+    assert scored(verifier, thoughts, task).components["linked"] == 1
+    assert scored(verifier, thoughts.split(". ")[0] + ".", task).components["linked"] == 0
+
+
+HONEST = "AARS1 encodes alanyl-tRNA synthetase, which has a role in alanyl-tRNA aminoacylation. ATF4 drives amino acid transport."  # noqa: E501
+ALL_NAMES = [name for name, *_ in TERMS.values()]
+ATTACKS = {
+    "the gene's own terms, pasted": "AARS1: alanyl-tRNA aminoacylation, alanine-tRNA ligase activity. ATF4: "
+    "integrated stress response signaling, amino acid transport.",
+    "every name of the ontology": "AARS1 and ATF4 are in " + "; in ".join(ALL_NAMES) + ".",
+    "the genes beside true facts about others": "AARS1 ATF4. XRCC1 is a part of chromatin. XRCC1 has a role in "
+    "regulation of DNA repair. SLC7A11 does amino acid transport for it.",
+    "denials stacked": " ".join(f"AARS1 is not in {name}. ATF4 is not in {name}." for name in ALL_NAMES),
+    "symbols glued to terms": "AARS1alanyl-tRNAaminoacylation ATF4aminoacidtransport AARS1:tRNA-aminoacylation",
+    "all hedged": "AARS1 may have a role in alanyl-tRNA aminoacylation. ATF4 might drive amino acid transport.",
+    "two hundred words beside the point": " ".join(["OTHER1 is a part of the chromosome."] * 33),
+}
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_no_attack_gets_what_an_honest_short_argument_gets(verifier: Claims, name: str) -> None:
+    assert 0 <= scored(verifier, ATTACKS[name]).value < scored(verifier, HONEST).value
+
+
+FACTS = ["AARS1 is in alanyl-tRNA aminoacylation.", "AARS1 is in tRNA aminoacylation.", "ATF4 is in DNA repair.",
+         "ATF4 drives amino acid transport.", "AARS1 has an alanine-tRNA ligase activity.", "AARS1 is in DNA repair.",
+         "XRCC1 is a part of chromatin.", "ATF4 is not in amino acid transport.", "AARS1 may be a part of chromatin.",
+         "EIF2AK4 is in integrated stress response signaling."]  # fmt: skip
+FALSE = ["ATF4 is in DNA repair.", "AARS1 is in DNA repair.", "ATF4 is not in amino acid transport.",
+         "AARS1 is in amino acid transport.", "ATF4 encodes alanyl-tRNA synthetase."]  # fmt: skip
+TRUE = ["AARS1 is in alanyl-tRNA aminoacylation.", "ATF4 drives amino acid transport.", "XRCC1 is in DNA repair.",
+        "AARS1 encodes alanyl-tRNA synthetase.", "AARS1 is not in DNA repair."]  # fmt: skip
+
+
+@settings(max_examples=200, deadline=None)
+@given(said=st.lists(st.sampled_from(FACTS), max_size=8), false=st.sampled_from(FALSE), true=st.sampled_from(TRUE))
+def test_a_false_claim_never_raises_the_value_and_a_supported_one_never_lowers_it(
+    verifier: Claims, said: list[str], false: str, true: str
+) -> None:
+    before = scored(verifier, " ".join(said)).value
+    assert scored(verifier, " ".join([*said, false])).value <= before
+    assert scored(verifier, " ".join([*said, true])).value >= before
+
+
+@settings(max_examples=200, deadline=None)
+@given(said=st.lists(st.sampled_from(FACTS), min_size=1, max_size=8), seed=st.integers(0, 99))
+def test_order_and_repetition_change_nothing(verifier: Claims, said: list[str], seed: int) -> None:
+    once = scored(verifier, " ".join(said))
+    shuffled = random.Random(seed).sample([*said, *said], 2 * len(said))
+    again = scored(verifier, " ".join(shuffled))
+    assert again.value == pytest.approx(once.value)
+    assert again.components == pytest.approx(once.components)
+
+
+def test_without_a_claim_the_value_is_zero_and_a_false_one_gives_no_more(verifier: Claims) -> None:
+    for thoughts in ("", "It is so.", "ATF4 is in DNA repair."):
+        assert scored(verifier, thoughts).value == 0
+    assert scored(verifier, "It is so.").components["claims"] == 0
+    assert scored(verifier, "ATF4 drives amino acid transport.").value > 0
+
+
+def test_hedges_and_hypotheses_weigh_less_and_one_lucky_claim_is_not_the_whole(verifier: Claims) -> None:
+    values = [
+        scored(verifier, thoughts).value
+        for thoughts in (
+            "ATF4 drives amino acid transport.",
+            "ATF4 may drive amino acid transport.",
+            "If so, ATF4 would drive amino acid transport.",
+        )
+    ]
+    assert values == sorted(values, reverse=True)
+    assert len(set(values)) == 3
+    assert values[0] <= 0.5
+
+
+def test_whether_it_applies_is_a_fact_of_the_question(verifier: Claims) -> None:
+    for text in ("", "<think>ATF4 drives amino acid transport.</think>"):
+        for task, reason in (
+            (GeneAnnotation(("NOSUCHGENE",)), "unknown_gene"),
+            (GeneAnnotation(()), "no_gene"),
+            (None, "unrecognised_question"),
+        ):
+            outcome = verifier.score([Item(task, None, text)])[0]
+            assert isinstance(outcome, NotApplicable)
+            assert outcome.reason == reason
+        assert isinstance(verifier.score([Item(DifferentialExpression("NOSUCHGENE", "ATF4", "k562"), True, text)])[0],
+                          Scored)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("thoughts", "kind", "said"),
+    [
+        ("Both are in one pathway. Therefore a knockdown will change it.", TaskKind.DIFFERENTIAL_EXPRESSION, True),
+        ("Thus the expression is unlikely to change.", TaskKind.DIFFERENTIAL_EXPRESSION, False),
+        ("So, the answer is no.", TaskKind.DIFFERENTIAL_EXPRESSION, False),
+        ("It changes. Hence no.", TaskKind.DIFFERENTIAL_EXPRESSION, None),
+        ("It will change.", TaskKind.DIFFERENTIAL_EXPRESSION, None),
+        ("Therefore it increases.", TaskKind.DIRECTION_OF_CHANGE, True),
+        ("Therefore it is downregulated.", TaskKind.DIRECTION_OF_CHANGE, False),
+        ("Therefore it will not increase.", TaskKind.DIRECTION_OF_CHANGE, None),
+        ("Therefore it increases or decreases.", TaskKind.DIRECTION_OF_CHANGE, None),
+    ],
+)
+def test_a_conclusion_is_read_by_stated_rules(thoughts: str, kind: TaskKind, said: bool | None) -> None:
+    assert concluded(thoughts, kind) is said
+
+
+def test_what_the_thoughts_conclude_is_held_against_the_answer(verifier: Claims) -> None:
+    thoughts = "ATF4 is a factor. Therefore it increases."
+    task = DirectionOfChange("AARS1", "ATF4", "k562")
+    assert scored(verifier, thoughts, task, answer=True).components["consistent"] == 1
+    assert scored(verifier, thoughts, task, answer=False).components["consistent"] == 0
+    assert "consistent" not in scored(verifier, "ATF4 is a factor.", task).components
+    assert "consistent" not in scored(verifier, thoughts, task, answer=AnswerProblem.NO_ANSWER_BLOCK).components
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(alphabet=st.sampled_from("AB1 -.!;\n'αé–()0a<>"), max_size=60))
+def test_each_character_of_the_encoded_text_has_its_place_in_the_text(text: str) -> None:
+    words = Words({"ab1": 0}, {"A-B": 0, "B1": 1}, {})
+    spans = words.spans(text)
+    assert len(spans) == len(words.encode(text))
+    assert all(0 <= start < end <= len(text) for start, end in spans)
