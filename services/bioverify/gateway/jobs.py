@@ -370,6 +370,7 @@ class Jobs:
             job.recipe,
             deadline_s=CHUNK_DEADLINE_S,
             with_evidence=job.evidence,
+            evidence_once=False,
             request_id=job.request_id,
         )
 

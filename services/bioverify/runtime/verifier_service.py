@@ -29,7 +29,7 @@ from bioverify.runtime.hosting import host
 from bioverify.runtime.validation import check_items
 from bioverify.runtime.work import Admission, WorkThread
 from bioverify.v1 import types_pb2, verifier_pb2, verifier_pb2_grpc
-from bioverify.wire.outcomes import description_to_wire, outcome_to_wire
+from bioverify.wire.outcomes import bound_outcome, description_to_wire, outcome_to_wire
 from bioverify.wire.tasks import parse_mode_from_wire, read_item
 
 SERVICE = verifier_pb2.DESCRIPTOR.services_by_name["VerifierService"].full_name
@@ -134,7 +134,16 @@ def score_request(
     outcomes = score_each(verifier, items, with_evidence=not request.omit_evidence)
     for (outcome, reason), count in Counter(map(metrics.outcome_labels, outcomes)).items():
         metrics.OUTCOMES.labels(description.name, outcome, reason).inc(count)
-    return [outcome_to_wire(message.id, outcome) for message, outcome in zip(request.items, outcomes, strict=True)]
+    return [_written(message.id, outcome) for message, outcome in zip(request.items, outcomes, strict=True)]
+
+
+def _written(item_id: str, outcome: Outcome) -> types_pb2.Outcome:
+    message = outcome_to_wire(item_id, outcome)
+    try:
+        bound_outcome(message)
+    except ValueError as error:
+        return outcome_to_wire(item_id, Failed("internal", str(error), retryable=False))
+    return message
 
 
 def score_each(verifier: Verifier, items: Sequence[Item], *, with_evidence: bool) -> list[Outcome]:
