@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from bioverify.artifacts.checksums import SUMS_FILE, sha256_of, sums_text
 from bioverify.artifacts.errors import ArtifactError
-from bioverify.artifacts.store import MANIFEST_FILE, ArtifactStore, Manifest
+from bioverify.artifacts.store import FOLDER_NAME, MANIFEST_FILE, ArtifactStore, Manifest
 from bioverify.errors import how_to_install
 from bioverify.files import replace_file, replacing_file
 from bioverify.settings import first_problem
@@ -84,7 +84,11 @@ class Remote:
         """
         if not _NAME.fullmatch(name):
             raise ArtifactError(f"{name!r} is no artifact's name")
-        folder_name = digest.removeprefix("sha256:")[:16] or self._read(f"{name}/current").decode().strip()
+        folder_name = (
+            digest.removeprefix("sha256:")[:16] or self._read(f"{name}/current").decode(errors="replace").strip()
+        )
+        if not FOLDER_NAME.fullmatch(folder_name):
+            raise ArtifactError(f"{self.url}: {name}/current names no version ({folder_name[:40]!r}). Push it again")
         manifest_bytes = self._read(f"{name}/{folder_name}/{MANIFEST_FILE}")
         manifest = self._checked(name, folder_name, digest, manifest_bytes)
         with store.building(name) as build:
@@ -121,7 +125,9 @@ class Remote:
         for file_name in manifest.files:
             path = PurePosixPath(file_name)
             if path.is_absolute() or ".." in path.parts or not path.parts:
-                raise ArtifactError(f"{where} names a file outside of its folder: {file_name}")
+                raise ArtifactError(f"{where} names a file outside of its folder: {file_name!r}")
+            if not file_name.isprintable() or file_name in {MANIFEST_FILE, SUMS_FILE}:
+                raise ArtifactError(f"{where} names a file as none is called: {file_name!r}")
         return manifest
 
     def _fetch(self, source: str, target: Path, sha256: str) -> None:

@@ -43,7 +43,7 @@ from bioverify.files import Stamp, replace_file, stamp_of, sync
 from bioverify.settings import first_problem
 
 MANIFEST_FILE = "manifest.json"
-_FOLDER_NAME = re.compile("[0-9a-f]{16}")
+FOLDER_NAME = re.compile("[0-9a-f]{16}")
 
 SourceKind = Literal["explicit", "cache", "mirror", "url", "bundled", "generated"]
 Parameter = str | int | float | bool | list[str] | dict[str, str]
@@ -370,7 +370,7 @@ class ArtifactStore:
             raise ArtifactError(f"artifact {name}: not built yet ({pointer} is missing). {_mend(name)}") from None
         except ValueError:
             folder_name = ""
-        if not _FOLDER_NAME.fullmatch(folder_name):
+        if not FOLDER_NAME.fullmatch(folder_name):
             raise ArtifactError(f"artifact {name}: {pointer} names no folder of a version. {_mend(name)}")
         return self.root / name / folder_name, _read_manifest(self.root, name, folder_name)
 
