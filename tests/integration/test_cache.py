@@ -532,6 +532,11 @@ def test_items_that_differ_in_one_field_are_one_question_exactly_if_it_is_not_re
 OUTCOME = outcome_to_wire("", Scored(0.5, belief=0.5)).SerializeToString()
 
 
+def odd(**fields: object) -> bytes:
+    """An outcome as no verifier's is let in."""
+    return types_pb2.Outcome(scored=types_pb2.Scored(**({"value": 0.5, "belief": 0.5} | fields))).SerializeToString()
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -544,11 +549,16 @@ OUTCOME = outcome_to_wire("", Scored(0.5, belief=0.5)).SerializeToString()
         HEAD.pack(True, 0, float("inf"), 0.5) + OUTCOME,
         HEAD.pack(True, 0, 0.5, 0.5) + b"garbled",
         HEAD.pack(True, 0, 0.5, 0.5),
+        HEAD.pack(True, 0, 0.5, 0.5) + odd(value=7.0),
+        HEAD.pack(True, 0, 0.5, 0.5) + odd(belief=0.25),
+        HEAD.pack(True, 0, 0.5, float("nan")) + OUTCOME,
+        HEAD.pack(True, 0, 0.5, 0.5) + odd(components={"c": float("nan")}),
+        HEAD.pack(True, 0, 0.5, 0.5) + odd(evidence=[types_pb2.Evidence(text="x" * 9000)]),
     ],
 )
 def test_a_forged_value_with_a_right_checksum_is_refused(body) -> None:
     key = b"key"
-    with pytest.raises(ValueError, match=r"head|outcome"):
+    with pytest.raises(ValueError, match=r"head|outcome|component"):
         unpack(key, blake2b(key + body, digest_size=8).digest() + body, with_evidence=False)
 
 

@@ -131,6 +131,11 @@ def test_a_manifest_that_was_changed_or_leads_outside_is_refused(
     assert "not there" in data("pull", str(remote), "genes@sha256:" + "0" * 64, status=1).stderr
     assert f"expected genes {digest[:-1]}" in data("pull", str(remote), f"genes@{digest[:-1]}0", status=1).stderr
     assert "is no artifact's name" in data("pull", str(remote), "../genes", status=1).stderr
+    pointer = remote / "genes/current"
+    named = pointer.read_text()
+    for hostile in (b"..", b"../../genes", b"", b"\xff\xfe", named.strip().upper().encode() + b"G", b"a/b"):
+        pointer.write_bytes(hostile)
+        assert "names no version" in data("pull", str(remote), "genes", status=1).stderr
     assert "holds no artifact" in data("pull", str(tmp_path / "empty"), status=1).stderr
 
 

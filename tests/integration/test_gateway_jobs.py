@@ -365,3 +365,18 @@ def test_a_file_that_finds_no_room_on_the_disk_is_refused_with_507_and_nothing_o
         assert list((tmp_path / "gateway/jobs").iterdir()) == []
         resource.prlimit(running.process.pid, resource.RLIMIT_FSIZE, limits)
         wait(running, send(running, lines(5)), {"done"})
+
+
+def test_a_job_that_finds_no_room_for_its_results_waits_and_is_finished_when_there_is(
+    target: str, tmp_path: Path
+) -> None:
+    with gateway(tmp_path, target) as running:
+        sent = lines(200)
+        limits = resource.prlimit(running.process.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(running.process.pid, resource.RLIMIT_FSIZE, (len(sent) + 100, limits[1]))
+        job_id = send(running, sent)
+        waiting = wait(running, job_id, {"waiting", "failed", "done"})
+        assert (waiting["state"], "no room for the results" in waiting["detail"]) == ("waiting", True)
+        resource.prlimit(running.process.pid, resource.RLIMIT_FSIZE, limits)
+        done = wait(running, job_id, ENDED)
+        assert (done["state"], done["scored"] + done["unscorable"]) == ("done", 200)

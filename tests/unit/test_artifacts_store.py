@@ -57,7 +57,7 @@ def test_a_damaged_file_is_refused_with_both_checksums_and_mended_by_building(tm
     file.write_bytes(damage)
     message = (
         r"artifact poem: sha256 of poem\.txt is [0-9a-f]{12}…, manifest says [0-9a-f]{12}…\. "
-        r"The file was changed or cut short\. Run: bioverify data build poem"
+        r"The file was changed or cut short\. Run: bioverify data verify --repair poem"
     )
     with pytest.raises(ArtifactError, match=message):
         store.open("poem")
@@ -69,7 +69,7 @@ def test_a_removed_file_is_named(tmp_path: Path) -> None:
     store = ArtifactStore(tmp_path)
     build_text(store, "roses")
     (store.open("poem").path / "poem.txt").unlink()
-    with pytest.raises(ArtifactError, match=r"poem\.txt is missing .* Run: bioverify data build poem"):
+    with pytest.raises(ArtifactError, match=r"poem\.txt is missing .* Run: bioverify data verify --repair poem"):
         store.open("poem")
 
 
@@ -155,7 +155,8 @@ def test_verify_catches_one_flipped_byte_in_any_file_of_the_artifact(tmp_path: P
             path.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
             found = list(store.verify("poem"))
             assert found, f"byte {position} of {path}"
-            assert all("Run: bioverify data build poem" in problem for problem in found)
+            commands = ("Run: bioverify data verify --repair poem", "Run: bioverify data build poem")
+            assert all(problem.endswith(commands) for problem in found)
         path.write_bytes(whole)
     assert list(store.verify("poem")) == []
 

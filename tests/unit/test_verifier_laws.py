@@ -132,8 +132,10 @@ def test_a_missing_or_damaged_artifact_keeps_the_verifier_shut_and_names_the_com
     open_named(name, store)
     largest = max((tmp_path / name).rglob("*.*"), key=lambda path: path.stat().st_size)
     whole = largest.read_bytes()
+    assert largest.stat().st_mode & 0o222 == 0  # copied with its mode: read-only since it was built
+    largest.chmod(0o644)
     largest.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    with pytest.raises(ArtifactError, match=rf"sha256 of {largest.name} is .* Run: bioverify data build {name}"):
+    with pytest.raises(ArtifactError, match=rf"sha256 of {largest.name} is .* data verify --repair {name}"):
         open_named(name, store)
     largest.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ArtifactError, match="changed or cut short"):

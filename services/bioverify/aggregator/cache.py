@@ -44,6 +44,7 @@ from bioverify.aggregator.policy.together import Together
 from bioverify.transport.redis_address import RedisAddress
 from bioverify.transport.tls import LiveIdentity
 from bioverify.v1 import types_pb2
+from bioverify.wire.outcomes import MAX_OUTCOME_BYTES
 
 _CHECKSUM_BYTES = 8
 # With evidence or without, kind, value, belief; NaN if there is no such number.
@@ -273,15 +274,25 @@ def unpack(key: bytes, value: bytes, *, with_evidence: bool) -> EncodedOutcome |
         raise ValueError("its head and its content differ")
     if not all(one != one or 0.0 <= one <= 1.0 for one in (number, belief)):
         raise ValueError("a number of its head lies outside [0, 1]")
+    scored = parsed.scored
+    told = (scored.value, scored.belief if scored.HasField("belief") else None)
+    if _KINDS[kind] == "scored" and told != (number, _or_none(belief)):
+        raise ValueError("the numbers of its head and its content differ")
+    if len(scored.components) and not all(map(math.isfinite, scored.components.values())):
+        raise ValueError("a component is not finite")
+    if len(message) > MAX_OUTCOME_BYTES:
+        raise ValueError("its content is longer than any outcome")
     if with_evidence and not has_evidence:
         return None
     if has_evidence and not with_evidence:
         strip_evidence(parsed)
         message = parsed.SerializeToString()
+    return EncodedOutcome(_KINDS[kind], message, _or_none(number), _or_none(belief), True)
+
+
+def _or_none(number: float) -> float | None:
     # NaN is the one number that is not itself.
-    return EncodedOutcome(
-        _KINDS[kind], message, number if number == number else None, belief if belief == belief else None, True
-    )
+    return number if number == number else None
 
 
 def _checksum(key: bytes, body: bytes) -> bytes:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from bioverify import tracing
 from bioverify.aggregator import metrics
-from bioverify.aggregator.encoded import EncodedOutcome, encode_outcome
+from bioverify.aggregator.encoded import EncodedOutcome, encode_outcome, strip_evidence
 from bioverify.aggregator.fanout import VerifierReply
 from bioverify.aggregator.policy.breaker import State
 from bioverify.aggregator.reading import ReadRequest
@@ -17,7 +17,10 @@ from bioverify.core.answers import AnswerProblem
 from bioverify.core.consensus import CONSENSUS, Consensus
 from bioverify.core.readings import Readable
 from bioverify.core.rewards import Weighed, is_lost_to_a_fault, weigh
+from bioverify.core.tasks import GeneAnnotation
 from bioverify.core.verifier import UNRECOGNISED_QUESTION
+from bioverify.runtime.errors import over_limit
+from bioverify.transport.channels import MAX_MESSAGE_BYTES
 from bioverify.v1 import reward_pb2, types_pb2, verifier_pb2
 from bioverify.wire.outcomes import outcome_to_wire
 from bioverify.wire.rewards import term_to_wire
@@ -30,6 +33,16 @@ _BREAKER_STATES = {
 }
 
 
+MAX_REPLY_BYTES = MAX_MESSAGE_BYTES - 2**20
+"""Of rewards and parts; the rest is for the reports."""
+_LEFT_OUT = "left out: the reply would be larger than 64 MiB; ask for fewer items in a call"
+_SHORT_BYTES = 384
+"""The most that a shortened outcome takes, with what stands around it and its term. There is room for so much of each
+from the beginning; whatever else it holds (evidence, components, a long reason) is kept as long as there is room."""
+_TASK_BYTES = 1024
+"""The most that a task takes that is not a list of genes."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Summand:
     """A term, ready for all items: its verifier's outcomes by position, and itself as a message."""
@@ -37,6 +50,29 @@ class _Summand:
     component: str
     outcomes: Mapping[int, EncodedOutcome]
     part: bytes
+    is_first: bool
+    """Of the terms that ask its verifier."""
+
+
+def least_bytes(request: reward_pb2.RewardServiceScoreBatchRequest, read: ReadRequest) -> int:
+    """What the reply takes if all is left out of it that may be. Raises Refused if that is too much for a message."""
+    of_terms = {
+        key: sum(term_to_wire(term).ByteSize() + _SHORT_BYTES for term in terms or ())
+        for key, terms in {id(terms): terms for terms in read.terms}.items()
+    }
+    total = 0
+    for message, item, terms in zip(request.items, read.items, read.terms, strict=True):
+        task_bytes = task_to_wire(item.task).ByteSize() if isinstance(item.task, GeneAnnotation) else _TASK_BYTES
+        # The id stands on the reward, the consensus and each part; one id is at most 1,024 bytes.
+        named_bytes = len(message.id.encode()) * (len(terms or ()) + 2)
+        total += of_terms[id(terms)] + named_bytes + task_bytes + 3 * _SHORT_BYTES
+    if total > MAX_REPLY_BYTES:
+        parts = sum(len(terms or ()) for terms in read.terms)
+        raise over_limit(
+            f"{len(request.items):,} items with {parts:,} parts are more than one reply can hold "
+            f"({MAX_MESSAGE_BYTES:,} bytes); split the call, or name fewer terms"
+        )
+    return total
 
 
 def reply_to(
@@ -70,6 +106,7 @@ def reply_to(
         lambda row, verifier: outcomes[verifier][row].outcome,
     )
     agreed = outcomes.get(CONSENSUS, {})
+    room_bytes = MAX_REPLY_BYTES - least_bytes(request, read)
     response = reward_pb2.RewardServiceScoreBatchResponse(
         verifiers=[
             _report(verifier, read.positions[verifier], replies[verifier], states[verifier])
@@ -86,6 +123,11 @@ def reply_to(
             written.reward = reward.reward
         elif question is not None:
             written.unscorable_because += question.beside_the_reason
+        if (more_bytes := len(written.unscorable_because.encode()) - _SHORT_BYTES) > 0:
+            if more_bytes > room_bytes:
+                written.unscorable_because = f"{written.unscorable_because[: _SHORT_BYTES // 5]}…"
+            else:
+                room_bytes -= more_bytes
         if item.task is not None:
             written.task.CopyFrom(task_to_wire(item.task))
         if item.answer is not None:
@@ -99,10 +141,14 @@ def reply_to(
             part = written.parts.add()
             part.MergeFromString(one.part)
             part.outcome.MergeFromString(outcome.message)
-            part.outcome.item_id = item_id
+            if request.evidence_once and not one.is_first:
+                strip_evidence(part.outcome)
             if question is not None and part.outcome.not_applicable.reason == UNRECOGNISED_QUESTION.reason:
                 # Verifiers are not shown the prompt, so the sentence is put in here.
                 part.outcome.not_applicable.detail = question.detail
+            if question is not None or len(outcome.message) > _SHORT_BYTES:
+                room_bytes -= _fit(part.outcome, room_bytes)
+            part.outcome.item_id = item_id
             if number is not None:
                 part.contribution = number
             if dropped:
@@ -111,6 +157,7 @@ def reply_to(
                 part.from_cache = True
         if row in agreed:
             written.consensus.MergeFromString(agreed[row].message)
+            room_bytes -= _fit(written.consensus, room_bytes)
             written.consensus.item_id = item_id
     lost = sum(
         is_lost_to_a_fault(
@@ -126,6 +173,28 @@ def reply_to(
     return response
 
 
+def _fit(outcome: types_pb2.Outcome, room_bytes: int) -> int:
+    """Shorten the outcome if it is larger than what is kept for it and ``room_bytes`` more, and say so in it. Value and
+    belief stay. Returns how much of the room it takes.
+    """
+    more_bytes = outcome.ByteSize() - _SHORT_BYTES
+    if more_bytes <= room_bytes:
+        return max(0, more_bytes)
+    kind = outcome.WhichOneof("result")
+    if kind == "scored":
+        strip_evidence(outcome)
+        outcome.scored.evidence.add(text=_LEFT_OUT)
+        more_bytes = outcome.ByteSize() - _SHORT_BYTES
+        if more_bytes <= room_bytes:
+            return max(0, more_bytes)
+        outcome.scored.ClearField("components")
+    elif kind == "not_applicable":
+        outcome.not_applicable.detail = _LEFT_OUT
+    elif kind == "failure":
+        outcome.failure.detail = _LEFT_OUT
+    return 0
+
+
 def _summands(read: ReadRequest, outcomes: Mapping[str, Mapping[int, EncodedOutcome]]) -> dict[int, list[_Summand]]:
     """For each combination of terms, by its identity: items share theirs, and to hash terms takes longer than to use
     them."""
@@ -135,8 +204,9 @@ def _summands(read: ReadRequest, outcomes: Mapping[str, Mapping[int, EncodedOutc
                 term.component,
                 outcomes.get(term.verifier, {}),
                 reward_pb2.Part(term=term_to_wire(term)).SerializeToString(),
+                is_first=all(other.verifier != term.verifier for other in (terms or ())[:number]),
             )
-            for term in terms or ()
+            for number, term in enumerate(terms or ())
         ]
         for key, terms in {id(terms): terms for terms in read.terms}.items()
     }

@@ -12,7 +12,13 @@ from typing import Literal, NamedTuple
 
 from bioverify.core.outcomes import Failed, Outcome
 from bioverify.v1 import types_pb2
-from bioverify.wire.outcomes import outcome_from_wire, outcome_to_wire
+from bioverify.wire.outcomes import (
+    MAX_EVIDENCE,
+    MAX_OUTCOME_BYTES,
+    bound_outcome,
+    outcome_from_wire,
+    outcome_to_wire,
+)
 
 Kind = Literal["scored", "not_applicable", "failure"]
 
@@ -47,15 +53,16 @@ class EncodedOutcome(NamedTuple):
 
 
 def encode_outcome(message: types_pb2.Outcome) -> EncodedOutcome:
-    """Takes the message over. Raises ValueError if it holds no outcome, a value outside [0, 1], or a component that
-    is not finite: the same rules as `core.outcomes.Scored`, without making one.
+    """Takes the message over, and cuts texts that are too long. Raises ValueError if it holds no outcome, a value
+    outside [0, 1], a component that is not finite, or too many of them: the rules of `core.outcomes.Scored` and
+    `bound_outcome`, without making one.
     """
     kind = message.WhichOneof("result")
     if kind is None:
         raise ValueError(f"the outcome of item {message.item_id!r} holds no result")
     message.ClearField("item_id")
     if kind != "scored":
-        return EncodedOutcome(kind, message.SerializeToString())
+        return EncodedOutcome(kind, _bounded(message))
     scored = message.scored
     value = scored.value
     belief = scored.belief if scored.HasField("belief") else None
@@ -66,7 +73,15 @@ def encode_outcome(message: types_pb2.Outcome) -> EncodedOutcome:
     # Of the ways to go through a map this is the fastest. A component may be a term, where NaN would spread to a group.
     if len(components) and not all(map(math.isfinite, [components[name] for name in components])):
         raise ValueError(f"components are finite numbers, not {dict(components)}")
-    return EncodedOutcome(kind, message.SerializeToString(), value, belief)
+    return EncodedOutcome(kind, _bounded(message), value, belief)
+
+
+def _bounded(message: types_pb2.Outcome) -> bytes:
+    encoded = message.SerializeToString()
+    if len(encoded) <= MAX_OUTCOME_BYTES and len(message.scored.evidence) <= MAX_EVIDENCE:
+        return encoded
+    bound_outcome(message)
+    return message.SerializeToString()
 
 
 def failure(reason: str, detail: str, *, retryable: bool = True) -> EncodedOutcome:

@@ -7,7 +7,7 @@ import grpc
 from bioverify.aggregator.encoded import EncodedOutcome, failure
 from bioverify.core.outcomes import Failed
 from bioverify.errors import BioverifyError
-from bioverify.transport.refusals import Refusal
+from bioverify.transport.refusals import WITHDRAWN, Refusal
 
 UNAVAILABLE = "unavailable"
 DEADLINE_EXCEEDED = "deadline_exceeded"
@@ -31,6 +31,7 @@ RETRYABLE = {
     OVERLOADED,
     BREAKER_OPEN,
     VERSION_CHANGED,
+    WITHDRAWN,
 }
 REASONS = (*sorted(RETRYABLE), TOO_LARGE, INTERNAL, INVALID_REPLY, REFUSED, MISCONFIGURED, NOT_A_VERIFIER)
 _OF_STATUS = {
@@ -63,6 +64,6 @@ def of_refusal(refusal: Refusal, who: str) -> UpstreamError:
     reason = _OF_STATUS.get(refusal.code, INTERNAL)
     if reason == RESOURCE_EXHAUSTED and not refusal.may_pass:
         reason = TOO_LARGE
-    elif refusal.reason == EXPIRED_IN_QUEUE:
-        reason = EXPIRED_IN_QUEUE
+    elif refusal.reason in {EXPIRED_IN_QUEUE, WITHDRAWN}:
+        reason = refusal.reason
     return UpstreamError(reason, f"{who}: {refusal.code.name}: {refusal.message}")

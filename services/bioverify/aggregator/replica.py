@@ -40,7 +40,7 @@ from bioverify.aggregator.policy.limits import ItemLimit, QueueFullError, Turned
 from bioverify.runtime import cancellation
 from bioverify.transport import headers
 from bioverify.transport.channels import channel_options
-from bioverify.transport.refusals import refusal_from_error
+from bioverify.transport.refusals import WITHDRAWN, refusal_from_error
 from bioverify.transport.tls import LiveIdentity, open_aio_channel
 from bioverify.v1 import verifier_pb2, verifier_pb2_grpc
 
@@ -92,7 +92,8 @@ class Usage:
 
 
 class Replica:
-    """To be made inside the running event loop. ``described``: called with what each Describe says."""
+    """To be made inside the running event loop. ``described``: called with what each Describe says, or with None if the
+    verifier has withdrawn: what it said before is not to be relied on."""
 
     def __init__(
         self,
@@ -100,7 +101,7 @@ class Replica:
         target: str,
         latency: Latency,
         max_waiting: int,
-        described: Callable[[Replica, verifier_pb2.DescribeResponse], None],
+        described: Callable[[Replica, verifier_pb2.DescribeResponse | None], None],
         tls: LiveIdentity | None = None,
     ) -> None:
         self.target = target
@@ -114,6 +115,7 @@ class Replica:
         self._given_up: set[asyncio.Task[None]] = set()
         self._describing: asyncio.Task[verifier_pb2.DescribeResponse] | None = None
         self._recovering: asyncio.Task[None] | None = None
+        self._withdrawn: UpstreamError | None = None
         self._show()
 
     @property
@@ -191,6 +193,8 @@ class Replica:
             metrics.WAIT_SECONDS.labels(self._verifier).observe(waited_s)
 
     def turned_away(self) -> UpstreamError:
+        if self._withdrawn is not None:
+            return self._withdrawn
         return UpstreamError(BREAKER_OPEN, f"{self._who} has stopped answering; calls are suspended until it recovers")
 
     @property
@@ -202,6 +206,9 @@ class Replica:
         p95_s = self._latency.p95_s()
         if error.reason == RESOURCE_EXHAUSTED:
             self.limit.shrink()
+        elif error.reason == WITHDRAWN:
+            self._withdraw(error)
+            self.breaker.open()
         elif error.reason == UNAVAILABLE:
             # All calls of a broken connection fail together, so a count of them says little; the probe says more.
             if self.breaker.state is State.HALF_OPEN:
@@ -212,6 +219,10 @@ class Replica:
                 self.limit.shrink()
                 self.probe()
             self.breaker.failed()
+
+    def _withdraw(self, error: UpstreamError) -> None:
+        self._withdrawn = error
+        self._described(self, None)
 
     async def _describe(self) -> verifier_pb2.DescribeResponse:
         deadline = time.monotonic() + DESCRIBE_TIMEOUT_S
@@ -226,8 +237,11 @@ class Replica:
                 if error.reason == DEADLINE_EXCEEDED:
                     metrics.NEW_CONNECTIONS.labels(self._verifier, self.target).inc()
                     self._connect_anew()
+                if error.reason == WITHDRAWN:
+                    self._withdraw(error)
                 self.breaker.open()
                 raise
+            self._withdrawn = None
             self.limit.state_highest(said.limits.max_items_in_flight or UNSTATED_ITEMS_IN_FLIGHT)
             self._described(self, said)
             self._show()

@@ -18,7 +18,7 @@ import grpc
 from bioverify import recipes, tracing
 from bioverify.aggregator import metrics
 from bioverify.aggregator.cache import OutcomeCache
-from bioverify.aggregator.composing import reply_to
+from bioverify.aggregator.composing import least_bytes, reply_to
 from bioverify.aggregator.config import AggregatorConfig
 from bioverify.aggregator.fanout import VerifierReply, ask_verifier
 from bioverify.aggregator.faults import UpstreamError
@@ -99,7 +99,10 @@ class RewardService(reward_pb2_grpc.RewardServiceServicer):
             reads = self._reads_of(recipe)
 
             def read_it() -> ReadRequest:
-                return read_request(request, recipe, self._config.members, reads)
+                read = read_request(request, recipe, self._config.members, reads)
+                # Before anybody is asked in vain.
+                least_bytes(request, read)
+                return read
 
             # The hand-overs to the thread and back take longer than a few items, and the loop is as soon free again.
             is_small = len(request.items) <= SMALL_CALL_ITEMS and request.ByteSize() <= SMALL_CALL_BYTES

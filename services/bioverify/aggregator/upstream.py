@@ -46,6 +46,7 @@ from bioverify.aggregator.replica import Replica, Usage
 from bioverify.core.answers import ParseMode
 from bioverify.core.verifier import Reads
 from bioverify.transport.headers import MOST_TOGETHER, current_request_id, request_id_from
+from bioverify.transport.refusals import WITHDRAWN
 from bioverify.transport.tls import LiveIdentity
 from bioverify.v1 import types_pb2, verifier_pb2
 from bioverify.wire.tasks import PARSE_MODES, reads_from_wire
@@ -163,7 +164,8 @@ class Upstream:
             if message.name != self.name:
                 detail = f"{replica.target} calls itself {message.name!r}; the configuration calls it {self.name!r}"
                 raise UpstreamError(MISCONFIGURED, detail)
-            assert self.last_account is not None
+            if self.last_account is None:  # it has withdrawn since
+                raise replica.turned_away()
             return self.last_account
         raise error
 
@@ -271,8 +273,12 @@ class Upstream:
         usage.ended = time.monotonic()
         return outcomes
 
-    def _learn(self, replica: Replica, said: verifier_pb2.DescribeResponse) -> None:
-        if said.name == self.name:
+    def _learn(self, replica: Replica, said: verifier_pb2.DescribeResponse | None) -> None:
+        if said is None:
+            # It has withdrawn. Its account would name the keys of outcomes that may rest on changed bytes.
+            if self.last_account is not None and self.last_account.replica is replica:
+                self.last_account = None
+        elif said.name == self.name:
             try:
                 reads = reads_from_wire(list(said.reads))
             except ValueError as error:
@@ -307,7 +313,9 @@ class Upstream:
                 return await self._score_at(replica, request, account, deadline, usage)
             except UpstreamError as error:
                 wait_s = pause_s(attempt)
-                may_retry = account.message.idempotent and attempt < ATTEMPTS and error.reason == UNAVAILABLE
+                may_retry = (
+                    account.message.idempotent and attempt < ATTEMPTS and error.reason in {UNAVAILABLE, WITHDRAWN}
+                )
                 if not may_retry or time.monotonic() + wait_s >= deadline:
                     raise
                 if not self._retries.spend():

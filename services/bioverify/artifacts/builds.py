@@ -57,6 +57,21 @@ def build_unless_unchanged(
     return manifest, True
 
 
+def why_not_rebuilt(name: str, store: ArtifactStore, sources: Sources, settings: str) -> str:
+    """Why a build with these sources and settings would not be the one that is damaged; empty if it would."""
+    try:
+        before = _BuiltFrom.model_validate_json((store.root / name / _FILE).read_bytes())
+    except FileNotFoundError:
+        return f"{name} was not built here. Pull it: bioverify data verify --repair --from URL {name}"
+    except ValidationError:
+        return f"how {name} was built cannot be read any more. Build it: bioverify data build {name}"
+    if before.settings != settings:
+        return f"{name} was built with other settings. Give them: --settings FILE"
+    if absent := sorted(before.named_files.keys() - sources.explicit.keys()):
+        return f"{name} was built from files of your own. Give them: --source {absent[0]}=PATH"
+    return ""
+
+
 def _is_unchanged(name: str, store: ArtifactStore, sources: Sources, settings: str) -> bool:
     try:
         before = _BuiltFrom.model_validate_json((store.root / name / _FILE).read_bytes())

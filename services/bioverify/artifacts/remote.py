@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from bioverify.artifacts.checksums import SUMS_FILE, sha256_of, sums_text
 from bioverify.artifacts.errors import ArtifactError
-from bioverify.artifacts.store import MANIFEST_FILE, ArtifactStore, Manifest
+from bioverify.artifacts.store import FOLDER_NAME, MANIFEST_FILE, ArtifactStore, Manifest
 from bioverify.errors import how_to_install
 from bioverify.files import replace_file, replacing_file
 from bioverify.settings import first_problem
@@ -69,7 +69,9 @@ class Remote:
             # The manifest stands for all that it names, so it comes after them.
             for file_name in (*manifest.files, SUMS_FILE, MANIFEST_FILE):
                 path = artifact.path / file_name
-                if there.get(f"{folder}/{file_name}") != path.stat().st_size:
+                # A manifest and its sums may differ and be as long as those that lie there.
+                is_small = file_name in {SUMS_FILE, MANIFEST_FILE}
+                if is_small or there.get(f"{folder}/{file_name}") != path.stat().st_size:
                     tell(f"{name}: {file_name}, {path.stat().st_size / 1e6:,.1f} MB")
                     obstore.put(self._objects, f"{folder}/{file_name}", path)
             obstore.put(self._objects, f"{name}/current", f"{manifest.folder_name}\n".encode())
@@ -82,14 +84,18 @@ class Remote:
         """
         if not _NAME.fullmatch(name):
             raise ArtifactError(f"{name!r} is no artifact's name")
-        folder_name = digest.removeprefix("sha256:")[:16] or self._read(f"{name}/current").decode().strip()
+        folder_name = (
+            digest.removeprefix("sha256:")[:16] or self._read(f"{name}/current").decode(errors="replace").strip()
+        )
+        if not FOLDER_NAME.fullmatch(folder_name):
+            raise ArtifactError(f"{self.url}: {name}/current names no version ({folder_name[:40]!r}). Push it again")
         manifest_bytes = self._read(f"{name}/{folder_name}/{MANIFEST_FILE}")
         manifest = self._checked(name, folder_name, digest, manifest_bytes)
         with store.building(name) as build:
             arrived = store.root / f".pulling-{name}-{folder_name}"
-            if store.is_intact(name, folder_name):
-                build.install(manifest)
-                return manifest, False
+            there = store.build_id(name, folder_name)
+            if store.is_intact(name, folder_name) and manifest.build_id in {"", there}:
+                return build.install(manifest), False
             arrived.mkdir(exist_ok=True)
             for file_name, record in manifest.files.items():
                 path = arrived / file_name
@@ -102,7 +108,7 @@ class Remote:
             replace_file(arrived / SUMS_FILE, sums_text(sha256_by_name))
             build.path.rmdir()
             arrived.rename(build.path)
-            build.install(manifest)
+            manifest = build.install(manifest)
         return manifest, True
 
     def _checked(self, name: str, folder_name: str, digest: str, written: bytes) -> Manifest:
@@ -119,7 +125,9 @@ class Remote:
         for file_name in manifest.files:
             path = PurePosixPath(file_name)
             if path.is_absolute() or ".." in path.parts or not path.parts:
-                raise ArtifactError(f"{where} names a file outside of its folder: {file_name}")
+                raise ArtifactError(f"{where} names a file outside of its folder: {file_name!r}")
+            if not file_name.isprintable() or file_name in {MANIFEST_FILE, SUMS_FILE}:
+                raise ArtifactError(f"{where} names a file as none is called: {file_name!r}")
         return manifest
 
     def _fetch(self, source: str, target: Path, sha256: str) -> None:

@@ -7,6 +7,10 @@ writes into a temporary folder of the same root, which is synced to disk and ren
 nothing behind that could be opened. The digest covers what was made and from which bytes, but not when, nor from where
 those bytes were fetched, so the same content is the same artifact on every machine, and other content gets another
 digest and with it another verifier fingerprint.
+
+Files are read-only once they are in place. If they were changed all the same, what takes their place has the same
+digest and a build id of its own, which enters the fingerprint too: nothing that a cache remembers of the changed bytes
+is used.
 """
 
 from __future__ import annotations
@@ -16,13 +20,15 @@ import fcntl
 import hashlib
 import json
 import os
+import re
+import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import platformdirs
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -30,11 +36,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from bioverify import __version__
 from bioverify.artifacts.checksums import SUMS_FILE, problems, sha256_of, sums_text
 from bioverify.artifacts.errors import ArtifactError
-from bioverify.core.verifier import ArtifactIdentity
-from bioverify.files import replace_file, sync
+from bioverify.core.outcomes import Failed, NotApplicable, Outcome, Scored
+from bioverify.core.tasks import TaskKind, make_task
+from bioverify.core.verifier import ArtifactIdentity, Canary, Item
+from bioverify.files import Stamp, replace_file, stamp_of, sync
 from bioverify.settings import first_problem
 
 MANIFEST_FILE = "manifest.json"
+FOLDER_NAME = re.compile("[0-9a-f]{16}")
 
 SourceKind = Literal["explicit", "cache", "mirror", "url", "bundled", "generated"]
 Parameter = str | int | float | bool | list[str] | dict[str, str]
@@ -60,6 +69,43 @@ class FileRecord(_Strict):
     size_bytes: int
 
 
+class CanaryRecord(_Strict):
+    """A question and the answer that it had. ``not_applicable``: the reason, in place of a score."""
+
+    task_kind: TaskKind
+    task: tuple[str | tuple[str, ...], ...]
+    """The values of the task's fields, in order."""
+    answer: bool | None = None
+    completion: str = ""
+    value: float | None = None
+    belief: float | None = None
+    components: dict[str, float] = {}
+    not_applicable: str = ""
+
+    @classmethod
+    def of(cls, canary: Canary) -> Self:
+        item, outcome = canary
+        assert item.task is not None
+        assert not isinstance(outcome, Failed)
+        said: dict[str, Any]
+        if isinstance(outcome, Scored):
+            said = {"value": outcome.value, "belief": outcome.belief, "components": dict(outcome.components)}
+        else:
+            said = {"not_applicable": outcome.reason}
+        asked: dict[str, Any] = {"answer": item.answer, "completion": item.completion}
+        return cls(task_kind=item.task.kind, task=astuple(item.task), **asked, **said)
+
+    @property
+    def canary(self) -> Canary:
+        item = Item(make_task(self.task_kind, self.task), self.answer, self.completion)
+        outcome: Outcome
+        if self.value is None:
+            outcome = NotApplicable(self.not_applicable, "")
+        else:
+            outcome = Scored(self.value, self.components, belief=self.belief)
+        return item, outcome
+
+
 class Manifest(_Strict):
     """What an artifact is, what it was made of, and the checksums of its files."""
 
@@ -77,12 +123,18 @@ class Manifest(_Strict):
     """Shares in [0, 1]."""
     quality: dict[str, float]
     files: dict[str, FileRecord]
+    canaries: tuple[CanaryRecord, ...] = ()
+    """Questions over all of it, with the answers of the day it was built. None of the digest: the last digits of a
+    number are the machine's."""
+    build_id: str = ""
+    """Of an artifact that took the place of a damaged one of the same digest, else empty."""
     built_at: str
 
     @property
     def digest(self) -> str:
         """ "sha256:" and 64 hexadecimal digits: the hash of the canonical JSON without time and place of the build."""
-        content = self.model_dump(exclude={"built_at": True, "sources": {"__all__": {"kind", "location"}}})
+        of_the_build = {"built_at": True, "build_id": True, "canaries": True}
+        content = self.model_dump(exclude={**of_the_build, "sources": {"__all__": {"kind", "location"}}})
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
 
@@ -97,10 +149,14 @@ class Manifest(_Strict):
 
 @dataclass(frozen=True)
 class OpenArtifact:
-    """A verified artifact: every file in ``path`` had the checksum of the manifest when it was opened."""
+    """A verified artifact: every file in ``path`` had the checksum of the manifest when it was opened.
+
+    ``stamps``: of each file, from before it was verified.
+    """
 
     path: Path
     manifest: Manifest
+    stamps: dict[str, Stamp] = field(default_factory=dict)
 
     @property
     def identity(self) -> ArtifactIdentity:
@@ -112,7 +168,36 @@ class OpenArtifact:
             sources=tuple(source.url or source.location for source in self.manifest.sources),
             simulated=self.manifest.simulated,
             figures={**made.counts, **made.coverage, **made.quality},
+            build_id=made.build_id,
+            canaries=tuple(record.canary for record in made.canaries),
+            problem=self.problem,
         )
+
+    def problem(self) -> str:
+        """What is wrong with a file that was touched since the artifact was opened; empty if nothing is.
+
+        A file of the same inode whose content is still right counts as untouched. One that was replaced is not what was
+        mapped into memory, whatever its content.
+        """
+        mend = f"{_REPAIR} {self.manifest.name}"
+        for name, opened in self.stamps.items():
+            path = self.path / name
+            try:
+                found = stamp_of(path)
+                if found == opened:
+                    continue
+                if found[0] == opened[0] and sha256_of(path) == self._sha256_of(name):
+                    self.stamps[name] = found
+                    continue
+            except OSError as error:
+                return f"artifact {self.manifest.name}: {path} can no longer be read ({error.strerror}). {mend}"
+            return f"artifact {self.manifest.name}: {path} was changed or replaced while it was in use. {mend}"
+        return ""
+
+    def _sha256_of(self, name: str) -> str:
+        record = self.manifest.files.get(name)
+        # The manifest has no checksum of itself; what it says was read when the artifact was opened.
+        return record.sha256 if record is not None else sha256_of(self.path / name)
 
     def parameter(self, name: str) -> Parameter:
         """Raises ArtifactError that says how to mend it if an earlier version built the artifact without."""
@@ -144,8 +229,12 @@ class Build:
         counts: Mapping[str, int] | None = None,
         coverage: Mapping[str, float] | None = None,
         quality: Mapping[str, float] | None = None,
+        canaries: Callable[[ArtifactStore], Sequence[Canary]] | None = None,
     ) -> Manifest:
-        """Write the manifest, move the folder into place and point ``current`` at it. Same content: reused."""
+        """Write the manifest, move the folder into place and point ``current`` at it. Same content: reused.
+
+        ``canaries``: given a store in which this artifact is the current one already.
+        """
         files = {
             file.relative_to(self.path).as_posix(): _record_and_sync(file)
             for file in sorted(self.path.rglob("*"))
@@ -166,23 +255,42 @@ class Build:
             files=files,
             built_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         )
-        replace_file(self.path / MANIFEST_FILE, manifest.model_dump_json(indent=2) + "\n")
-        replace_file(self.path / SUMS_FILE, sums_text(_expected(self.path, manifest)))
-        self.install(manifest)
-        return manifest
+        if canaries is not None:
+            computed = canaries(_WithBuild(self.root, OpenArtifact(self.path, manifest)))
+            manifest = manifest.model_copy(update={"canaries": tuple(map(CanaryRecord.of, computed))})
+        self._write(manifest)
+        return self.install(manifest)
 
-    def install(self, manifest: Manifest) -> None:
-        """Move the complete folder into place and point ``current`` at it. An intact one of that digest is kept."""
-        sync(self.path)
+    def install(self, manifest: Manifest) -> Manifest:
+        """Move the complete folder into place and point ``current`` at it. Returns the manifest that is there then.
+
+        An intact one of that digest and build is kept. What takes the place of a damaged one gets a build id.
+        """
         home = self.root / self.name
         home.mkdir(parents=True, exist_ok=True)
         target = home / manifest.folder_name
-        if not _is_intact(self.root, self.name, manifest.folder_name):
+        there = _build_id_of(target)
+        is_intact = _is_intact(self.root, self.name, manifest.folder_name)
+        if is_intact and manifest.build_id in {"", there}:
+            manifest = _read_manifest(self.root, self.name, manifest.folder_name)
+        else:
+            if not is_intact and target.exists() and manifest.build_id in {"", there}:
+                manifest = manifest.model_copy(update={"build_id": secrets.token_hex(8)})
+                self._write(manifest)
+            for file in self.path.rglob("*"):
+                if file.is_file():
+                    file.chmod(0o444)
+            sync(self.path)
             if target.exists():
-                # A damaged folder of the same digest: put aside, and removed with the rest of the temporary folder.
-                target.rename(self.path.with_name(self.path.name + ".damaged"))
+                # Put aside, and removed with the rest of the temporary folder.
+                target.rename(self.path.with_name(self.path.name + ".replaced"))
             self.path.rename(target)
         replace_file(home / "current", manifest.folder_name + "\n")
+        return manifest
+
+    def _write(self, manifest: Manifest) -> None:
+        replace_file(self.path / MANIFEST_FILE, manifest.model_dump_json(indent=2) + "\n")
+        replace_file(self.path / SUMS_FILE, sums_text(_expected(self.path, manifest)))
 
 
 @dataclass(frozen=True)
@@ -202,9 +310,12 @@ class ArtifactStore:
         Files that were verified before and have not been touched since are not read again (`checksums`).
         """
         path, manifest = self._current(name)
-        for problem in problems(path, _expected(path, manifest), remembered=True):
-            raise ArtifactError(f"artifact {name}: {problem}. {_mend(name)}")
-        return OpenArtifact(path, manifest)
+        expected = _expected(path, manifest)
+        # Before they are verified: whatever happens to them from now on is noticed.
+        stamps = {file: stamp_of(path / file) for file in expected if (path / file).is_file()}
+        for problem in problems(path, expected, remembered=True):
+            raise ArtifactError(f"artifact {name}: {problem}. {_REPAIR} {name}")
+        return OpenArtifact(path, manifest, stamps)
 
     def verify(self, name: str) -> Iterator[str]:
         """Read every byte of the current artifact; what is wrong: file, expected, found, and what mends it."""
@@ -215,7 +326,7 @@ class ArtifactStore:
             return
         expected = _expected(path, manifest)
         for problem in problems(path, expected, remembered=False):
-            yield f"artifact {name}: {problem}. {_mend(name)}"
+            yield f"artifact {name}: {problem}. {_REPAIR} {name}"
         unknown = sorted(
             {file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()} - {*expected, SUMS_FILE}
         )
@@ -234,9 +345,21 @@ class ArtifactStore:
         """Manifests of all current artifacts by name; their files are not verified."""
         return [self.manifest(name) for name in self.names()]
 
+    def is_damaged(self, name: str) -> bool:
+        """Whether the current version has a file that is missing or not as it was built."""
+        try:
+            path, _ = self._current(name)
+        except ArtifactError:
+            return True
+        return not _is_intact(self.root, name, path.name)
+
     def is_intact(self, name: str, folder_name: str) -> bool:
         """Whether this version of the artifact is there with every byte as it was built."""
         return _is_intact(self.root, name, folder_name)
+
+    def build_id(self, name: str, folder_name: str) -> str:
+        """Of this version, damaged or not; empty if it has none."""
+        return _build_id_of(self.root / name / folder_name)
 
     def _current(self, name: str) -> tuple[Path, Manifest]:
         """Folder and manifest of the current artifact; the manifest is verified, the files are not."""
@@ -245,6 +368,10 @@ class ArtifactStore:
             folder_name = pointer.read_text().strip()
         except FileNotFoundError:
             raise ArtifactError(f"artifact {name}: not built yet ({pointer} is missing). {_mend(name)}") from None
+        except ValueError:
+            folder_name = ""
+        if not FOLDER_NAME.fullmatch(folder_name):
+            raise ArtifactError(f"artifact {name}: {pointer} names no folder of a version. {_mend(name)}")
         return self.root / name / folder_name, _read_manifest(self.root, name, folder_name)
 
     @contextmanager
@@ -263,10 +390,23 @@ class ArtifactStore:
                 _remove_leftovers(self.root, name)
 
 
+@dataclass(frozen=True)
+class _WithBuild(ArtifactStore):
+    """The store as it will be when the build under way is in place."""
+
+    build: OpenArtifact
+
+    def open(self, name: str) -> OpenArtifact:
+        return self.build if name == self.build.manifest.name else super().open(name)
+
+
 def home_folder(part: str) -> Path:
     """``$BIOVERIFY_HOME/<part>``, else ``<part>`` in the user's data folder."""
     home = os.environ.get("BIOVERIFY_HOME")
     return Path(home) / part if home else Path(platformdirs.user_data_dir("bioverify", appauthor=False)) / part
+
+
+_REPAIR = "Run: bioverify data verify --repair"
 
 
 def _mend(name: str) -> str:
@@ -309,6 +449,14 @@ def _is_intact(root: Path, name: str, folder_name: str) -> bool:
         return False
     path = root / name / folder_name
     return not any(problems(path, _expected(path, manifest), remembered=False))
+
+
+def _build_id_of(folder: Path) -> str:
+    """Of a version, damaged or not; empty if there is none, or its manifest cannot be read."""
+    try:
+        return Manifest.model_validate_json((folder / MANIFEST_FILE).read_bytes()).build_id
+    except (OSError, ValidationError):
+        return ""
 
 
 def _record_and_sync(path: Path) -> FileRecord:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from bioverify.artifacts.own_screens.settings import OwnScreen
     from bioverify.artifacts.sources import Sources
-    from bioverify.artifacts.store import Manifest
+    from bioverify.artifacts.store import ArtifactStore, Manifest
+    from bioverify.cli.build_settings import BuildSettings
 
 app = typer.Typer(
     help="Fetch public sources, make the verifiers' artifacts, look at and check them.", no_args_is_help=True
@@ -222,14 +223,50 @@ def list_artifacts() -> None:
 @app.command()
 def verify(
     names: Annotated[list[str] | None, typer.Argument(help="Names of artifacts. None: all that are built.")] = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Build or pull again what is damaged, under a new build id.")
+    ] = False,
+    source_url: Annotated[
+        str, typer.Option("--from", help="With --repair: pull from this storage instead of building.")
+    ] = "",
+    mirror: MirrorOption = None,
+    source: Annotated[list[str] | None, typer.Option(help="As it was given to the build: NAME=PATH.")] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Download nothing.")] = False,
+    accept_license: LicenseOption = False,
+    settings: Annotated[Path | None, typer.Option(help="As they were given to the build.")] = None,
 ) -> None:
-    """Read every file of every artifact and compare its sha256 with the manifest. Exit status 1 if one differs."""
+    """Read every file of every artifact and compare its sha256 with the manifest. Exit status 1 if one differs.
+
+    What --repair makes has the digest of before and a new build id, which enters the verifiers' fingerprints: nothing
+    that a cache remembers of the changed bytes is used. Services that have withdrawn open it by themselves.
+    """
+    from rich.console import Console
+
+    from bioverify.artifacts.errors import ArtifactError
     from bioverify.artifacts.store import ArtifactStore
+    from bioverify.cli.build_settings import read_build_settings
+    from bioverify.settings import SettingsError
 
     store = ArtifactStore.default()
     chosen = names or store.names()
     if not chosen:
         raise fail(f"no artifact is built in {store.root}. Run: bioverify data build --all")
+    if repair:
+        # In the order in which they need each other.
+        order = [name for name in ARTIFACTS if name in chosen] + [name for name in chosen if name not in ARTIFACTS]
+        console = Console(highlight=False)
+        with plain_errors(ArtifactError, SettingsError):
+            sources = _sources(
+                console,
+                mirror=mirror,
+                accept_license=accept_license,
+                offline=offline,
+                explicit=_named_paths(source or []),
+            )
+            how = read_build_settings(settings)
+            for name in order:
+                if store.is_damaged(name):
+                    _repair(name, store, sources, how, source_url, console)
     n_problems = 0
     for name in chosen:
         found = list(store.verify(name))
@@ -241,6 +278,25 @@ def verify(
             typer.echo(f"{name}: {len(manifest.files)} files, {manifest.size_bytes / 1e6:,.1f} MB, all as built")
     if n_problems:
         raise fail(f"{n_problems} of the artifacts' files are not as they were built")
+
+
+def _repair(name: str, store: ArtifactStore, sources: Sources, how: BuildSettings, url: str, console: Console) -> None:
+    """Put a whole version in the place of the damaged one. Raises ArtifactError."""
+    from bioverify.artifacts.builds import build_unless_unchanged, why_not_rebuilt
+    from bioverify.artifacts.errors import ArtifactError
+    from bioverify.artifacts.remote import Remote
+
+    if url:
+        manifest, _ = Remote(url).pull(store, name, tell=console.print)
+    elif why := why_not_rebuilt(name, store, sources, how.of(name)):
+        raise ArtifactError(why)
+    else:
+
+        def build_this() -> Manifest:
+            return build_artifact(name, store, sources, lambda said: console.print(said, style="dim"), how)
+
+        manifest, _ = build_unless_unchanged(name, store, sources, build_this, settings=how.of(name))
+    console.print(f"{name}: repaired, {manifest.digest[:23]}…, build {manifest.build_id or 'of a new digest'}")
 
 
 @app.command()

@@ -73,6 +73,7 @@ class AsyncClient:
         *,
         deadline_s: float = 30,
         with_evidence: bool = True,
+        evidence_once: bool = True,
         progress: Progress | None = None,
         request_id: str = "",
     ) -> ScoredBatch:
@@ -80,7 +81,9 @@ class AsyncClient:
 
         ``progress`` hears after each request how many items are dealt with, and of how many. Items of a request that
         was lost are unscorable. ``request_id``: under which all services log the call; without it that of the request
-        which is being answered here, or a new one. Raises ClientError if no request came through.
+        which is being answered here, or a new one. ``evidence_once``: a verifier's evidence is sent once per item,
+        although each of its parts has it here; False bounds what the parts take if they are written out one by one.
+        Raises ClientError if no request came through.
         """
         started = time.monotonic()
         messages.check_ids(items)
@@ -93,7 +96,9 @@ class AsyncClient:
         async def ask(index: int) -> reward_pb2.RewardServiceScoreBatchResponse | ClientError:
             nonlocal done
             async with at_once:
-                request = messages.score_request(requests[index][1], recipe, with_evidence=with_evidence)
+                request = messages.score_request(
+                    requests[index][1], recipe, with_evidence=with_evidence, evidence_once=evidence_once
+                )
                 reply = await self._ask(request, started + deadline_s, deadline_s, sent)
             done += len(requests[index][0])
             if progress:

@@ -170,9 +170,11 @@ def recipe_name(recipe: str | Recipe) -> str:
 
 
 def score_request(
-    messages: Sequence[types_pb2.Item], recipe: str | Recipe, *, with_evidence: bool
+    messages: Sequence[types_pb2.Item], recipe: str | Recipe, *, with_evidence: bool, evidence_once: bool = False
 ) -> reward_pb2.RewardServiceScoreBatchRequest:
-    request = reward_pb2.RewardServiceScoreBatchRequest(items=messages, omit_evidence=not with_evidence)
+    request = reward_pb2.RewardServiceScoreBatchRequest(
+        items=messages, omit_evidence=not with_evidence, evidence_once=evidence_once
+    )
     if isinstance(recipe, str):
         request.recipe_name = recipe
     else:

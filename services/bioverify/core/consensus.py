@@ -22,7 +22,7 @@ from bioverify.core.answers import Answer
 from bioverify.core.cell_lines import line_name
 from bioverify.core.outcomes import BASE_RATE, Evidence, Failed, NotApplicable, Outcome, Scored
 from bioverify.core.tasks import Knockdown, Task, TaskKind, canonical_cell_line, p_of
-from bioverify.core.verifier import score_by_belief
+from bioverify.core.verifier import score_by_belief, without_builds
 
 CONSENSUS = "consensus"
 """Its name as a recipe's term, where verifiers' names stand."""
@@ -86,7 +86,7 @@ class Consensus(_Strict):
             if isinstance(outcome, Failed):
                 detail = f"{name} failed: {outcome.reason}. {outcome.detail}"
                 return Failed("member_failed", detail, outcome.retryable)
-            if fingerprints[name] != fitted:
+            if without_builds(fingerprints[name]) != without_builds(fitted):
                 detail = f"the weights were fitted to another version of {name}. Run: bioverify data build {CONSENSUS}"
                 return Failed("outdated_weights", detail, retryable=False)
         scored = {name: told[name] for name in self.members}

@@ -28,10 +28,11 @@ from bioverify.core.tasks import (
     Task,
     TaskKind,
     canonical_cell_line,
+    make_task,
     nearest_cell_line,
     p_of,
 )
-from bioverify.core.verifier import Item, refuse, score_by_belief
+from bioverify.core.verifier import Item, refuse, score_by_belief, spread
 
 Int8s = npt.NDArray[np.int8]
 Int64s = npt.NDArray[np.int64]
@@ -87,6 +88,10 @@ def rows_outside_folds(perturbations: Int64s, genes: Int64s, fold: Int8s, folds:
     for one in (*range(folds), -1):
         has_rows[one, genes[of_row != one] if one >= 0 else genes] = True
     return has_rows
+
+
+_CANARY_PAIRS = 8
+"""Of each line and kind of question."""
 
 
 def canary_pair(fold: Int8s, has_rows: npt.NDArray[np.bool_]) -> tuple[int, int]:
@@ -172,6 +177,16 @@ class KnockdownModels:
         question = Question(line, TaskKind.DIFFERENTIAL_EXPRESSION, *pair, (perturbation, gene))
         item = Item(DifferentialExpression(perturbation, gene, line), answer=True)
         return item, score_by_belief(belief, True, self._evidence(question, belief, explain, is_learned=True), {})
+
+    def canary_items(self) -> list[Item]:
+        """Pairs of genes from all over the table, in every line and kind of question."""
+        rows = spread(_CANARY_PAIRS, len(self._symbols))
+        return [
+            Item(make_task(kind, (self._symbols[row], self._symbols[other], line)), answer=number % 2 == 0)
+            for line, kind in self._models
+            for number, (row, other) in enumerate(zip(rows, reversed(rows), strict=True))
+            if row != other
+        ]
 
     def trained_on(self, line: str) -> str:
         """The lines whose rows the line's models learned from."""

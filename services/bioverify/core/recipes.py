@@ -42,7 +42,7 @@ class Term(_Strict):
     """One summand: weight × the verifier's value, or × one of its components."""
 
     verifier: Annotated[str, Field(min_length=1)]
-    component: str = ""
+    component: Annotated[str, Field(max_length=128)] = ""
     weight: Annotated[float, Field(ge=-MAX_WEIGHT, le=MAX_WEIGHT)]
     requirement: Requirement
 

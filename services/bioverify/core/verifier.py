@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -41,11 +41,22 @@ class Item:
     prompt_form: PromptForm = PromptForm.ANSWER
 
 
+Canary = tuple[Item, Outcome]
+"""An item, and the outcome that it must have."""
+
+
+def _no_problem() -> str:
+    return ""
+
+
 @dataclass(frozen=True, slots=True)
 class ArtifactIdentity:
     """The versioned input that a verifier opened. ``digest`` is "sha256:" and 64 hexadecimal digits.
 
-    ``figures``: what was counted and measured when it was made, for people.
+    ``figures``: what was counted and measured when it was made, for people. ``build_id``: empty, unless the artifact
+    took the place of a damaged one of the same digest. ``canaries``: computed when it was made, checked at the start
+    and every ten seconds. ``problem``: what is wrong with its bytes since they were opened; empty if nothing is. It is
+    asked after every batch, so it has to be cheap.
     """
 
     name: str
@@ -54,6 +65,9 @@ class ArtifactIdentity:
     sources: tuple[str, ...]
     simulated: bool = False
     figures: Mapping[str, float] = field(default_factory=dict, compare=False)
+    build_id: str = ""
+    canaries: tuple[Canary, ...] = field(default=(), compare=False, repr=False)
+    problem: Callable[[], str] = field(default=_no_problem, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +86,33 @@ class Description:
 
     @property
     def fingerprint(self) -> str:
-        """Changes whenever a result may change: hash of name, code version, artifact digests and parameters."""
+        """Changes whenever a result may change: hash of name, code version, artifact digests and parameters.
+
+        Artifacts that took the place of damaged ones add a hash of their build ids behind it: what was remembered of
+        the damaged ones is not used, and `without_builds` is as before.
+        """
         identity = [self.name, self.version, [a.digest for a in self.artifacts], dict(sorted(self.parameters.items()))]
-        return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:32]
+        fingerprint = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:32]
+        builds = [a.build_id for a in self.artifacts]
+        if not any(builds):
+            return fingerprint
+        return f"{fingerprint}{_BUILDS}{hashlib.sha256(json.dumps(builds).encode()).hexdigest()[:16]}"
+
+    @property
+    def canaries(self) -> tuple[Canary, ...]:
+        return tuple(canary for artifact in self.artifacts for canary in artifact.canaries)
+
+    def problem(self) -> str:
+        """What is wrong with the bytes of what was opened; empty if nothing is."""
+        return next(filter(None, (artifact.problem() for artifact in self.artifacts)), "")
+
+
+_BUILDS = "+build."
+
+
+def without_builds(fingerprint: str) -> str:
+    """The part of a fingerprint that is the same for artifacts of the same content, repaired or not."""
+    return fingerprint.partition(_BUILDS)[0]
 
 
 class Verifier(Protocol):
@@ -90,6 +128,23 @@ class Verifier(Protocol):
     def canary(self) -> tuple[Item, Outcome]:
         """An item and the outcome that it must have, taken from the artifact itself."""
         ...
+
+
+class HasCanaryItems(Verifier, Protocol):
+    """A verifier over an artifact, which names questions all over it."""
+
+    def canary_items(self) -> Sequence[Item]: ...
+
+
+def canaries_of(verifier: HasCanaryItems) -> list[Canary]:
+    """What the verifier says to its questions now: to be kept with the artifact when it is made."""
+    items = verifier.canary_items()
+    return list(zip(items, verifier.score(items, with_evidence=False), strict=True))
+
+
+def spread(count: int, among: int) -> list[int]:
+    """``count`` positions from the first to the last of ``among``, at equal distances; each once."""
+    return sorted({step * (among - 1) // max(1, count - 1) for step in range(count)}) if among else []
 
 
 UNRECOGNISED_QUESTION = NotApplicable(

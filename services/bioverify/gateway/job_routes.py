@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
@@ -17,7 +16,7 @@ from bioverify.gateway import bodies
 from bioverify.gateway.access import Scorer, charger, gateway_of
 from bioverify.gateway.api_keys import Key, Scope
 from bioverify.gateway.downloads import download
-from bioverify.gateway.jobs import ENDED, Job, Jobs, TooManyJobsError
+from bioverify.gateway.jobs import ENDED, NO_ROOM, Job, Jobs, TooManyJobsError
 from bioverify.gateway.problems import ProblemError, of_client_error
 from bioverify.gateway.routes import PROBLEMS
 from bioverify.gateway.schemas import JobsReply
@@ -27,7 +26,6 @@ JobId = Annotated[str, Path(pattern=r"^[0-9a-f]{16}$")]
 _LINES: dict[str, Any] = {"application/x-ndjson": {"schema": {}}}
 _UPLOAD: dict[str, Any] = {"requestBody": {"required": True, "content": _LINES}}
 _DOWNLOAD: dict[int | str, dict[str, Any]] = {200: {"content": _LINES}, 206: {"content": _LINES}}
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=PROBLEMS)
 
 
@@ -125,7 +123,7 @@ def _room_for_a_job() -> Iterator[None]:
     except TooManyJobsError as error:
         raise ProblemError(429, "too_many_jobs", str(error), headers={"retry-after": "15"}) from error
     except OSError as error:
-        if error.errno not in _NO_ROOM:
+        if error.errno not in NO_ROOM:
             raise
         detail = f"the gateway has no room for the file ({error.strerror}); nothing of it was kept. Send it again later"
         raise ProblemError(507, "disk_full", detail) from error

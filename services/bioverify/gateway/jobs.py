@@ -16,6 +16,7 @@ call.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -49,6 +50,8 @@ CHUNK_DEADLINE_S = 120.0
 JOBS_AT_ONCE = 2
 TURN_S = 10.0
 """For so long a job keeps its place if another key's job is ready."""
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""What the system says if a disk, a quota or a file is full."""
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 15.0
 _FOLDER_NAME = re.compile(r"[0-9a-f]{16}")
 _OF_AN_UPLOAD = {"input.jsonl", ".job.json.partial"}
@@ -270,10 +273,18 @@ class Jobs:
                 self._end(job, JobState.CANCELLED)
         except ClientError as error:
             if error.may_pass:
-                self._wait(job, error)
+                self._wait(job, str(error), error.refusal.retry_after_s or 0.0)
             else:
                 self._fail(job, str(error))
-        except (OSError, RecipeGoneError) as error:
+        except OSError as error:
+            # A full disk is somebody's to empty; what is kept so far is whole.
+            if error.errno in NO_ROOM:
+                self._wait(
+                    job, f"no room for the results ({error.strerror}); tried again until there is", LONGEST_WAIT_S
+                )
+            else:
+                self._fail(job, str(error))
+        except RecipeGoneError as error:
             self._fail(job, str(error))
         except Exception as error:
             # The thread's only witness: without this the job would stay "running" for ever.
@@ -296,12 +307,12 @@ class Jobs:
                     "how a job ended is not kept; it is taken up again after a restart", job=job.id, error=str(error)
                 )
 
-    def _wait(self, job: Job, error: ClientError) -> None:
+    def _wait(self, job: Job, why: str, least_s: float) -> None:
         """Queue the job again for when asking may help."""
         wait_s = min(FIRST_WAIT_S * 2.0 ** self._waits_in_a_row[job.id], LONGEST_WAIT_S)
         self._waits_in_a_row[job.id] += 1
-        job.state, job.detail = JobState.WAITING, str(error)
-        self._turns.add(job.owner, job.id, after_s=max(wait_s, error.refusal.retry_after_s or 0.0))
+        job.state, job.detail = JobState.WAITING, why
+        self._turns.add(job.owner, job.id, after_s=max(wait_s, least_s))
         if job.id in self._cancelled:
             self.cancel(job)
 
@@ -385,6 +396,7 @@ class Jobs:
             job.recipe,
             deadline_s=CHUNK_DEADLINE_S,
             with_evidence=job.evidence,
+            evidence_once=False,
             request_id=job.request_id,
         )
 

@@ -168,7 +168,9 @@ async def scored(client: AsyncClient, asked: Asked, arrived: float) -> ScoredBat
         detail = f"the deadline of {asked.deadline_s:g} s was over before the call was made: the gateway is busy"
         raise ProblemError(504, "deadline_exceeded", detail)
     try:
-        return await client.score(asked.items, asked.measure, deadline_s=left_s, with_evidence=asked.with_evidence)
+        return await client.score(
+            asked.items, asked.measure, deadline_s=left_s, with_evidence=asked.with_evidence, evidence_once=False
+        )
     except ClientError as error:
         raise of_client_error(error) from error
 

@@ -39,6 +39,9 @@ class ServerConfig(BaseModel):
     themselves."""
     health_port: int | None = None
     """grpc.health.v1 alone, in plaintext, on the same host: probes of a cluster speak no TLS."""
+    check_every_s: Annotated[float, Field(gt=0)] = 10.0
+    """Seconds between two looks at a verifier's canaries and the files of its artifact; after a batch only the files'
+    stamps are looked at."""
     connection_age_s: Annotated[float, Field(gt=0)] = 300.0
     """Seconds after which a caller is asked to connect again, so that it finds processes that were started since."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import grpc
 
 from bioverify.errors import BioverifyError
-from bioverify.transport.refusals import Refusal
+from bioverify.transport.refusals import WITHDRAWN, Refusal
 
 _LONGEST_PROBLEM = 2000
 
@@ -41,6 +41,11 @@ def over_limit(message: str, *, retry_after_s: float | None = None) -> Refused:
 def not_ready(message: str, *, retry_after_s: float | None = 0.5) -> Refused:
     """UNAVAILABLE: the process lives and cannot answer yet."""
     return Refused(Refusal(grpc.StatusCode.UNAVAILABLE, message, "not_ready", retry_after_s=retry_after_s))
+
+
+def withdrawn(message: str) -> Refused:
+    """UNAVAILABLE: the process lives, and what it would say cannot be trusted until it is repaired."""
+    return Refused(Refusal(grpc.StatusCode.UNAVAILABLE, message, WITHDRAWN, retry_after_s=0.5))
 
 
 def expired(waited_s: float) -> Refused:

@@ -36,8 +36,10 @@ async def host(
     service_name: str,
     add_to: Callable[[grpc.aio.Server], None],
     prepare: Callable[[], Awaitable[bool]],
+    watch: Callable[[Callable[[bool], Awaitable[None]]], Awaitable[None]] | None = None,
 ) -> int:
-    """Serve until SIGTERM or SIGINT; the exit code. ``prepare`` loads what the service needs, and says if it is ready.
+    """Serve until SIGTERM or SIGINT; the exit code. ``prepare`` loads what the service needs, and says if it is ready;
+    ``watch`` runs from then on, and tells what it is given if that changes.
 
     An exception of ``prepare`` ends the service with exit code 1 and its message on stderr.
     """
@@ -77,7 +79,13 @@ async def host(
         tls=config.tls is not None,
     )
 
+    async def show(is_ready: bool) -> None:
+        await status.set(service_name, _SERVING if is_ready else _NOT_SERVING)
+        metrics.READY.set(int(is_ready))
+        log.info("ready" if is_ready else "not ready", target=target)
+
     preparing = asyncio.ensure_future(prepare())
+    watching: asyncio.Future[None] | None = None
     stopping = asyncio.ensure_future(stop.wait())
     await asyncio.wait({preparing, stopping}, return_when=asyncio.FIRST_COMPLETED)
     if preparing.done():
@@ -89,10 +97,12 @@ async def host(
         gc.collect()
         gc.freeze()
         if preparing.result():
-            await status.set(service_name, _SERVING)
-            metrics.READY.set(1)
-            log.info("ready", target=target)
+            await show(True)
+        if watch is not None:
+            watching = asyncio.ensure_future(watch(show))
     await stopping
+    if watching is not None:
+        watching.cancel()
 
     log.info("draining", active_calls=calls.active, grace_s=config.grace_s)
     preparing.cancel()

@@ -3,6 +3,11 @@
 A batch is validated on the event loop, then read, scored and written back to messages in the verifier's own thread. One
 bad item never fails a batch: if scoring a batch raises, its items are scored one by one, and only those that raise
 again are failed.
+
+What the verifier opened may be changed under it: an artifact is mapped into memory. So after every batch, and before
+its outcomes leave, the files' stamps are looked at (some µs a file); every ten seconds the canaries are asked as well.
+If one of the two fails the service withdraws: it is NOT_SERVING, calls are refused with the reason, and every ten
+seconds it tries to open the artifact again, which a repair makes possible.
 """
 
 from __future__ import annotations
@@ -13,7 +18,9 @@ import math
 import os
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import grpc
@@ -24,13 +31,16 @@ from bioverify.core.outcomes import Failed, NotApplicable, Outcome, Scored
 from bioverify.core.verifier import Description, Item, Verifier
 from bioverify.runtime import metrics
 from bioverify.runtime.config import ServerConfig
-from bioverify.runtime.errors import not_ready
+from bioverify.runtime.errors import not_ready, withdrawn
 from bioverify.runtime.hosting import host
 from bioverify.runtime.validation import check_items
 from bioverify.runtime.work import Admission, WorkThread
 from bioverify.v1 import types_pb2, verifier_pb2, verifier_pb2_grpc
-from bioverify.wire.outcomes import description_to_wire, outcome_to_wire
+from bioverify.wire.outcomes import bound_outcome, description_to_wire, outcome_to_wire
 from bioverify.wire.tasks import parse_mode_from_wire, read_item
+
+_SAME_AS_BUILT = 1e-4
+"""The last digits of a number are the machine's that computed it."""
 
 SERVICE = verifier_pb2.DESCRIPTOR.services_by_name["VerifierService"].full_name
 
@@ -48,7 +58,8 @@ class VerifierService(verifier_pb2_grpc.VerifierServiceServicer):
         self._admission = Admission(config.max_items_in_flight, metrics.ITEMS_IN_FLIGHT)
         self._thread = WorkThread()
         self._verifier: Verifier | None = None
-        self._why_not_ready = "the artifact is still being opened"
+        self._refusal = not_ready("the artifact is still being opened")
+        self._withdrew = asyncio.Event()
 
     async def load(self) -> bool:
         """Open the verifier and ask its canary; whether it scored right. What `open_verifier` raises passes through."""
@@ -59,11 +70,41 @@ class VerifierService(verifier_pb2_grpc.VerifierServiceServicer):
         metrics.show(verifier.description)
         problem = (await self._thread.run(lambda: canary_problem(verifier))).result
         if problem:
-            self._why_not_ready = f"the canary of {name} failed: {problem}"
-            log.error("canary failed", verifier=name, problem=problem)
+            self._withdraw(name, f"the canary of {name} failed: {problem}")
             return False
         self._verifier = verifier
         return True
+
+    async def watch(self, show: Callable[[bool], Awaitable[None]]) -> None:
+        """Check the verifier until it is cancelled. ``show``: tell whether it is ready."""
+        while True:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._withdrew.wait(), self._config.check_every_s)
+            was_seen = self._withdrew.is_set()
+            self._withdrew.clear()
+            if (verifier := self._verifier) is not None:
+                problem = (await self._thread.run(partial(_problem, verifier))).result
+                if problem:
+                    self._withdraw(verifier.description.name, problem)
+            if self._verifier is not None:
+                continue
+            if was_seen:
+                await show(False)
+                continue  # what was just found wrong is not right yet
+            try:
+                is_ready = await self.load()
+            except Exception as error:
+                # Whatever opening raises: there is no verifier until it opens.
+                log.warning("opening it again failed", error=f"{type(error).__name__}: {error}")
+            else:
+                if is_ready:
+                    await show(True)
+
+    def _withdraw(self, name: str, problem: str) -> None:
+        log.error("the verifier withdraws: what it says cannot be trusted", verifier=name, problem=problem)
+        self._verifier = None
+        self._refusal = withdrawn(problem)
+        self._withdrew.set()
 
     async def Describe(  # noqa: N802 - the contract's name
         self, request: verifier_pb2.DescribeRequest, context: Context
@@ -95,7 +136,7 @@ class VerifierService(verifier_pb2_grpc.VerifierServiceServicer):
 
     def _ready_verifier(self) -> Verifier:
         if self._verifier is None:
-            raise not_ready(self._why_not_ready)
+            raise self._refusal
         return self._verifier
 
     async def _score(
@@ -109,17 +150,22 @@ class VerifierService(verifier_pb2_grpc.VerifierServiceServicer):
         tracing.note(verifier=description.name, items=items)
         self._admission.enter(items)
         finished = await self._thread.run(
-            lambda: score_request(verifier, description, request),
+            lambda: (score_request(verifier, description, request), description.problem()),
             deadline=deadline,
             # Not when the call ends: one that was cancelled while being worked on still occupies the thread.
             on_end=lambda: self._admission.leave(items),
         )
+        outcomes, problem = finished.result
+        if problem:
+            if self._verifier is verifier:
+                self._withdraw(description.name, problem)
+            raise withdrawn(problem)
         tracing.note(queue_seconds=finished.queue_s, work_seconds=finished.work_s)
         metrics.QUEUE_SECONDS.labels(description.name).observe(finished.queue_s, tracing.exemplar())
         metrics.WORK_SECONDS.labels(description.name).observe(finished.work_s, tracing.exemplar())
         metrics.BATCH_ITEMS.labels(description.name).observe(items)
         return verifier_pb2.VerifierServiceScoreBatchResponse(
-            outcomes=finished.result,
+            outcomes=outcomes,
             fingerprint=description.fingerprint,
             timing=verifier_pb2.Timing(queue_seconds=finished.queue_s, work_seconds=finished.work_s),
         )
@@ -134,7 +180,16 @@ def score_request(
     outcomes = score_each(verifier, items, with_evidence=not request.omit_evidence)
     for (outcome, reason), count in Counter(map(metrics.outcome_labels, outcomes)).items():
         metrics.OUTCOMES.labels(description.name, outcome, reason).inc(count)
-    return [outcome_to_wire(message.id, outcome) for message, outcome in zip(request.items, outcomes, strict=True)]
+    return [_written(message.id, outcome) for message, outcome in zip(request.items, outcomes, strict=True)]
+
+
+def _written(item_id: str, outcome: Outcome) -> types_pb2.Outcome:
+    message = outcome_to_wire(item_id, outcome)
+    try:
+        bound_outcome(message)
+    except ValueError as error:
+        return outcome_to_wire(item_id, Failed("internal", str(error), retryable=False))
+    return message
 
 
 def score_each(verifier: Verifier, items: Sequence[Item], *, with_evidence: bool) -> list[Outcome]:
@@ -163,25 +218,39 @@ def _checked(outcomes: list[Outcome], expected: int) -> list[Outcome]:
     return outcomes
 
 
+def _problem(verifier: Verifier) -> str:
+    """What is wrong with what the verifier opened, or with its canaries; empty if nothing is."""
+    problem = verifier.description.problem()
+    if not problem and (wrong := canary_problem(verifier)):
+        problem = f"the canary of {verifier.description.name} failed: {wrong}"
+    return problem
+
+
 def canary_problem(verifier: Verifier) -> str:
-    """What is wrong with the verifier's score of its own canary; empty if nothing is."""
+    """What is wrong with the verifier's scores of its own canary and of those of its artifacts; empty if nothing is."""
     try:
         item, expected = verifier.canary()
-        [found] = verifier.score([item], with_evidence=False)
+        of_builds = verifier.description.canaries
+        [found, *others] = verifier.score([item, *(one for one, _ in of_builds)], with_evidence=False)
     except Exception as error:
         log.exception("the canary raised")
         return f"{type(error).__name__}: {error}"
-    return "" if _agree(expected, found) else f"expected {expected}, found {found}"
+    if not _agree(expected, found, 1e-6):
+        return f"expected {expected}, found {found}"
+    for (asked, built), now in zip(of_builds, others, strict=True):
+        if not _agree(built, now, _SAME_AS_BUILT):
+            return f"{asked.task}: expected {built} as on the day it was built, found {now}"
+    return ""
 
 
-def _agree(expected: Outcome, found: Outcome) -> bool:
+def _agree(expected: Outcome, found: Outcome, tolerance: float) -> bool:
     if isinstance(expected, Scored) and isinstance(found, Scored):
         return (
-            math.isclose(expected.value, found.value, abs_tol=1e-6)
+            math.isclose(expected.value, found.value, abs_tol=tolerance)
             and (expected.belief is None) == (found.belief is None)
-            and math.isclose(expected.belief or 0.0, found.belief or 0.0, abs_tol=1e-6)
+            and math.isclose(expected.belief or 0.0, found.belief or 0.0, abs_tol=tolerance)
             and all(
-                math.isclose(value, found.components.get(name, math.nan), abs_tol=1e-6)
+                math.isclose(value, found.components.get(name, math.nan), rel_tol=tolerance, abs_tol=tolerance)
                 for name, value in expected.components.items()
             )
         )
@@ -204,6 +273,7 @@ def serve_process(open_verifier: Callable[[], Verifier], config: ServerConfig) -
             SERVICE,
             lambda server: verifier_pb2_grpc.add_VerifierServiceServicer_to_server(service, server),
             service.load,
+            service.watch,
         )
         if not service.close():
             # Work that outlasted its grace period cannot be stopped, and nobody waits for it any more.

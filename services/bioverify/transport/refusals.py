@@ -17,6 +17,10 @@ ERROR_DOMAIN = "bioverify"
 _DETAILS_KEY = "grpc-status-details-bin"
 
 
+WITHDRAWN = "withdrawn"
+"""The reason of a verifier whose artifact was changed under it, or whose canaries fail."""
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """Why a call failed. ``violations``: field path and what is wrong with it. ``reason``: a stable word, or empty."""

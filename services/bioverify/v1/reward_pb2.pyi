@@ -199,10 +199,13 @@ class RewardServiceScoreBatchRequest(_message.Message):
     RECIPE_NAME_FIELD_NUMBER: _builtins.int
     RECIPE_FIELD_NUMBER: _builtins.int
     OMIT_EVIDENCE_FIELD_NUMBER: _builtins.int
+    EVIDENCE_ONCE_FIELD_NUMBER: _builtins.int
     recipe_name: _builtins.str
     """A recipe of ListRecipes."""
     omit_evidence: _builtins.bool
     """Leave the evidence out, which is faster."""
+    evidence_once: _builtins.bool
+    """An outcome's evidence stands with the first of an item's parts that a verifier has, not with each of them."""
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Item]:
         """Ids unique; the members of a group together in one call."""
@@ -218,10 +221,11 @@ class RewardServiceScoreBatchRequest(_message.Message):
         recipe_name: _builtins.str = ...,
         recipe: Global___Recipe | None = ...,
         omit_evidence: _builtins.bool = ...,
+        evidence_once: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["by", b"by", "recipe", b"recipe", "recipe_name", b"recipe_name"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["by", b"by", "items", b"items", "omit_evidence", b"omit_evidence", "recipe", b"recipe", "recipe_name", b"recipe_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by", b"by", "evidence_once", b"evidence_once", "items", b"items", "omit_evidence", b"omit_evidence", "recipe", b"recipe", "recipe_name", b"recipe_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_by: _TypeAlias = _typing.Literal["recipe_name", "recipe"]  # noqa: Y015
     _WhichOneofArgType_by: _TypeAlias = _typing.Literal["by", b"by"]  # noqa: Y015

@@ -553,7 +553,9 @@ class Scored(_message.Message):
 
     @_builtins.property
     def evidence(self) -> _containers.RepeatedCompositeFieldContainer[Global___Evidence]:
-        """Reasons, where the caller asked for them."""
+        """Reasons, where the caller asked for them: 32 at most, and the whole outcome at most 8 KiB. The last one says if any
+        were cut or left out.
+        """
 
     def __init__(
         self,

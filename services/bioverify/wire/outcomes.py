@@ -7,6 +7,13 @@ from bioverify.core.verifier import Description
 from bioverify.v1 import types_pb2, verifier_pb2
 from bioverify.wire.tasks import TASK_KINDS, reads_to_wire
 
+MAX_OUTCOME_BYTES = 8192
+MAX_EVIDENCE = 32
+MAX_TEXT_BYTES = 2048
+MAX_REASON_CHARACTERS = 64
+"""Of the stable word; what is longer is none."""
+_REMARK_BYTES = 256
+
 
 def outcome_to_wire(item_id: str, outcome: Outcome) -> types_pb2.Outcome:
     match outcome:
@@ -29,6 +36,52 @@ def outcome_to_wire(item_id: str, outcome: Outcome) -> types_pb2.Outcome:
             )
         case Failed():
             return types_pb2.Outcome(item_id=item_id, failure=failure_to_wire(outcome))
+
+
+def bound_outcome(message: types_pb2.Outcome) -> None:
+    """Cut the texts of an outcome that is longer than `MAX_OUTCOME_BYTES`, or has more evidence than `MAX_EVIDENCE`,
+    and say so in it. Numbers are never cut: raises ValueError if they alone are too many.
+    """
+    if message.ByteSize() <= MAX_OUTCOME_BYTES and len(message.scored.evidence) <= MAX_EVIDENCE:
+        return
+    kind = message.WhichOneof("result")
+    if kind == "not_applicable":
+        _cut_reason(message.not_applicable)
+    elif kind == "failure":
+        _cut_reason(message.failure)
+    elif kind == "scored":
+        evidence = list(message.scored.evidence)
+        message.scored.ClearField("evidence")
+        left_bytes = MAX_OUTCOME_BYTES - message.ByteSize() - _REMARK_BYTES
+        if left_bytes < 0:
+            raise ValueError(
+                f"the numbers of one outcome take {message.ByteSize():,} bytes; with its evidence it has at most "
+                f"{MAX_OUTCOME_BYTES:,}"
+            )
+        kept = 0
+        for one in evidence[: MAX_EVIDENCE - 1]:
+            one.text, one.source = _cut(one.text), _cut(one.source)
+            left_bytes -= one.ByteSize() + 4
+            if left_bytes < 0:
+                break
+            message.scored.evidence.append(one)
+            kept += 1
+        message.scored.evidence.add(
+            text=f"cut: {kept} of {len(evidence)} pieces of evidence are shown, with at most {MAX_TEXT_BYTES:,} bytes "
+            f"of each text and {MAX_OUTCOME_BYTES:,} bytes in all",
+            source="bioverify",
+        )
+
+
+def _cut_reason(message: types_pb2.NotApplicable | types_pb2.Failure) -> None:
+    message.reason, message.detail = message.reason[:MAX_REASON_CHARACTERS], _cut(message.detail)
+
+
+def _cut(text: str) -> str:
+    encoded = text.encode()
+    if len(encoded) <= MAX_TEXT_BYTES:
+        return text
+    return encoded[:MAX_TEXT_BYTES].decode(errors="ignore") + f"… (cut: it has {len(encoded):,} bytes)"
 
 
 def outcome_from_wire(message: types_pb2.Outcome) -> Outcome:

@@ -22,6 +22,7 @@ from bioverify.artifacts.tables import read_served
 from bioverify.core.cell_lines import CELL_LINE_NAMES, CELL_LINES
 from bioverify.core.knockdowns import KINDS, canary_pair
 from bioverify.core.metrics import auc_per_gene, calibration_figures, sigmoid
+from bioverify.core.verifier import canaries_of
 from bioverify.verifiers.analogy.artifact import (
     NAME,
     ROWS_FILE,
@@ -44,6 +45,7 @@ from bioverify.verifiers.analogy.neighbours import (
     unit_vectors,
 )
 from bioverify.verifiers.analogy.settings import Settings
+from bioverify.verifiers.analogy.verifier import open_verifier
 
 SEED = 20250818
 
@@ -119,6 +121,7 @@ def build(
         table |= {solved_column(one): solved[one, known] for one in (*range(folds), -1)}
         write_served(pa.table(table), folder.path / ROWS_FILE)
         return folder.commit(
+            canaries=lambda built: canaries_of(open_verifier(built)),
             description="How genes responded under similar perturbations: measured pairs, kriging, gene vectors, trees"
             + (", from a simulated screen, not from experiments." if screens.simulated else "."),
             license="; ".join(dict.fromkeys([screens.license, embedded.manifest.license])),

@@ -96,6 +96,9 @@ class Analogy:
         """A pair in the first line, with the belief that the build computed."""
         return self._models.canary(self._canary_belief, self._explain)
 
+    def canary_items(self) -> list[Item]:
+        return self._models.canary_items()
+
     def _explain(self, question: Question, belief: float) -> str:
         gene = self._symbols[question.gene]
         told = self._line_models[question.line, question.kind].neighbours.analogues(

@@ -40,6 +40,7 @@ from bioverify.core.knockdowns import KINDS, canary_pair, rows_outside_folds
 from bioverify.core.metrics import auc_per_gene, calibration_figures, fit_logistic
 from bioverify.core.metrics import sigmoid as probability
 from bioverify.core.tasks import TaskKind
+from bioverify.core.verifier import canaries_of
 from bioverify.verifiers.esm_mlp.artifact import NAME, NETS_FILE, SYMBOLS_FILE, VECTORS_FILE
 from bioverify.verifiers.esm_mlp.embeddings import GeneVectors, beside, read_named, reduced
 from bioverify.verifiers.esm_mlp.net import RbioNet, TwoTowerNet
@@ -47,6 +48,7 @@ from bioverify.verifiers.esm_mlp.served import BELIEF_DIGITS
 from bioverify.verifiers.esm_mlp.settings import Form, Settings
 from bioverify.verifiers.esm_mlp.train import Rows, Vectors, logits, train_rbio, train_two_tower
 from bioverify.verifiers.esm_mlp.vectors import go_svd
+from bioverify.verifiers.esm_mlp.verifier import open_verifier
 
 Texts = npt.NDArray[np.str_]
 Floats = npt.NDArray[np.float64]
@@ -157,6 +159,7 @@ def build(
         save_tensors(weights, folder.path / NETS_FILE)
         write_served(pa.table({"symbol": vectors.symbols}), folder.path / SYMBOLS_FILE)
         return folder.commit(
+            canaries=lambda built: canaries_of(open_verifier(built)),
             description=f"Classifiers over gene vectors ({vectors.name}), {_FORMS[settings.form]}"
             + (", trained on a simulated screen, not on experiments." if screens.simulated else "."),
             license="; ".join([screens.license, *licenses]),

@@ -95,6 +95,9 @@ class EsmMlp:
         """A pair in the first line, with the belief that the build computed."""
         return self._models.canary(self._canary_belief, self._explain)
 
+    def canary_items(self) -> list[Item]:
+        return self._models.canary_items()
+
     def _explain(self, question: Question, _belief: float) -> str:
         return self._provenance[question.line]
 

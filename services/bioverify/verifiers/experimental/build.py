@@ -36,6 +36,7 @@ from bioverify.artifacts.sources import Sources
 from bioverify.artifacts.store import ArtifactStore, Manifest
 from bioverify.core.outcomes import SIMULATED_REMARK
 from bioverify.core.tasks import TaskKind
+from bioverify.core.verifier import canaries_of
 from bioverify.verifiers.experimental.artifact import (
     GENE_SETS,
     KINDS,
@@ -48,6 +49,7 @@ from bioverify.verifiers.experimental.artifact import (
 )
 from bioverify.verifiers.experimental.labels import Measured, PerturbqaRows, Source, measure, open_own
 from bioverify.verifiers.experimental.screen import KNOCKDOWN, Int8s, Screen
+from bioverify.verifiers.experimental.verifier import open_verifier
 
 
 class Settings(BaseModel):
@@ -114,6 +116,7 @@ def build(
             )
         (folder.path / SCREENS_FILE).write_text(json.dumps(entries, indent=1) + "\n")
         return folder.commit(
+            canaries=lambda built: canaries_of(open_verifier(built)),
             description="Measured responses to knockdowns: "
             + ("simulated screen, not an experiment." if is_simulated else f"{', '.join(one.name for one in read)}."),
             license="; ".join(dict.fromkeys(source.license for source in read)),

@@ -46,7 +46,7 @@ from bioverify.core.knockdowns import asked_of, gene_name
 from bioverify.core.outcomes import Evidence, NotApplicable, Outcome
 from bioverify.core.tasks import DifferentialExpression, DirectionOfChange, TaskKind
 from bioverify.core.verdicts import OTHER_LINES
-from bioverify.core.verifier import ArtifactIdentity, Description, Item, Reads, score_by_belief
+from bioverify.core.verifier import ArtifactIdentity, Description, Item, Reads, score_by_belief, spread
 from bioverify.verifiers.experimental.artifact import (
     GENE_SETS,
     KINDS,
@@ -173,6 +173,16 @@ class ExperimentalLookup:
                 if not isinstance(outcome, NotApplicable):
                     return item, outcome
         raise AssertionError("an artifact holds a measured pair")
+
+    def canary_items(self) -> list[Item]:
+        """Pairs from all over every screen, with "yes" and "no" by turns."""
+        items = []
+        for screen in (screen for screens in self._screens.values() for screen in screens):
+            for number, at in enumerate(spread(16, len(screen.pairs))):
+                perturbation, measured = divmod(int(screen.pairs[at]), len(self._symbols))
+                task = DifferentialExpression(self._symbols[perturbation], self._symbols[measured], screen.line)
+                items.append(Item(task, answer=number % 2 == 0))
+        return items
 
     def _find(self, item: Item) -> tuple[str, int] | NotApplicable:
         """The cell line and the number of the pair; −1 if a gene is in no screen."""

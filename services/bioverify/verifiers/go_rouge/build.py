@@ -11,7 +11,9 @@ from bioverify.artifacts.go import GoSettings, read_annotations
 from bioverify.artifacts.resolver import open_genes
 from bioverify.artifacts.sources import CC_BY, Sources
 from bioverify.artifacts.store import ArtifactStore, Manifest
+from bioverify.core.verifier import canaries_of
 from bioverify.verifiers.go_rouge.artifact import GENES_FILE, NAME, TERMS_FILE
+from bioverify.verifiers.go_rouge.verifier import open_verifier
 
 
 def build(
@@ -43,6 +45,7 @@ def build(
         write_served(terms, folder.path / TERMS_FILE)
         write_served(of_genes, folder.path / GENES_FILE)
         manifest = folder.commit(
+            canaries=lambda built: canaries_of(open_verifier(built)),
             description="Gene Ontology terms annotated to human genes.",
             license=CC_BY,
             sources=annotations.records,

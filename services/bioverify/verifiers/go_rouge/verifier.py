@@ -25,7 +25,7 @@ from bioverify.core.completions import TaggedText, mentions
 from bioverify.core.genes import GeneResolver
 from bioverify.core.outcomes import Evidence, NotApplicable, Outcome, Scored
 from bioverify.core.tasks import GeneAnnotation, TaskKind
-from bioverify.core.verifier import UNRECOGNISED_QUESTION, ArtifactIdentity, Description, Item, Reads
+from bioverify.core.verifier import UNRECOGNISED_QUESTION, ArtifactIdentity, Description, Item, Reads, spread
 from bioverify.verifiers.go_rouge.artifact import GENES_FILE, NAME, TERMS_FILE
 from bioverify.verifiers.go_rouge.rouge import Reference, Vocabulary, rouge
 
@@ -148,6 +148,16 @@ class GoRouge:
         score = next(self._score_pairs([(symbol, text)], {text: self._vocabulary.encode(text)}))
         score.rouge[0] = [1.0, 1.0, 1.0]
         return item, self._outcome([score], has_text=True, with_evidence=True)
+
+    def canary_items(self) -> list[Item]:
+        """Genes from all over the table, each described by its own first term and the next gene's."""
+        symbols = list(self._row)
+        chosen = [symbols[row] for row in spread(32, len(symbols))]
+        texts = [self._terms_of(symbol).terms[0].text for symbol in chosen]
+        return [
+            Item(GeneAnnotation((symbol,)), completion=f"<gene_info>{own}, not {other}</gene_info>")
+            for symbol, own, other in zip(chosen, texts, [*texts[1:], *texts[:1]], strict=True)
+        ]
 
     def _terms_of(self, symbol: str) -> _GeneTerms:
         """The gene's reference; the gene must be annotated."""

@@ -27,10 +27,12 @@ from bioverify.artifacts.resolver import open_genes
 from bioverify.artifacts.sources import TF_SAPIENS, TF_SAPIENS_SHA256, Sources
 from bioverify.artifacts.store import ArtifactStore, Build, Manifest, OpenArtifact, SourceRecord
 from bioverify.core.genes import GeneResolver
+from bioverify.core.verifier import canaries_of
 from bioverify.verifiers.transcriptformer_pmi import empirical
 from bioverify.verifiers.transcriptformer_pmi.artifact import MATRIX_FILE, NAME, SCALING_FILE, SYMBOLS_FILE
 from bioverify.verifiers.transcriptformer_pmi.run_files import GENES_FILE, RATIOS_FILE, WEIGHTS_FILE
 from bioverify.verifiers.transcriptformer_pmi.scaling import N_QUANTILES, YES_PERCENTILE, Halves, Scaling, fit_scaling
+from bioverify.verifiers.transcriptformer_pmi.verifier import open_verifier
 
 SOURCE_NAME = "log_ratios"
 """`--source log_ratios=OUT/run.json`: a finished run of `bioverify.verifiers.transcriptformer_pmi.log_ratios`."""
@@ -98,6 +100,7 @@ def build(
         np.save(folder.path / MATRIX_FILE, matrix, allow_pickle=False)
         scaling = _write_rest(folder, symbols, matrix, progress)
         return folder.commit(
+            canaries=lambda built: canaries_of(open_verifier(built)),
             description=f"{origin[0].upper()}{origin[1:]}.",
             license=data.record.license,
             sources=[data.record],
@@ -134,6 +137,7 @@ def _from_run(
         scaling = _write_rest(folder, symbols, matrix, progress)
         matrix.flush()
         return folder.commit(
+            canaries=lambda built: canaries_of(open_verifier(built)),
             description=f"PMI of {origin}.",
             license=TF_SAPIENS.license if is_official else "yours",
             sources=[

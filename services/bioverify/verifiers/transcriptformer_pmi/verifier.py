@@ -22,7 +22,7 @@ from bioverify.artifacts.tables import read_served
 from bioverify.core.genes import GeneResolver
 from bioverify.core.outcomes import Evidence, NotApplicable, Outcome
 from bioverify.core.tasks import CoExpression, DifferentialExpression, TaskKind
-from bioverify.core.verifier import ArtifactIdentity, Description, Item, Reads, refuse, score_by_belief
+from bioverify.core.verifier import ArtifactIdentity, Description, Item, Reads, refuse, score_by_belief, spread
 from bioverify.verifiers.transcriptformer_pmi.artifact import MATRIX_FILE, NAME, SCALING_FILE, SYMBOLS_FILE
 from bioverify.verifiers.transcriptformer_pmi.scaling import Scaling
 
@@ -111,6 +111,12 @@ class TranscriptFormerPmi:
         item = Item(CoExpression(self._symbols[0], self._symbols[1]), answer=True)
         components = {"pmi": value, "percentile": percentile}
         return item, score_by_belief(belief, True, self._evidence(value, percentile), components)
+
+    def canary_items(self) -> list[Item]:
+        """Pairs of genes from all over the matrix."""
+        rows = spread(64, len(self._symbols))
+        pairs = zip(rows, [*rows[1:], *rows[:1]], strict=True)
+        return [Item(CoExpression(self._symbols[row], self._symbols[other]), answer=True) for row, other in pairs]
 
     def _evidence(self, value: float, percentile: float) -> tuple[Evidence, ...]:
         shown = f"{value:.1f}" if self._measure == "pmi" else f"{value:.2f}"
