@@ -108,8 +108,12 @@ def test_evidence_says_what_the_net_was_trained_on_and_fed_with(verifier: EsmMlp
     assert isinstance(up, Scored)
     assert down.value == down.belief
     assert up.belief == pytest.approx(1.0 - up.value)
+    assert down.belief is not None
+    # The lift is the belief's odds over the odds of the rate that the sentence tells.
+    odds = down.belief / (1 - down.belief) * (1 - down.components["lift"]) / down.components["lift"]
+    usual = odds / (1 + odds)
     assert down.evidence[0].text == (
-        f"ASNS under knockdown of AARS1 (asked as AARS) in K562: p(yes) = {down.belief:.2f} "
+        f"ASNS under knockdown of AARS1 (asked as AARS) in K562: p(yes) = {down.belief:.2f}; usually {usual:.2f} "
         "(two-tower MLP trained on K562 without this perturbation; "
         "vectors: GO-SVD 16-d, not ESM2) "
         "(simulated screen, not an experiment)"

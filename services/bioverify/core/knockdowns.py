@@ -145,6 +145,10 @@ class Question(NamedTuple):
     asked: tuple[str, ...]
 
 
+Explain = Callable[[Question, float, float], str]
+"""What a verifier has to add to the sentence of a question: its belief, and the gene's usual rate, or NaN."""
+
+
 class KnockdownModels:
     """The models of all lines, and the genes that they know."""
 
@@ -169,10 +173,8 @@ class KnockdownModels:
         self._vector_name, self._own_lines, self._simulated = vector_name, own_lines, simulated
         self._scores_base_rate = scores_base_rate
 
-    def score(
-        self, items: Sequence[Item], explain: Callable[[Question, float], str], *, with_evidence: bool
-    ) -> list[Outcome]:
-        """One outcome per item, in order. ``explain``: what follows upon genes, line and p in the sentence.
+    def score(self, items: Sequence[Item], explain: Explain, *, with_evidence: bool) -> list[Outcome]:
+        """One outcome per item, in order. ``explain``: what follows upon genes, line, p and rate in the sentence.
 
         Not applicable: ``unknown_gene``, ``ambiguous_gene``, ``unknown_cell_line``, ``no_vector``, and
         ``no_training_row`` if the artifact was built so.
@@ -192,7 +194,9 @@ class KnockdownModels:
             learned = model.has_rows[model.fold[pairs[:, 0]], pairs[:, 1]].tolist()
             rates = model.rates(pairs[:, 0], pairs[:, 1]).tolist()
             for question, belief, is_learned, rate in zip(positions_of, beliefs, learned, rates, strict=True):
-                evidence = self._evidence(question, belief, explain, is_learned=is_learned) if with_evidence else ()
+                evidence = (
+                    self._evidence(question, belief, rate, explain, is_learned=is_learned) if with_evidence else ()
+                )
                 for position in positions_of[question]:
                     answer = items[position].answer
                     components = _components(belief, rate, answer, is_learned=is_learned)
@@ -206,7 +210,7 @@ class KnockdownModels:
             return -1
         return int(self._models[found.line, found.kind].fold[found.perturbation])
 
-    def canary(self, belief: float, explain: Callable[[Question, float], str]) -> tuple[Item, Outcome]:
+    def canary(self, belief: float, explain: Explain) -> tuple[Item, Outcome]:
         """``belief``: in "yes" for `canary_pair` in the first line, from the build."""
         line = self._lines[0]
         model = self._models[line, TaskKind.DIFFERENTIAL_EXPRESSION]
@@ -215,7 +219,7 @@ class KnockdownModels:
         question = Question(line, TaskKind.DIFFERENTIAL_EXPRESSION, *pair, (perturbation, gene))
         item = Item(DifferentialExpression(perturbation, gene, line), answer=True)
         rate = float(model.rates(np.array(pair[:1]), np.array(pair[1:]))[0])
-        evidence = self._evidence(question, belief, explain, is_learned=True)
+        evidence = self._evidence(question, belief, rate, explain, is_learned=True)
         return item, score_by_belief(belief, True, evidence, _components(belief, rate, True, is_learned=True))
 
     def trained_on(self, line: str) -> str:
@@ -249,7 +253,7 @@ class KnockdownModels:
         return text
 
     def _evidence(
-        self, question: Question, belief: float, explain: Callable[[Question, float], str], *, is_learned: bool
+        self, question: Question, belief: float, rate: float, explain: Explain, *, is_learned: bool
     ) -> tuple[Evidence, ...]:
         symbols = self._symbols[question.perturbation], self._symbols[question.gene]
         perturbation, gene = map(gene_name, question.asked, symbols)
@@ -257,7 +261,9 @@ class KnockdownModels:
         text = f"{gene} under knockdown of {perturbation} in {line_name(question.line)}: {p} = {belief:.2f}"
         if not is_learned:
             text += f", base rate: {self._without_rows(question)}"
-        text += explain(question, belief)
+        if not math.isnan(rate):
+            text += f"; usually {rate:.2f}"
+        text += explain(question, belief, rate)
         if self._simulated:
             text = f"{text} ({SIMULATED_REMARK})"
         return (Evidence(text, source=self._vector_name, simulated=self._simulated),)

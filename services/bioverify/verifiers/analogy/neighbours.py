@@ -240,19 +240,18 @@ class Neighbours:
         usual = float(outside.rate[gene])
         shares = (weights @ label + SHRINKAGE * usual) / (weights.sum(axis=1) + SHRINKAGE)
         others = self._perturbations[outside.perturbations[measured[order]]]
-        return Analogues(others.tolist(), cosine[order].tolist(), usual, float(shares.mean()))
+        return Analogues(others.tolist(), cosine[order].tolist(), float(shares.mean()))
 
 
 class Analogues(NamedTuple):
     """``perturbations`` under which the gene was measured, the most similar first, and their ``cosines``.
 
-    ``usual``: the gene's smoothed rate. ``share``: in how many the gene responded, each weighted as the neighbour score
-    weights it, and the usual rate with the weight that the score has for nothing; the mean over the widths.
+    ``share``: in how many the gene responded, each weighted as the neighbour score weights it, and the rate outside the
+    perturbation's fold with the weight that the score has for nothing; the mean over the widths.
     """
 
     perturbations: Sequence[int]
     cosines: Sequence[float]
-    usual: float
     share: float
 
 

@@ -95,7 +95,7 @@ class EsmMlp:
         """A pair in the first line, with the belief that the build computed."""
         return self._models.canary(self._canary_belief, self._explain)
 
-    def _explain(self, question: Question, _belief: float) -> str:
+    def _explain(self, question: Question, _belief: float, _usual: float) -> str:
         return self._provenance[question.line]
 
 
