@@ -211,7 +211,7 @@ def rates_of(own: Rows, trained: Trained, form: Form) -> Floats:
     n_nets = len(trained.nets)
     fold = trained.fold if form == "own" else np.full_like(trained.fold, -1)
     rates = rates_outside_folds(own.perturbation, own.measured_gene, own.label, fold, n_nets)
-    return rates if form == "own" else np.broadcast_to(rates[-1], rates.shape)
+    return rates if form == "own" else np.tile(rates[-1], (n_nets + 1, 1))
 
 
 def with_vectors(screens: Screens, resolver: GeneResolver, symbols: list[str]) -> tuple[Table, float]:
