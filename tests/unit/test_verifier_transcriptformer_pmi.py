@@ -12,6 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bioverify.artifacts.cells import OwnCells
+from bioverify.artifacts.errors import ArtifactError
+from bioverify.artifacts.genes import build as build_genes
+from bioverify.artifacts.go import Annotations, Term
 from bioverify.artifacts.sources import Sources
 from bioverify.artifacts.store import ArtifactStore
 from bioverify.core.genes import GeneResolver
@@ -19,8 +22,12 @@ from bioverify.core.outcomes import NotApplicable, Scored
 from bioverify.core.tasks import CoExpression, DifferentialExpression, DirectionOfChange
 from bioverify.core.verifier import Item
 from bioverify.verifiers.transcriptformer_pmi import build
+from bioverify.verifiers.transcriptformer_pmi.artifact import WORTH_ASKING
 from bioverify.verifiers.transcriptformer_pmi.empirical import PSEUDO_CELLS, informative_genes, pmi_matrix
+from bioverify.verifiers.transcriptformer_pmi.factors import Factors
+from bioverify.verifiers.transcriptformer_pmi.partners import LEAST_PAIRS, MOST_MEMBERS, known_partners, partners_auc
 from bioverify.verifiers.transcriptformer_pmi.scaling import N_QUANTILES, fit_scaling
+from bioverify.verifiers.transcriptformer_pmi.tissues import profiles, read_tissues
 from bioverify.verifiers.transcriptformer_pmi.verifier import TranscriptFormerPmi, open_verifier
 from tests.fixtures.artifacts import data_folder, silent
 
@@ -188,3 +195,138 @@ def test_own_cells_are_counted_and_named_in_evidence(
     assert "(empirical NPMI of 700 cells of mine, not TranscriptFormer)" in outcome.evidence[0].text
     item, expected = own.canary()
     assert own.score([item]) == [expected]
+
+
+TISSUES = ("a:liver", "a:lung", "a:heart", "b:liver", "b:brain")
+
+
+def write_table(path: Path, rows: list[tuple[str, str, list[str]]], tissues: tuple[str, ...] = TISSUES) -> Path:
+    lines = [["ensembl_gene_id", "symbol", *tissues], *([ensembl, symbol, *tpm] for ensembl, symbol, tpm in rows)]
+    path.write_text("".join("\t".join(line) + "\n" for line in lines))
+    return path
+
+
+def test_a_table_of_tissues_is_read_by_id_then_symbol_and_leaves_out_what_has_no_name_value_or_expression(
+    tmp_path: Path,
+) -> None:
+    resolver = GeneResolver({"AARS1": "AARS1", "CD4": "CD4", "CD8A": "CD8A", "ENSG1": "AARS1"}, {"T4": ("CD4",)})
+    rows = [
+        ("ENSG1", "OLDNAME", ["1", "2", "3", "4", "5"]),
+        ("ENSG2", "T4", ["9", "2", "0", "4", "0"]),
+        ("ENSG3", "AARS1", ["7", "7", "7", "7", "9"]),  # a second row of a gene
+        ("ENSG4", "NOSUCHGENE", ["1", "2", "3", "4", "5"]),
+        ("ENSG5", "CD8A", ["0.9", "0", "0", "0.5", "0"]),
+    ]
+    read = read_tissues(write_table(tmp_path / "tissues.tsv", rows), resolver)
+    assert (read.symbols, read.n_genes, read.n_tissues, read.data_sets) == (["AARS1", "CD4"], 5, 5, ("a", "b"))
+    missing = [(ensembl, symbol, ["", *tpm[1:]] if symbol == "T4" else tpm) for ensembl, symbol, tpm in rows]
+    with pytest.raises(ArtifactError, match="of 5 genes 1 are known and expressed"):
+        read_tissues(write_table(tmp_path / "tissues.tsv", missing), resolver)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "found nothing"),
+        ("gene\tsymbol\ta:x\ta:y\n", "found gene, symbol, a:x, a:y"),
+        ("ensembl_gene_id\tsymbol\tliver\tlung\n", "data set:tissue"),
+        ("ensembl_gene_id\tsymbol\ta:x\ta:y\nE\tCD4\t1\n", "line 2: 3 columns, expected 4"),
+        ("ensembl_gene_id\tsymbol\ta:x\ta:y\nE\tCD4\t1\thigh\n", "is no number .*'high'"),
+        ("ensembl_gene_id\tsymbol\ta:x\ta:y\nE\tCD4\t1\tnan\n", "negative or not finite"),
+        ("ensembl_gene_id\tsymbol\ta:x\ta:y\nE\tCD4\t1\t-2\n", "negative or not finite"),
+    ],
+)
+def test_a_table_that_is_none_of_tissues_is_refused_with_what_was_found(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "tissues.tsv").write_text(text)
+    with pytest.raises(ArtifactError, match=said):
+        read_tissues(tmp_path / "tissues.tsv", GeneResolver({"CD4": "CD4"}, {}))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("t.tsv.gz", b"no gzip"), ("t.tsv", b"\xff\xfe"), ("t.tsv.gz", b"\x1f\x8b\x08")]
+)
+def test_a_table_that_is_no_text_or_was_cut_short_is_refused_by_name(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ArtifactError, match=f"{name}: neither text in UTF-8 nor a whole .gz of it"):
+        read_tissues(tmp_path / name, GeneResolver({"CD4": "CD4"}, {}))
+
+
+def test_the_product_of_two_profiles_is_the_mean_of_the_data_sets_correlations() -> None:
+    tpm = np.random.default_rng(3).gamma(1.0, 20.0, (40, 9))
+    tpm[:, 4] *= 50.0  # a deep tissue
+    sets = [np.arange(9) < 5, np.arange(9) >= 5]
+    matrix = Factors(profiles(tpm, sets))
+    level = np.log2(tpm + 1.0)
+    level -= level.mean(axis=0)
+    expected = np.mean([np.corrcoef(level[:, columns]) for columns in sets], axis=0)
+    first, second = np.triu_indices(40, 1)
+    assert matrix[first, second].astype(float) == pytest.approx(expected[first, second], abs=1e-3)
+    assert (matrix[first, second] == matrix[second, first]).all()
+    assert matrix[3:5].astype(float) == pytest.approx(expected[3:5], abs=1e-3)
+    assert len(matrix) == 40
+
+
+def test_known_partners_are_those_of_small_complexes_and_random_pairs_have_the_same_genes() -> None:
+    n_genes = 400
+    genes = {f"G{number}": [number // 4, 200] for number in range(n_genes)}
+    terms = [Term(f"GO:{number}", f"complex {number}", "C") for number in range(200)]
+    # Of all genes, no small complex; and "cytosol" is no complex.
+    terms += [Term("GO:200", "large complex", "C")]
+    annotations = Annotations(terms, genes, {}, [])
+    symbols = list(genes)
+    pairs = known_partners(annotations, symbols)
+    assert len(pairs) == 100 * 6 > LEAST_PAIRS
+    assert n_genes > MOST_MEMBERS
+    assert (pairs[:, 0] < pairs[:, 1]).all()
+    assert (pairs[:, 0] // 4 == pairs[:, 1] // 4).all()
+    assert (
+        len(known_partners(Annotations([*terms[:-1], Term("GO:200", "cytosol", "C")], genes, {}, []), symbols)) == 600
+    )
+    alike = (np.arange(n_genes)[:, None] // 4 == np.arange(n_genes) // 4).astype(np.float16)
+    assert partners_auc(alike, pairs) == 1.0
+    # One that only knows which genes are in many pairs knows nothing of pairs.
+    weight = np.random.default_rng(1).random(n_genes)
+    popular = (weight[:, None] + weight).astype(np.float16)
+    auc = partners_auc(popular, pairs)
+    assert auc is not None
+    assert abs(auc - 0.5) < 0.04
+    assert partners_auc(alike, pairs[: LEAST_PAIRS - 1]) is None
+
+
+@pytest.mark.parametrize(("auc", "is_weak"), [(0.52, True), (WORTH_ASKING, False), (0.7, False), (None, False)])
+def test_a_matrix_that_hardly_knows_partners_says_so_in_every_sentence_and_in_its_description(
+    verifier: TranscriptFormerPmi, auc: float | None, is_weak: bool
+) -> None:
+    matrix = np.array([[0, 0.5], [0.5, 0]], np.float16)
+    weak = TranscriptFormerPmi(
+        verifier._resolver, ["CD79A", "CD79B"], matrix, SCALING, origin="x", measure="pmi", partners_auc=auc
+    )
+    outcome = weak.score([Item(CoExpression("CD79A", "CD79B"), answer=True)])[0]
+    assert isinstance(outcome, Scored)
+    for text in (outcome.evidence[0].text, weak.description.summary):
+        assert ("; hardly worth asking: AUC 0.52 for known partners)" in text) == is_weak
+
+
+def test_tissues_are_the_default_where_their_table_is_and_cells_are_an_option(tmp_path: Path) -> None:
+    sources = Sources(mirror=data_folder(), cache=tmp_path / "cache", offline=True)
+    if not (data_folder() / "knowledge/tissue_expression.tpm.tsv.gz").is_file():
+        pytest.skip("needs knowledge/tissue_expression.tpm.tsv.gz")
+    store = ArtifactStore(tmp_path / "artifacts")
+    build_genes(store, sources, progress=silent)
+    manifest = build.build(store, sources, progress=silent)
+    assert manifest.parameters["measure"] == "correlation"
+    assert manifest.quality["known_partners_auc"] == pytest.approx(0.642, abs=0.005)
+    assert manifest.counts["genes"] > 18_000
+    assert manifest.coverage == {"textbook_pairs": 1.0}
+    tissues = open_verifier(store)
+    item, expected = tissues.canary()
+    assert tissues.score([item]) == [expected]
+    together = tissues.score([Item(CoExpression("HBA1", "HBB"), answer=True)])[0]
+    assert isinstance(together, Scored)
+    assert together.value > 0.5
+    assert together.evidence[0].text.startswith("correlation 0.")
+    assert "(correlation over 64 tissues of HPA and GTEX, not TranscriptFormer)" in together.evidence[0].text
+    cells = build.build(store, sources, progress=silent, settings=build.Settings(expression="cells"))
+    assert cells.parameters["measure"] == "pmi"
+    assert cells.quality["known_partners_auc"] < WORTH_ASKING
+    assert "hardly worth asking" in open_verifier(store).description.summary

@@ -31,17 +31,11 @@ from bioverify.artifacts.sources import (
     GO_ANNOTATIONS,
     GO_TERMS,
     HGNC,
-    Source,
+    TISSUES,
     Sources,
 )
 from bioverify.core.outcomes import NotApplicable
 
-TISSUES = Source(
-    name="tissue_expression",
-    file_names=("knowledge/tissue_expression.tpm.tsv.gz",),
-    url="",
-    license="HPA: CC BY-SA; GTEx: open. Only Ensembl ids and symbols are taken",
-)
 _GENCODE_30 = (("ENSG00000036549", "AC118549.1"),)
 """What GENCODE 30 to 33, and so many references of 10x Genomics, call a gene that has a symbol: ZZZ3."""
 _CLONE = re.compile(r"A[CLP]\d{6}\.\d+|Z\d{5}\.\d+")

@@ -28,6 +28,7 @@ CC0 = "CC0 1.0 (HGNC)"
 GENENTECH = "Genentech Non-Commercial Software License 1.0"
 SCANPY = "BSD-3-Clause (scanpy)"
 INFERCNVPY = "BSD-3-Clause (infercnvpy)"
+TISSUE_LICENSE = "CC BY-SA (Human Protein Atlas), open (GTEx)"
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,13 @@ GO_ANNOTATIONS = Source(
     license=CC_BY,
     bundled="go_annotations.parquet",
 )
+TISSUES = Source(
+    name="tissue_expression",
+    file_names=("knowledge/tissue_expression.tpm.tsv.gz",),
+    url="",
+    license=TISSUE_LICENSE,
+)
+"""TPM per gene and tissue, of the Human Protein Atlas and of GTEx."""
 GLIOMA_CELLS = Source(
     name="oligodendroglioma.h5ad",
     file_names=("cells/oligodendroglioma.h5ad",),
@@ -175,6 +183,7 @@ PUBLIC = (
     HGNC,
     GO_TERMS,
     GO_ANNOTATIONS,
+    TISSUES,
     GLIOMA_CELLS,
     BLOOD_CELLS,
 )

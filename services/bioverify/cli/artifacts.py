@@ -198,6 +198,7 @@ def list_artifacts() -> None:
 
     from bioverify.artifacts.errors import ArtifactError
     from bioverify.artifacts.store import ArtifactStore
+    from bioverify.verifiers.transcriptformer_pmi.artifact import PARTNERS_AUC, WORTH_ASKING
 
     store = ArtifactStore.default()
     # On a narrow terminal the others give way, not the name nor the shares.
@@ -212,7 +213,10 @@ def list_artifacts() -> None:
         size = f"{manifest.size_bytes / 1e6:,.1f} MB"
         simulated = "simulated" if manifest.simulated else "no"
         built = manifest.built_at[:16].replace("T", " ")
-        coverage = "\n".join(f"{key.replace('_', ' ')} {share:.0%}" for key, share in manifest.coverage.items())
+        lines = [f"{key.replace('_', ' ')} {share:.0%}" for key, share in manifest.coverage.items()]
+        if (auc := manifest.quality.get(PARTNERS_AUC)) is not None:
+            lines.append(f"known partners AUC {auc:.2f}" + (", hardly worth asking" if auc < WORTH_ASKING else ""))
+        coverage = "\n".join(lines)
         made = (manifest.folder_name, manifest.code_version, size, built, manifest.license)
         table.add_row(name, *made, simulated, coverage)
     if not table.row_count:

@@ -17,7 +17,8 @@ go_rouge:
   terms: direct              # ancestors: with all that follow by is_a and part_of
   text: names                # definitions: names and definitions
 transcriptformer_pmi:        # of the empirical matrix
-  measure: pmi               # npmi: normalised, from -1 to 1
+  expression: tissues        # cells: also if the table of tissues is to be had
+  measure: pmi               # of cells; npmi: normalised, from -1 to 1
   cells: {file: cells.h5ad, name: hepatocytes, license: CC BY 4.0}
   max_genes: 5400
 esm_mlp:

@@ -72,7 +72,7 @@ class Analogy:
         self._vector_name, self._canary_belief = vector_name, canary_belief
         self.description = Description(
             name=NAME,
-            version="3",
+            version="4",
             summary=f"How the gene responded under the most similar perturbations (likeness by {vector_name}).",
             task_kinds=KINDS,
             reads=self.reads,
@@ -99,12 +99,12 @@ class Analogy:
     def canary_items(self) -> list[Item]:
         return self._models.canary_items()
 
-    def _explain(self, question: Question, belief: float) -> str:
+    def _explain(self, question: Question, belief: float, usual: float) -> str:
         gene = self._symbols[question.gene]
         told = self._line_models[question.line, question.kind].neighbours.analogues(
             question.perturbation, question.gene
         )
-        text = f"; usually {told.usual:.2f}"
+        text = ""
         n_similar = sum(cosine >= SIMILAR for cosine in told.cosines)
         if n_similar:
             names = ", ".join(self._symbols[row] for row in told.perturbations[: min(n_similar, _NAMED)])
@@ -113,13 +113,13 @@ class Analogy:
             text += f"; similar: {names}{more} (cosine {high if low == high else f'{low}–{high}'})"
             verb = "increased" if question.kind is TaskKind.DIRECTION_OF_CHANGE else "responded"
             text += f"; {gene} {verb} in {told.share:.0%} of all perturbations, weighted by likeness"
-            if _is_opposite(belief, told.share, told.usual):
+            if _is_opposite(belief, told.share, usual):
                 text += f", which alone would say {'less' if told.share < belief else 'more'}: the trees and kriging"
                 text += " over all genes outweigh it"
         elif told.cosines:
             nearest, cosine = self._symbols[told.perturbations[0]], _cosine(told.cosines[0])
             text += (
-                f"; no similar perturbation (nearest: {nearest}, cosine {cosine}), judged by all of them and by genes"
+                f"; no close analogue (nearest: {nearest}, cosine {cosine}), judged by all perturbations and by genes"
             )
             text += f" like {gene}"
         else:

@@ -2,8 +2,9 @@
 
 From TranscriptFormer, if the person names a finished run of `log_ratios`
 (``bioverify data build transcriptformer_pmi --source log_ratios=OUT/run.json``): PMI(a, b) is the mean of R[a, b] and
-R[b, a], over the genes whose Ensembl id has a current symbol. Else an *empirical* matrix from real cells, not
-TranscriptFormer's (`empirical`), which the manifest and every sentence of evidence say.
+R[b, a], over the genes whose Ensembl id has a current symbol. Else an *empirical* matrix, not TranscriptFormer's,
+which the manifest and every sentence of evidence say: of expression in tissues (`tissues`) if the table is to be had,
+else of cells (`empirical`). The manifest tells whether the matrix tells known partners from random pairs (`partners`).
 """
 
 from __future__ import annotations
@@ -22,16 +23,27 @@ from bioverify.artifacts.arrow import write_parquet, write_served
 from bioverify.artifacts.cells import OwnCells, read_detection
 from bioverify.artifacts.checksums import sha256_of
 from bioverify.artifacts.errors import ArtifactError
+from bioverify.artifacts.go import read_annotations
 from bioverify.artifacts.prompts import CO_EXPRESSION_FILE
 from bioverify.artifacts.resolver import open_genes
-from bioverify.artifacts.sources import TF_SAPIENS, TF_SAPIENS_SHA256, Sources
+from bioverify.artifacts.sources import TF_SAPIENS, TF_SAPIENS_SHA256, TISSUES, LocatedSource, Sources
 from bioverify.artifacts.store import ArtifactStore, Build, Manifest, OpenArtifact, SourceRecord
 from bioverify.core.genes import GeneResolver
 from bioverify.core.verifier import canaries_of
 from bioverify.verifiers.transcriptformer_pmi import empirical
-from bioverify.verifiers.transcriptformer_pmi.artifact import MATRIX_FILE, NAME, SCALING_FILE, SYMBOLS_FILE
+from bioverify.verifiers.transcriptformer_pmi.artifact import (
+    FACTORS_FILE,
+    MATRIX_FILE,
+    NAME,
+    PARTNERS_AUC,
+    SCALING_FILE,
+    SYMBOLS_FILE,
+)
+from bioverify.verifiers.transcriptformer_pmi.factors import Factors
+from bioverify.verifiers.transcriptformer_pmi.partners import known_partners, partners_auc
 from bioverify.verifiers.transcriptformer_pmi.run_files import GENES_FILE, RATIOS_FILE, WEIGHTS_FILE
 from bioverify.verifiers.transcriptformer_pmi.scaling import N_QUANTILES, YES_PERCENTILE, Halves, Scaling, fit_scaling
+from bioverify.verifiers.transcriptformer_pmi.tissues import LEAST_TPM, read_tissues
 from bioverify.verifiers.transcriptformer_pmi.verifier import open_verifier
 
 SOURCE_NAME = "log_ratios"
@@ -72,7 +84,10 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    expression: Literal["tissues", "cells"] = "tissues"
+    """tissues: correlation over tissues, if the table is to be had and no cells are named; else, and for cells: PMI."""
     measure: Literal["pmi", "npmi"] = "pmi"
+    """Of cells."""
     cells: OwnCells | None = None
     """None: those that are fetched, or ship."""
     max_genes: Annotated[int, Field(ge=2)] = 5_400  # 58 MB
@@ -89,7 +104,10 @@ def build(
     resolver, genes = open_genes(store)
     run_path = sources.explicit.get(SOURCE_NAME)
     if run_path is not None:
-        return _from_run(run_path, store, resolver, genes, progress)
+        return _from_run(run_path, store, sources, resolver, genes, progress)
+    tissues = sources.find(TISSUES) if settings.expression == "tissues" and settings.cells is None else None
+    if tissues is not None:
+        return _from_tissues(tissues, store, sources, resolver, genes, progress)
     data = read_detection(sources, settings.cells)
     n_cells = data.detected.shape[0]
     progress(f"transcriptformer_pmi: {n_cells} {data.cells}, {len(data.symbols):,} genes ({data.record.kind})")
@@ -99,11 +117,12 @@ def build(
     with store.building(NAME) as folder:
         np.save(folder.path / MATRIX_FILE, matrix, allow_pickle=False)
         scaling = _write_rest(folder, symbols, matrix, progress)
+        n_known, quality, records = _checked(sources, resolver, symbols, matrix, progress)
         return folder.commit(
             canaries=lambda built: canaries_of(open_verifier(built)),
             description=f"{origin[0].upper()}{origin[1:]}.",
             license=data.record.license,
-            sources=[data.record],
+            sources=[data.record, *records],
             inputs=[genes],
             parameters={
                 "origin": origin,
@@ -114,13 +133,81 @@ def build(
                 "min_detected_share": empirical.MIN_DETECTED_SHARE,
                 "max_genes": settings.max_genes,
             },
-            counts={"cells": n_cells, "genes_of_data_set": len(data.symbols), "genes": len(symbols)},
+            counts={
+                "cells": n_cells,
+                "genes_of_data_set": len(data.symbols),
+                "genes": len(symbols),
+                "known_pairs": n_known,
+            },
             coverage={"textbook_pairs": _share_of_textbook_pairs(symbols)},
+            quality=quality,
         )
 
 
+def _from_tissues(
+    located: LocatedSource,
+    store: ArtifactStore,
+    sources: Sources,
+    resolver: GeneResolver,
+    genes: OpenArtifact,
+    progress: Callable[[str], None],
+) -> Manifest:
+    tissues = read_tissues(located.path, resolver)
+    matrix, symbols = Factors(tissues.vectors), tissues.symbols
+    whose = " and ".join(name.upper() for name in tissues.data_sets)
+    origin = f"correlation over {tissues.n_tissues} tissues of {whose}, not TranscriptFormer"
+    progress(f"transcriptformer_pmi: {origin}: {len(symbols):,} of {tissues.n_genes:,} genes ({located.kind})")
+    with store.building(NAME) as folder:
+        np.save(folder.path / FACTORS_FILE, tissues.vectors, allow_pickle=False)
+        scaling = _write_rest(folder, symbols, matrix, progress)
+        n_known, quality, records = _checked(sources, resolver, symbols, matrix, progress)
+        return folder.commit(
+            canaries=lambda built: canaries_of(open_verifier(built)),
+            description=f"{origin[0].upper()}{origin[1:]}.",
+            license=located.source.license,
+            sources=[located.record, *records],
+            inputs=[genes],
+            parameters={
+                "origin": origin,
+                "measure": "correlation",
+                "cutoff": scaling.cutoff,
+                "maximum": scaling.maximum,
+                "least_tpm": LEAST_TPM,
+            },
+            counts={
+                "tissues": tissues.n_tissues,
+                "genes_of_data_set": tissues.n_genes,
+                "genes": len(symbols),
+                "known_pairs": n_known,
+            },
+            coverage={"textbook_pairs": _share_of_textbook_pairs(symbols)},
+            quality=quality,
+        )
+
+
+def _checked(
+    sources: Sources,
+    resolver: GeneResolver,
+    symbols: list[str],
+    matrix: Halves | Factors,
+    progress: Callable[[str], None],
+) -> tuple[int, dict[str, float], list[SourceRecord]]:
+    """How many known partners the matrix holds, how well it tells them (if they are enough), and the source."""
+    annotations = read_annotations(sources, resolver, progress=progress)
+    pairs = known_partners(annotations, symbols)
+    auc = partners_auc(matrix, pairs)
+    told = "too few to check" if auc is None else f"told from random pairs with AUC {auc:.3f}"
+    progress(f"transcriptformer_pmi: {len(pairs):,} pairs of genes of one complex, {told}")
+    return len(pairs), {} if auc is None else {PARTNERS_AUC: auc}, annotations.records
+
+
 def _from_run(
-    path: Path, store: ArtifactStore, resolver: GeneResolver, genes: OpenArtifact, progress: Callable[[str], None]
+    path: Path,
+    store: ArtifactStore,
+    sources: Sources,
+    resolver: GeneResolver,
+    genes: OpenArtifact,
+    progress: Callable[[str], None],
 ) -> Manifest:
     run = _finished_run(path)
     names: list[str] = json.loads((path.parent / GENES_FILE).read_bytes())
@@ -136,6 +223,7 @@ def _from_run(
         symmetrise(ratios, rows, matrix)
         scaling = _write_rest(folder, symbols, matrix, progress)
         matrix.flush()
+        n_known, quality, records = _checked(sources, resolver, symbols, matrix, progress)
         return folder.commit(
             canaries=lambda built: canaries_of(open_verifier(built)),
             description=f"PMI of {origin}.",
@@ -148,7 +236,8 @@ def _from_run(
                     url=TF_SAPIENS.url if is_official else "",
                     sha256=run["sha256"][RATIOS_FILE],
                     license=TF_SAPIENS.license if is_official else "yours",
-                )
+                ),
+                *records,
             ],
             inputs=[genes],
             parameters={
@@ -158,7 +247,8 @@ def _from_run(
                 "maximum": scaling.maximum,
                 **{name: run[name] for name in ("package", "checkpoint_sha256", "assay", "count", "softcap")},
             },
-            counts={"genes_of_vocabulary": len(names), "genes": len(symbols)},
+            counts={"genes_of_vocabulary": len(names), "genes": len(symbols), "known_pairs": n_known},
+            quality=quality,
             coverage={
                 "genes_with_symbol": len(symbols) / len(names),
                 "textbook_pairs": _share_of_textbook_pairs(symbols),
@@ -211,7 +301,9 @@ def symmetrise(ratios: Halves, rows: npt.NDArray[np.int64], out: Halves) -> None
             out[second : second + TILE, first : first + TILE] = tile.T
 
 
-def _write_rest(folder: Build, symbols: list[str], matrix: Halves, progress: Callable[[str], None]) -> Scaling:
+def _write_rest(
+    folder: Build, symbols: list[str], matrix: Halves | Factors, progress: Callable[[str], None]
+) -> Scaling:
     """All files but the matrix, from it."""
     scaling = fit_scaling(values for _, _, values in distinct_pairs(matrix))
     progress(f"transcriptformer_pmi: {len(symbols):,} genes, 99th percentile {scaling.cutoff:.2f}")
@@ -222,7 +314,7 @@ def _write_rest(folder: Build, symbols: list[str], matrix: Halves, progress: Cal
 
 
 def distinct_pairs(
-    matrix: Halves,
+    matrix: Halves | Factors,
 ) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], Halves]]:
     """Rows, columns and values above the diagonal, a strip of rows at a time, in order."""
     for start in range(0, len(matrix), TILE // 16):
@@ -231,7 +323,7 @@ def distinct_pairs(
         yield rows + start, columns, strip[rows, columns]
 
 
-def training_pairs(symbols: list[str], matrix: Halves, scaling: Scaling) -> pa.Table:
+def training_pairs(symbols: list[str], matrix: Halves | Factors, scaling: Scaling) -> pa.Table:
     """Pairs to ask about: of the top 1 % as "yes" (label 1), as many of the bottom 1 % as "no" (label 0).
 
     Source of the shares: rbio's public development history, whose script took the top for both by mistake.

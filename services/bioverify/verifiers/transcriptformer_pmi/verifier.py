@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -23,10 +24,29 @@ from bioverify.core.genes import GeneResolver
 from bioverify.core.outcomes import Evidence, NotApplicable, Outcome
 from bioverify.core.tasks import CoExpression, DifferentialExpression, TaskKind
 from bioverify.core.verifier import ArtifactIdentity, Description, Item, Reads, refuse, score_by_belief, spread
-from bioverify.verifiers.transcriptformer_pmi.artifact import MATRIX_FILE, NAME, SCALING_FILE, SYMBOLS_FILE
+from bioverify.verifiers.transcriptformer_pmi.artifact import (
+    FACTORS_FILE,
+    MATRIX_FILE,
+    NAME,
+    PARTNERS_AUC,
+    SCALING_FILE,
+    SYMBOLS_FILE,
+    WORTH_ASKING,
+)
+from bioverify.verifiers.transcriptformer_pmi.factors import Factors
 from bioverify.verifiers.transcriptformer_pmi.scaling import Scaling
 
 _KINDS = (TaskKind.CO_EXPRESSION, TaskKind.DIFFERENTIAL_EXPRESSION)
+_SUMMARIES = {
+    "pmi": "Pointwise mutual information of the two genes in single cells",
+    "npmi": "Normalised pointwise mutual information of the two genes in single cells",
+    "correlation": "Whether the two genes are expressed in the same tissues",
+}
+_UNITS = {
+    "pmi": "Pointwise mutual information in nats.",
+    "npmi": "Normalised pointwise mutual information, from −1 to 1.",
+    "correlation": "Correlation over tissues, from −1 to 1.",
+}
 
 
 class TranscriptFormerPmi:
@@ -38,32 +58,36 @@ class TranscriptFormerPmi:
         self,
         resolver: GeneResolver,
         symbols: Sequence[str],
-        matrix: npt.NDArray[np.float16],
+        matrix: npt.NDArray[np.float16] | Factors,
         scaling: Scaling,
         *,
         origin: str,
         measure: str = "pmi",
+        partners_auc: float | None = None,
         artifacts: tuple[ArtifactIdentity, ...] = (),
     ) -> None:
-        """``matrix``: len(symbols) × len(symbols), symmetric, nats (npmi: −1 to 1). ``origin``: what it comes from."""
+        """``matrix``: len(symbols) × len(symbols), symmetric, nats (npmi, correlation: −1 to 1).
+
+        ``origin``: what it comes from. ``partners_auc``: how well it tells known partners, if checked.
+        """
         self._resolver = resolver
         self._symbols = symbols
         self._row = {symbol: row for row, symbol in enumerate(symbols)}
         self._matrix = matrix
         self._scaling = scaling
         self._origin, self._measure = origin, measure
+        is_weak = partners_auc is not None and partners_auc < WORTH_ASKING
+        self._remark = f"; hardly worth asking: AUC {partners_auc:.2f} for known partners" if is_weak else ""
         self.description = Description(
             name=NAME,
-            version="2",
-            summary=f"Pointwise mutual information of the two genes in single cells ({origin}).",
+            version="3",
+            summary=f"{_SUMMARIES[measure]} ({origin}{self._remark}).",
             task_kinds=_KINDS,
             reads=self.reads,
             holds_belief=True,
             components={
-                "pmi": "Pointwise mutual information in nats."
-                if measure == "pmi"
-                else "Normalised pointwise mutual information, from −1 to 1.",
-                "percentile": "Share of gene pairs with a lower PMI, in percent.",
+                "pmi": _UNITS[measure],
+                "percentile": "Share of gene pairs with a lower value, in percent.",
                 "no_answer.*": "1 if the completion holds no answer, with the reason in the name.",
             },
             artifacts=artifacts,
@@ -100,7 +124,7 @@ class TranscriptFormerPmi:
 
     def canary(self) -> tuple[Item, Outcome]:
         """The first two genes of the matrix, answered with "yes"; the value computed by hand."""
-        value = float(self._matrix[0, 1])
+        value = float(self._matrix[np.array([0]), np.array([1])][0])
         scaling = self._scaling
         clamped = min(max(value, 0.0), scaling.maximum)
         if clamped < scaling.cutoff:
@@ -120,7 +144,8 @@ class TranscriptFormerPmi:
 
     def _evidence(self, value: float, percentile: float) -> tuple[Evidence, ...]:
         shown = f"{value:.1f}" if self._measure == "pmi" else f"{value:.2f}"
-        text = f"{self._measure.upper()} {shown}, {_ordinal(percentile)} percentile of pairs ({self._origin})"
+        name = self._measure if self._measure == "correlation" else self._measure.upper()
+        text = f"{name} {shown}, {_ordinal(percentile)} percentile of pairs ({self._origin}{self._remark})"
         return (Evidence(text, source=self._origin),)
 
     def _find(self, item: Item) -> tuple[int, int] | NotApplicable:
@@ -160,14 +185,21 @@ def open_verifier(store: ArtifactStore) -> TranscriptFormerPmi:
     assert isinstance(origin, str)
     assert isinstance(measure, str)
     scaling = Scaling(cutoff, maximum, np.load(artifact.path / SCALING_FILE, allow_pickle=False))
-    spread = {f"pmi_at_percentile_{percent}": value for percent, value in scaling.spread()}
-    matrix = replace(artifact.identity, figures={**artifact.identity.figures, **spread})
+    at_percentiles = {f"pmi_at_percentile_{percent}": value for percent, value in scaling.spread()}
+    matrix = replace(artifact.identity, figures={**artifact.identity.figures, **at_percentiles})
     return TranscriptFormerPmi(
         resolver,
         read_served(artifact, SYMBOLS_FILE).strings("symbol"),
-        np.asarray(np.load(artifact.path / MATRIX_FILE, mmap_mode="r", allow_pickle=False)),
+        _open_matrix(artifact.path, measure),
         scaling,
         origin=origin,
         measure=measure,
+        partners_auc=artifact.manifest.quality.get(PARTNERS_AUC),
         artifacts=(matrix, genes.identity),
     )
+
+
+def _open_matrix(folder: Path, measure: str) -> npt.NDArray[np.float16] | Factors:
+    if measure == "correlation":
+        return Factors(np.load(folder / FACTORS_FILE, allow_pickle=False))
+    return np.asarray(np.load(folder / MATRIX_FILE, mmap_mode="r", allow_pickle=False))
