@@ -7,7 +7,8 @@ Logged per step under ``watch/``, all over the completions of the step:
 * ``mention_only``: share whose thoughts name all genes of the question and say hardly anything else;
 * ``disagreement``: mean distance between the highest and the lowest belief, if two verifiers or more hold one.
 
-None of them enters the reward. The alarm compares what is rewarded with what is held out: `heldout` in a preset.
+None of them enters the reward. One alarm compares what is rewarded with what is held out (`heldout` in a preset), the
+other looks for groups whose members are all rewarded alike: they teach nothing.
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ HELD_OUT = "heldout/balanced_accuracy"
 BEFORE = "heldout_before/balanced_accuracy"
 SIGNIFICANT = 2.0
 """Standard errors by which the reward must have risen to count as risen."""
+ALIKE = "frac_reward_zero_std"
+"""TRL's name for the share of groups whose members are all rewarded alike."""
+MOSTLY_ALIKE = 0.9
 NO_GAIN = 0.01
 """Held-out balanced accuracy that rose by less has not risen."""
 
@@ -70,10 +74,28 @@ def is_mention_only(completion: str, genes: Sequence[str]) -> bool:
 
 
 def alarm(metrics: Sequence[Mapping[str, Any]]) -> str | None:
-    """What a run's metrics give reason to doubt, in one sentence; None if they give none, or cannot tell.
+    """What a run's metrics give reason to doubt, one sentence each; None if they give none, or cannot tell."""
+    return " ".join(filter(None, (_reward_alone(metrics), _groups_alike(metrics)))) or None
 
-    The reward has risen, first quarter of the steps against last, by more than twice the standard error; the held-out
-    balanced accuracy, first measurement against last, has not.
+
+def _groups_alike(metrics: Sequence[Mapping[str, Any]]) -> str | None:
+    """In every step of the last quarter, more than nine groups in ten had nothing to compare."""
+    shares = [float(record[ALIKE]) for record in metrics if record.get(ALIKE) is not None]
+    last = shares[-(len(shares) // 4) :]
+    if len(shares) < 8 or min(last) <= MOSTLY_ALIKE:
+        return None
+    return (
+        f"In {fmean(last):.0%} of the groups of the last quarter all members had the same reward, so they taught "
+        "nothing: the answers are the same whatever the question. Begin again with a KL distance (grpo.beta above 0), "
+        "rewards that are not divided by their deviation (grpo.scale_rewards: none), labels balanced within each gene "
+        "(prompts.balance: gene), a lower grpo.learning_rate, or more varied sampling (grpo.temperature)."
+    )
+
+
+def _reward_alone(metrics: Sequence[Mapping[str, Any]]) -> str | None:
+    """The reward has risen, first quarter of the steps against last, by more than twice the standard error.
+
+    And the held-out balanced accuracy, first measurement against last, has not.
     """
     held_out = [
         float(record[name]) for record in metrics for name in (BEFORE, HELD_OUT) if record.get(name) is not None
