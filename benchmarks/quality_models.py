@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from bioverify.artifacts.consensus import fit_stack
+from bioverify.core.knockdowns import smoothed_rates
 from bioverify.core.metrics import fit_logistic, pooled_measures, sigmoid
 from bioverify.core.tasks import TaskKind
 from bioverify.verifiers.analogy import neighbours as analogy
@@ -173,7 +174,8 @@ def alike(training: Rows, asked: Rows, unit: Floats, remark: str) -> dict[str, S
 
 def base_rate(training: Rows, asked: Rows) -> Floats:
     """(positives + 2 · prior)/(rows + 2) of the measured gene, in the line's training rows."""
-    rate = analogy.smoothed_rate(pairs(training), int(max(training.measured_gene.max(), asked.measured_gene.max())) + 1)
+    n_genes = int(max(training.measured_gene.max(), asked.measured_gene.max())) + 1
+    rate = smoothed_rates(training.measured_gene, training.label, n_genes)
     return rate[asked.measured_gene]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,13 @@ from bioverify.artifacts.errors import ArtifactError
 from bioverify.artifacts.store import ArtifactStore
 from bioverify.cli.build_settings import BuildSettings, read_build_settings
 from bioverify.cli.services import build_artifact, open_verifier
-from bioverify.core.knockdowns import asked_of, canary_pair, rows_outside_folds
+from bioverify.core.answers import AnswerProblem
+from bioverify.core.consensus import logit
+from bioverify.core.knockdowns import asked_of, canary_pair, rates_outside_folds, rows_outside_folds
+from bioverify.core.metrics import sigmoid
 from bioverify.core.outcomes import NotApplicable, Scored
 from bioverify.core.tasks import DifferentialExpression, TaskKind
-from bioverify.core.verifier import Item
+from bioverify.core.verifier import Item, lift
 from bioverify.verifiers.analogy.verifier import open_verifier as open_analogy
 from tests.fixtures.artifacts import bundled_sources, silent
 
@@ -51,9 +55,97 @@ def test_a_belief_without_a_training_row_of_the_gene_says_that_it_is_a_base_rate
     for item, has_rows, outcome in zip(items, rests, open_verifier(name, bundled_store).score(items), strict=True):
         assert isinstance(outcome, Scored)
         assert isinstance(item.task, DifferentialExpression)
-        assert outcome.components == ({} if has_rows else {"base_rate": 1.0})
+        assert outcome.components.keys() == ({"lift"} if has_rows else {"base_rate"})
         remark = f"base rate: {item.task.measured_gene} has no training row in RPE1"
         assert (remark in outcome.evidence[0].text) == (not has_rows)
+
+
+@pytest.mark.parametrize("name", ["esm_mlp", "analogy"])
+def test_the_lift_is_what_the_belief_adds_to_the_genes_rate_and_follows_the_answer(
+    name: str, bundled_store: ArtifactStore
+) -> None:
+    items, rests = random_questions(bundled_store)
+    verifier = open_verifier(name, bundled_store)
+    model = open_analogy(bundled_store)._line_models[LINE, KIND]
+    row_of = {symbol: row for row, symbol in enumerate(open_analogy(bundled_store)._symbols)}
+    folds = 3
+    of_row = np.unique(model.rows.perturbation, return_inverse=True)[1] % folds
+    perturbations = np.unique(model.rows.perturbation).tolist()
+    by_answer = [
+        verifier.score([replace(item, answer=answer) for item in items], with_evidence=False)
+        for answer in (True, False, AnswerProblem.NO_ANSWER_BLOCK)
+    ]
+    seen = 0
+    for item, has_rows, yes, no, silent_one in zip(items, rests, *by_answer, strict=True):
+        assert isinstance(yes, Scored)
+        assert isinstance(no, Scored)
+        assert isinstance(silent_one, Scored)
+        if not has_rows:
+            assert "lift" not in {*yes.components, *no.components, *silent_one.components}
+            continue
+        seen += 1
+        assert isinstance(item.task, DifferentialExpression)
+        assert yes.belief is not None
+        perturbation, gene = row_of[item.task.perturbation], row_of[item.task.measured_gene]
+        kept = np.ones(len(model.rows), np.bool_)
+        if name == "esm_mlp" and perturbation in perturbations:
+            # Its net has not seen the fold, so neither has the rate; analogy counts the rate of all rows.
+            kept = of_row != perturbations.index(perturbation) % folds
+        label, of_gene = model.rows.label[kept], model.rows.gene[kept] == gene
+        usual = (label[of_gene].sum() + 2 * label.mean()) / (of_gene.sum() + 2)
+        q = sigmoid(np.array(logit(yes.belief) - logit(usual)))
+        assert yes.components["lift"] == pytest.approx(q, abs=1e-5)
+        assert no.components["lift"] == pytest.approx(1 - q, abs=1e-5)
+        assert silent_one.components["lift"] == 0.0
+    assert seen > 50
+
+
+@pytest.mark.parametrize(("belief", "usual", "q"), [(0.3, 0.3, 0.5), (0.5, 0.2, 0.8), (0.01, 0.01 / 0.06, 0.01 / 0.21)])
+def test_a_belief_at_the_usual_rate_has_a_lift_of_one_half(belief: float, usual: float, q: float) -> None:
+    odds = belief / (1 - belief) / (usual / (1 - usual))
+    assert lift(belief, usual, True) == pytest.approx(odds / (1 + odds))
+    assert lift(belief, usual, True) == pytest.approx(q, abs=0.005)
+    assert lift(belief, usual, False) == pytest.approx(1 - lift(belief, usual, True))
+
+
+@pytest.mark.parametrize(("belief", "q"), [(0.0, 0.0), (1.0, 1.0)])
+def test_a_certain_belief_has_a_certain_lift(belief: float, q: float) -> None:
+    assert (lift(belief, 0.2, True), lift(belief, 0.2, False), lift(belief, 0.2, None)) == (q, 1 - q, 0.0)
+
+
+@pytest.mark.parametrize("name", ["esm_mlp", "analogy"])
+def test_a_model_with_one_rate_for_a_gene_ranks_its_pairs_by_lift_as_by_belief(
+    name: str, bundled_store: ArtifactStore
+) -> None:
+    # A rate without the fold of each pair would be low exactly where that fold's rows are positive.
+    model = open_analogy(bundled_store)._line_models[LINE, KIND]
+    symbols = open_analogy(bundled_store)._symbols
+    gene = int(np.bincount(model.rows.gene).argmax())
+    perturbations = np.unique(model.rows.perturbation)[:60]
+    items = [Item(DifferentialExpression(symbols[one], symbols[gene], LINE), answer=True) for one in perturbations]
+    outcomes = [one for one in open_verifier(name, bundled_store).score(items) if isinstance(one, Scored)]
+    assert len(outcomes) == len(items)
+    for fold in range(3):
+        of_fold = [
+            one for one, perturbation in zip(outcomes, perturbations, strict=True) if model.fold[perturbation] == fold
+        ]
+        by_belief = sorted(of_fold, key=lambda one: one.belief or 0.0)
+        assert by_belief == sorted(by_belief, key=lambda one: one.components["lift"])
+    by_belief = sorted(outcomes, key=lambda one: one.belief or 0.0)
+    same = by_belief == sorted(by_belief, key=lambda one: one.components["lift"])
+    assert same == (name == "analogy")
+
+
+def test_rates_are_of_the_rows_outside_the_fold_and_nothing_for_genes_without_any() -> None:
+    fold = np.array([0, 1, -1, -1, -1], np.int8)
+    perturbations, genes = np.array([0, 0, 1, 1]), np.array([2, 3, 3, 4])
+    labels = np.array([1, 1, 0, 1], np.int8)
+    rates = rates_outside_folds(perturbations, genes, labels, fold, 2)
+    nan = float("nan")
+    assert rates[0] == pytest.approx([nan, nan, nan, (0 + 2 * 0.5) / 3, (1 + 2 * 0.5) / 3], nan_ok=True)
+    # Outside of fold 1 every row is positive: nothing can be believed to respond more than usual.
+    assert rates[1] == pytest.approx([nan] * 5, nan_ok=True)
+    assert rates[2] == pytest.approx([nan, nan, (1 + 1.5) / 3, (1 + 1.5) / 4, (1 + 1.5) / 3], nan_ok=True)
 
 
 def test_a_build_may_give_no_number_for_a_base_rate(bundled_store: ArtifactStore, tmp_path: Path) -> None:
@@ -97,6 +189,21 @@ def test_an_artifact_of_an_earlier_version_is_told_how_to_be_mended(tmp_path: Pa
     assert artifact.parameter("vectors") == "GO"
     with pytest.raises(ArtifactError, match=r"no parameter base_rate; .* Run: bioverify data build analogy"):
         artifact.parameter("base_rate")
+
+
+def test_nets_that_were_built_without_rates_are_told_to_be_built_again(
+    bundled_store: ArtifactStore, tmp_path: Path
+) -> None:
+    store = ArtifactStore(tmp_path)
+    shutil.copytree(bundled_store.root / "genes", store.root / "genes")
+    built = bundled_store.open("esm_mlp")
+    with store.building("esm_mlp") as folder:
+        for name in built.manifest.files:
+            shutil.copy(built.path / name, folder.path / name)
+        parameters = {key: one for key, one in built.manifest.parameters.items() if key != "rate_prior_rows"}
+        folder.commit(description="old", license="CC0", sources=[], parameters=parameters)
+    with pytest.raises(ArtifactError, match=r"no parameter rate_prior_rows; .* Run: bioverify data build esm_mlp"):
+        open_verifier("esm_mlp", store)
 
 
 def test_a_misspelt_cell_line_is_told_the_one_that_is_near() -> None:

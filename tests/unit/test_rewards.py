@@ -159,6 +159,26 @@ def test_all_eleven_published_variants_and_their_shares_are_there():
         assert loaded.verifiers[0] == "format"
 
 
+def test_lift_alone_and_half_and_half_with_the_experiment_reward_the_component():
+    alone, mixed = recipes.load("lift"), recipes.load("lift+exp")
+    assert [(one.name, one.share) for one in mixed.sources] == [("lift", 0.5), ("experimental", 0.5)]
+    told = {
+        "format": Scored(1.0, {"mention": 0.5}),
+        "esm_mlp": Scored(0.2, {"lift": 0.75}, belief=0.2),
+        "experimental": Scored(1.0),
+    }
+    for loaded in (alone, mixed):
+        [reward] = compose(loaded, [Row("", "lift", DE, told)])
+        assert reward.reward == pytest.approx(1 + 0.5 + 2 * 0.75)
+        # Without a training row of the gene there is no lift, and the row has no reward instead of half of one.
+        without = {**told, "esm_mlp": Scored(0.2, {"base_rate": 1.0}, belief=0.2)}
+        [reward] = compose(loaded, [Row("", "lift", DE, without)])
+        assert reward.reward is None
+        assert reward.unscorable_because == "esm_mlp.lift: the verifier gives no such component for this item"
+    [reward] = compose(mixed, [Row("", "experimental", DE, told)])
+    assert reward.reward == pytest.approx(1 + 0.5 + 2)
+
+
 def test_a_source_chooses_its_own_terms_and_no_source_means_all_that_ask_this_question():
     mixture = recipes.load("rbio1-tf+go+mlp+exp")
     named = mixture.terms_for("mlp", DE)

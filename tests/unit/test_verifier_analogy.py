@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from bioverify.artifacts.store import ArtifactStore
+from bioverify.core.knockdowns import smoothed_rates
 from bioverify.core.outcomes import NotApplicable, Scored
 from bioverify.core.tasks import CoExpression, DifferentialExpression, DirectionOfChange, TaskKind
 from bioverify.core.verifier import Item
@@ -30,7 +31,6 @@ from bioverify.verifiers.analogy.neighbours import (
     Rows,
     krige,
     leading_components,
-    smoothed_rate,
     unit_vectors,
 )
 from bioverify.verifiers.analogy.verifier import SIMILAR, Analogy, open_verifier
@@ -66,7 +66,7 @@ def reference(rows: Rows, fold: npt.NDArray[np.int8], unit: Floats, pair: tuple[
     outside = rows.where(fold[rows.perturbation] != fold[perturbation]) if fold[perturbation] >= 0 else rows
     residual, mask, solved = np.zeros((3, N_GENES, N_GENES))
     at = outside.perturbation, outside.gene
-    residual[at] = outside.label - smoothed_rate(outside, N_GENES)[outside.gene]
+    residual[at] = outside.label - smoothed_rates(outside.gene, outside.label, N_GENES)[outside.gene]
     mask[at], solved[at] = 1.0, krige(outside, unit)
     cosine, components = unit @ unit.T, leading_components(unit)
     alone = np.eye(N_GENES)[gene]
@@ -80,7 +80,7 @@ def reference(rows: Rows, fold: npt.NDArray[np.int8], unit: Floats, pair: tuple[
     strength = [w @ residual.sum(axis=1) / (w @ mask.sum(axis=1) + STRENGTH_ROWS) for w in weights]
     same = alone + KRIGING_GENE_SHARE * np.exp((cosine[gene] - 1) / KRIGING_WIDTH)
     kriged = np.exp((cosine[perturbation] - 1) / KRIGING_WIDTH) @ solved @ same
-    rate = smoothed_rate(rows, N_GENES)[gene]
+    rate = smoothed_rates(rows.gene, rows.label, N_GENES)[gene]
     place = [rate, cosine[perturbation, gene], cosine[perturbation, others].max()]
     parts = [scores, place, strength, components[perturbation], components[gene], [np.mean(scores), kriged]]
     return np.concatenate(parts)
@@ -126,7 +126,7 @@ def test_what_is_kept_stays_within_its_size_and_forgets_what_was_not_asked_for_l
 
 def test_kriging_is_gaussian_process_regression_at_the_measured_pairs(unit: Floats) -> None:
     rows = screen(unit)
-    rate = smoothed_rate(rows, N_GENES)
+    rate = smoothed_rates(rows.gene, rows.label, N_GENES)
     asked = Rows(np.array([50, 3, 50]), np.array([7, 7, 21]), np.zeros(3, np.int8))
     _, scored = line_of(rows, unit, 0, Kept(2**20))[0].features(asked.perturbation, asked.gene)
     alike = np.exp((unit @ unit.T - 1) / KRIGING_WIDTH)
@@ -207,7 +207,9 @@ def test_sentence_and_number_point_to_one_side_or_the_sentence_says_what_outweig
         told = SENTENCE.fullmatch(outcome.evidence[0].text)
         assert told, outcome.evidence[0].text
         assert float(told["p"]) == pytest.approx(outcome.belief, abs=0.005001)
-        assert (told["usual"] is None) == (outcome.components == {"base_rate": 1.0})
+        assert (
+            (told["usual"] is None) == (outcome.components == {"base_rate": 1.0}) == ("lift" not in outcome.components)
+        )
         if told["nearest"]:
             seen.add("no similar perturbation")
             assert float(told["cosine"]) < SIMILAR + 0.005
@@ -226,7 +228,7 @@ def test_the_share_is_weighted_as_the_neighbour_score_is(unit: Floats) -> None:
     line, fold = line_of(rows, unit, 3, Kept(2**20))
     told = line.analogues(7, 12)
     outside = rows.where(fold[rows.perturbation] != fold[7])
-    usual = smoothed_rate(outside, N_GENES)[12]
+    usual = smoothed_rates(outside.gene, outside.label, N_GENES)[12]
     own = outside.where(outside.gene == 12)
     cosine = unit[own.perturbation] @ unit[7]
     order = np.argsort(-cosine)

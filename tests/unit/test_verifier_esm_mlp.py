@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from bioverify.artifacts.store import ArtifactStore
-from bioverify.core.knockdowns import rows_outside_folds
+from bioverify.core.knockdowns import rates_outside_folds, rows_outside_folds
 from bioverify.core.metrics import sigmoid
 from bioverify.core.outcomes import NotApplicable, Scored
 from bioverify.core.tasks import CoExpression, DifferentialExpression, DirectionOfChange, TaskKind
 from bioverify.core.verifier import Item
-from bioverify.verifiers.esm_mlp.build import Table, Trained, fit
+from bioverify.verifiers.esm_mlp.build import Table, Trained, fit, rates_of
+from bioverify.verifiers.esm_mlp.net import RbioNet
 from bioverify.verifiers.esm_mlp.served import MAX_KEPT_GENES, LineNets, ServedRbioNet, ServedTwoTowerNet
 from bioverify.verifiers.esm_mlp.settings import Form, NetName, Settings
 from bioverify.verifiers.esm_mlp.train import Rows, logits, train_rbio, train_two_tower
@@ -69,6 +70,19 @@ def test_the_strict_form_drops_what_the_line_tests_and_the_loose_one_does_not() 
     assert perturbations("own") == [0]
     assert perturbations("strict") == [2]
     assert perturbations("loose") == [1, 2]
+
+
+def test_a_lines_rates_leave_out_the_fold_that_its_net_has_not_seen_and_nothing_if_it_saw_no_row_of_the_line() -> None:
+    own = Rows(np.array([0, 1, 1, 2]), np.array([3, 3, 4, 3]), np.array([1, 0, 1, 0], np.int8))
+    fold = np.array([0, 1, 2, -1, -1], np.int8)
+    net = RbioNet(2)
+    of_own = rates_of(own, Trained([net] * 3, fold), "own")
+    assert of_own[0, 3] == pytest.approx((0 + 2 / 3) / 4)
+    assert of_own[1, 3] == pytest.approx((1 + 1) / 4)
+    assert np.isnan(of_own[1, 4])
+    assert of_own[3, 3] == pytest.approx((1 + 1) / 5)
+    for form in ("strict", "loose"):
+        assert rates_of(own, Trained([net] * 3, fold), form) == pytest.approx(np.tile(of_own[3], (4, 1)), nan_ok=True)
 
 
 def test_vectors_liken_genes_with_shared_rare_terms_and_are_reproducible() -> None:
@@ -138,7 +152,8 @@ def test_what_is_served_equals_the_torch_modules_however_often_and_in_whatever_c
     served_as = {"rbio": ServedRbioNet, "two_tower": ServedTwoTowerNet}[net]
     nets = [served_as({name: one.numpy() for name, one in own.state_dict().items()}) for own in trained.nets]
     has_rows = rows_outside_folds(rows.perturbation, rows.measured_gene, trained.fold, len(nets))
-    served = LineNets(nets, vectors, trained.fold, has_rows, 1.3, -0.2)
+    rates = rates_outside_folds(rows.perturbation, rows.measured_gene, rows.label, trained.fold, len(nets))
+    served = LineNets(nets, vectors, trained.fold, has_rows, rates.astype(np.float32), 1.3, -0.2)
     for some in (slice(0, 1), slice(0, 700), slice(600, 3000), slice(0, 9000), slice(3000, 5000), slice(0, 700)):
         beliefs = served.beliefs(asked.perturbation[some], asked.measured_gene[some])
         np.testing.assert_allclose(beliefs, expected[some], rtol=0, atol=1e-9)

@@ -28,7 +28,7 @@ _FILE = "built_from.json"
 class _BuiltFrom(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    form: Literal[3]
+    form: Literal[4]
     """Of the files that builders write: raised when it changes, so that artifacts of the old one are built again."""
     digest: str
     code_version: str
@@ -46,7 +46,7 @@ def build_unless_unchanged(
     sources.consulted.clear()
     manifest = build()
     made = _BuiltFrom(
-        form=3,
+        form=4,
         digest=manifest.digest,
         code_version=manifest.code_version,
         settings=settings,

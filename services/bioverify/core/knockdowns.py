@@ -7,10 +7,14 @@ A model that has no training row of the measured gene can say hardly more than h
 the *base rate*: the sentence and the component ``base_rate`` say so, or, if the artifact was built so, the question
 is not applicable. Training perturbations are dealt into folds and answered without their own, so rows of the gene that
 all lie in the perturbation's fold do not count.
+
+The gene's usual *rate* is that which its belief was made with, so that the component ``lift`` is what the perturbation
+adds: a belief above a rate from other rows would be high exactly where the rows that the rate lacks are positive.
 """
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol
@@ -18,6 +22,7 @@ from typing import Literal, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from bioverify.core.answers import Answer
 from bioverify.core.cell_lines import line_name
 from bioverify.core.genes import GeneResolver
 from bioverify.core.outcomes import BASE_RATE, SIMULATED_REMARK, Evidence, NotApplicable, Outcome
@@ -31,13 +36,20 @@ from bioverify.core.tasks import (
     nearest_cell_line,
     p_of,
 )
-from bioverify.core.verifier import Item, refuse, score_by_belief
+from bioverify.core.verifier import LIFT, Item, lift, refuse, score_by_belief
 
 Int8s = npt.NDArray[np.int8]
 Int64s = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+RATE_PRIOR_ROWS = 2.0
 
 KINDS = (TaskKind.DIFFERENTIAL_EXPRESSION, TaskKind.DIRECTION_OF_CHANGE)
 COMPONENTS = {
+    LIFT: (
+        "The answer by how far the belief is above or below the rate at which the measured gene responds, from 0 to 1; "
+        ".5: this perturbation does what others do. Absent without a training row of the gene."
+    ),
     BASE_RATE: "1 if the belief rests on no training row of the measured gene, but on how often genes respond.",
     "no_answer.*": "1 if the completion holds no answer, with the reason in the name.",
 }
@@ -78,6 +90,35 @@ class LineModel(Protocol):
         ...
 
     def beliefs(self, perturbations: Int64s, genes: Int64s) -> list[float]: ...
+
+    def rates(self, perturbations: Int64s, genes: Int64s) -> Floats:
+        """Of each pair: the gene's rate in its line, by the training rows that the belief was made with, or NaN."""
+        ...
+
+
+def smoothed_rates(genes: Int64s, labels: Int8s, n_genes: int) -> Floats:
+    """Per gene: (positives + 2 · prior) / (rows + 2), with the prior of all rows, which is its rate without any."""
+    prior = float(labels.mean())
+    measured = np.bincount(genes, minlength=n_genes)
+    positives = np.bincount(genes, labels, n_genes)
+    rates: Floats = (positives + RATE_PRIOR_ROWS * prior) / (measured + RATE_PRIOR_ROWS)
+    return rates
+
+
+def rates_outside_folds(perturbations: Int64s, genes: Int64s, labels: Int8s, fold: Int8s, folds: int) -> Floats:
+    """Per fold, and last for no fold: `smoothed_rates` of the rows outside of it; NaN for genes that these lack.
+
+    All are NaN if these rows have one label: no belief can be above or below that.
+    """
+    rates = np.full((folds + 1, len(fold)), np.nan)
+    of_row = fold[perturbations]
+    for one in (*range(folds), -1):
+        outside = of_row != one if one >= 0 else np.ones(len(genes), np.bool_)
+        if len(np.unique(labels[outside])) == 2:
+            own = smoothed_rates(genes[outside], labels[outside], len(fold))
+            known = np.unique(genes[outside])
+            rates[one, known] = own[known]
+    return rates
 
 
 def rows_outside_folds(perturbations: Int64s, genes: Int64s, fold: Int8s, folds: int) -> npt.NDArray[np.bool_]:
@@ -149,11 +190,13 @@ class KnockdownModels:
             model = self._models[key]
             beliefs = model.beliefs(pairs[:, 0], pairs[:, 1])
             learned = model.has_rows[model.fold[pairs[:, 0]], pairs[:, 1]].tolist()
-            for question, belief, is_learned in zip(positions_of, beliefs, learned, strict=True):
+            rates = model.rates(pairs[:, 0], pairs[:, 1]).tolist()
+            for question, belief, is_learned, rate in zip(positions_of, beliefs, learned, rates, strict=True):
                 evidence = self._evidence(question, belief, explain, is_learned=is_learned) if with_evidence else ()
-                components = {} if is_learned else {BASE_RATE: 1.0}
                 for position in positions_of[question]:
-                    outcomes[position] = score_by_belief(belief, items[position].answer, evidence, components)
+                    answer = items[position].answer
+                    components = _components(belief, rate, answer, is_learned=is_learned)
+                    outcomes[position] = score_by_belief(belief, answer, evidence, components)
         return [outcome for outcome in outcomes if outcome is not None]
 
     def fold(self, task: Task) -> int:
@@ -171,7 +214,9 @@ class KnockdownModels:
         perturbation, gene = (self._symbols[row] for row in pair)
         question = Question(line, TaskKind.DIFFERENTIAL_EXPRESSION, *pair, (perturbation, gene))
         item = Item(DifferentialExpression(perturbation, gene, line), answer=True)
-        return item, score_by_belief(belief, True, self._evidence(question, belief, explain, is_learned=True), {})
+        rate = float(model.rates(np.array(pair[:1]), np.array(pair[1:]))[0])
+        evidence = self._evidence(question, belief, explain, is_learned=True)
+        return item, score_by_belief(belief, True, evidence, _components(belief, rate, True, is_learned=True))
 
     def trained_on(self, line: str) -> str:
         """The lines whose rows the line's models learned from."""
@@ -216,3 +261,8 @@ class KnockdownModels:
         if self._simulated:
             text = f"{text} ({SIMULATED_REMARK})"
         return (Evidence(text, source=self._vector_name, simulated=self._simulated),)
+
+
+def _components(belief: float, rate: float, answer: Answer | None, *, is_learned: bool) -> dict[str, float]:
+    components = {} if is_learned else {BASE_RATE: 1.0}
+    return components if math.isnan(rate) else {**components, LIFT: lift(belief, rate, answer)}

@@ -105,6 +105,21 @@ def refuse(task: Task | None, supported: Sequence[TaskKind]) -> NotApplicable:
     return NotApplicable("other_task_kind", f"The question is about {task.kind}; this verifier answers {kinds}.")
 
 
+LIFT = "lift"
+
+
+def lift(belief: float, usual: float, answer: Answer | None) -> float:
+    """What a belief says beyond how often the measured gene responds anyway, as a score of the answer.
+
+    q = σ(logit(belief) − logit(usual)): .5 if this perturbation is believed to do what others do, above if more. Like
+    the answer term: q for "yes", 1 − q for "no", 0 for no answer. ``usual``: the gene's rate, strictly between 0 and 1.
+    """
+    more, less = belief * (1.0 - usual), (1.0 - belief) * usual
+    if answer is True:
+        return more / (more + less)
+    return less / (more + less) if answer is False else 0.0
+
+
 def score_by_belief(
     belief: float, answer: Answer | None, evidence: tuple[Evidence, ...], components: Mapping[str, float]
 ) -> Scored:

@@ -65,6 +65,12 @@ class LineModel:
         trees = self.tree_logits(perturbations, features)
         return np.column_stack([np.log(rate / (1.0 - rate)), 10.0 * scored, trees])
 
+    def rates(self, perturbations: Ints, genes: Ints) -> Floats:
+        """The rate that ``weights`` and trees count, which is of all rows; NaN if the answer is made without any."""
+        known = self.has_rows[self.fold[perturbations], genes]
+        rates: Floats = np.where(known, self.neighbours.rate[genes], np.nan)
+        return rates
+
     def logits(self, design: Floats) -> Floats:
         made: Floats = design @ np.asarray(self.weights[:-1]) + self.weights[-1]
         return made

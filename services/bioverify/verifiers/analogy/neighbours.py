@@ -21,6 +21,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
+from bioverify.core.knockdowns import smoothed_rates
+
 PERTURBATION_WIDTHS = (0.05, 0.1, 0.2)
 GENE_WIDTH = 0.1
 """τ of the kernels. The other kernel between genes, named 0.0, is this gene alone."""
@@ -30,7 +32,6 @@ KRIGING_WIDTH, KRIGING_GENE_SHARE, KRIGING_NOISE = 0.3, 0.2, 2.5
 of question in K562 and HepG2 (β .1 to .3, λ 2 to 3)."""
 KRIGING_STEPS = 20
 STRENGTH_ROWS = 10.0
-RATE_PRIOR_ROWS = 2.0
 COMPONENTS = 8
 """Leading coordinates of each gene's vector, in the basis of the build."""
 
@@ -112,7 +113,7 @@ class Neighbours:
         self._fold, self._unit, self._components, self._kept = fold, unit, components, kept
         # Of all rows: within a gene it must be constant, or trees learn that where the rate without a fold is low, the
         # fold's rows are positive.
-        self.rate = smoothed_rate(rows, len(unit))
+        self.rate = smoothed_rates(rows.gene, rows.label, len(unit))
         self._perturbations, row_perturbation = np.unique(rows.perturbation, return_inverse=True)
         self._genes, row_gene = np.unique(rows.gene, return_inverse=True)
         self._of_perturbations, self._of_genes = unit[self._perturbations], unit[self._genes]
@@ -280,7 +281,7 @@ class _Outside:
         self.place = np.full(shape[0], -1, np.int64)
         self.place[self.perturbations] = np.arange(len(self.perturbations))
         chosen = Rows(rows.perturbation[kept], rows.gene[kept], rows.label[kept])
-        self.rate = smoothed_rate(chosen, len(fold))
+        self.rate = smoothed_rates(chosen.gene, chosen.label, len(fold))
         starts = np.searchsorted(of_row, np.arange(len(self.perturbations) + 1)).astype(np.int32)
         columns = position[1][kept].astype(np.int32)
         shape = (len(self.perturbations), shape[1])
@@ -331,7 +332,7 @@ def krige(rows: Rows, unit: Floats) -> npt.NDArray[np.float32]:
     alike = np.exp((single[genes] @ single[genes].T - 1.0) / np.float32(KRIGING_WIDTH))
     alike *= np.float32(KRIGING_GENE_SHARE)
     alike[np.diag_indices(len(genes))] += 1.0
-    target = (rows.label - smoothed_rate(rows, len(unit))[rows.gene]).astype(np.float32)
+    target = (rows.label - smoothed_rates(rows.gene, rows.label, len(unit))[rows.gene]).astype(np.float32)
 
     def covariance(weights: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         sparse_weights = sparse.csr_array((weights, (of_row, gene_of_row)), (len(perturbations), len(genes)))
@@ -352,12 +353,3 @@ def krige(rows: Rows, unit: Floats) -> npt.NDArray[np.float32]:
         direction = rest + np.float32(shorter / length) * direction
         length = shorter
     return weights
-
-
-def smoothed_rate(rows: Rows, n_genes: int) -> Floats:
-    """Per gene of the vector table: (positives + 2 · prior) / (rows + 2); the prior if it was not measured."""
-    prior = float(rows.label.mean())
-    measured = np.bincount(rows.gene, minlength=n_genes)
-    positives = np.bincount(rows.gene, rows.label, n_genes)
-    rate: Floats = (positives + RATE_PRIOR_ROWS * prior) / (measured + RATE_PRIOR_ROWS)
-    return rate

@@ -72,7 +72,7 @@ class Analogy:
         self._vector_name, self._canary_belief = vector_name, canary_belief
         self.description = Description(
             name=NAME,
-            version="3",
+            version="4",
             summary=f"How the gene responded under the most similar perturbations (likeness by {vector_name}).",
             task_kinds=KINDS,
             reads=self.reads,

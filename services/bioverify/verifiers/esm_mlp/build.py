@@ -36,7 +36,7 @@ from bioverify.artifacts.sources import CC_BY, Sources
 from bioverify.artifacts.store import ArtifactStore, Manifest
 from bioverify.core.cell_lines import CELL_LINE_NAMES, CELL_LINES
 from bioverify.core.genes import GeneResolver
-from bioverify.core.knockdowns import KINDS, canary_pair, rows_outside_folds
+from bioverify.core.knockdowns import KINDS, RATE_PRIOR_ROWS, canary_pair, rates_outside_folds, rows_outside_folds
 from bioverify.core.metrics import auc_per_gene, calibration_figures, fit_logistic
 from bioverify.core.metrics import sigmoid as probability
 from bioverify.core.tasks import TaskKind
@@ -144,6 +144,7 @@ def build(
             weights[f"{key}.fold"] = torch.from_numpy(trained.fold)
             has_rows = rows_outside_folds(rows.perturbation, rows.measured_gene, trained.fold, len(trained.nets))
             weights[f"{key}.has_rows"] = torch.from_numpy(has_rows)
+            weights[f"{key}.rates"] = torch.from_numpy(rates_of(own, trained, settings.form).astype(np.float32))
             if not canary:
                 asked = canary_pair(trained.fold, has_rows)
                 canary = repr(_belief_of(asked, trained, scale, offset, vectors.vectors))
@@ -171,6 +172,7 @@ def build(
                 "seed": settings.seed,
                 "vectors": vectors.name,
                 "base_rate": settings.base_rate,
+                "rate_prior_rows": RATE_PRIOR_ROWS,
                 "calibration": calibration,
                 "canary_belief": canary,
             },
@@ -202,6 +204,14 @@ def train(rows: Rows, vectors: Vectors, settings: Settings) -> RbioNet | TwoTowe
     if settings.net == "rbio":
         return train_rbio(rows, vectors, epochs=settings.epochs, seed=settings.seed)
     return train_two_tower(rows, vectors, steps=settings.steps, seed=settings.seed)
+
+
+def rates_of(own: Rows, trained: Trained, form: Form) -> Floats:
+    """Of each gene in the line: by the rows that the net has seen, or by all if it has seen none of them."""
+    n_nets = len(trained.nets)
+    fold = trained.fold if form == "own" else np.full_like(trained.fold, -1)
+    rates = rates_outside_folds(own.perturbation, own.measured_gene, own.label, fold, n_nets)
+    return rates if form == "own" else np.broadcast_to(rates[-1], rates.shape)
 
 
 def with_vectors(screens: Screens, resolver: GeneResolver, symbols: list[str]) -> tuple[Table, float]:

@@ -142,14 +142,16 @@ class LineNets:
         vectors: npt.NDArray[np.float32],
         fold: npt.NDArray[np.int8],
         has_rows: npt.NDArray[np.bool_],
+        rates: npt.NDArray[np.float32],
         scale: float,
         offset: float,
     ) -> None:
         """``vectors``: genes × d. ``fold``: per gene the net that was trained without it, −1 for all.
 
-        ``has_rows``: `rows_outside_folds` of what the nets were trained on. Belief = σ(scale · logit + offset).
+        ``has_rows``: `rows_outside_folds` of what the nets were trained on. ``rates``: of each gene in the line, per
+        fold without it and a last row for none. Belief = σ(scale · logit + offset).
         """
-        self.fold, self.has_rows = fold, has_rows
+        self.fold, self.has_rows, self._rates = fold, has_rows, rates
         self._nets, self._scale, self._offset = nets, scale, offset
         self._perturbed, self._measured = (_Kept(nets, vectors, role) for role in ("perturbed", "measured"))
 
@@ -162,3 +164,8 @@ class LineNets:
         chosen = np.where(fold >= 0, own, logits.mean(axis=0))
         beliefs: list[float] = np.round(sigmoid(self._scale * chosen + self._offset), BELIEF_DIGITS).tolist()
         return beliefs
+
+    def rates(self, perturbations: Int64s, genes: Int64s) -> Floats:
+        """How often each gene responds, by the rows of the line that its net has seen; NaN without any."""
+        rates: Floats = self._rates[self.fold[perturbations], genes].astype(np.float64)
+        return rates

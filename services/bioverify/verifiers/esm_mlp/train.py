@@ -15,12 +15,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from bioverify.core.knockdowns import smoothed_rates
 from bioverify.verifiers.esm_mlp.net import RbioNet, TwoTowerNet
 from bioverify.verifiers.esm_mlp.settings import SEED
 
 RBIO_BATCH_ROWS, RBIO_LEARNING_RATE = 32, 1e-3
 TWO_TOWER_LEARNING_RATE, TWO_TOWER_WEIGHT_DECAY = 3e-3, 0.1
-RATE_PRIOR_ROWS = 2.0
 _LOGIT_ROWS = 65536
 
 Int64s = npt.NDArray[np.int64]
@@ -70,9 +70,8 @@ def train_two_tower(rows: Rows, vectors: Vectors, *, steps: int, seed: int = SEE
     with _one_thread(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         genes, of_gene = np.unique(rows.measured_gene, return_inverse=True)
-        prior = float(rows.label.mean())
-        n_rows, positives = np.bincount(of_gene), np.bincount(of_gene, rows.label)
-        rate = np.r_[(positives + RATE_PRIOR_ROWS * prior) / (n_rows + RATE_PRIOR_ROWS), prior]
+        # One more, without rows: the prior.
+        rate = smoothed_rates(of_gene, rows.label, len(genes) + 1)
         bias = torch.from_numpy(np.log(rate / (1.0 - rate)).astype(np.float32))
         net = TwoTowerNet(vectors.shape[1], torch.from_numpy(genes), bias)
         table, label = torch.from_numpy(vectors), torch.from_numpy(rows.label.astype(np.float32))

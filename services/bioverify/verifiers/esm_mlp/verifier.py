@@ -71,7 +71,7 @@ class EsmMlp:
         self._canary_belief = canary_belief
         self.description = Description(
             name=NAME,
-            version="3",
+            version="4",
             summary=f"Expectation of a {_NET_NAMES[net]} over gene vectors ({vector_name}), form of training: {form}.",
             task_kinds=KINDS,
             reads=self.reads,
@@ -119,6 +119,7 @@ def open_verifier(store: ArtifactStore) -> EsmMlp:
 
 
 def _load_nets(artifact: OpenArtifact) -> dict[tuple[str, TaskKind], LineNets]:
+    artifact.parameter("rate_prior_rows")  # first: without it the file has no rates
     weights = load_file(artifact.path / NETS_FILE)
     vectors = load_file(artifact.path / VECTORS_FILE)["vectors"]
     parameters = artifact.manifest.parameters
@@ -136,6 +137,12 @@ def _load_nets(artifact: OpenArtifact) -> dict[tuple[str, TaskKind], LineNets]:
                 nets.append(ServedRbioNet(own) if parameters["net"] == "rbio" else ServedTwoTowerNet(own))
             scale, offset = (float(number) for number in calibration[key].split())
             of_line[line, kind] = LineNets(
-                nets, vectors, weights[f"{key}.fold"], weights[f"{key}.has_rows"], scale, offset
+                nets,
+                vectors,
+                weights[f"{key}.fold"],
+                weights[f"{key}.has_rows"],
+                weights[f"{key}.rates"],
+                scale,
+                offset,
             )
     return of_line
