@@ -9,8 +9,9 @@ import pytest
 from bioverify import recipes
 from bioverify.artifacts.perturbqa import read_tables
 from bioverify.core.completions import PromptForm
-from bioverify.core.recipes import Recipe, Requirement, Source, Term
+from bioverify.core.recipes import Pairs, Recipe, Requirement, Source, Term
 from bioverify.core.tasks import CoExpression, TaskKind
+from bioverify.wire.rewards import recipe_from_wire, recipe_to_wire
 from bioverify_trainer.dataset import DatasetError, PromptSource, make_dataset, open_prompts, read_task
 from bioverify_trainer.prompts import CHAIN_OF_THOUGHT_SUFFIX, GENE_INFO_SYSTEM, RBIO_SYSTEM
 from tests.trainer.conftest import question_table
@@ -76,6 +77,108 @@ def test_yes_and_no_are_drawn_alike_though_yes_is_rare():
     labels = Counter(source.draw(index).label for index in range(1000))
     # Five standard deviations of a fair coin.
     assert abs(labels[1] - 500) < 80
+
+
+def uneven_table():
+    """One line; R responds to all but one of 12 perturbations, S to one, H to half, N to none; P9 to P11 held out."""
+    responses = {"R": set(range(12)) - {0}, "S": {1}, "H": set(range(0, 12, 2)), "N": set()}
+    rows = [
+        {
+            "line": "k562",
+            "task_kind": "differential_expression",
+            "perturbation": f"P{number}",
+            "measured_gene": gene,
+            "label": int(number in responses[gene]),
+            "split": "test" if number > 8 else "train",
+            "simulated": True,
+        }
+        for gene in responses
+        for number in range(12)
+        # Most pairs of S were never measured.
+        if gene != "S" or number < 4
+    ]
+    table = pa.Table.from_pylist(rows)
+    return table.set_column(4, "label", table["label"].cast(pa.int8()))
+
+
+def test_labels_balanced_within_a_gene_leave_the_gene_without_a_word_on_them():
+    source = PromptSource(uneven_table(), EXP, seed=0, balance="gene")
+    draws = [source.draw(index) for index in range(3000)]
+    for gene, share in (("R", 1 / 6), ("S", 1 / 6), ("H", 4 / 6)):
+        labels = [draw.label for draw in draws if draw.task.measured_gene == gene]
+        # Weight: min(yes, no), which is 1, 1 and 4 in the training rows. Five standard deviations.
+        assert abs(len(labels) / len(draws) - share) < 0.045
+        assert abs(sum(labels) / len(labels) - 0.5) < 0.12
+    assert "N" not in {draw.task.measured_gene for draw in draws}
+    by_row = PromptSource(uneven_table(), EXP, seed=0)
+    of_r = [draw.label for draw in map(by_row.draw, range(3000)) if draw.task.measured_gene == "R"]
+    assert sum(of_r) / len(of_r) > 0.8
+
+
+def test_a_draw_balanced_within_a_gene_has_its_rows_label():
+    rows = uneven_table().to_pylist()
+    labels = {(row["perturbation"], row["measured_gene"]): row["label"] for row in rows}
+    source = PromptSource(uneven_table(), EXP, seed=3, balance="gene")
+    for draw in map(source.draw, range(300)):
+        assert labels[draw.task.perturbation, draw.task.measured_gene] == draw.label
+
+
+def test_genes_of_one_label_cannot_be_balanced_and_that_is_said():
+    one_label_each = uneven_table().filter(pc.is_in(uneven_table()["measured_gene"], pa.array(["N"])))
+    table = pa.concat_tables([one_label_each, question_table().filter(pc.equal(question_table()["label"], 1))])
+    with pytest.raises(
+        DatasetError, match=r"no gene has differential_expression rows of both labels.*prompts\.balance"
+    ):
+        PromptSource(table, EXP, seed=0, balance="gene")
+
+
+def any_pairs(**fields):
+    source = EXP.sources[0].model_copy(update={"pairs": Pairs.ANY} | fields)
+    return EXP.model_copy(update={"sources": (source,)})
+
+
+@pytest.mark.parametrize("balance", ["label", "gene"])
+def test_any_pair_is_of_training_perturbations_and_has_no_label(balance):
+    table = uneven_table()
+    measured = {(row["perturbation"], row["measured_gene"]) for row in table.to_pylist()}
+    source = PromptSource(table, any_pairs(), seed=0, balance=balance)
+    draws = [source.draw(index) for index in range(2000)]
+    assert {draw.task.perturbation for draw in draws} == {f"P{number}" for number in range(9)}
+    assert {draw.label for draw in draws} == {None}
+    assert {(draw.task.perturbation, draw.task.measured_gene) for draw in draws} - measured
+
+
+@pytest.mark.parametrize("balance", ["label", "gene"])
+def test_no_test_perturbation_of_the_real_screens_is_drawn_in_any_pair(balance, real_sources):
+    table = real_table(real_sources)
+    held_out, trained = (
+        {
+            (row["line"], row["perturbation"])
+            for row in table.filter(pc.equal(table["split"], split))
+            .group_by(["line", "perturbation"])
+            .aggregate([])
+            .to_pylist()
+        }
+        for split in ("test", "train")
+    )
+    for strict in (False, True):
+        source = PromptSource(table, any_pairs(), seed=0, balance=balance, strict=strict)
+        draws = [source.draw(index) for index in range(4000)]
+        drawn = {(draw.task.cell_line, draw.task.perturbation) for draw in draws}
+        assert drawn <= trained
+        assert not drawn & held_out
+        assert all(draw.task.perturbation != draw.task.measured_gene for draw in draws)
+    assert not {perturbation for _, perturbation in drawn} & {perturbation for _, perturbation in held_out}
+
+
+def test_any_pair_of_co_expressed_genes_is_refused():
+    with pytest.raises(ValueError, match="pairs: any needs a question about a knockdown"):
+        Source(name="tf", share=1, task_kind=TaskKind.CO_EXPRESSION, pairs=Pairs.ANY, terms=())
+
+
+def test_a_recipe_says_over_the_wire_which_pairs_it_asks_about():
+    assert recipe_from_wire(recipe_to_wire(any_pairs())) == any_pairs()
+    assert recipe_from_wire(recipe_to_wire(EXP)) == EXP
 
 
 def test_a_label_belongs_to_its_row():

@@ -29,7 +29,7 @@ from bioverify_trainer.evaluate.answers import NO_ANSWER, Answers, majority
 from bioverify_trainer.evaluate.endpoint import Endpoint, read_belief
 from bioverify_trainer.evaluate.local import LocalModel
 from bioverify_trainer.evaluate.measures import PerGeneAuc, measure
-from bioverify_trainer.evaluate.questions import EvaluationError, Screens, make_question
+from bioverify_trainer.evaluate.questions import EvaluationError, Rows, Screens, make_question
 from bioverify_trainer.model.generation import prompt_ids, write
 from bioverify_trainer.model.policy import open_policy
 from bioverify_trainer.preset import PromptPreset
@@ -73,6 +73,41 @@ def test_a_weight_is_as_many_copies_of_the_row():
     weight = rng.integers(0, 4, 80)
     copies = [np.repeat(column, weight) for column in (gene, label, score)]
     assert PerGeneAuc(gene, label, score)(weight.astype(float)) == pytest.approx(auc_per_gene(*copies)[0])
+
+
+def simulated_screen(seed):
+    """Rows of 120 genes in 80 perturbations, beliefs that rank well whose gene responds often, and the true mean AUC.
+
+    A third of the genes respond to one or two perturbations, and the rows of a perturbation share their noise.
+    """
+    n_genes, n_perturbations, shared = 120, 80, 0.5
+    rng = np.random.default_rng(seed)
+    rate = rng.choice([0.02, 0.1, 0.4], n_genes)
+    shift = np.select([rate < 0.05, rate < 0.2], [0.0, 0.5], 1.0)
+    gene = np.repeat(np.arange(n_genes), n_perturbations)
+    perturbation = np.tile(np.arange(n_perturbations), n_genes)
+    label = (rng.random(len(gene)) < rate[gene]).astype(np.int64)
+    noise = shared * rng.normal(size=n_perturbations)[perturbation] + rng.normal(size=len(gene))
+    score = shift[gene] * label + noise
+    positives = np.bincount(gene, label, n_genes)
+    # Two rows of a gene are of different perturbations: the shared noise is as good as the own.
+    auc = np.array([(1 + math.erf(one / 2 / math.sqrt(1 + shared**2))) / 2 for one in shift])
+    screens = Screens(("k562",), tuple(f"G{code}" for code in range(n_genes + n_perturbations)), True, pa.table({}))
+    rows = Rows(screens, DE, np.zeros(len(gene), np.int64), perturbation + n_genes, gene, label)
+    belief = 1 / (1 + np.exp(-score))
+    answers = Answers((belief > 0.5).astype(np.int64), belief)
+    return rows, answers, auc[(positives > 0) & (positives < n_perturbations)].mean()
+
+
+def test_the_interval_of_per_gene_auc_holds_the_truth_in_95_of_100_screens():
+    held = 0
+    for seed in range(200):
+        rows, answers, truth = simulated_screen(seed)
+        figure = measure(rows, answers, resamples=1).figures["auc_per_gene"]
+        assert figure.low < figure.value < figure.high
+        held += figure.low <= truth <= figure.high
+    # Two standard deviations of 200 draws at .95, and one more to the wide side, which is meant.
+    assert 0.92 <= held / 200 <= 0.985
 
 
 def test_an_answer_that_cannot_be_read_is_wrong_whichever_the_label(screens):

@@ -17,7 +17,8 @@ from bioverify.core.recipes import Requirement, Term
 from bioverify.core.tasks import DifferentialExpression
 from bioverify_trainer.cli import app
 from bioverify_trainer.evaluate.questions import EvaluationError
-from bioverify_trainer.preset import load_preset
+from bioverify_trainer.heldout import held_out_rows
+from bioverify_trainer.preset import load_preset, preset_for
 from bioverify_trainer.runs import watch
 from bioverify_trainer.runs.folder import read_records
 from bioverify_trainer.train import train
@@ -96,6 +97,43 @@ def test_a_step_s_line_says_what_could_not_be_read_and_nothing_of_what_was():
         step | {"not_read/thought/empty_thought": 0.5, "not_read/answer/no_answer_block": 0.0}
     ) == {"no thought": 0.75}
     assert watch.unread_shares({"reward": 1.0}) == {}
+
+
+def test_groups_that_are_rewarded_alike_to_the_end_raise_the_alarm_with_what_to_change():
+    def steps(*shares):
+        return [{"step": step, "reward": 1.0, watch.ALIKE: share} for step, share in enumerate(shares, 1)]
+
+    warning = watch.alarms(steps(*[0.2] * 6, 0.97, 0.99))
+    assert "98% of the groups" in warning
+    for key in ("grpo.beta", "grpo.scale_rewards: none", "prompts.balance: gene"):
+        assert key in warning
+    assert watch.alarms(steps(*[0.2] * 6, 0.97, 0.5)) == []
+    assert watch.alarms(steps(0.97, 0.99)) == []
+
+
+def test_held_out_questions_are_of_the_lines_that_are_trained_on(tiny_preset, mixed_store):
+    def asked(line):
+        own = {"heldout": {"every": 2, "questions": 4, "per_gene": 2}, "prompts": {"lines": [line]}}
+        return held_out_rows(mixed_store, type(tiny_preset).model_validate(tiny_preset.model_dump(mode="json") | own))
+
+    assert len(asked("k562")) == 4
+    # All questions of this store are about K562.
+    with pytest.raises(EvaluationError, match="only 0 have so many rows"):
+        asked("rpe1")
+
+
+def test_a_models_own_run_says_how_it_is_asked(tiny_preset, tmp_path):
+    run = tmp_path / "run"
+    own = tiny_preset.model_dump(mode="json") | {"prompts": {"chain_of_thought": True}}
+    for folder in (run / "model", run / "checkpoints" / "checkpoint-8", tmp_path / "elsewhere"):
+        folder.mkdir(parents=True)
+    (run / "run.json").write_text(json.dumps({"preset": own}))
+    for model in ("model", "checkpoints/checkpoint-8"):
+        assert preset_for(str(run / model), None).prompts.chain_of_thought
+    assert preset_for(str(run / "model"), None, ["grpo.temperature=0.5"]).grpo.temperature == 0.5
+    assert preset_for(str(run / "model"), "cpu") == load_preset("cpu")
+    for other in (str(tmp_path / "elsewhere"), "smollm2", "baseline:gene-rate"):
+        assert preset_for(other, None) == load_preset("cpu")
 
 
 @pytest.fixture

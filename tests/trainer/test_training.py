@@ -15,7 +15,7 @@ from bioverify.core.recipes import Recipe, Source
 from bioverify.core.tasks import TaskKind
 from bioverify_trainer.dataset import open_prompts
 from bioverify_trainer.generate import generate_file
-from bioverify_trainer.model.policy import PolicyError, open_policy
+from bioverify_trainer.model.policy import PolicyError, open_for, open_policy
 from bioverify_trainer.runs.folder import RunError, RunFolder, read_records
 from bioverify_trainer.train import make_trainer, train
 from tests.fixtures import servers
@@ -77,6 +77,22 @@ def test_a_run_keeps_its_configuration_its_metrics_and_scored_samples(
     # Every checkpoint would hold the metrics of all steps before it.
     for state in folder.checkpoints.glob("checkpoint-*/trainer_state.json"):
         assert json.loads(state.read_text())["log_history"] == []
+
+
+def test_frozen_weights_stay_as_they_were_and_an_unknown_name_is_refused(
+    recipe, tiny_preset, store, lasting_target, tmp_path
+):
+    policy = tiny_preset.policy.model_copy(update={"freeze": ("model.embed_tokens", "model.layers.0.mlp")})
+    preset = tiny_preset.model_copy(update={"policy": policy})
+    trained = train(recipe, preset, target=lasting_target, output=tmp_path / "run", store=store)
+    before = open_policy(tiny_preset.policy.model, dtype=torch.float32).model.state_dict()
+    after = open_policy(str(trained.folder.model), dtype=torch.float32).model.state_dict()
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert "model.layers.1.mlp.up_proj.weight" in moved
+    assert not {name for name in moved if name.startswith(("model.embed_tokens.", "model.layers.0.mlp."))}
+    unknown = preset.model_copy(update={"policy": policy.model_copy(update={"freeze": ("model.embed",)})})
+    with pytest.raises(PolicyError, match=r"policy\.freeze: .*'model\.embed'"):
+        open_for(unknown)
 
 
 def test_a_run_against_the_real_format_verifier_is_rewarded_for_form_and_mention(tiny_preset, store, tmp_path):

@@ -1,9 +1,18 @@
 """Training prompts drawn from PerturbQA.
 
-Every prompt is one draw: first the recipe's source by its share, then the label, yes or no with probability one half
-(a screen holds seven times as many unchanged genes as changed ones), then a row of that label among the training rows
-of all cell lines. A draw depends on the seed and its own index alone, so a resumed run sees the same prompts in the
-same order, and nothing is kept but the index: a row of the dataset is made when it is asked for.
+Every prompt is one draw: first the recipe's source by its share, then a row among the training rows of all cell lines.
+A screen holds seven times as many unchanged genes as changed ones, so labels are balanced, in one of two ways:
+
+* ``label``: yes or no with probability one half, then a row of that label, as rbio draws. The measured gene then tells
+  nine tenths of the label: some genes respond to nearly everything, most to nearly nothing.
+* ``gene``: first a line's measured gene, with a weight of min(its yes, its no), then yes or no with probability one
+  half, then a row of it. The gene then says nothing of the label, and what is left to learn is the perturbation.
+
+A source with ``pairs: any`` takes line and gene of the row, and any training perturbation of that line in place of the
+row's own; such a question has no label.
+
+A draw depends on the seed and its own index alone, so a resumed run sees the same prompts in the same order, and
+nothing is kept but the index: a row of the dataset is made when it is asked for.
 
 Only rows of the ``train`` split are ever drawn. A perturbation that one line holds out may be a training perturbation
 of another; ``strict`` leaves such rows out as well.
@@ -14,7 +23,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -24,13 +33,21 @@ from datasets import Dataset  # type: ignore[import-untyped]
 from bioverify.artifacts import prompts
 from bioverify.artifacts.store import ArtifactStore
 from bioverify.core.completions import PromptForm
-from bioverify.core.recipes import Recipe, Source
+from bioverify.core.recipes import Pairs, Recipe, Source
 from bioverify.core.tasks import TASKS, Task, TaskKind, make_task
 from bioverify.errors import BioverifyError
+from bioverify_trainer.preset import PromptPreset
 from bioverify_trainer.prompts import Turn, make_prompt
 
 # Genes to write about are those of measured pairs; any other question has rows of its own kind.
 _ROWS_OF = {kind: kind for kind in TaskKind} | {TaskKind.GENE_ANNOTATION: TaskKind.DIFFERENTIAL_EXPRESSION}
+
+
+Balance = Literal["label", "gene"]
+Ints = np.ndarray[Any, np.dtype[np.int64]]
+
+
+_AS_BY_DEFAULT = PromptPreset()
 
 
 class DatasetError(BioverifyError):
@@ -52,12 +69,19 @@ class PromptSource:
     """The training rows of the ``prompts`` artifact, ready to be drawn from."""
 
     def __init__(
-        self, table: pa.Table, recipe: Recipe, *, seed: int, lines: Sequence[str] = (), strict: bool = False
+        self,
+        table: pa.Table,
+        recipe: Recipe,
+        *,
+        seed: int,
+        lines: Sequence[str] = (),
+        strict: bool = False,
+        balance: Balance = "label",
     ) -> None:
         """``table``: columns line, task_kind, perturbation, measured_gene, label, split, simulated.
 
         ``lines``: draw from these cell lines only (co-expression has none, and stays); if empty, from all. ``strict``:
-        leave out, in every line, the perturbations that any line holds out.
+        leave out, in every line, the perturbations that any line holds out. ``balance``: as above.
         """
         train = table.filter(pc.equal(table["split"], "train"))
         if lines:
@@ -76,7 +100,10 @@ class PromptSource:
         self._lines = _Dictionary(train["line"])
         self._perturbations = _Dictionary(train["perturbation"])
         self._measured_genes = _Dictionary(train["measured_gene"])
-        self._rows: dict[tuple[TaskKind, int], np.ndarray[Any, np.dtype[np.int64]]] = {}
+        self._balance = balance
+        self._rows: dict[tuple[TaskKind, int], Ints] = {}
+        self._genes: dict[TaskKind, _GenesWithBothLabels] = {}
+        self._perturbations_of: dict[tuple[TaskKind, int], Ints] = {}
         kinds, labels = train["task_kind"], train["label"]
         for source in recipe.sources or (_DEFAULT_SOURCE,):
             kind = _ROWS_OF[source.task_kind]
@@ -88,6 +115,19 @@ class PromptSource:
                         f"label {label} in the train split"
                     )
                 self._rows[kind, label] = rows
+            if balance == "gene" and kind not in self._genes:
+                gene = self._lines.codes * len(self._measured_genes.values) + self._measured_genes.codes
+                self._genes[kind] = _GenesWithBothLabels(gene, self._rows[kind, 0], self._rows[kind, 1])
+                if not self._genes[kind].exist:
+                    raise DatasetError(
+                        f"recipe {recipe.name}, source {source.name}: no gene has {kind} rows of both labels in the "
+                        "train split; set prompts.balance to label"
+                    )
+            if source.pairs is Pairs.ANY:
+                of_kind = np.concatenate([self._rows[kind, 0], self._rows[kind, 1]])
+                for line in np.unique(self._lines.codes[of_kind]).tolist():
+                    there = of_kind[self._lines.codes[of_kind] == line]
+                    self._perturbations_of[kind, line] = np.unique(self._perturbations.codes[there])
 
     def draw(self, index: int) -> Draw:
         """The draw number ``index``; always the same for the same seed."""
@@ -97,14 +137,53 @@ class PromptSource:
         prompt_id = f"{self._seed}-{index}"
         name = source.name if self._recipe.sources else ""
         kind = _ROWS_OF[source.task_kind]
+        genes = self._genes.get(kind)
+        gene = genes.draw(rng) if genes else 0
         label = int(rng.integers(2))
-        row = int(rng.choice(self._rows[kind, label]))
+        row = genes.draw_row(gene, label, rng) if genes else int(rng.choice(self._rows[kind, label]))
         line, perturbation, measured_gene = (
             column[row] for column in (self._lines, self._perturbations, self._measured_genes)
         )
+        if source.pairs is Pairs.ANY:
+            perturbation = self._any_perturbation(kind, row, rng)
         task = TASKS[source.task_kind].about(perturbation, measured_gene, line)
         # A question without a yes or no has no label, whatever the row that it was drawn from says.
-        return Draw(prompt_id, name, task, label if task.words else None, source.prompt_form)
+        is_labelled = task.words is not None and source.pairs is Pairs.MEASURED
+        return Draw(prompt_id, name, task, label if is_labelled else None, source.prompt_form)
+
+    def _any_perturbation(self, kind: TaskKind, row: int, rng: np.random.Generator) -> str:
+        """A training perturbation of the row's line that is not its measured gene."""
+        among = self._perturbations_of[kind, int(self._lines.codes[row])]
+        chosen = int(rng.integers(len(among)))
+        if self._perturbations.values[among[chosen]] == self._measured_genes[row]:
+            chosen = (chosen + 1) % len(among)
+        return self._perturbations.values[int(among[chosen])]
+
+
+class _GenesWithBothLabels:
+    """Rows by gene and label, and each gene's weight: min(its yes, its no). ``exist``: whether any has both."""
+
+    def __init__(self, gene: Ints, no_rows: Ints, yes_rows: Ints) -> None:
+        """``gene``: of every row, a code; ``no_rows``, ``yes_rows``: positions of the rows of each label."""
+        both = np.intersect1d(gene[no_rows], gene[yes_rows])
+        self.exist = len(both) > 0
+        self._of_label = [_rows_by_gene(gene, rows, both) for rows in (no_rows, yes_rows)]
+        counts = np.minimum(*(np.diff(starts) for _, starts in self._of_label))
+        self._up_to = np.cumsum(counts)
+
+    def draw(self, rng: np.random.Generator) -> int:
+        return int(np.searchsorted(self._up_to, rng.integers(self._up_to[-1]), side="right"))
+
+    def draw_row(self, gene: int, label: int, rng: np.random.Generator) -> int:
+        rows, starts = self._of_label[label]
+        return int(rows[rng.integers(starts[gene], starts[gene + 1])])
+
+
+def _rows_by_gene(gene: Ints, rows: Ints, genes: Ints) -> tuple[Ints, Ints]:
+    """The rows of ``genes`` (sorted), gene by gene, and at which place each gene's begin, with the end of the last."""
+    rows = rows[np.isin(gene[rows], genes)]
+    rows = rows[np.argsort(gene[rows], kind="stable")]
+    return rows, np.r_[np.searchsorted(gene[rows], genes), len(rows)]
 
 
 # A recipe without sources scores any prompt: it then trains on differential expression, the published question.
@@ -117,18 +196,18 @@ class _Dictionary:
     def __init__(self, column: pa.ChunkedArray) -> None:
         encoded = column.cast(pa.string()).combine_chunks().dictionary_encode()
         self.values: list[str] = encoded.dictionary.to_pylist()
-        self._codes = encoded.indices.to_numpy()
+        self.codes: Ints = encoded.indices.to_numpy().astype(np.int64)
 
     def __getitem__(self, row: int) -> str:
-        return self.values[int(self._codes[row])]
+        return self.values[int(self.codes[row])]
 
 
 def open_prompts(
-    store: ArtifactStore, recipe: Recipe, *, seed: int, lines: Sequence[str] = (), strict: bool = False
+    store: ArtifactStore, recipe: Recipe, *, seed: int, wanted: PromptPreset = _AS_BY_DEFAULT
 ) -> PromptSource:
-    """The prompts artifact of the store. Raises ArtifactError if it is missing or damaged."""
+    """The prompts artifact of the store, drawn from as ``wanted``. Raises ArtifactError if missing or damaged."""
     table, _artifact = prompts.open_prompts(store)
-    return PromptSource(table, recipe, seed=seed, lines=lines, strict=strict)
+    return PromptSource(table, recipe, seed=seed, lines=wanted.lines, strict=wanted.strict, balance=wanted.balance)
 
 
 def make_dataset(

@@ -30,15 +30,19 @@ def generate_file(
     preset: Preset,
     store: ArtifactStore,
     *,
+    model: str = "",
     n: int,
     per_prompt: int,
     seed: int,
     progress: Callable[[int], None],
 ) -> None:
-    """Write ``n`` completions, ``per_prompt`` to each question, to ``path``; ``progress`` hears how many are done."""
+    """Write ``n`` completions, ``per_prompt`` to each question, to ``path``; ``progress`` hears how many are done.
+
+    ``model``: who answers, if it is not the preset's policy.
+    """
     use_threads(preset.launcher.threads)
-    prompts = open_prompts(store, recipe, seed=seed)
-    policy = open_for(preset)
+    prompts = open_prompts(store, recipe, seed=seed, wanted=preset.prompts)
+    policy = open_for(preset, model)
     draws = [prompts.draw(index // per_prompt) for index in range(n)]
     # Sampling must not depend on what ran before.
     torch.manual_seed(seed)

@@ -25,9 +25,14 @@ _AT_ONCE = 32
 
 
 def held_out_rows(store: ArtifactStore, preset: Preset) -> Rows:
-    """The sample of differential expression that the preset asks for. Raises EvaluationError if it is too large."""
+    """The sample of differential expression that the preset asks for, of its own cell lines.
+
+    Raises EvaluationError if there are not so many questions.
+    """
     assert preset.heldout is not None
-    rows = Screens.read(prompts.open_prompts(store)[0]).rows(TaskKind.DIFFERENTIAL_EXPRESSION, "test")
+    rows = Screens.read(prompts.open_prompts(store)[0]).rows(
+        TaskKind.DIFFERENTIAL_EXPRESSION, "test", preset.prompts.lines
+    )
     return rows.sample(preset.heldout.questions, per_gene=preset.heldout.per_gene, seed=preset.grpo.seed)
 
 

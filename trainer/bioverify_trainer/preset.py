@@ -7,6 +7,7 @@ documentation applies. Values are checked before anything is loaded, and a messa
 from __future__ import annotations
 
 import importlib.resources
+import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -20,6 +21,8 @@ ALIASES = {"cpu": "cpu-smollm2-135m", "one-gpu": "one-gpu-qwen2.5-3b", "h100x8":
 # A link to trainer/presets, so that an installed package carries them too.
 _SHIPPED = importlib.resources.files("bioverify_trainer") / "presets"
 
+RUN_FILE = "run.json"
+"""In the folder of a run: its resolved recipe and preset."""
 LONGEST_PAUSE_S = 30.0
 """Between two tries of a run that waits for the services to come back."""
 _SLACK_S = 30.0
@@ -71,6 +74,8 @@ class PolicyPreset(_Strict):
     """Further arguments of `from_pretrained`."""
     lora: Lora | None = None
     """Without it all weights are trained."""
+    freeze: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Weights that are not trained: names of parameters, or of modules with all below them."""
 
 
 class PromptPreset(_Strict):
@@ -82,6 +87,9 @@ class PromptPreset(_Strict):
     """The instruction asks for a thought before the answer."""
     computed_once: bool = False
     """The prompt of a group is computed once and not per completion: pays on a CPU, if it is most of the work."""
+    balance: Literal["label", "gene"] = "label"
+    """label: yes and no alike over all rows, as rbio draws, so that the gene tells nine tenths of the label. gene:
+    alike within each gene, so that only the perturbation is left to learn."""
     lines: tuple[Literal["k562", "rpe1", "hepg2", "jurkat"], ...] = ()
     """Cell lines that are trained on; without any: all."""
     strict: bool = False
@@ -227,6 +235,8 @@ class Preset(_Strict):
             raise ValueError("grpo.use_cpu: vLLM and DeepSpeed need GPUs")
         if self.policy.bits and (self.policy.lora is None or self.launcher.deepspeed):
             raise ValueError("policy.bits: packed weights are not trained; give policy.lora, and no DeepSpeed")
+        if self.policy.freeze and self.policy.lora:
+            raise ValueError("policy.freeze: adapters leave all other weights as they are; leave one of the two out")
         if self.heldout and self.launcher.deepspeed:
             raise ValueError("heldout: DeepSpeed spreads the weights, and one process alone answers held-out questions")
         if (self.grpo.use_vllm and self.grpo.vllm_mode == "server") != (self.grpo.vllm_server_base_url is not None):
@@ -273,6 +283,20 @@ def load_preset(name: str, overrides: list[str] | None = None) -> Preset:
     for override in overrides or ():
         _apply(content, override)
     return checked(Preset, content, where)
+
+
+def preset_for(model: str, name: str | None, overrides: list[str] | None = None) -> Preset:
+    """The preset of that name; without a name, the one that the ``model`` was trained with, if it is one of a run's
+    (``RUN/model``, ``RUN/checkpoints/checkpoint-8``), else `cpu`: a policy is asked as it was trained. Raises
+    SettingsError."""
+    if name is None:
+        for folder in list(Path(model).parents)[:2] if Path(model).is_dir() else ():
+            if (folder / RUN_FILE).is_file():
+                content = json.loads((folder / RUN_FILE).read_text())["preset"]
+                for override in overrides or ():
+                    _apply(content, override)
+                return checked(Preset, content, str(folder / RUN_FILE))
+    return load_preset(name or "cpu", overrides)
 
 
 def _is_yaml(name: str) -> bool:

@@ -92,9 +92,7 @@ def train(
     if not (resume or restartable) and is_main_process():
         folder.check_unused()
     verifiers = check_services(target, recipe)
-    prompts = open_prompts(
-        store, recipe, seed=preset.grpo.seed, lines=preset.prompts.lines, strict=preset.prompts.strict
-    )
+    prompts = open_prompts(store, recipe, seed=preset.grpo.seed, wanted=preset.prompts)
     policy = open_for(preset)
     checkpoint = _last_checkpoint(folder) if resume or (restartable and _whole_checkpoints(folder)) else None
     if is_main_process() and checkpoint is None:

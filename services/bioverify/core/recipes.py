@@ -52,6 +52,15 @@ class Term(_Strict):
         return f"{self.verifier}.{self.component}" if self.component else self.verifier
 
 
+class Pairs(StrEnum):
+    """Which pairs of a perturbation and a gene a source asks about; of training perturbations only."""
+
+    MEASURED = "measured"
+    """Those with a label."""
+    ANY = "any"
+    """A training perturbation and a gene of the same cell line, measured together or not: for soft verifiers."""
+
+
 class Source(_Strict):
     """Where prompts come from, and the terms that score them beside the recipe's common ones."""
 
@@ -59,7 +68,14 @@ class Source(_Strict):
     share: Annotated[float, Field(gt=0, le=1)]
     task_kind: TaskKind
     prompt_form: PromptForm = PromptForm.ANSWER
+    pairs: Pairs = Pairs.MEASURED
     terms: tuple[Term, ...]
+
+    @model_validator(mode="after")
+    def _has_pairs_to_draw(self) -> Self:
+        if self.pairs is Pairs.ANY and self.task_kind is TaskKind.CO_EXPRESSION:
+            raise ValueError("pairs: any needs a question about a knockdown; co_expression has measured pairs only")
+        return self
 
 
 class Recipe(_Strict):

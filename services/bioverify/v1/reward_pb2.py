@@ -27,7 +27,7 @@ from bioverify.v1 import verifier_pb2 as bioverify_dot_v1_dot_verifier__pb2
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x62ioverify/v1/reward.proto\x12\x0c\x62ioverify.v1\x1a\x18\x62ioverify/v1/types.proto\x1a\x1b\x62ioverify/v1/verifier.proto\x1a\x1b\x62uf/validate/validate.proto\"\x93\x01\n\x04Term\x12\x19\n\x08verifier\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x1b\n\tcomponent\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x17\n\x06weight\x18\x03 \x01(\x01\x42\x07\xbaH\x04\x12\x02@\x01\x12:\n\x0brequirement\x18\x04 \x01(\x0e\x32\x19.bioverify.v1.RequirementB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\"\xda\x01\n\x06Source\x12\x15\n\x04name\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12&\n\x05share\x18\x02 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?!\x00\x00\x00\x00\x00\x00\x00\x00\x12\x35\n\ttask_kind\x18\x03 \x01(\x0e\x32\x16.bioverify.v1.TaskKindB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x37\n\x0bprompt_form\x18\x04 \x01(\x0e\x32\x18.bioverify.v1.PromptFormB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12!\n\x05terms\x18\x05 \x03(\x0b\x32\x12.bioverify.v1.Term\"\xac\x01\n\x06Recipe\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x35\n\nparse_mode\x18\x03 \x01(\x0e\x32\x17.bioverify.v1.ParseModeB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12!\n\x05terms\x18\x04 \x03(\x0b\x32\x12.bioverify.v1.Term\x12%\n\x07sources\x18\x05 \x03(\x0b\x32\x14.bioverify.v1.Source\"\xbd\x01\n\x1eRewardServiceScoreBatchRequest\x12!\n\x05items\x18\x01 \x03(\x0b\x32\x12.bioverify.v1.Item\x12\x15\n\x0brecipe_name\x18\x02 \x01(\tH\x00\x12&\n\x06recipe\x18\x03 \x01(\x0b\x32\x14.bioverify.v1.RecipeH\x00\x12\x15\n\romit_evidence\x18\x04 \x01(\x08\x12\x15\n\revidence_once\x18\x05 \x01(\x08\x42\x0b\n\x02\x62y\x12\x05\xbaH\x02\x08\x01\"\xa9\x01\n\x04Part\x12 \n\x04term\x18\x01 \x01(\x0b\x32\x12.bioverify.v1.Term\x12&\n\x07outcome\x18\x02 \x01(\x0b\x32\x15.bioverify.v1.Outcome\x12\x19\n\x0c\x63ontribution\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x17\n\x0f\x64ropped_because\x18\x04 \x01(\t\x12\x12\n\nfrom_cache\x18\x05 \x01(\x08\x42\x0f\n\r_contribution\"\xd6\x02\n\x06Reward\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x13\n\x06reward\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x1a\n\x12unscorable_because\x18\x03 \x01(\t\x12!\n\x05parts\x18\x04 \x03(\x0b\x32\x12.bioverify.v1.Part\x12 \n\x04task\x18\x05 \x01(\x0b\x32\x12.bioverify.v1.Task\x12$\n\x06\x61nswer\x18\x06 \x01(\x0b\x32\x14.bioverify.v1.Answer\x12(\n\tconsensus\x18\x07 \x01(\x0b\x32\x15.bioverify.v1.Outcome\x12\x33\n\x0funread_question\x18\x08 \x01(\x0e\x32\x1a.bioverify.v1.UnreadReason\x12\x35\n\x0fthought_problem\x18\t \x01(\x0e\x32\x1c.bioverify.v1.ThoughtProblemB\t\n\x07_reward\"\x83\x03\n\x0eVerifierReport\x12\x10\n\x08verifier\x18\x01 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x02 \x01(\t\x12\r\n\x05items\x18\x03 \x01(\r\x12\x10\n\x08\x64istinct\x18\x04 \x01(\r\x12\x12\n\ncache_hits\x18\x05 \x01(\r\x12\x0e\n\x06\x66\x61iled\x18\x06 \x01(\r\x12\x16\n\x0enot_applicable\x18\x07 \x01(\r\x12\r\n\x05\x63\x61lls\x18\x08 \x01(\r\x12\x14\n\x0cwall_seconds\x18\t \x01(\x01\x12$\n\x06timing\x18\n \x01(\x0b\x32\x14.bioverify.v1.Timing\x12,\n\rfirst_failure\x18\x0b \x01(\x0b\x32\x15.bioverify.v1.Failure\x12\x0f\n\x07retries\x18\x0c \x01(\r\x12\x0e\n\x06hedges\x18\r \x01(\r\x12\x0e\n\x06shared\x18\x0e \x01(\r\x12\x16\n\x0ewaited_seconds\x18\x0f \x01(\x01\x12+\n\x07\x62reaker\x18\x10 \x01(\x0e\x32\x1a.bioverify.v1.BreakerState\"\x8f\x01\n\x1fRewardServiceScoreBatchResponse\x12%\n\x07rewards\x18\x01 \x03(\x0b\x32\x14.bioverify.v1.Reward\x12/\n\tverifiers\x18\x02 \x03(\x0b\x32\x1c.bioverify.v1.VerifierReport\x12\x14\n\x0cwall_seconds\x18\x03 \x01(\x01\"\x16\n\x14ListVerifiersRequest\"\x9d\x01\n\x0eVerifierStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06target\x18\x02 \x01(\t\x12\x10\n\x08is_ready\x18\x03 \x01(\x08\x12\x33\n\x0b\x64\x65scription\x18\x04 \x01(\x0b\x32\x1e.bioverify.v1.DescribeResponse\x12&\n\x07\x66\x61ilure\x18\x05 \x01(\x0b\x32\x15.bioverify.v1.Failure\"H\n\x15ListVerifiersResponse\x12/\n\tverifiers\x18\x01 \x03(\x0b\x32\x1c.bioverify.v1.VerifierStatus\"\x14\n\x12ListRecipesRequest\"<\n\x13ListRecipesResponse\x12%\n\x07recipes\x18\x01 \x03(\x0b\x32\x14.bioverify.v1.Recipe*^\n\x0bRequirement\x12\x1b\n\x17REQUIREMENT_UNSPECIFIED\x10\x00\x12\x18\n\x14REQUIREMENT_REQUIRED\x10\x01\x12\x18\n\x14REQUIREMENT_OPTIONAL\x10\x02*|\n\x0c\x42reakerState\x12\x1d\n\x19\x42REAKER_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x42REAKER_STATE_CLOSED\x10\x01\x12\x16\n\x12\x42REAKER_STATE_OPEN\x10\x02\x12\x1b\n\x17\x42REAKER_STATE_HALF_OPEN\x10\x03\x32\xa8\x02\n\rRewardService\x12i\n\nScoreBatch\x12,.bioverify.v1.RewardServiceScoreBatchRequest\x1a-.bioverify.v1.RewardServiceScoreBatchResponse\x12X\n\rListVerifiers\x12\".bioverify.v1.ListVerifiersRequest\x1a#.bioverify.v1.ListVerifiersResponse\x12R\n\x0bListRecipes\x12 .bioverify.v1.ListRecipesRequest\x1a!.bioverify.v1.ListRecipesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x62ioverify/v1/reward.proto\x12\x0c\x62ioverify.v1\x1a\x18\x62ioverify/v1/types.proto\x1a\x1b\x62ioverify/v1/verifier.proto\x1a\x1b\x62uf/validate/validate.proto\"\x93\x01\n\x04Term\x12\x19\n\x08verifier\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x1b\n\tcomponent\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x17\n\x06weight\x18\x03 \x01(\x01\x42\x07\xbaH\x04\x12\x02@\x01\x12:\n\x0brequirement\x18\x04 \x01(\x0e\x32\x19.bioverify.v1.RequirementB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\"\xed\x01\n\x06Source\x12\x15\n\x04name\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12&\n\x05share\x18\x02 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?!\x00\x00\x00\x00\x00\x00\x00\x00\x12\x35\n\ttask_kind\x18\x03 \x01(\x0e\x32\x16.bioverify.v1.TaskKindB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x37\n\x0bprompt_form\x18\x04 \x01(\x0e\x32\x18.bioverify.v1.PromptFormB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12!\n\x05terms\x18\x05 \x03(\x0b\x32\x12.bioverify.v1.Term\x12\x11\n\tany_pairs\x18\x06 \x01(\x08\"\xac\x01\n\x06Recipe\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x35\n\nparse_mode\x18\x03 \x01(\x0e\x32\x17.bioverify.v1.ParseModeB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12!\n\x05terms\x18\x04 \x03(\x0b\x32\x12.bioverify.v1.Term\x12%\n\x07sources\x18\x05 \x03(\x0b\x32\x14.bioverify.v1.Source\"\xbd\x01\n\x1eRewardServiceScoreBatchRequest\x12!\n\x05items\x18\x01 \x03(\x0b\x32\x12.bioverify.v1.Item\x12\x15\n\x0brecipe_name\x18\x02 \x01(\tH\x00\x12&\n\x06recipe\x18\x03 \x01(\x0b\x32\x14.bioverify.v1.RecipeH\x00\x12\x15\n\romit_evidence\x18\x04 \x01(\x08\x12\x15\n\revidence_once\x18\x05 \x01(\x08\x42\x0b\n\x02\x62y\x12\x05\xbaH\x02\x08\x01\"\xa9\x01\n\x04Part\x12 \n\x04term\x18\x01 \x01(\x0b\x32\x12.bioverify.v1.Term\x12&\n\x07outcome\x18\x02 \x01(\x0b\x32\x15.bioverify.v1.Outcome\x12\x19\n\x0c\x63ontribution\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x17\n\x0f\x64ropped_because\x18\x04 \x01(\t\x12\x12\n\nfrom_cache\x18\x05 \x01(\x08\x42\x0f\n\r_contribution\"\xd6\x02\n\x06Reward\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x13\n\x06reward\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x1a\n\x12unscorable_because\x18\x03 \x01(\t\x12!\n\x05parts\x18\x04 \x03(\x0b\x32\x12.bioverify.v1.Part\x12 \n\x04task\x18\x05 \x01(\x0b\x32\x12.bioverify.v1.Task\x12$\n\x06\x61nswer\x18\x06 \x01(\x0b\x32\x14.bioverify.v1.Answer\x12(\n\tconsensus\x18\x07 \x01(\x0b\x32\x15.bioverify.v1.Outcome\x12\x33\n\x0funread_question\x18\x08 \x01(\x0e\x32\x1a.bioverify.v1.UnreadReason\x12\x35\n\x0fthought_problem\x18\t \x01(\x0e\x32\x1c.bioverify.v1.ThoughtProblemB\t\n\x07_reward\"\x83\x03\n\x0eVerifierReport\x12\x10\n\x08verifier\x18\x01 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x02 \x01(\t\x12\r\n\x05items\x18\x03 \x01(\r\x12\x10\n\x08\x64istinct\x18\x04 \x01(\r\x12\x12\n\ncache_hits\x18\x05 \x01(\r\x12\x0e\n\x06\x66\x61iled\x18\x06 \x01(\r\x12\x16\n\x0enot_applicable\x18\x07 \x01(\r\x12\r\n\x05\x63\x61lls\x18\x08 \x01(\r\x12\x14\n\x0cwall_seconds\x18\t \x01(\x01\x12$\n\x06timing\x18\n \x01(\x0b\x32\x14.bioverify.v1.Timing\x12,\n\rfirst_failure\x18\x0b \x01(\x0b\x32\x15.bioverify.v1.Failure\x12\x0f\n\x07retries\x18\x0c \x01(\r\x12\x0e\n\x06hedges\x18\r \x01(\r\x12\x0e\n\x06shared\x18\x0e \x01(\r\x12\x16\n\x0ewaited_seconds\x18\x0f \x01(\x01\x12+\n\x07\x62reaker\x18\x10 \x01(\x0e\x32\x1a.bioverify.v1.BreakerState\"\x8f\x01\n\x1fRewardServiceScoreBatchResponse\x12%\n\x07rewards\x18\x01 \x03(\x0b\x32\x14.bioverify.v1.Reward\x12/\n\tverifiers\x18\x02 \x03(\x0b\x32\x1c.bioverify.v1.VerifierReport\x12\x14\n\x0cwall_seconds\x18\x03 \x01(\x01\"\x16\n\x14ListVerifiersRequest\"\x9d\x01\n\x0eVerifierStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06target\x18\x02 \x01(\t\x12\x10\n\x08is_ready\x18\x03 \x01(\x08\x12\x33\n\x0b\x64\x65scription\x18\x04 \x01(\x0b\x32\x1e.bioverify.v1.DescribeResponse\x12&\n\x07\x66\x61ilure\x18\x05 \x01(\x0b\x32\x15.bioverify.v1.Failure\"H\n\x15ListVerifiersResponse\x12/\n\tverifiers\x18\x01 \x03(\x0b\x32\x1c.bioverify.v1.VerifierStatus\"\x14\n\x12ListRecipesRequest\"<\n\x13ListRecipesResponse\x12%\n\x07recipes\x18\x01 \x03(\x0b\x32\x14.bioverify.v1.Recipe*^\n\x0bRequirement\x12\x1b\n\x17REQUIREMENT_UNSPECIFIED\x10\x00\x12\x18\n\x14REQUIREMENT_REQUIRED\x10\x01\x12\x18\n\x14REQUIREMENT_OPTIONAL\x10\x02*|\n\x0c\x42reakerState\x12\x1d\n\x19\x42REAKER_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x42REAKER_STATE_CLOSED\x10\x01\x12\x16\n\x12\x42REAKER_STATE_OPEN\x10\x02\x12\x1b\n\x17\x42REAKER_STATE_HALF_OPEN\x10\x03\x32\xa8\x02\n\rRewardService\x12i\n\nScoreBatch\x12,.bioverify.v1.RewardServiceScoreBatchRequest\x1a-.bioverify.v1.RewardServiceScoreBatchResponse\x12X\n\rListVerifiers\x12\".bioverify.v1.ListVerifiersRequest\x1a#.bioverify.v1.ListVerifiersResponse\x12R\n\x0bListRecipes\x12 .bioverify.v1.ListRecipesRequest\x1a!.bioverify.v1.ListRecipesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -54,36 +54,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RECIPE'].fields_by_name['parse_mode']._serialized_options = b'\272H\005\202\001\002\020\001'
   _globals['_REWARDSERVICESCOREBATCHREQUEST'].oneofs_by_name['by']._loaded_options = None
   _globals['_REWARDSERVICESCOREBATCHREQUEST'].oneofs_by_name['by']._serialized_options = b'\272H\002\010\001'
-  _globals['_REQUIREMENT']._serialized_start=2260
-  _globals['_REQUIREMENT']._serialized_end=2354
-  _globals['_BREAKERSTATE']._serialized_start=2356
-  _globals['_BREAKERSTATE']._serialized_end=2480
+  _globals['_REQUIREMENT']._serialized_start=2279
+  _globals['_REQUIREMENT']._serialized_end=2373
+  _globals['_BREAKERSTATE']._serialized_start=2375
+  _globals['_BREAKERSTATE']._serialized_end=2499
   _globals['_TERM']._serialized_start=128
   _globals['_TERM']._serialized_end=275
   _globals['_SOURCE']._serialized_start=278
-  _globals['_SOURCE']._serialized_end=496
-  _globals['_RECIPE']._serialized_start=499
-  _globals['_RECIPE']._serialized_end=671
-  _globals['_REWARDSERVICESCOREBATCHREQUEST']._serialized_start=674
-  _globals['_REWARDSERVICESCOREBATCHREQUEST']._serialized_end=863
-  _globals['_PART']._serialized_start=866
-  _globals['_PART']._serialized_end=1035
-  _globals['_REWARD']._serialized_start=1038
-  _globals['_REWARD']._serialized_end=1380
-  _globals['_VERIFIERREPORT']._serialized_start=1383
-  _globals['_VERIFIERREPORT']._serialized_end=1770
-  _globals['_REWARDSERVICESCOREBATCHRESPONSE']._serialized_start=1773
-  _globals['_REWARDSERVICESCOREBATCHRESPONSE']._serialized_end=1916
-  _globals['_LISTVERIFIERSREQUEST']._serialized_start=1918
-  _globals['_LISTVERIFIERSREQUEST']._serialized_end=1940
-  _globals['_VERIFIERSTATUS']._serialized_start=1943
-  _globals['_VERIFIERSTATUS']._serialized_end=2100
-  _globals['_LISTVERIFIERSRESPONSE']._serialized_start=2102
-  _globals['_LISTVERIFIERSRESPONSE']._serialized_end=2174
-  _globals['_LISTRECIPESREQUEST']._serialized_start=2176
-  _globals['_LISTRECIPESREQUEST']._serialized_end=2196
-  _globals['_LISTRECIPESRESPONSE']._serialized_start=2198
-  _globals['_LISTRECIPESRESPONSE']._serialized_end=2258
-  _globals['_REWARDSERVICE']._serialized_start=2483
-  _globals['_REWARDSERVICE']._serialized_end=2779
+  _globals['_SOURCE']._serialized_end=515
+  _globals['_RECIPE']._serialized_start=518
+  _globals['_RECIPE']._serialized_end=690
+  _globals['_REWARDSERVICESCOREBATCHREQUEST']._serialized_start=693
+  _globals['_REWARDSERVICESCOREBATCHREQUEST']._serialized_end=882
+  _globals['_PART']._serialized_start=885
+  _globals['_PART']._serialized_end=1054
+  _globals['_REWARD']._serialized_start=1057
+  _globals['_REWARD']._serialized_end=1399
+  _globals['_VERIFIERREPORT']._serialized_start=1402
+  _globals['_VERIFIERREPORT']._serialized_end=1789
+  _globals['_REWARDSERVICESCOREBATCHRESPONSE']._serialized_start=1792
+  _globals['_REWARDSERVICESCOREBATCHRESPONSE']._serialized_end=1935
+  _globals['_LISTVERIFIERSREQUEST']._serialized_start=1937
+  _globals['_LISTVERIFIERSREQUEST']._serialized_end=1959
+  _globals['_VERIFIERSTATUS']._serialized_start=1962
+  _globals['_VERIFIERSTATUS']._serialized_end=2119
+  _globals['_LISTVERIFIERSRESPONSE']._serialized_start=2121
+  _globals['_LISTVERIFIERSRESPONSE']._serialized_end=2193
+  _globals['_LISTRECIPESREQUEST']._serialized_start=2195
+  _globals['_LISTRECIPESREQUEST']._serialized_end=2215
+  _globals['_LISTRECIPESRESPONSE']._serialized_start=2217
+  _globals['_LISTRECIPESRESPONSE']._serialized_end=2277
+  _globals['_REWARDSERVICE']._serialized_start=2502
+  _globals['_REWARDSERVICE']._serialized_end=2798
 # @@protoc_insertion_point(module_scope)

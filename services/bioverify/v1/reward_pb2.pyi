@@ -118,6 +118,7 @@ class Source(_message.Message):
     TASK_KIND_FIELD_NUMBER: _builtins.int
     PROMPT_FORM_FIELD_NUMBER: _builtins.int
     TERMS_FIELD_NUMBER: _builtins.int
+    ANY_PAIRS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name within the recipe, for instance "experimental"."""
     share: _builtins.float
@@ -126,6 +127,8 @@ class Source(_message.Message):
     """The kind of question it asks."""
     prompt_form: _types_pb2.PromptForm.ValueType
     """What its prompts ask the model to write."""
+    any_pairs: _builtins.bool
+    """Its prompts ask about any pair of a training perturbation and a gene, not only about measured ones."""
     @_builtins.property
     def terms(self) -> _containers.RepeatedCompositeFieldContainer[Global___Term]:
         """Summands for its items only."""
@@ -138,10 +141,11 @@ class Source(_message.Message):
         task_kind: _types_pb2.TaskKind.ValueType = ...,
         prompt_form: _types_pb2.PromptForm.ValueType = ...,
         terms: _abc.Iterable[Global___Term] | None = ...,
+        any_pairs: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "prompt_form", b"prompt_form", "share", b"share", "task_kind", b"task_kind", "terms", b"terms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["any_pairs", b"any_pairs", "name", b"name", "prompt_form", b"prompt_form", "share", b"share", "task_kind", b"task_kind", "terms", b"terms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

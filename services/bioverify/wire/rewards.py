@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from bioverify.core.recipes import Recipe, Requirement, Source, Term
+from bioverify.core.recipes import Pairs, Recipe, Requirement, Source, Term
 from bioverify.v1 import reward_pb2
 from bioverify.wire.tasks import (
     PARSE_MODES,
@@ -59,6 +59,7 @@ def recipe_to_wire(recipe: Recipe) -> reward_pb2.Recipe:
                 share=source.share,
                 task_kind=TASK_KINDS[source.task_kind],
                 prompt_form=PROMPT_FORMS[source.prompt_form],
+                any_pairs=source.pairs is Pairs.ANY,
                 terms=map(term_to_wire, source.terms),
             )
             for source in recipe.sources
@@ -79,6 +80,7 @@ def recipe_from_wire(message: reward_pb2.Recipe) -> Recipe:
                 share=source.share,
                 task_kind=task_kind_from_wire(source.task_kind),
                 prompt_form=prompt_form_from_wire(source.prompt_form),
+                pairs=Pairs.ANY if source.any_pairs else Pairs.MEASURED,
                 terms=tuple(map(term_from_wire, source.terms)),
             )
             for source in message.sources

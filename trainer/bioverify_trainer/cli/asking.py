@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from bioverify import ports
-from bioverify_trainer.cli.options import PresetOption, SetOption, TargetOption, quieten, refuse, resolve_preset
+from bioverify_trainer.cli.options import OwnPresetOption, SetOption, TargetOption, quieten, refuse, resolve_preset
 
 ModelOption = Annotated[
     str, typer.Option(help="A checkpoint or adapter folder, hub id, smollm2, or a published one: rbio1-exp etc.")
@@ -23,7 +23,7 @@ def ask(
     model: ModelOption = "smollm2",
     verify: VerifyOption = False,
     target: TargetOption = ports.AGGREGATOR,
-    preset: PresetOption = "cpu",
+    preset: OwnPresetOption = None,
     changes: SetOption = None,
     max_tokens: MaxTokensOption = 256,
     temperature: TemperatureOption = 0.0,
@@ -37,7 +37,7 @@ def chat(
     model: ModelOption = "smollm2",
     verify: VerifyOption = False,
     target: TargetOption = ports.AGGREGATOR,
-    preset: PresetOption = "cpu",
+    preset: OwnPresetOption = None,
     changes: SetOption = None,
     max_tokens: MaxTokensOption = 256,
     temperature: TemperatureOption = 0.0,
@@ -51,7 +51,7 @@ def chat(
 def _asker(
     model: str,
     target: str,
-    preset: str,
+    preset: str | None,
     changes: list[str] | None,
     max_tokens: int,
     temperature: float,
@@ -59,7 +59,7 @@ def _asker(
     verify: bool,
 ) -> Callable[[str], None]:
     """Opens the model; what it returns prints the answer to a question as it is written."""
-    chosen = resolve_preset(preset, changes)
+    chosen = resolve_preset(model, preset, changes)
     quieten()
     from bioverify.client import ClientError
     from bioverify_trainer import asking

@@ -13,7 +13,7 @@ from rich.progress import Progress
 from bioverify import ports
 from bioverify.core.cell_lines import CELL_LINES
 from bioverify.files import replace_file
-from bioverify_trainer.cli.options import SetOption, errors, refuse
+from bioverify_trainer.cli.options import OwnPresetOption, SetOption, errors, refuse
 
 if TYPE_CHECKING:
     from bioverify_trainer.evaluate.labelling import Labelled
@@ -52,7 +52,7 @@ def evaluate(
         bool | None,
         typer.Option("--cot/--no-cot", help="The chain-of-thought suffix; if omitted, the preset's."),
     ] = None,
-    preset: Annotated[str, typer.Option(help="The preset whose prompts, precision and threads are used.")] = "cpu",
+    preset: OwnPresetOption = None,
     changes: SetOption = None,
     batch: Annotated[int, typer.Option(min=1, help="Number of questions asked at once.")] = 32,
     seed: Annotated[int, typer.Option(help="Of the sample, of sampling and of the bootstrap.")] = 0,
@@ -78,7 +78,7 @@ def evaluate(
     from bioverify_trainer.evaluate.evaluation import evaluate as run
     from bioverify_trainer.evaluate.labelling import evaluate_labels
     from bioverify_trainer.evaluate.questions import TASKS, EvaluationError, Screens
-    from bioverify_trainer.preset import load_preset
+    from bioverify_trainer.preset import preset_for
 
     labelled_task = tasks[0] if tasks and len(tasks) == 1 and tasks[0] in observations.TASKS else None
     if (labelled_task is None) != (cells is None) or (cells is None) != (label is None):
@@ -89,10 +89,11 @@ def evaluate(
             if name not in known:
                 raise typer.BadParameter(f"{option} {name}: not one of {', '.join(known)}")
     try:
-        chosen = load_preset(preset, changes)
+        presets = {model: preset_for(model, preset, changes) for model in models}
         if chain_of_thought is not None:
-            prompts = chosen.prompts.model_copy(update={"chain_of_thought": chain_of_thought})
-            chosen = chosen.model_copy(update={"prompts": prompts})
+            for model, own in presets.items():
+                prompts = own.prompts.model_copy(update={"chain_of_thought": chain_of_thought})
+                presets[model] = own.model_copy(update={"prompts": prompts})
         settings = Settings(
             models=models,
             lines=tuple(lines or CELL_LINES),
@@ -101,13 +102,13 @@ def evaluate(
             per_gene=per_gene,
             samples=samples,
             temperature=temperature,
-            max_tokens=max_tokens or chosen.grpo.max_completion_length,
+            max_tokens=max_tokens,
             at_once=batch,
             seed=seed,
             target=target,
             resamples=resamples,
             with_baselines=with_baselines,
-            preset=chosen,
+            presets=presets,
         )
         with Progress(console=errors, transient=True) as bars:
             bar = bars.add_task("evaluating", total=None)

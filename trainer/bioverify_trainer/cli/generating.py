@@ -10,7 +10,7 @@ from rich.progress import Progress
 
 from bioverify.artifacts.errors import ArtifactError
 from bioverify.artifacts.store import ArtifactStore
-from bioverify_trainer.cli.options import PresetOption, SetOption, errors, quieten, refuse, resolve
+from bioverify_trainer.cli.options import OwnPresetOption, SetOption, errors, quieten, refuse, resolve, resolve_preset
 
 
 def generate(
@@ -18,12 +18,16 @@ def generate(
     n: Annotated[int, typer.Option("--n", min=1, help="Number of completions.")] = 24,
     per_prompt: Annotated[int, typer.Option(min=1, help="Completions of each question.")] = 2,
     recipe: Annotated[str, typer.Option(help="The recipe whose sources the questions are drawn from.")] = "rbio1-exp",
-    preset: PresetOption = "cpu",
+    model: Annotated[
+        str, typer.Option(help="A checkpoint or adapter folder, hub id or smollm2; if omitted, the preset's.")
+    ] = "",
+    preset: OwnPresetOption = None,
     changes: SetOption = None,
     seed: Annotated[int, typer.Option(help="Of the questions and the sampling.")] = 1,
 ) -> None:
     """Let a policy answer PerturbQA questions; ``bioverify score FILE`` then scores the answers."""
-    resolved_recipe, resolved_preset = resolve(recipe, preset, changes)
+    resolved_preset = resolve_preset(model, preset, changes)
+    resolved_recipe, _ = resolve(recipe, "cpu", None)
     quieten()
     from bioverify_trainer.generate import generate_file
     from bioverify_trainer.model.policy import PolicyError
@@ -36,6 +40,7 @@ def generate(
                 resolved_recipe,
                 resolved_preset,
                 ArtifactStore.default(),
+                model=model,
                 n=n,
                 per_prompt=per_prompt,
                 seed=seed,

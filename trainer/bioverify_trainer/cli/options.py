@@ -12,7 +12,7 @@ from rich.console import Console
 from bioverify import recipes
 from bioverify.core.recipes import Recipe
 from bioverify.settings import SettingsError
-from bioverify_trainer.preset import Preset, load_preset
+from bioverify_trainer.preset import Preset, load_preset, preset_for
 
 console = Console(highlight=False)
 errors = Console(stderr=True)
@@ -20,6 +20,14 @@ errors = Console(stderr=True)
 RecipeArgument = Annotated[str, typer.Argument(help="A shipped recipe (bioverify recipes lists them) or a .yaml file.")]
 RunArgument = Annotated[Path, typer.Argument(help="Folder of a run.")]
 PresetOption = Annotated[str, typer.Option("--preset", help="A shipped preset (cpu, h100x8) or a .yaml file.")]
+OwnPresetOption = Annotated[
+    str | None,
+    typer.Option(
+        "--preset",
+        help="The preset whose prompts, precision and threads are used; if omitted, the one that a run's model was "
+        "trained with, and cpu for any other model.",
+    ),
+]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="Change one key of the preset: grpo.max_steps=4. May be repeated.")
 ]
@@ -35,9 +43,10 @@ def resolve(recipe: str, preset: str, changes: list[str] | None) -> tuple[Recipe
         refuse(error)
 
 
-def resolve_preset(preset: str, changes: list[str] | None) -> Preset:
+def resolve_preset(model: str, preset: str | None, changes: list[str] | None) -> Preset:
+    """The preset that the model is asked with; a mistake ends the command."""
     try:
-        return load_preset(preset, changes)
+        return preset_for(model, preset, changes)
     except SettingsError as error:
         refuse(error)
 

@@ -65,9 +65,7 @@ def plan_sources(recipe: Recipe, preset: Preset, store: ArtifactStore, target: s
 
 def _first_draws(recipe: Recipe, preset: Preset, store: ArtifactStore) -> dict[str, Draw]:
     """The first draw of each source, by its name."""
-    prompts = open_prompts(
-        store, recipe, seed=preset.grpo.seed, lines=preset.prompts.lines, strict=preset.prompts.strict
-    )
+    prompts = open_prompts(store, recipe, seed=preset.grpo.seed, wanted=preset.prompts)
     wanted = [source.name for source in recipe.sources] or [""]
     found: dict[str, Draw] = {}
     for index in range(_MOST_DRAWS):

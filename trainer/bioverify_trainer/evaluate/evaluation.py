@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,7 +34,10 @@ SHOWN_BASELINES = ("always-yes", "gene-rate", "other-lines")
 
 @dataclass(frozen=True)
 class Settings:
-    """``questions``: None for the whole test split, else a sample of about as many, ``per_gene`` of each gene."""
+    """``questions``: None for the whole test split, else a sample of about as many, ``per_gene`` of each gene.
+
+    ``max_tokens``: None for what each model's preset says. ``presets``: what each of the models is asked with.
+    """
 
     models: Sequence[str]
     lines: Sequence[str]
@@ -43,13 +46,16 @@ class Settings:
     per_gene: int
     samples: int
     temperature: float
-    max_tokens: int
+    max_tokens: int | None
     at_once: int
     seed: int
     target: str
     resamples: int
     with_baselines: bool
-    preset: Preset
+    presets: Mapping[str, Preset]
+
+    def max_tokens_of(self, model: str) -> int:
+        return self.max_tokens or self.presets[model].grpo.max_completion_length
 
     def asked_with(self, model: str) -> dict[str, Any]:
         """What answers depend on: a file of them holds for one such setting."""
@@ -57,9 +63,9 @@ class Settings:
             "model": model,
             "samples": self.samples,
             "temperature": self.temperature,
-            "max_tokens": self.max_tokens,
-            "prompts": self.preset.prompts.model_dump(mode="json"),
-            "chat_template_kwargs": self.preset.grpo.chat_template_kwargs or {},
+            "max_tokens": self.max_tokens_of(model),
+            "prompts": self.presets[model].prompts.model_dump(mode="json"),
+            "chat_template_kwargs": self.presets[model].grpo.chat_template_kwargs or {},
             "seed": self.seed,
         }
 
@@ -146,7 +152,8 @@ def file_of(model: str, settings: Settings, folder: Path, **more: Any) -> Path:
 
 def answerer_of(model: str, settings: Settings) -> LocalModel | Endpoint:
     """Who is asked: an endpoint, or a checkpoint, which is opened. Raises EvaluationError."""
-    prompts, preset = settings.preset.prompts, settings.preset
+    preset = settings.presets[model]
+    prompts, max_tokens = preset.prompts, settings.max_tokens_of(model)
     if model.startswith(("http://", "https://")):
         from bioverify_trainer.evaluate.endpoint import Endpoint
 
@@ -157,7 +164,7 @@ def answerer_of(model: str, settings: Settings) -> LocalModel | Endpoint:
             address,
             name,
             prompts,
-            max_tokens=settings.max_tokens,
+            max_tokens=max_tokens,
             samples=settings.samples,
             temperature=settings.temperature,
             at_once=settings.at_once,
@@ -175,7 +182,7 @@ def answerer_of(model: str, settings: Settings) -> LocalModel | Endpoint:
     except PolicyError as error:
         raise EvaluationError(f"--model {model}: {error}") from error
     return LocalModel(
-        policy, prompts, max_tokens=settings.max_tokens, samples=settings.samples, temperature=settings.temperature
+        policy, prompts, max_tokens=max_tokens, samples=settings.samples, temperature=settings.temperature
     )
 
 

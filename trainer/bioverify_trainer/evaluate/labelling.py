@@ -98,7 +98,9 @@ def _ask(
         for start in range(0, len(left), settings.at_once):
             progress(model, len(asked) - len(left) + start, len(asked))
             batch = left[start : start + settings.at_once]
-            turns = [conversation(task, asked.genes[place], choices, settings.preset.prompts) for place in batch]
+            turns = [
+                conversation(task, asked.genes[place], choices, settings.presets[model].prompts) for place in batch
+            ]
             append_lines(
                 path,
                 b"".join(

@@ -1,8 +1,13 @@
 """From answers to figures, each with an interval.
 
-An answer that could not be read counts as wrong, whichever the label; ``coverage`` says how many could. Intervals are
-percentile intervals over a bootstrap of the perturbations: the rows of one perturbation share its biology, so they are
-drawn together. A resample is a weight per perturbation, so nothing is sorted or counted again for it.
+An answer that could not be read counts as wrong, whichever the label; ``coverage`` says how many could. Intervals come
+from a bootstrap of the perturbations: the rows of one perturbation share its biology, so they are drawn together. A
+resample is a weight per perturbation, so nothing is sorted or counted again for it.
+
+The ends are percentiles of the resamples, but for per-gene AUC, which the bootstrap serves badly: a gene whose rarer
+label has a single row drops out of every third resample, which moves them all (up by .012 on PerturbQA), and if it
+stays its one row never varies, so they are too narrow as well. Mirrored percentiles (2 × estimate − percentile) covered
+89 % in the simulation of tests/trainer/test_evaluation.py. See `PerGeneAuc.standard_error` for what is done instead.
 """
 
 from __future__ import annotations
@@ -20,6 +25,7 @@ from bioverify_trainer.evaluate.questions import Rows
 Floats = npt.NDArray[np.float64]
 
 N_RESAMPLES = 1000
+NORMAL_95 = 1.96
 N_BINS = 10
 """Of belief, for the calibration error."""
 
@@ -64,8 +70,9 @@ def measure(rows: Rows, answers: Answers, *, resamples: int = N_RESAMPLES, seed:
     rng = np.random.default_rng(seed)
     weights = rng.multinomial(n_clusters, np.full(n_clusters, 1 / n_clusters), size=resamples).astype(np.float64)
     drawn = figures(weights)
-    drawn["auc_per_gene"] = np.array([auc(weight[cluster]) for weight in weights])
     low_high = {name: _ends(values) for name, values in drawn.items()}
+    estimate, reach = float(whole["auc_per_gene"]), NORMAL_95 * auc.standard_error(cluster)
+    low_high["auc_per_gene"] = max(0.0, estimate - reach), min(1.0, estimate + reach)
     return Measured(
         figures={name: Figure(float(value), *low_high[name]) for name, value in whole.items()},
         rows=len(rows),
@@ -109,6 +116,55 @@ class PerGeneAuc:
         if not has_both.any():
             return float("nan")
         return float((in_order[has_both] / (positives[has_both] * negatives[has_both])).mean())
+
+    def standard_error(self, cluster: npt.NDArray[np.integer[Any]]) -> float:
+        """Of the mean over genes, ``cluster`` (of every row, from 0 on) being what was sampled; NaN without any gene.
+
+        The AUC of a gene is the mean, over its rows of one label, of the share of its rows of the other label that they
+        are ranked right against (DeLong et al. 1988). What a row's share is off from the gene's AUC, summed over the
+        rows of a cluster, is what the cluster pulls the mean by (Obuchowski 1997, clustered ROC data). A label with n
+        rows in a gene is off by too little, by √((n − 1)/n), and with one row by nothing at all: there it is taken from
+        the mean over all such genes, as surveys do with strata of one unit (Wolter, Introduction to Variance
+        Estimation, on collapsed strata), which rather errs towards the wide.
+        """
+        influence = self._influence()
+        if influence is None:
+            return float("nan")
+        sums = np.bincount(cluster[self._order], influence)
+        return float(np.sqrt((sums**2).sum() * len(sums) / max(1, len(sums) - 1)))
+
+    def _influence(self) -> Floats | None:
+        """What each row, in sorted order, pulls the mean over genes by; None without any gene."""
+        sizes = np.diff(np.r_[self._ties, len(self._order)])
+        rows_of_gene = np.add.reduceat(sizes, self._genes)
+        gene = np.repeat(np.arange(len(rows_of_gene)), rows_of_gene)
+        positives = np.bincount(gene, self._is_positive)
+        negatives = rows_of_gene - positives
+        has_both = (positives > 0) & (negatives > 0)
+        if not has_both.any():
+            return None
+        influence = np.zeros(len(gene))
+        for is_own, own, others in (
+            (self._is_positive, positives, negatives),
+            (1 - self._is_positive, negatives, positives),
+        ):
+            # Rows of the other label on the right side of this one: below a positive, above a negative; ties half.
+            other = np.add.reduceat(1 - is_own, self._ties)
+            before = np.cumsum(other) - other
+            before -= np.repeat(before[self._genes], self._ties_of_gene)
+            tie = np.repeat(np.arange(len(sizes)), sizes)
+            right = (
+                (before + other / 2)[tie] if is_own is self._is_positive else others[gene] - (before + other / 2)[tie]
+            )
+            chosen = (is_own == 1) & has_both[gene]
+            share = np.where(chosen, right / np.maximum(others[gene], 1), 0.0)
+            mean = np.bincount(gene, share) / np.maximum(own, 1)
+            single = has_both & (own == 1)
+            centre = np.where(single, mean[single].mean() if single.any() else 0.0, mean)
+            too_little = np.sqrt(np.where(own > 1, own / np.maximum(own - 1, 1), 1.0))
+            influence += np.where(chosen, too_little[gene] * (share - centre[gene]) / np.maximum(own, 1)[gene], 0.0)
+        mean_of: Floats = influence / has_both.sum()
+        return mean_of
 
 
 def _columns(rows: Rows, answers: Answers) -> list[Floats]:

@@ -13,7 +13,7 @@ import importlib.util
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -74,7 +74,7 @@ def use_threads(threads: int | Literal["all"] | None) -> None:
 def open_for(preset: Preset, name: str = "") -> Policy:
     """The preset's policy, or the one of another ``name`` opened in the same way. Raises `PolicyError`."""
     chosen = preset.policy
-    return open_policy(
+    policy = open_policy(
         name or chosen.model,
         dtype=getattr(torch, chosen.dtype),
         bits=chosen.bits,
@@ -84,6 +84,18 @@ def open_for(preset: Preset, name: str = "") -> Policy:
         **({"attn_implementation": chosen.attn_implementation} if chosen.attn_implementation else {}),
         **chosen.model_init_kwargs,
     )
+    freeze(policy.model, chosen.freeze)
+    return policy
+
+
+def freeze(model: PreTrainedModel, names: Collection[str]) -> None:
+    """Leave the named parameters, and those of the named modules, out of training. Raises `PolicyError`."""
+    for name in names:
+        chosen = [one for own, one in model.named_parameters() if own == name or own.startswith(f"{name}.")]
+        if not chosen:
+            raise PolicyError(f"policy.freeze: the model has no parameter or module {name!r}")
+        for parameter in chosen:
+            parameter.requires_grad_(False)
 
 
 def open_policy(

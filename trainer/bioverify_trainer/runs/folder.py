@@ -24,7 +24,7 @@ from bioverify.client import ListedVerifier
 from bioverify.core.recipes import Recipe
 from bioverify.errors import BioverifyError
 from bioverify.files import append_lines, read_lines, replace_file
-from bioverify_trainer.preset import Preset
+from bioverify_trainer.preset import RUN_FILE, Preset
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class RunFolder:
 
     @property
     def config_file(self) -> Path:
-        return self.path / "run.json"
+        return self.path / RUN_FILE
 
     @property
     def metrics_file(self) -> Path:

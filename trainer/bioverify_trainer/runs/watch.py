@@ -7,10 +7,11 @@ Logged per step under ``watch/``, all over the completions of the step:
 * ``mention_only``: share whose thoughts name all genes of the question and say hardly anything else;
 * ``disagreement``: mean distance between the highest and the lowest belief, if two verifiers or more hold one.
 
-None of them enters the reward. One alarm compares what is rewarded with what is held out: `heldout` in a preset.
+None of them enters the reward. One alarm compares what is rewarded with what is held out (`heldout` in a preset),
+another looks for groups whose members are all rewarded alike: they teach nothing.
 
 Beside them, under ``not_read/WHAT/REASON``, stands the share of completions of which the question, a thought or the
-answer could not be read (`bioverify.core.readings`): another alarm.
+answer could not be read (`bioverify.core.readings`): a third alarm.
 """
 
 from __future__ import annotations
@@ -35,6 +36,9 @@ HELD_OUT = "heldout/balanced_accuracy"
 BEFORE = "heldout_before/balanced_accuracy"
 SIGNIFICANT = 2.0
 """Standard errors by which the reward must have risen to count as risen."""
+ALIKE = "frac_reward_zero_std"
+"""TRL's name for the share of groups whose members are all rewarded alike."""
+MOSTLY_ALIKE = 0.9
 NO_GAIN = 0.01
 """Held-out balanced accuracy that rose by less has not risen."""
 
@@ -106,7 +110,7 @@ def unread_shares(logs: Mapping[str, Any]) -> dict[str, float]:
 
 def alarms(metrics: Sequence[Mapping[str, Any]]) -> list[str]:
     """What a run's metrics give reason to doubt, each with what to do; none if they give no reason, or cannot tell."""
-    return [*filter(None, [_rewarded_alone(metrics)]), *_not_read(metrics)]
+    return [*filter(None, (_rewarded_alone(metrics), _groups_alike(metrics))), *_not_read(metrics)]
 
 
 def _not_read(metrics: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -133,11 +137,24 @@ def _by_reason(record: Mapping[str, Any], what: Readable) -> dict[str, float]:
     return {name.removeprefix(prefix): record[name] or 0.0 for name in record if name.startswith(prefix)}
 
 
-def _rewarded_alone(metrics: Sequence[Mapping[str, Any]]) -> str | None:
-    """That the reward rose and nothing else did; None if that is not so, or cannot be told.
+def _groups_alike(metrics: Sequence[Mapping[str, Any]]) -> str | None:
+    """In every step of the last quarter, more than nine groups in ten had nothing to compare."""
+    shares = [float(record[ALIKE]) for record in metrics if record.get(ALIKE) is not None]
+    last = shares[-(len(shares) // 4) :]
+    if len(shares) < 8 or min(last) <= MOSTLY_ALIKE:
+        return None
+    return (
+        f"In {fmean(last):.0%} of the groups of the last quarter all members had the same reward, so they taught "
+        "nothing: the answers are the same whatever the question. Begin again with a KL distance (grpo.beta above 0), "
+        "rewards that are not divided by their deviation (grpo.scale_rewards: none), labels balanced within each gene "
+        "(prompts.balance: gene), a lower grpo.learning_rate, or more varied sampling (grpo.temperature)."
+    )
 
-    The reward has risen, first quarter of the steps against last, by more than twice the standard error; the held-out
-    balanced accuracy, first measurement against last, has not.
+
+def _rewarded_alone(metrics: Sequence[Mapping[str, Any]]) -> str | None:
+    """The reward has risen, first quarter of the steps against last, by more than twice the standard error.
+
+    And the held-out balanced accuracy, first measurement against last, has not.
     """
     held_out = [
         float(record[name]) for record in metrics for name in (BEFORE, HELD_OUT) if record.get(name) is not None
