@@ -103,7 +103,7 @@ def test_groups_that_are_rewarded_alike_to_the_end_raise_the_alarm_with_what_to_
     def steps(*shares):
         return [{"step": step, "reward": 1.0, watch.ALIKE: share} for step, share in enumerate(shares, 1)]
 
-    warning = watch.alarms(steps(*[0.2] * 6, 0.97, 0.99))
+    [warning] = watch.alarms(steps(*[0.2] * 6, 0.97, 0.99))
     assert "98% of the groups" in warning
     for key in ("grpo.beta", "grpo.scale_rewards: none", "prompts.balance: gene"):
         assert key in warning

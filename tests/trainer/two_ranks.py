@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import DistributedType, PartialState  # type: ignore[import-untyped]
 
 from bioverify.artifacts.store import ArtifactStore
 from bioverify.core.recipes import Recipe
@@ -37,8 +38,15 @@ def fixed_completions(trainer: Any) -> Any:
     return generate
 
 
+def talk_over_gloo() -> None:
+    """Without a GPU accelerate knows no way for DeepSpeed's processes to talk, and would start each alone."""
+    PartialState._prepare_backend = lambda *_: ("gloo", DistributedType.MULTI_CPU)
+
+
 def main(settings: dict[str, Any]) -> None:
     torch.set_num_threads(1)
+    if settings["preset"]["launcher"].get("deepspeed"):
+        talk_over_gloo()
     preset, recipe = Preset.model_validate(settings["preset"]), Recipe.model_validate(settings["recipe"])
     folder = RunFolder(Path(settings["output"]))
     folder.path.mkdir(exist_ok=True)

@@ -17,7 +17,12 @@ from bioverify.settings import SettingsError, checked, parse_yaml, read_mapping
 from bioverify_trainer.grpo_keys import check_keys
 from bioverify_trainer.prompts import MOST_EXAMPLE_TURNS
 
-ALIASES = {"cpu": "cpu-smollm2-135m", "one-gpu": "one-gpu-qwen2.5-3b", "h100x8": "h100x8-qwen2.5-3b"}
+ALIASES = {
+    "cpu": "cpu-smollm2-135m",
+    "one-gpu": "one-gpu-qwen2.5-3b",
+    "h100x1": "h100x1-qwen2.5-3b",
+    "h100x8": "h100x8-qwen2.5-3b",
+}
 # A link to trainer/presets, so that an installed package carries them too.
 _SHIPPED = importlib.resources.files("bioverify_trainer") / "presets"
 
@@ -231,8 +236,15 @@ class Preset(_Strict):
                 f"rewards.deadline_s ({self.rewards.deadline_s:g}) + the longest pause between two tries "
                 f"({LONGEST_PAUSE_S:g}) + {_SLACK_S:g}"
             )
+        # transformers leaves DeepSpeed out, without a word, if it is told to use the CPU.
         if self.grpo.use_cpu and (self.grpo.use_vllm or self.launcher.deepspeed):
             raise ValueError("grpo.use_cpu: vLLM and DeepSpeed need GPUs")
+        if self.grpo.use_vllm and self.policy.lora and self.policy.dtype == "bfloat16" and not self.policy.bits:
+            raise ValueError(
+                "policy.dtype: before each step adapters are added to the weights for vLLM and taken off again, and in "
+                "bfloat16 the weights do not come back as they were. Set policy.dtype=float32 (with grpo.bf16=true it "
+                "computes in bfloat16 all the same)"
+            )
         if self.policy.bits and (self.policy.lora is None or self.launcher.deepspeed):
             raise ValueError("policy.bits: packed weights are not trained; give policy.lora, and no DeepSpeed")
         if self.policy.freeze and self.policy.lora:

@@ -153,7 +153,9 @@ def _own_arguments() -> list[str]:
 
 def _launch_command(preset: Preset) -> list[str] | None:
     """The command that starts all processes of the preset; None if this is the only one, or one of them."""
-    if preset.launcher.processes == 1 or "WORLD_SIZE" in os.environ:
+    # DeepSpeed wants the environment of torchrun even for one process.
+    is_alone = preset.launcher.processes == 1 and not preset.launcher.deepspeed
+    if is_alone or "WORLD_SIZE" in os.environ:
         return None
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     arguments = [argument for argument in _own_arguments() if argument != "--dry-run"]
