@@ -94,9 +94,15 @@ class Tree:
 
     def _environment(self) -> dict[str, str]:
         paths = [str(self.folder / part) for part in ("services", "trainer", ".")]
-        own = {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
         inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-        return inherited | own | {BUILT_STORE: str(self.folder / ".built" / "artifacts")}
+        return inherited | {
+            "PYTHONPATH": os.pathsep.join(paths),
+            "OMP_NUM_THREADS": "1",
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+            BUILT_STORE: str(self.folder / ".built" / "artifacts"),
+            # Tests on the real data take too long for each mutant; without it they are skipped.
+            "BIOVERIFY_DATA_MIRROR": str(self.folder / ".no-data"),
+        }
 
     def _pytest(self, tests: Sequence[str], timeout_s: float, *, write_bytecode: bool) -> tuple[int | None, str]:
         environment = self._environment() | ({} if write_bytecode else {"PYTHONDONTWRITEBYTECODE": "1"})
