@@ -218,6 +218,35 @@ async def test_two_who_ask_a_verifier_that_is_not_deterministic_get_an_answer_ea
     assert stored.keys() == []
 
 
+async def test_what_a_verifier_said_while_it_was_deterministic_is_not_given_out_when_it_is_no_more(
+    cache, stored
+) -> None:
+    told = Told()
+    async with asked(told) as upstream:
+        await ask(upstream, ["a"], cache=cache)
+        told.description.deterministic = False
+        await upstream.account(time.monotonic() + 5, refresh=True)
+        reply = await ask(upstream, ["a"], cache=cache)
+    assert (reply.cache_hits, values(reply)) == (0, [0.02])
+
+
+@pytest.mark.parametrize("first", [True, False])
+async def test_a_call_is_shared_only_if_both_who_ask_know_the_verifier_as_deterministic(first: bool) -> None:
+    told = Told(deterministic=first)
+    async with asked(told) as upstream:
+        await ask(upstream, ["warm"])
+        told.gate.clear()
+        asking = [ask(upstream, ["a"])]
+        await until_called(told, 2)
+        told.description.deterministic = not first
+        await upstream.account(time.monotonic() + 5, refresh=True)
+        asking.append(ask(upstream, ["a"]))
+        await until_called(told, 3)
+        told.gate.set()
+        replies = await asyncio.gather(*asking)
+    assert [values(reply) for reply in replies] == [[0.02], [0.03]]
+
+
 async def test_who_asks_the_same_at_the_same_time_shares_the_answer_and_the_count_says_so() -> None:
     told = Told()
     told.gate.clear()
