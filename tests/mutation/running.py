@@ -72,6 +72,7 @@ class Tree:
             if status != 0:
                 raise ValueError(f"without any mutant, pytest {' '.join(tests)} ends with {status}:\n{said}")
             self._seconds[tuple(tests)] = time.monotonic() - started
+            print(f"{self._seconds[tuple(tests)]:.1f} s without a mutant: {' '.join(tests)}", flush=True)
         return self._seconds[tuple(tests)]
 
     def try_out(self, mutant: Mutant, tests: Sequence[str]) -> End:

@@ -16,6 +16,7 @@ from typing import Any
 import grpc
 import pytest
 import redis
+from prometheus_client import REGISTRY
 
 from bioverify.aggregator.cache import OutcomeCache
 from bioverify.aggregator.encoded import encode_outcome, failure
@@ -155,6 +156,10 @@ def ask(
 
 def key_of(text: str, fingerprint: str = "1") -> bytes:
     return cache_key("told", fingerprint, question_of(Item(None, None, text), Reads.COMPLETION))
+
+
+def counted(name: str, **labels: str) -> float:
+    return REGISTRY.get_sample_value(f"bioverify_{name}", {"verifier": "told", **labels}) or 0.0
 
 
 def values(reply: VerifierReply) -> list[float | None]:
@@ -423,12 +428,90 @@ async def test_a_replica_that_is_slow_is_overtaken_by_another_within_a_budget() 
         for n in range(20):
             await ask(upstream, [f"warm {n}"])
         told.gate.clear()
+        ended = {result: counted("aggregator_hedges_total", result=result) for result in ("won", "lost")}
         asking = ask(upstream, ["a"])
         await until_called(told, 22)
         told.gate.set()
         reply = await asking
     assert (reply.usage.calls, reply.usage.hedges) == (2, 1)
     assert reasons(reply) == [""]
+    assert sum(counted("aggregator_hedges_total", result=result) - before for result, before in ended.items()) == 1
+
+
+async def test_a_verifier_that_is_gone_opens_its_breaker_and_is_found_again() -> None:
+    port = servers.free_port()
+    told = Told()
+
+    async def start() -> grpc.aio.Server:
+        server = grpc.aio.server()
+        verifier_pb2_grpc.add_VerifierServiceServicer_to_server(told, server)
+        server.add_insecure_port(f"127.0.0.1:{port}")
+        await server.start()
+        return server
+
+    upstream = Upstream("told", f"127.0.0.1:{port}", describe_ttl_s=1.0, max_waiting=1000)
+    replica = upstream._replicas[0]
+    server = await start()
+    try:
+        for _ in range(2):
+            assert reasons(await ask(upstream, ["a"])) == [""]
+            assert upstream.state is State.CLOSED
+            await server.stop(None)
+            while replica.is_allowed:
+                assert set(reasons(await ask(upstream, ["b"]))) <= {"unavailable", "breaker_open"}
+            suspended = await ask(upstream, ["b"])
+            assert suspended.outcomes[0].outcome == Failed(
+                "breaker_open",
+                f"told at 127.0.0.1:{port} has stopped answering; calls are suspended until it recovers",
+                retryable=True,
+            )
+            assert counted("aggregator_breaker", target=replica.target) == 2
+            assert (suspended.usage.calls, replica.limit.limit) == (0, 1.0)
+            server = await start()
+            async with asyncio.timeout(20):
+                assert replica._recovering is not None
+                await replica._recovering
+            assert upstream.state is State.HALF_OPEN
+            assert counted("aggregator_breaker", target=replica.target) == 1
+    finally:
+        await upstream.close()
+        await server.stop(None)
+
+
+async def test_calls_failures_and_shared_questions_are_counted_under_their_verifier() -> None:
+    names = {
+        "aggregator_failures_total": {"reason": "internal"},
+        "aggregator_retries_total": {},
+        "aggregator_shared_total": {},
+        "aggregator_wait_seconds_count": {},
+    }
+    told = Told()
+    async with asked(told) as upstream:
+        await ask(upstream, ["warm"])
+        before = {name: counted(name, **labels) for name, labels in names.items()}
+        answered, refused = (counted("aggregator_verifier_calls_total", code=code) for code in ("OK", "INTERNAL"))
+        told.refusals = [grpc.StatusCode.INTERNAL]
+        await ask(upstream, ["a", "b"])
+        told.refusals = [grpc.StatusCode.UNAVAILABLE]
+        await ask(upstream, ["c"])
+        told.gate.clear()
+        asking = [ask(upstream, ["d"])]
+        await until_called(told, 5)
+        asking.append(ask(upstream, ["d"]))
+        await asyncio.sleep(0.01)
+        told.gate.set()
+        await asyncio.gather(*asking)
+        grown = {name: counted(name, **labels) - before[name] for name, labels in names.items()}
+        assert counted("aggregator_verifier_calls_total", code="INTERNAL") - refused == 1
+        # A probe may have been answered beside the calls.
+        assert counted("aggregator_verifier_calls_total", code="OK") - answered >= 2
+        assert counted("aggregator_limit_items", target=upstream.target) == upstream._replicas[0].limit.limit
+    assert grown == {
+        "aggregator_failures_total": 2,
+        "aggregator_retries_total": 1,
+        "aggregator_shared_total": 1,
+        "aggregator_wait_seconds_count": 4,
+    }
 
 
 TEXT = Item(DifferentialExpression("A", "B", "k562"), True, "text", ParseMode.WHOLE_WORDS, PromptForm.ANSWER)
