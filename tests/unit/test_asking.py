@@ -393,6 +393,25 @@ async def test_a_caller_out_of_time_is_told_so_and_the_verifier_stops() -> None:
         assert upstream.state is State.CLOSED
 
 
+async def test_who_has_less_time_than_those_he_asks_with_leaves_them_and_is_told_so() -> None:
+    told = Told()
+    async with asked(told) as upstream:
+        await ask(upstream, ["warm"])
+        failed = counted("aggregator_failures_total", reason="deadline_exceeded")
+        told.gate.clear()
+        hasty, patient = ask(upstream, ["a"], seconds=8.2), ask(upstream, ["b"], seconds=15.0)
+        await until_called(told, 2)
+        assert [len(call.items) for call in told.calls] == [1, 2]
+        hurried = ask(upstream, ["c"], seconds=0.6)
+        with_him = ask(upstream, ["d"], seconds=0.9)
+        reply = await hurried
+        assert reply.outcomes[0].outcome == Failed("deadline_exceeded", "told did not answer in time", retryable=True)
+        assert counted("aggregator_failures_total", reason="deadline_exceeded") == failed + 1
+        assert not with_him.done()
+        told.gate.set()
+        assert [reasons(one) for one in await asyncio.gather(hasty, patient, with_him)] == [[""]] * 3
+
+
 async def test_a_full_queue_fails_new_items_at_once_and_only_them() -> None:
     told = Told(limits=verifier_pb2.Limits(max_items_in_flight=FEW_ITEMS * 2))
     many = FEW_ITEMS * 2
