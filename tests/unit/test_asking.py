@@ -64,10 +64,13 @@ class Told(verifier_pb2_grpc.VerifierServiceServicer):
         self.gate.set()
         self.refusals: list[grpc.StatusCode | Refusal] = []
         self.unspoilt = True
+        self.is_silent = False
         self.calls: list[verifier_pb2.VerifierServiceScoreBatchRequest] = []
         self.cancelled = 0
 
     async def Describe(self, request, context):  # noqa: N802
+        if self.is_silent:
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "as told")
         return self.description
 
     async def ScoreBatch(self, request, context):  # noqa: N802
@@ -197,6 +200,35 @@ async def test_a_verifier_of_several_versions_at_once_fails_and_nothing_of_it_is
     assert failed == Failed("version_changed", "told answers with several versions at once", retryable=True)
     assert (reply.distinct, len(told.calls)) == (2, 2)
     assert stored.keys() == []
+
+
+async def test_a_verifier_that_does_not_say_which_version_took_over_fails_and_keeps_what_it_cost() -> None:
+    told = Told()
+    async with asked(told) as upstream:
+        await ask(upstream, ["warm"])
+        told.is_silent, told.answers_as = True, "2"
+        reply = await ask(upstream, ["a", "a", "b"])
+    assert reasons(reply) == ["not_a_verifier"] * 3
+    assert (reply.distinct, reply.cache_hits, reply.usage.calls) == (2, 0, 1)
+
+
+async def test_a_verifier_that_was_never_heard_of_fails_with_what_it_cost() -> None:
+    told = Told()
+    told.is_silent = True
+    async with asked(told) as upstream:
+        reply = await ask(upstream, ["a", "b"])
+    assert reasons(reply) == ["not_a_verifier"] * 2
+    assert (reply.distinct, reply.usage.calls, reply.usage.wall_s, told.calls) == (0, 0, 0.0, [])
+
+
+async def test_without_stated_limits_a_call_holds_256_items_and_half_of_four_mebibytes() -> None:
+    told = Told()
+    async with asked(told) as upstream:
+        await ask(upstream, [f"{n}" for n in range(257)])
+        assert sorted(len(call.items) for call in told.calls) == [1, 256]
+        told.calls.clear()
+        await ask(upstream, [f"{n}" * 1_000_000 for n in range(1, 6)])
+        assert sorted(len(call.items) for call in told.calls) == [1, 2, 2]
 
 
 async def test_what_is_known_is_not_asked_and_is_counted(cache, stored) -> None:

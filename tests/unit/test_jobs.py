@@ -22,7 +22,7 @@ from tests.fixtures.waiting import wait_until
 
 
 class Told(reward_pb2_grpc.RewardServiceServicer):
-    """``gate``: calls are answered when it is set. ``refusals``: of the next calls. An item "none" has no reward."""
+    """``gate``: calls are answered when it is set. ``refusals``: of the next calls. The answer "none" has no reward."""
 
     def __init__(self) -> None:
         self.gate = threading.Event()
@@ -42,7 +42,7 @@ class Told(reward_pb2_grpc.RewardServiceServicer):
         self.gate.wait(20)
         rewards = [
             reward_pb2.Reward(item_id=one.id, unscorable_because="no reason")
-            if one.id.startswith("none")
+            if "none" in one.completion
             else reward_pb2.Reward(item_id=one.id, reward=0.5)
             for one in request.items
         ]
@@ -53,6 +53,12 @@ class Told(reward_pb2_grpc.RewardServiceServicer):
         return reward_pb2.ListRecipesResponse(
             recipes=[reward_pb2.Recipe(name=name, terms=[term]) for name in self.recipes]
         )
+
+    @property
+    def asked(self) -> list[str]:
+        """The answers that were sent, in order."""
+        texts = [item.completion for call in self.calls for item in call.items]
+        return [text.removeprefix("<answer>").removesuffix("</answer>") for text in texts]
 
 
 @pytest.fixture
@@ -158,7 +164,7 @@ def test_a_job_is_taken_up_where_it_was_and_what_lies_behind_that_is_cut_off(
         assert jobs.bad_lines(found)[0].read_bytes() == bad
         assert (found.scored, found.bad_lines, found.line) == (6, 2, 8)
         assert found.started == job.started
-    assert sorted(item.id for call in told.calls for item in call.items) == ["2", "3", "4", "5"]
+    assert sorted(told.asked) == ["2", "3", "4", "5"]
 
 
 def test_a_file_that_was_cut_short_ends_the_job(told: Told, target: str, tmp_path: Path) -> None:
@@ -167,7 +173,7 @@ def test_a_file_that_was_cut_short_ends_the_job(told: Told, target: str, tmp_pat
     folder = tmp_path / "jobs" / job.id
     size_bytes = job.result_bytes
     (folder / "results.jsonl").write_bytes(b"short")
-    (folder / "job.json").write_text(job.model_copy(update={"state": "queued", "ended": None}).model_dump_json())
+    (folder / "job.json").write_text(job.model_copy(update={"state": JobState.QUEUED, "ended": None}).model_dump_json())
     with opened(tmp_path, target) as jobs:
         found = jobs.get(job.id)
         assert found is not None
@@ -177,22 +183,22 @@ def test_a_file_that_was_cut_short_ends_the_job(told: Told, target: str, tmp_pat
         )
 
 
-BUSY = Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "too much to do", "overloaded", retry_after_s=0.01)
+BUSY = Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "too much to do", "overloaded", retry_after_s=1.0)
 TOO_LARGE = Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "900 items, at most 10", "too_large")
 
 
 def test_a_job_waits_while_a_refusal_may_pass_and_ends_with_one_that_cannot(
     told: Told, target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "FIRST_WAIT_S", 0.01)
-    # The client repeats by itself; only what outlives it reaches the job.
-    told.refusals = [BUSY] * 30
+    # So that the client does not wait for its end itself.
+    monkeypatch.setattr(module, "CHUNK_DEADLINE_S", 0.5)
+    told.refusals = [BUSY] * 2
     with opened(tmp_path, target) as jobs:
         job = sent(jobs, line("a"))
         wait_until(lambda: job.state == "waiting")
         assert "too much to do" in job.detail
-        told.refusals.clear()
         assert ended(jobs, job).state == "done"
+        assert (told.refusals, len(told.calls)) == ([], 3)
         assert (job.detail, job.scored) == ("", 1)
         told.refusals = [TOO_LARGE]
         failed = ended(jobs, sent(jobs, line("b")))
@@ -218,11 +224,14 @@ def test_a_fault_of_our_own_ends_the_job_and_not_its_worker(
         assert ended(jobs, sent(jobs, line("a"))).state == "done"
 
 
-def test_owners_take_turns_and_each_has_a_bound_of_jobs_under_way(told: Told, target: str, tmp_path: Path) -> None:
+def test_owners_take_turns_and_each_has_a_bound_of_jobs_under_way(
+    told: Told, target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "JOBS_AT_ONCE", 1)
     told.gate.clear()
     with opened(tmp_path, target, most_per_key=4) as jobs:
         many = [sent(jobs, line(f"many-{n}"), owner="many") for n in range(4)]
-        wait_until(lambda: len(told.calls) == 2)
+        wait_until(lambda: len(told.calls) == 1)
         with pytest.raises(TooManyJobsError, match="4 jobs are under way; a key may have 4 at a time"):
             jobs.check_room("many")
         folder = jobs.new_folder()
@@ -240,8 +249,7 @@ def test_owners_take_turns_and_each_has_a_bound_of_jobs_under_way(told: Told, ta
         told.gate.set()
         for job in (*many, one):
             ended(jobs, job)
-        order = [item.id for call in told.calls for item in call.items]
-        assert order[2:] == ["one", "many-3"] or order[2:] == ["many-3", "one"]
+        assert told.asked == ["many-0", "many-1", "one", "many-3"]
         assert {job.state for job in (*many[:2], many[3], one)} == {"done"}
         assert jobs.all() == [one, *many[::-1]]
 

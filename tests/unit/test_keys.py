@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from bioverify.gateway.access import ANYONE, Gateway, charger
 from bioverify.gateway.api_keys import Key, Keyring, Scope, new_key, read_keys, write_keys
@@ -168,6 +169,8 @@ def test_the_file_holds_hashes_is_its_owners_and_names_nobody_twice(tmp_path: Pa
     assert text not in path.read_text()
     assert path.stat().st_mode & 0o777 == 0o600
     assert path.read_text().startswith("keys:\n- name: a\n  sha256: ")
+    with pytest.raises(ValidationError, match="frozen"):
+        key.scopes = (Scope.ADMIN,)
     write_keys(path, (key, key, other))
     with pytest.raises(SettingsError, match=r"keys: two keys have the same name: a$"):
         read_keys(path)

@@ -95,6 +95,8 @@ def test_beliefs_fall_into_ten_bins_of_equal_width_and_empty_ones_are_left_out()
         "frequency_where_belief_is_0.97": 1.0,
     }
     assert [point.rows for point in reliability(label, belief, 2)] == [4, 2]
+    in_two_bins = (4 * abs(0.085 - 0.25) + 2 * 0.03) / 6
+    assert expected_calibration_error(label, belief, 2) == pytest.approx(in_two_bins)
 
 
 def test_no_rows_have_no_auc_and_one_gene_has_the_ordinary_one() -> None:

@@ -21,7 +21,7 @@ from bioverify.core.verifier import Item
 from bioverify.verifiers.transcriptformer_pmi import build
 from bioverify.verifiers.transcriptformer_pmi.empirical import PSEUDO_CELLS, informative_genes, pmi_matrix
 from bioverify.verifiers.transcriptformer_pmi.scaling import N_QUANTILES, Scaling, fit_scaling
-from bioverify.verifiers.transcriptformer_pmi.verifier import TranscriptFormerPmi, open_verifier
+from bioverify.verifiers.transcriptformer_pmi.verifier import TranscriptFormerPmi, _ordinal, open_verifier
 from tests.fixtures.artifacts import data_folder, silent
 
 VALUES = np.random.default_rng(5).normal(0.0, 0.5, 5000).astype(np.float16)
@@ -193,6 +193,14 @@ def test_the_canary_is_what_the_verifier_says_on_either_side_of_the_cutoff(
     [no] = made.score([Item(CoExpression("CD4", "AARS1"), answer=False)], with_evidence=False)
     assert isinstance(no, Scored)
     assert (no.value, no.belief, no.evidence) == (1.0 - belief, belief, ())
+
+
+@pytest.mark.parametrize(
+    ("percentile", "shown"),
+    [(0.0, "0.0th"), (1.1, "1.1st"), (52.22, "52.2nd"), (13.3, "13.3rd"), (99.94, "99.9th"), (21.0, "21.0th")],
+)
+def test_a_percentile_is_an_ordinal_by_its_last_digit(percentile: float, shown: str) -> None:
+    assert _ordinal(percentile) == shown
 
 
 def test_normalised_pmi_lies_between_never_and_always_together() -> None:
