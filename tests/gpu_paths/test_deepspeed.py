@@ -28,14 +28,22 @@ def run(settings: dict[str, Any], ranks: int, packages: Path) -> None:
     done = subprocess.run(
         command, cwd=servers.ROOT, env=environment, capture_output=True, text=True, timeout=250, check=False
     )
-    assert done.returncode == 0, "\n".join([line for line in done.stderr.splitlines() if "rank0" in line] or [done.stderr[-3000:]])
+    assert done.returncode == 0, "\n".join(
+        [line for line in done.stderr.splitlines() if "rank0" in line] or [done.stderr[-3000:]]
+    )
 
 
 @pytest.fixture
 def settings(tiny_preset, recipe, store, lasting_target, tmp_path):
     def made(name: str, deepspeed: dict[str, Any] | None, **grpo: Any) -> dict[str, Any]:
         preset = tiny_preset.model_dump(mode="json")
-        preset["grpo"] |= {"per_device_train_batch_size": 4, "max_steps": 4, "save_steps": 2, "use_cpu": deepspeed is None, **grpo}
+        preset["grpo"] |= {
+            "per_device_train_batch_size": 4,
+            "max_steps": 4,
+            "save_steps": 2,
+            "use_cpu": deepspeed is None,
+            **grpo,
+        }
         preset["launcher"] |= {"processes": 2, "deepspeed": deepspeed}
         return {
             "preset": preset,

@@ -49,7 +49,10 @@ def client(service) -> Iterator[Client]:
 
 def test_rewards_are_the_weighted_sum_of_what_the_verifiers_say(client) -> None:
     one = item("a", "AARS1", "ASNS", "no")
-    [reward] = client.score([one], LOOKUP_AND_TEXT).rewards
+    began = time.monotonic()
+    batch = client.score([one], LOOKUP_AND_TEXT)
+    assert 0 < batch.wall_s <= time.monotonic() - began
+    [reward] = batch.rewards
     belief = belief_of("AARS1", "ASNS", "1")
     vowels = sum(letter in "aeiou" for letter in one.completion) / len(one.completion)
     text = min(1.0, len(one.completion) / 100)

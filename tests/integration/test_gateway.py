@@ -203,6 +203,7 @@ def texts(keys_file: Path) -> dict[str, str]:
         "scorer": new_key("scorer", (Scope.SCORE,), items_per_day=10),
         "slow": new_key("slow", (Scope.SCORE,), requests_per_minute=2),
         "trainer": new_key("trainer", (Scope.TRAIN,)),
+        "both": new_key("both", (Scope.SCORE, Scope.TRAIN)),
         "boss": new_key("boss", (Scope.ADMIN,)),
         "old": new_key("old", (Scope.ADMIN,), expires="2020-01-01T00:00:00Z"),
     }
@@ -276,6 +277,16 @@ class TestKeys:
         problem(guarded.http.get(f"/v1/jobs/{job_id}", headers=self.by(texts["scorer"])), 404)
         assert guarded.http.get("/v1/jobs", headers=self.by(texts["scorer"])).json() == {"jobs": []}
         assert guarded.http.get(f"/v1/jobs/{job_id}", headers=self.by(texts["boss"])).is_success
+
+    def test_the_scope_train_opens_nobodys_jobs(self, guarded: RunningGateway, texts: dict[str, str]) -> None:
+        by = {name: self.by(texts[name]) for name in ("scorer", "both")}
+        theirs = guarded.http.post("/v1/jobs", content=b"{}\n", headers=by["scorer"]).json()["id"]
+        mine = guarded.http.post("/v1/jobs", content=b"{}\n", headers=by["both"]).json()["id"]
+        seen = {job["id"] for job in guarded.http.get("/v1/jobs", headers=by["both"]).json()["jobs"]}
+        assert (mine in seen, theirs in seen) == (True, False)
+        for way, path in (("GET", ""), ("POST", ":cancel"), ("DELETE", ""), ("GET", "/results"), ("GET", "/bad-lines")):
+            problem(guarded.http.request(way, f"/v1/jobs/{theirs}{path}", headers=by["both"]), 404)
+        assert guarded.http.get(f"/v1/jobs/{mine}", headers=by["both"]).is_success
 
     def test_the_log_names_who_called_and_no_key(self, guarded: RunningGateway, texts: dict[str, str]) -> None:
         guarded.http.get("/v1/recipes", headers=self.by(texts["boss"]))

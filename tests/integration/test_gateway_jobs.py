@@ -84,6 +84,10 @@ def test_a_file_is_scored_in_order_and_bad_lines_are_told_apart(target: str, tmp
         assert [row["id"] for row in results(running, job_id)] == ["row-0", "row-1", "row-2", "row-0", "row-1"]
         bad = running.http.get(f"/v1/jobs/{job_id}/bad-lines").text.splitlines()
         assert [json.loads(line)["line"] for line in bad] == [4, 6]
+        counted = running.http.get("/metrics").text
+        for result in ("scored", "unscorable"):
+            assert f'bioverify_http_job_lines_total{{result="{result}"}} {job[result]:.1f}' in counted
+        assert 'bioverify_http_job_lines_total{result="bad"} 2.0' in counted
 
 
 def test_a_download_is_taken_up_where_it_broke_off(target: str, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from bioverify.artifacts.weights import FILE, open_consensus
 from bioverify.cli.services import open_verifier
 from bioverify.core.consensus import Consensus, Stack, logit
 from bioverify.core.metrics import fit_logistic, fit_within, sigmoid
-from bioverify.core.outcomes import Scored
+from bioverify.core.outcomes import Evidence, Failed, NotApplicable, Outcome, Scored
 from bioverify.core.tasks import CoExpression, DifferentialExpression, DirectionOfChange, Task, TaskKind
 from bioverify.core.verifier import Item
 
@@ -129,3 +129,56 @@ def test_the_consensus_says_which_members_only_know_a_base_rate(without_rows: tu
     silent = consensus.outcome(ASKED, True, told, dict.fromkeys(told, "fingerprint"), with_evidence=False)
     assert isinstance(silent, Scored)
     assert (silent.components, silent.belief, silent.evidence) == (outcome.components, outcome.belief, ())
+
+
+NET, TREES = Scored(0.1, belief=0.1), Scored(0.2, belief=0.2)
+
+
+def said(told: dict[str, Outcome], task: Task | None = ASKED, **fingerprints: str) -> Outcome:
+    known = dict.fromkeys(told, "fingerprint") | fingerprints
+    return made(net=0.6, trees=0.7).outcome(task, True, told, known, with_evidence=True)
+
+
+@pytest.mark.parametrize("retryable", [True, False])
+@pytest.mark.parametrize("member", ["net", "trees"])
+def test_a_member_that_failed_makes_the_consensus_fail_and_may_pass_if_it_may(member: str, retryable: bool) -> None:
+    told: dict[str, Outcome] = {"net": NET, "trees": TREES, member: Failed("away", "Gone.", retryable)}
+    assert said(told) == Failed("member_failed", f"{member} failed: away. Gone.", retryable)
+
+
+def test_weights_of_another_version_give_no_number_and_say_how_they_are_made_again() -> None:
+    detail = "the weights were fitted to another version of trees. Run: bioverify data build consensus"
+    assert said({"net": NET, "trees": TREES}, trees="another") == Failed("outdated_weights", detail, retryable=False)
+
+
+@pytest.mark.parametrize(
+    ("net", "trees", "task", "holders"),
+    [
+        (NET, NotApplicable("unknown_gene", ""), ASKED, "net"),
+        (NotApplicable("unknown_gene", ""), TREES, ASKED, "trees"),
+        (Scored(0.5), TREES, ASKED, "trees"),
+        (Scored(0.5), NotApplicable("unknown_gene", ""), ASKED, "no verifier"),
+        (NET, TREES, CoExpression("AARS1", "ASNS"), "net, trees"),
+        (NET, TREES, None, "net, trees"),
+    ],
+)
+def test_where_too_few_hold_a_belief_it_says_who_does(net: Outcome, trees: Outcome, task: Task, holders: str) -> None:
+    detail = f"Of net, trees, {holders} holds a belief here."
+    assert said({"net": net, "trees": trees}, task) == NotApplicable("too_few_beliefs", detail)
+
+
+@pytest.mark.parametrize("simulated", [False, True])
+def test_evidence_of_a_simulated_member_makes_the_consensus_simulated(simulated: bool) -> None:
+    told = {"net": NET, "trees": Scored(0.2, evidence=(Evidence("seen", "x", simulated),), belief=0.2)}
+    outcome = said(told)
+    assert isinstance(outcome, Scored)
+    assert [(one.source, one.simulated) for one in outcome.evidence] == [("consensus", simulated)]
+
+
+def test_a_belief_is_rounded_to_nine_digits_and_kept_a_millionth_from_certainty() -> None:
+    assert logit(0.0) == math.log(1e-6 / (1 - 1e-6)) == pytest.approx(-logit(1.0))
+    assert logit(0.5) == 0.0
+    assert logit(2e-6) == math.log(2e-6 / (1 - 2e-6))
+    belief = made(net=0.6, trees=0.7).belief(ASKED, {"net": 0.3, "trees": 0.4})
+    assert belief is not None
+    assert belief == round(belief, 9) != round(belief, 8)

@@ -224,3 +224,57 @@ def test_whatever_is_given_is_read_or_refused_by_name(given):
     for read in (read_completion, read_prompt):
         with suppress(ConversationError):
             read(given)
+
+
+@pytest.mark.parametrize(
+    ("opening", "closing"),
+    [
+        ("<thinking>", "</thinking>"),
+        ("<thought>", "</thought>"),
+        ("<reasoning>", "</reasoning>"),
+        ("[THINK]", "[/THINK]"),
+        ("<seed:think>", "</seed:think>"),
+        ("◁think▷", "◁/think▷"),
+        ("<|begin_of_thought|>", "<|end_of_thought|>"),
+        ("<|START_THINKING|>", "<|END_THINKING|>"),
+        ("<unused94>thought", "<unused95>"),
+        ("<|channel|>analysis<|message|>", "<|end|>"),
+    ],
+)
+def test_each_familys_marks_of_a_thought_are_known_to_the_letter(opening, closing):
+    assert whole_completion(f"{opening}{T}{closing}\n{ANSWER}") == WHOLE
+
+
+@pytest.mark.parametrize(
+    "mark",
+    [
+        *("<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|end_of_text|>", "<|eom_id|>", "<|return|>", "<|end|>"),
+        *("<|END_RESPONSE|>", "<｜end▁of▁sentence｜>", "</s>", "<pad>", "<eos>", "<end_of_turn>", "<|pad|>"),
+        *("<|finetune_right_pad_id|>", "[PAD]", "<unk>"),
+    ],
+)
+def test_each_mark_that_a_decoder_leaves_behind_is_taken_off_and_no_other_text_is(mark):
+    assert whole_completion(f"{WHOLE}{mark}") == WHOLE
+    assert whole_completion(f"{WHOLE}{mark}\n{mark} ").strip() == WHOLE
+    assert whole_completion(f"{WHOLE}X{mark}X") == f"{WHOLE}X{mark}X"
+    assert whole_completion(f"{WHOLE}{mark}", as_published=True) == f"{WHOLE}{mark}"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ([], "completion: no message of the assistant; found: no message"),
+        ([{"role": "tool", "content": ANSWER}], "completion: no message of the assistant; found: tool"),
+        (
+            [{"role": "user", "content": "a"}, {"role": "tool", "content": "b"}, {"role": "user", "content": "c"}],
+            "completion: no message of the assistant; found: tool, user",
+        ),
+        ([None], "completion[0]: a message with role and content, not null"),
+        (assistant(None), "completion[0].content: a text; found none, and no reasoning beside it"),
+        (assistant([]), "completion[0].content: a text; found none, and no reasoning beside it"),
+    ],
+)
+def test_a_refusal_says_the_place_and_what_was_found(given, said):
+    with pytest.raises(ConversationError) as caught:
+        read_completion(given)
+    assert str(caught.value).startswith(said), str(caught.value)

@@ -312,3 +312,225 @@ def test_who_leaves_a_shared_call_takes_nobody_along_and_an_error_reaches_all_wh
         assert await together.join({b"e": None}, soon(), 5) == 1
 
     asyncio.run(run())
+
+
+async def test_a_turn_that_comes_in_the_moment_in_which_its_caller_gives_up_is_passed_on() -> None:
+    limit = ItemLimit(8, 100)
+    await limit.enter(8, soon())
+    gives_up = asyncio.ensure_future(limit.enter(5, soon()))
+    next_one = asyncio.ensure_future(limit.enter(8, soon()))
+    await asyncio.sleep(0)
+    limit.leave(8)
+    # It has its turn and does not know it yet.
+    assert (limit.in_flight, limit.waiting) == (5, 8)
+    gives_up.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await gives_up
+    assert await asyncio.wait_for(next_one, 5) >= 0.0
+    assert (limit.in_flight, limit.waiting) == (8, 0)
+    limit.leave(8)
+    assert limit.in_flight == 0
+
+
+async def test_one_who_leaves_the_head_of_the_queue_lets_those_behind_him_in() -> None:
+    limit = ItemLimit(8, 100)
+    await limit.enter(4, soon())
+    large = asyncio.ensure_future(limit.enter(8, soon()))
+    small = asyncio.ensure_future(limit.enter(4, soon()))
+    await asyncio.sleep(0)
+    assert (limit.in_flight, limit.waiting) == (4, 12)
+    large.cancel()
+    await asyncio.wait_for(small, 5)
+    assert (limit.in_flight, limit.waiting) == (8, 0)
+
+
+async def test_places_in_the_queue_are_counted_to_the_last_one() -> None:
+    limit = ItemLimit(4, 6)
+    assert await limit.enter(3, soon()) == 0.0
+    assert await limit.enter(1, soon()) == 0.0
+    assert limit.has_room(7)
+    waiting = [asyncio.ensure_future(limit.enter(items, soon())) for items in (4, 2)]
+    await asyncio.sleep(0)
+    assert limit.waiting == 6
+    assert not limit.has_room(1)
+    with pytest.raises(QueueFullError, match="6 items wait already, and 1 more would exceed the limit"):
+        await limit.enter(1, soon())
+    limit.leave(4)
+    await waiting[0]
+    assert (limit.in_flight, limit.waiting) == (4, 2)
+    assert limit.has_room(4)
+    assert not limit.has_room(5)
+    limit.leave(4)
+    await waiting[1]
+
+
+def test_a_limit_moves_as_it_is_told_and_stays_between_one_and_what_is_stated() -> None:
+    limit = ItemLimit(64, 10)
+    limit.state_highest(32)
+    assert limit.limit == 32.0
+    limit.shrink()
+    limit.state_highest(32)
+    assert limit.limit == 16.0
+    # A limit's worth of items widens it by a sixteenth of the statement, fewer by their share.
+    limit.grow(16)
+    assert limit.limit == 18.0
+    limit.grow(9)
+    assert limit.limit == 19.0
+    limit.grow(1000)
+    assert limit.limit == 21.0
+    for _ in range(9):
+        limit.shrink()
+    assert limit.limit == 1.0
+    for _ in range(300):
+        limit.grow(8)
+    assert limit.limit == 32.0
+
+
+@pytest.mark.parametrize(("own_s", "theirs_s", "joins"), [(10, 10, True), (10, 5.1, True), (10, 4.9, False)])
+async def test_a_call_is_joined_if_it_lasts_at_least_half_of_ones_own_time(own_s, theirs_s, joins) -> None:
+    calls: SingleFlight[str] = SingleFlight()
+    now = time.monotonic()
+    call = calls.start([b"k", b"l"], now + theirs_s, Request(0.05, "done")())
+    assert (calls.find(b"k", now + own_s) is call) == joins
+    assert (calls.find(b"l", now + own_s) is call) == joins
+    assert calls.find(b"m", now + own_s) is None
+    await call.task
+
+
+async def test_a_newer_call_of_the_same_name_is_not_taken_off_the_list_by_an_older_one() -> None:
+    calls: SingleFlight[str] = SingleFlight()
+    older = calls.start([b"k"], soon(), Request(0.01, "older")())
+    newer = calls.start([b"k"], soon(), Request(0.2, "newer")())
+    assert await calls.wait_for([older], soon()) == [older]
+    await asyncio.sleep(0)
+    assert calls.find(b"k", soon()) is newer
+    assert [one.task.result() for one in await calls.wait_for([newer, older], soon())] == ["newer", "older"]
+    assert (older.waiters, newer.waiters) == (0, 0)
+
+
+async def test_a_pause_doubles_to_thirty_two_times_the_first_and_ends_with_a_success(monkeypatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    pauses = Pauses(1.0)
+    for expected in (1, 2, 4, 8, 16, 32, 32):
+        assert pauses.enter()
+        pauses.failed()
+        pauses.leave()
+        assert not pauses.enter()
+        now += expected - 0.001
+        assert not pauses.enter()
+        now += 0.001
+    assert pauses.enter()
+    pauses.succeeded()
+    pauses.leave()
+    pauses.failed()
+    now += 1.0
+    assert pauses.enter()
+
+
+def test_a_breaker_waits_between_half_and_all_of_a_pause_that_doubles() -> None:
+    breaker = Breaker(lambda: None)
+    for longest in (0.25, 0.5, 1.0, 2.0, 2.0):
+        assert longest / 2 <= breaker.next_pause_s() <= longest
+    drawn = []
+    for _ in range(200):
+        breaker.succeeded()
+        drawn.append(breaker.next_pause_s())
+    assert min(drawn) < 0.15 < 0.22 < max(drawn)
+
+
+def test_a_budget_is_full_at_first_earns_its_share_and_never_holds_more_than_its_burst() -> None:
+    budget = Budget(0.25, 2.0)
+    for _ in range(100):
+        budget.earn()
+    assert [budget.spend() for _ in range(3)] == [True, True, False]
+    earned = []
+    for _ in range(8):
+        budget.earn()
+        earned.append(budget.spend())
+    assert earned == [False, False, False, True] * 2
+
+
+def test_of_all_calls_the_last_hundred_and_twenty_eight_say_what_is_slow() -> None:
+    latency = Latency()
+    for seconds in range(ENOUGH):
+        latency.add(seconds)
+    assert latency.p95_s() == 19
+    for _ in range(128):
+        latency.add(1.0)
+    assert latency.p95_s() == 1.0
+
+
+async def test_as_many_calls_are_under_way_as_may_be_and_the_next_ones_wait_for_an_end() -> None:
+    under_way = 0
+    most = 0
+    calls: list[tuple[set[bytes], float]] = []
+    gate = asyncio.Event()
+
+    async def call(entries: dict[bytes, None], deadline: float) -> int:
+        nonlocal under_way, most
+        calls.append((set(entries), deadline))
+        under_way += 1
+        most = max(most, under_way)
+        await gate.wait()
+        under_way -= 1
+        return len(entries)
+
+    together = Together(call, at_once=2)
+    assert together.is_idle
+    joined = []
+    for number in range(4):
+        joined.append(asyncio.ensure_future(together.join({str(number).encode(): None}, soon() + number, 10)))
+        await asyncio.sleep(0.001)
+    assert not together.is_idle
+    assert ([keys for keys, _ in calls], together.waiting) == ([{b"0"}, {b"1"}], 2)
+    gate.set()
+    assert await asyncio.gather(*joined) == [1, 1, 2, 2]
+    assert (most, together.waiting, together.is_idle) == (2, 0, True)
+    # A shared call lasts as long as the latest of those who share it.
+    keys, deadline = calls[2]
+    assert keys == {b"2", b"3"}
+    assert deadline - soon() == pytest.approx(3, abs=0.5)
+
+
+async def test_a_call_ends_with_the_last_of_its_callers_and_one_that_has_not_begun_is_not_made() -> None:
+    request = Request(5, "never")
+
+    async def call(entries: dict[bytes, None], deadline: float) -> object:
+        return await request()
+
+    together = Together(call)
+    first = [asyncio.ensure_future(together.join({key: None}, soon(), 10)) for key in (b"a", b"b")]
+    await asyncio.sleep(0.001)
+    second = asyncio.ensure_future(together.join({b"c": None}, soon(), 10))
+    await asyncio.sleep(0.001)
+    second.cancel()
+    await asyncio.sleep(0.001)
+    assert together.waiting == 0
+    first[0].cancel()
+    await asyncio.sleep(0.001)
+    assert not request.was_cancelled
+    first[1].cancel()
+    await asyncio.gather(*first, return_exceptions=True)
+    await asyncio.sleep(0.001)
+    assert request.was_cancelled
+    assert together.is_idle
+
+
+async def test_a_callers_patience_ends_before_the_call_and_its_deadline_with_it_and_a_close_ends_all() -> None:
+    async def call(entries: dict[bytes, None], deadline: float) -> str:
+        await asyncio.sleep(deadline - time.monotonic())
+        return "at the deadline"
+
+    together = Together(call)
+    started = time.monotonic()
+    assert await together.join({b"a": None}, started + 2, 0.05) is None
+    assert time.monotonic() - started < 1
+    assert await together.join({b"b": None}, started + 0.1, 10) is None
+    assert await Together(call).join({b"c": None}, time.monotonic() + 0.05, 10) == "at the deadline"
+    closed = Together(call)
+    waiting = asyncio.ensure_future(closed.join({b"d": None}, soon(), 10))
+    await asyncio.sleep(0.001)
+    closed.close()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting

@@ -200,3 +200,30 @@ def test_no_text_raises(text):
 def test_gene_symbols_in_capitals_may_be_words():
     asked = DifferentialExpression("AN", "HOW", "k562")
     assert parse_task(asked.question) == asked
+
+
+@pytest.mark.parametrize(
+    ("wording", "differences"),
+    [
+        (
+            "Is a knockdown of MYC in K562 cells unlikely to result in differential expression of LDHA?",
+            ['"unlikely" stands for "likely"'],
+        ),
+        (
+            "Is a knockdown of MYC in K562 cells likely to result in expression of LDHA?",
+            ['"" stands for "differential"'],
+        ),
+        (
+            "Are gene MYC and gene MAX and so on likely to be co-expressed together?",
+            ['"MAX and so on" stands for "{B}"'],
+        ),
+    ],
+)
+def test_names_are_no_difference_and_everything_else_is(wording, differences):
+    question = read_question(wording)
+    assert isinstance(question, Unread)
+    assert question.reason is UnreadReason.OTHER_WORDING
+    told = question.detail.split("It is nearest to ", 1)[1].split("Known forms", 1)[0]
+    form, _, rest = told.partition('?", but ')
+    assert "{A}" in form
+    assert rest.strip() == ", ".join(differences) + "."

@@ -7,6 +7,7 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import REGISTRY
 
 from bioverify.aggregator.cache import pack, unpack
 from bioverify.aggregator.composing import reply_to
@@ -14,7 +15,9 @@ from bioverify.aggregator.encoded import encode_outcome
 from bioverify.aggregator.fanout import VerifierReply
 from bioverify.aggregator.policy.breaker import State
 from bioverify.aggregator.reading import read_request
+from bioverify.aggregator.replica import Usage
 from bioverify.core.answers import AnswerProblem
+from bioverify.core.consensus import Consensus, Stack
 from bioverify.core.outcomes import Evidence, Failed, NotApplicable, Outcome, Scored
 from bioverify.core.recipes import Recipe, Requirement, Source, Term
 from bioverify.core.rewards import Row, compose
@@ -166,3 +169,97 @@ def test_a_reply_is_refused_exactly_where_its_numbers_are_no_score(value, belief
 def test_an_outcome_without_a_result_is_refused() -> None:
     with pytest.raises(ValueError, match="holds no result"):
         encode_outcome(types_pb2.Outcome(item_id="a"))
+
+
+OF_TWO = Consensus(
+    members={"a": "1", "b": "1"},
+    stacks=(
+        Stack(cell_line="k562", task_kind=TaskKind.DIFFERENTIAL_EXPRESSION, weights={"a": 1.0, "b": 1.0}, offset=0.0),
+    ),
+)
+MIXED = Recipe(
+    name="mixed",
+    sources=(
+        Source(
+            name="both",
+            share=0.5,
+            task_kind=TaskKind.DIFFERENTIAL_EXPRESSION,
+            terms=(Term(verifier="consensus", weight=2.0, requirement=Requirement.REQUIRED),),
+        ),
+        Source(name="one", share=0.5, task_kind=TaskKind.DIFFERENTIAL_EXPRESSION, terms=(TERMS[0],)),
+    ),
+)
+
+
+def replied(
+    *outcomes: Outcome, consensus: Consensus | None = OF_TWO, fingerprint: str = "1", omit_evidence: bool = False
+) -> reward_pb2.RewardServiceScoreBatchResponse:
+    """Two items, of which the second is b's business neither; ``outcomes``: a's of both, and b's of the first."""
+    request = reward_pb2.RewardServiceScoreBatchRequest(omit_evidence=omit_evidence)
+    for source in ("both", "one"):
+        one = request.items.add(id=source, source=source)
+        one.task.CopyFrom(task_to_wire(DifferentialExpression("A", "B", "k562")))
+        one.answer.CopyFrom(answer_to_wire(True))
+    read = read_request(request, MIXED, ("a", "b"), ())
+    assert read.positions == {"a": [0, 1], "b": [0]}
+    a1, a2, b1 = (encode_outcome(outcome_to_wire("", one)) for one in outcomes)
+    replies = {
+        "a": VerifierReply([a1, a2], 2, 1, "1", Usage(calls=3, retries=1, hedges=2, shared=4, started=1.0, ended=1.5)),
+        "b": VerifierReply([b1], 1, 0, fingerprint, Usage(waited_s=0.25, queue_s=0.5, work_s=0.75)),
+    }
+    return reply_to(request, read, replies, {"a": State.HALF_OPEN, "b": State.OPEN}, consensus)
+
+
+def test_the_consensus_is_told_of_what_all_its_members_were_asked_about_and_of_nothing_else() -> None:
+    both, one = replied(Scored(0.5, belief=0.5), Scored(0.25, belief=0.25), Scored(0.8, belief=0.8)).rewards
+    assert both.consensus.item_id == "both"
+    assert both.consensus.scored.belief == both.consensus.scored.value == pytest.approx(0.8)
+    assert len(both.consensus.scored.evidence) == 1
+    assert (both.reward, both.parts[0].contribution) == (pytest.approx(1.6), pytest.approx(1.6))
+    assert not one.HasField("consensus")
+    assert one.reward == 0.5
+    bare = replied(*[Scored(0.5, belief=0.5)] * 3, omit_evidence=True).rewards[0]
+    assert not bare.consensus.scored.evidence
+
+
+def test_a_member_of_another_version_costs_the_consensus_its_number() -> None:
+    both, one = replied(*[Scored(0.5, belief=0.5)] * 3, fingerprint="2").rewards
+    assert both.consensus.failure.reason == "outdated_weights"
+    assert not both.HasField("reward")
+    assert both.unscorable_because == "consensus failed: outdated_weights"
+    assert one.HasField("reward")
+
+
+def test_a_report_says_what_each_verifier_cost_and_its_first_fault() -> None:
+    fault = Failed("away", "Gone.", True)
+    a, b = replied(NotApplicable("unknown_gene", ""), fault, Scored(0.5, belief=0.5)).verifiers
+    assert (a.verifier, a.fingerprint, a.items, a.distinct, a.cache_hits) == ("a", "1", 2, 2, 1)
+    assert (a.failed, a.not_applicable, a.first_failure.reason, a.first_failure.detail) == (1, 1, "away", "Gone.")
+    assert (a.calls, a.retries, a.hedges, a.shared, a.wall_seconds) == (3, 1, 2, 4, 0.5)
+    assert (a.breaker, b.breaker) == (reward_pb2.BREAKER_STATE_HALF_OPEN, reward_pb2.BREAKER_STATE_OPEN)
+    assert (b.items, b.failed, b.not_applicable, b.HasField("first_failure")) == (1, 0, 0, False)
+    assert (b.waited_seconds, b.timing.queue_seconds, b.timing.work_seconds, b.wall_seconds) == (0.25, 0.5, 0.75, 0.0)
+
+
+def test_rewards_and_outcomes_are_counted_and_faults_apart_from_facts() -> None:
+    def counted(name: str, **labels: str) -> float:
+        return REGISTRY.get_sample_value(f"bioverify_{name}_total", labels) or 0.0
+
+    kinds = [("rewarded", ""), ("unscorable", "fact"), ("unscorable", "fault")]
+
+    def figures() -> list[float]:
+        rewards = [counted("rewards", result=result, cause=cause) for result, cause in kinds]
+        said = [
+            counted("aggregator_outcomes", verifier="a", outcome=kind)
+            for kind in ("scored", "not_applicable", "failed")
+        ]
+        return [*rewards, *said]
+
+    for outcomes, grown in (
+        ([Scored(0.5, belief=0.5)] * 3, [2, 0, 0, 2, 0, 0]),
+        ([NotApplicable("x", ""), Scored(0.5), Scored(0.5, belief=0.5)], [1, 1, 0, 1, 1, 0]),
+        ([Failed("x", "", True), Failed("x", "", True), Scored(0.5, belief=0.5)], [0, 0, 2, 0, 0, 2]),
+    ):
+        before = figures()
+        replied(*outcomes)
+        assert [now - then for now, then in zip(figures(), before, strict=True)] == grown

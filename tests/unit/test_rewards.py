@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from bioverify import recipes
 from bioverify.core.outcomes import Failed, NotApplicable, Outcome, Scored
 from bioverify.core.recipes import AmbiguousSourceError, Recipe, Requirement, Source, Term
-from bioverify.core.rewards import Row, compose, highest, is_lost_to_a_fault
+from bioverify.core.rewards import Reward, Row, compose, decisive, highest, is_lost_to_a_fault
 from bioverify.core.tasks import TaskKind
 from bioverify.settings import SettingsError
 
@@ -91,6 +91,14 @@ def test_what_an_unscorable_member_lacks_costs_the_others_nothing():
 def test_items_without_a_group_stand_alone():
     rewards = compose(BOTH, [row("", Scored(0.5), FAILED), row("", Scored(0.5), Scored(1.0))])
     assert [r.reward for r in rewards] == [0.5, 1.5]
+
+
+@pytest.mark.parametrize("name", ["0", "1", "row:0", "row:1", "group:", "None"])
+def test_no_name_of_a_group_is_that_of_an_item_without_one(name):
+    for first, second in (("", name), (name, ""), (name, "group:" + name), (name, "row:" + name), (name, name + " ")):
+        rows = [row(first, Scored(0.5), FAILED), row(second, Scored(0.5), Scored(1.0))]
+        assert [one.reward for one in compose(BOTH, rows)] == [0.5, 1.5]
+        assert [one.reward for one in compose(BOTH, rows[::-1])] == [1.5, 0.5]
 
 
 def test_nothing_left_to_add_up_is_unscorable_not_zero():
@@ -227,6 +235,41 @@ def test_a_row_is_lost_to_a_fault_only_where_no_fact_stands_in_its_way_as_well()
     assert not is_lost_to_a_fault(either, [None, None], ())
 
 
+def test_of_a_mixed_row_the_required_terms_decide_whose_fault_it_is():
+    mixed = recipe(one=Requirement.REQUIRED, other=Requirement.OPTIONAL).terms
+    assert not is_lost_to_a_fault(mixed, [None, None], {"other"})
+    assert is_lost_to_a_fault(mixed, [None, None], {"one"})
+    assert decisive(mixed, [None, None]) == [mixed[0]]
+    assert decisive(mixed, [1.0, None]) == [mixed[1]]
+    assert decisive(mixed, [1.0, 1.0]) == []
+    assert is_lost_to_a_fault(mixed, [1.0, 1.0], {"one"}) is False
+
+
+@pytest.mark.parametrize(
+    ("outcome", "component", "why"),
+    [
+        (FAILED, "", "needed failed: unavailable"),
+        (UNKNOWN, "", "needed is not applicable: unknown_gene"),
+        (Scored(0.5), "C", "needed.C: the verifier gives no such component for this item"),
+    ],
+)
+def test_why_a_required_term_is_missing_is_said_in_full(outcome, component, why):
+    term = Term(verifier="needed", component=component, weight=1.0, requirement=Requirement.REQUIRED)
+    (reward,) = compose(Recipe(name="r", terms=(term,)), [Row("", "", DE, {"needed": outcome})])
+    assert (reward.reward, reward.unscorable_because) == (None, why)
+    assert [(one.contribution, one.dropped_because) for one in reward.parts] == [(None, "missing")]
+
+
+@pytest.mark.parametrize(
+    ("kind", "asked"),
+    [(TaskKind.CO_EXPRESSION, "co_expression"), (None, "a question of no known form")],
+)
+def test_a_question_that_no_source_asks_is_unscorable_and_named(kind, asked):
+    mixture = sources_of(term("a"), term("b"))
+    (reward,) = compose(mixture, [Row("", "", kind, {})])
+    assert reward == Reward(None, f"no source of recipe r asks about {asked}", ())
+
+
 FORM = Term(verifier="format", weight=1.0, requirement=Requirement.REQUIRED)
 SCREEN = Term(verifier="experimental", weight=2.0, requirement=Requirement.OPTIONAL)
 BY_BOTH = Recipe(name="r", terms=(FORM, SCREEN))
@@ -306,3 +349,43 @@ def test_sources_that_disagree_about_a_term_are_asked_only_by_name():
     with pytest.raises(AmbiguousSourceError, match="one, other of recipe r ask a in different ways"):
         recipe.terms_for("", DE)
     assert sources_of(term("a"), term("a")).terms_for("", DE) == (term("a"),)
+
+
+def test_shares_and_weights_may_be_what_their_bounds_say_and_no_more():
+    sources = [Source(name=name, share=0.5, task_kind=DE, terms=(term("a"),)) for name in "ab"]
+    Recipe(name="r", sources=(sources[0], Source(name="b", share=0.5 + 9e-7, task_kind=DE, terms=(term("a"),))))
+    for share in (0.5 + 2e-6, 0.5 - 2e-6):
+        with pytest.raises(ValidationError, match="add up to"):
+            Recipe(name="r", sources=(sources[0], Source(name="b", share=share, task_kind=DE, terms=(term("a"),))))
+    with pytest.raises(ValidationError, match="two sources have the same name: a, a"):
+        Recipe(name="r", sources=(sources[0], sources[0]))
+    with pytest.raises(ValidationError, match=r"sources\.a: a term stands twice: a"):
+        Recipe(name="r", terms=(term("a"),), sources=tuple(sources))
+    for weight in (1e6, -1e6):
+        assert term("a", weight).weight == weight
+        with pytest.raises(ValidationError):
+            term("a", weight * 1.001)
+    assert len(Recipe(name="r", terms=tuple(term(f"v{number}") for number in range(256))).all_terms) == 256
+
+
+def test_a_recipe_with_sources_needs_no_common_terms_and_one_without_any_terms_is_refused():
+    only = Source(name="a", share=1, task_kind=DE, terms=(term("a"),))
+    assert Recipe(name="r", sources=(only,)).verifiers == ("a",)
+    with pytest.raises(ValidationError, match="at least one term"):
+        Recipe(name="r", sources=(Source(name="a", share=1, task_kind=DE, terms=()),))
+    assert Recipe(name="r", terms=(term("a"),)).terms_for("", None) == (term("a"),)
+
+
+def test_a_reward_that_lost_its_verifiers_says_each_reason_once():
+    optional = [Term(verifier=name, weight=1.0, requirement=Requirement.OPTIONAL) for name in ("a", "b")]
+    by = Recipe(name="r", terms=(FORM, *optional))
+    rows = [
+        Row("g", "", DE, {"format": Scored(1.0), "a": UNKNOWN, "b": Scored(1.0)}),
+        Row("g", "", DE, {"format": Scored(1.0), "a": Scored(1.0), "b": FAILED}),
+    ]
+    first, second = compose(by, rows)
+    start = "no verifier had anything to say: "
+    assert first.unscorable_because == (
+        f"{start}a is not applicable: unknown_gene; b is missing for another member of the group"
+    )
+    assert second.unscorable_because == f"{start}a is missing for another member of the group; b failed: unavailable"

@@ -198,3 +198,14 @@ def test_any_text_reads_as_an_answer_or_a_reason(text):
 @given(TEXTS.filter(lambda text: "</think>" not in text), st.sampled_from(["yes", "no"]))
 def test_thoughts_never_change_the_answer(thoughts, word):
     assert parse_answer(f"<think>{thoughts}</think> <answer>{word}</answer>") is (word == "yes")
+
+
+def test_the_reasons_of_no_answer_have_the_names_that_components_and_messages_carry():
+    assert [*AnswerProblem] == [
+        "empty_completion",
+        "no_answer_block",
+        "several_answer_blocks",
+        "no_answer_word",
+        "both_answer_words",
+    ]
+    assert [*ParseMode] == ["whole-words", "rbio-demo"]

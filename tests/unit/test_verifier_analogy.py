@@ -189,7 +189,7 @@ SENTENCE = re.compile(
     r"(?:, base rate: (?P=gene) has no training row in (?P=line)(?P<fold> outside the fold of (?P=perturbation))?"
     r"; judged by genes like (?P=gene)"
     r"|; usually (?P<usual>[\d.]+); (?:similar: (?P<names>\S+(?:, \S+){0,2})(?: and (?P<more>\d+) more)? "
-    r"\(cosine (?P<low>-?[\d.]+)(?:–(?P<high>[\d.]+))?\); (?P=gene) (?:responded|increased) in (?P<share>\d+)% of all "
+    r"\(cosine (?P<low>-?[\d.]+)(?:–(?P<high>[\d.]+))?\); (?P=gene) (?P<verb>responded|increased) in (?P<share>\d+)% of all "
     r"perturbations, weighted by likeness(?:, which alone would say (?P<alone>less|more): the trees and kriging over "
     r"all genes outweigh it)?"
     r"|no close analogue \(nearest: (?P<nearest>\S+), cosine (?P<cosine>-?[\d.]+)\), judged by all perturbations and "
@@ -214,6 +214,7 @@ def test_sentence_and_number_point_to_one_side_or_the_sentence_says_what_outweig
             seen.add("no close analogue")
             assert float(told["cosine"]) < SIMILAR + 0.005
         if told["share"]:
+            assert told["verb"] == ("increased" if "p(increase)" in told[0] else "responded")
             p, share, usual = float(told["p"]), int(told["share"]) / 100, float(told["usual"])
             assert float(told["low"]) > SIMILAR - 0.006
             opposite = (p - usual) * (share - usual) < 0 or (p - 0.5) * (share - 0.5) < 0

@@ -160,6 +160,7 @@ def test_two_old_symbols_of_one_gene_are_merged_and_contradictions_kept_with_the
     assert agreed.value == 1.0
     assert isinstance(contradicted, NotApplicable)
     assert contradicted.reason == "rows_contradict"
+    assert contradicted.detail.startswith("K562: H2AZ1 under knockdown of AARS1: ")
     assert "rows contradict (1 changed, 1 not)" in contradicted.detail
 
 
@@ -236,7 +237,9 @@ def test_screens_that_contradict_each_other_have_no_label_and_both_are_told() ->
     )
     assert isinstance(responds, NotApplicable)
     assert responds.reason == "screens_contradict"
-    assert "not differentially expressed (first); differentially expressed (second)" in responds.detail
+    assert responds.detail == (
+        "K562: H2AZ1 under knockdown of AARS1: not differentially expressed (first); differentially expressed (second)."
+    )
     assert isinstance(rises, NotApplicable)
     assert rises.reason == "screens_contradict"
     assert "decreased (first); increased (second)" in rises.detail

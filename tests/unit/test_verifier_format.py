@@ -11,7 +11,7 @@ from bioverify.core import rbio_demo
 from bioverify.core.answers import ParseMode
 from bioverify.core.completions import PromptForm, TaggedText, format_score
 from bioverify.core.outcomes import Scored
-from bioverify.core.rewards import Row, compose
+from bioverify.core.rewards import FORMAT, Row, compose
 from bioverify.core.tasks import DifferentialExpression
 from bioverify.core.verifier import Item
 from bioverify.verifiers.format.verifier import open_verifier
@@ -77,3 +77,7 @@ def test_the_demo_recipe_gives_the_demos_total_even_where_nested_tags_lift_it_ab
     outcomes = {"format": score(item), "esm_mlp": Scored(0.83)}
     (reward,) = compose(recipes.load("rbio-demo"), [Row("", "", TASK.kind, outcomes)])
     assert reward.reward == pytest.approx(rbio_demo.reward(completion, TASK.genes, 0.83)["total"])
+
+
+def test_the_verifier_of_the_form_has_the_name_by_which_recipes_and_rewards_know_it():
+    assert open_verifier().description.name == FORMAT == "format"

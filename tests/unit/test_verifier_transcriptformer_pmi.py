@@ -26,9 +26,9 @@ from bioverify.verifiers.transcriptformer_pmi.artifact import WORTH_ASKING
 from bioverify.verifiers.transcriptformer_pmi.empirical import PSEUDO_CELLS, informative_genes, pmi_matrix
 from bioverify.verifiers.transcriptformer_pmi.factors import Factors
 from bioverify.verifiers.transcriptformer_pmi.partners import LEAST_PAIRS, MOST_MEMBERS, known_partners, partners_auc
-from bioverify.verifiers.transcriptformer_pmi.scaling import N_QUANTILES, fit_scaling
+from bioverify.verifiers.transcriptformer_pmi.scaling import N_QUANTILES, Scaling, fit_scaling
 from bioverify.verifiers.transcriptformer_pmi.tissues import profiles, read_tissues
-from bioverify.verifiers.transcriptformer_pmi.verifier import TranscriptFormerPmi, open_verifier
+from bioverify.verifiers.transcriptformer_pmi.verifier import TranscriptFormerPmi, _ordinal, open_verifier
 from tests.fixtures.artifacts import data_folder, silent
 
 VALUES = np.random.default_rng(5).normal(0.0, 0.5, 5000).astype(np.float16)
@@ -161,6 +161,53 @@ def test_a_matrix_of_both_directions_becomes_their_mean_across_tiles(monkeypatch
     assert (out == out.T).all()
     pairs = list(build.distinct_pairs(out))
     assert np.array_equal(np.concatenate([values for *_, values in pairs]), out[np.triu_indices(30, k=1)])
+
+
+@pytest.mark.parametrize(
+    ("pmi", "belief", "shown"),
+    [
+        (-1.5, 0.0, "PMI -1.5, "),
+        (0.0, 0.0, "PMI 0.0, "),
+        (0.5, 0.25, "PMI 0.5, "),
+        (1.0, 0.5, "PMI 1.0, "),
+        (2.0, 0.75, "PMI 2.0, "),
+        (3.0, 1.0, "PMI 3.0, "),
+        (4.0, 1.0, "PMI 4.0, "),
+    ],
+)
+def test_the_canary_is_what_the_verifier_says_on_either_side_of_the_cutoff(
+    pmi: float, belief: float, shown: str
+) -> None:
+    quantiles = np.linspace(-2.0, 3.0, 101)
+    made = TranscriptFormerPmi(
+        GeneResolver({"AARS1": "AARS1", "CD4": "CD4"}, {}),
+        ["AARS1", "CD4"],
+        np.array([[0.0, pmi], [pmi, 0.0]], np.float16),
+        Scaling(1.0, 3.0, quantiles),
+        origin="made up",
+    )
+    item, expected = made.canary()
+    assert item == Item(CoExpression("AARS1", "CD4"), answer=True)
+    assert made.score([item]) == [expected]
+    assert isinstance(expected, Scored)
+    assert (expected.value, expected.belief) == (belief, belief)
+    assert expected.components["pmi"] == pmi
+    assert expected.components["percentile"] == pytest.approx(min(100.0, max(0.0, (pmi + 2.0) * 20.0)), abs=1.0)
+    [evidence] = expected.evidence
+    assert evidence.text.startswith(shown)
+    assert evidence.text.endswith(" percentile of pairs (made up)")
+    assert evidence.source == "made up"
+    [no] = made.score([Item(CoExpression("CD4", "AARS1"), answer=False)], with_evidence=False)
+    assert isinstance(no, Scored)
+    assert (no.value, no.belief, no.evidence) == (1.0 - belief, belief, ())
+
+
+@pytest.mark.parametrize(
+    ("percentile", "shown"),
+    [(0.0, "0.0th"), (1.1, "1.1st"), (52.22, "52.2nd"), (13.3, "13.3rd"), (99.94, "99.9th"), (21.0, "21.0th")],
+)
+def test_a_percentile_is_an_ordinal_by_its_last_digit(percentile: float, shown: str) -> None:
+    assert _ordinal(percentile) == shown
 
 
 def test_normalised_pmi_lies_between_never_and_always_together() -> None:
