@@ -65,7 +65,8 @@ def _mlp(rng: np.random.Generator) -> dict[str, float]:
 
     def fresh() -> LineNets:
         fold, has_rows = np.full(ESM_GENES, -1, np.int8), np.ones((2, ESM_GENES), np.bool_)
-        return LineNets([ServedRbioNet(weights)], vectors, fold, has_rows, 1.0, 0.0)
+        rates = np.full((2, ESM_GENES), 0.5, np.float32)
+        return LineNets([ServedRbioNet(weights)], vectors, fold, has_rows, rates, 1.0, 0.0)
 
     known = fresh()
     return {

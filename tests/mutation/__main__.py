@@ -72,15 +72,15 @@ def main(arguments: list[str]) -> int:
         results = {one.key: one for one in kept if one.key in keys and (options.go_on or one.end != End.SURVIVED)}
     left = [one for one in drawn if one.key not in results]
     if options.list:
-        for one in left:
-            print(_shown(one.made()))
+        for change in left:
+            print(_shown(change.made()))
         return 0
 
     if left:
         tree = Tree(ROOT / ".cache" / "mutation")
         began = time.monotonic()
         # In the order in which they were drawn, so that a run that is cut short leaves a smaller sample.
-        for number, one in enumerate((change.made() for change in left), start=1):
+        for number, one in enumerate(map(Change.made, left), start=1):
             end = tree.try_out(one, tests[one.path])
             results[one.key] = Result(one.key, one.path, one.line, one.was, one.now, end)
             if end is not End.KILLED:

@@ -18,8 +18,9 @@ from hashlib import blake2b
 
 import libcst as cst
 from libcst.metadata import MetadataWrapper
-from mutmut.mutation.file_mutation import Mutation, MutationVisitor, get_ignored_lines
+from mutmut.mutation.file_mutation import Mutation, MutationVisitor
 from mutmut.mutation.mutators import mutation_operators
+from mutmut.mutation.pragma_handling import get_ignored_lines
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import DistributedType, PartialState  # type: ignore[import-untyped]
+from accelerate import DistributedType, PartialState
 
 from bioverify.artifacts.store import ArtifactStore
 from bioverify.core.recipes import Recipe

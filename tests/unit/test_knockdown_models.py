@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from bioverify.core.answers import AnswerProblem
@@ -22,7 +23,10 @@ RESOLVER = GeneResolver({name: name for name in (*SYMBOLS, "OTHER")}, {"AARS": (
 
 @dataclass
 class Table:
-    """Beliefs are (10 · perturbation + gene + ``plus``) hundredths. AARS1 lies in fold 0, where TRIB3 has no row."""
+    """Beliefs are (10 · perturbation + gene + ``plus``) hundredths, one row in five is a yes.
+
+    AARS1 lies in fold 0, where TRIB3 has no row.
+    """
 
     plus: int = 0
     asked: list[list[tuple[int, int]]] = field(default_factory=list)
@@ -33,6 +37,9 @@ class Table:
         pairs = list(zip(perturbations.tolist(), genes.tolist(), strict=True))
         self.asked.append(pairs)
         return [(10 * perturbation + gene + self.plus) / 100 for perturbation, gene in pairs]
+
+    def rates(self, perturbations: np.ndarray, genes: np.ndarray) -> npt.NDArray[np.float64]:
+        return np.where(self.has_rows[self.fold[perturbations], genes], 0.2, np.nan)
 
 
 def made(*, scores_base_rate: bool = True, simulated: bool = False, own_lines: bool = True) -> KnockdownModels:
@@ -50,8 +57,8 @@ def made(*, scores_base_rate: bool = True, simulated: bool = False, own_lines: b
     )
 
 
-def explained(question: Question, belief: float) -> str:
-    return f"; {question.line}/{question.kind}/{question.perturbation}/{question.gene}/{belief:.3f}"
+def explained(question: Question, belief: float, usual: float) -> str:
+    return f"; {question.line}/{question.kind}/{question.perturbation}/{question.gene}/{belief:.3f}/{usual}"
 
 
 def score(models: KnockdownModels, items: Sequence[Item], *, with_evidence: bool = True) -> list[Outcome]:
@@ -68,16 +75,21 @@ def test_each_question_is_asked_of_its_lines_model_once_and_answered_in_order() 
         Item(DifferentialExpression("TRIB3", "ASNS", "k562"), answer=AnswerProblem.NO_ANSWER_BLOCK),
     ]
     yes, decrease, no, other, unread = score(models, items, with_evidence=False)
-    assert yes == Scored(0.12, belief=0.12)
-    assert decrease == Scored(0.85, belief=0.15)
-    assert no == Scored(0.88, belief=0.12)
+    # .12 · .8 / (.12 · .8 + .88 · .2), and .85 · .2 / (.85 · .2 + .15 · .8): beside a rate of one in five.
+    for outcome, value, belief, lift in (
+        (yes, 0.12, 0.12, 0.352941),
+        (decrease, 0.85, 0.15, 0.586207),
+        (no, 0.88, 0.12, 0.647059),
+    ):
+        assert isinstance(outcome, Scored)
+        assert (outcome.value, outcome.belief) == (value, belief)
+        assert outcome.components == {"lift": pytest.approx(lift, abs=1e-6)}
     assert isinstance(other, NotApplicable)
     assert other.reason == "other_task_kind"
-    assert unread == Scored(0.0, {"no_answer.no_answer_block": 1.0}, belief=0.21)
+    assert unread == Scored(0.0, {"lift": 0.0, "no_answer.no_answer_block": 1.0}, belief=0.21)
     # Equal questions are computed once; those whose names were asked otherwise are told otherwise.
-    assert models._models["k562", DE].asked == [[(1, 2), (2, 1)]]
-    assert models._models["rpe1", DIRECTION].asked == [[(1, 2)]]
-    assert models._models["rpe1", DE].asked == []
+    asked = {key: model.asked for key, model in models._models.items() if isinstance(model, Table) and model.asked}
+    assert asked == {("k562", DE): [[(1, 2), (2, 1)]], ("rpe1", DIRECTION): [[(1, 2)]]}
 
 
 @pytest.mark.parametrize(
@@ -85,22 +97,23 @@ def test_each_question_is_asked_of_its_lines_model_once_and_answered_in_order() 
     [
         (
             DifferentialExpression("ASNS", "TRIB3", "k562"),
-            "TRIB3 under knockdown of ASNS in K562: p(yes) = 0.12; k562/differential_expression/1/2/0.120",
+            "TRIB3 under knockdown of ASNS in K562: p(yes) = 0.12; usually 0.20; "
+            "k562/differential_expression/1/2/0.120/0.2",
         ),
         (
             DirectionOfChange("AARS", "ASNS", "rpe1"),
-            "ASNS under knockdown of AARS1 (asked as AARS) in RPE1: p(increase) = 0.04; "
-            "rpe1/direction_of_change/0/1/0.040",
+            "ASNS under knockdown of AARS1 (asked as AARS) in RPE1: p(increase) = 0.04; usually 0.20; "
+            "rpe1/direction_of_change/0/1/0.040/0.2",
         ),
         (
             DifferentialExpression("AARS1", "TRIB3", "mine"),
             "TRIB3 under knockdown of AARS1 in mine: p(yes) = 0.06, base rate: TRIB3 has no training row in mine "
-            "outside the fold of AARS1; mine/differential_expression/0/2/0.060",
+            "outside the fold of AARS1; mine/differential_expression/0/2/0.060/nan",
         ),
         (
             DifferentialExpression("ASNS", "NOROW", "rpe1"),
             "NOROW under knockdown of ASNS in RPE1: p(yes) = 0.15, base rate: NOROW has no training row in RPE1; "
-            "rpe1/differential_expression/1/3/0.150",
+            "rpe1/differential_expression/1/3/0.150/nan",
         ),
     ],
 )
@@ -112,7 +125,7 @@ def test_evidence_names_the_genes_as_they_were_asked_and_what_the_belief_rests_o
     assert isinstance(outcome, Scored)
     told = f"{text} (simulated screen, not an experiment)" if simulated else text
     assert outcome.evidence == (Evidence(told, "GO", simulated),)
-    assert outcome.components == ({"base_rate": 1.0} if "base rate" in text else {})
+    assert list(outcome.components) == (["base_rate"] if "base rate" in text else ["lift"])
 
 
 @pytest.mark.parametrize(
@@ -142,7 +155,7 @@ def test_what_is_not_known_is_not_applicable_with_the_reason(task: Task | None, 
 def test_a_build_without_base_rates_scores_what_has_rows() -> None:
     [outcome] = score(made(scores_base_rate=False), [Item(DifferentialExpression("ASNS", "TRIB3", "k562"), True)])
     assert isinstance(outcome, Scored)
-    assert (outcome.belief, outcome.components) == (0.12, {})
+    assert (outcome.belief, list(outcome.components)) == (0.12, ["lift"])
 
 
 def test_the_fold_is_the_perturbations() -> None:
