@@ -94,7 +94,7 @@ def test_verify_ends_with_status_1_and_names_file_sums_and_command(home: Path, t
     told = data("verify", status=1).stderr
     assert "artifact genes: sha256 of current.arrows is" in told
     assert "manifest says" in told
-    assert "Run: bioverify data build genes" in told
+    assert "Run: bioverify data verify --repair genes" in told
     assert "unchanged" not in data("build", "genes", *WITHOUT_NETWORK, tmp_path / "mirror").stdout
     assert "all as built" in data("verify").stdout
 

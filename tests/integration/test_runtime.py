@@ -59,7 +59,7 @@ def test_a_missing_artifact_ends_the_process_with_one_clear_line() -> None:
 
 def test_a_verifier_whose_canary_scores_wrong_lives_and_never_gets_ready() -> None:
     with servers.verifier("Lookup", parameters={"canary_value": 0.123}, wait=False) as service:
-        wait_until(lambda: bool(service.log_lines("canary failed")))
+        wait_until(lambda: bool(service.log_lines("the verifier withdraws: what it says cannot be trusted")))
         assert service.health("") == SERVING
         assert service.health() == NOT_SERVING
         with grpc.insecure_channel(service.target) as channel, pytest.raises(grpc.RpcError) as caught:

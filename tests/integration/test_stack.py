@@ -128,7 +128,7 @@ def test_a_service_that_refuses_to_start_is_named_with_its_reason_and_all_is_sto
 
     assert "go_rouge ended before it was ready" in refused.stderr
     assert f"sha256 of {victim.name}" in refused.stderr
-    assert "bioverify data build go_rouge" in refused.stderr
+    assert "bioverify data verify --repair go_rouge" in refused.stderr
     assert damaged.running() == []
 
 

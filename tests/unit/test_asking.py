@@ -33,6 +33,7 @@ from bioverify.core.recipes import Recipe, Source, Term
 from bioverify.core.tasks import CoExpression, DifferentialExpression, DirectionOfChange, GeneAnnotation, TaskKind
 from bioverify.core.verifier import Item, Reads
 from bioverify.runtime.errors import Refused
+from bioverify.transport.redis_address import read_address
 from bioverify.transport.refusals import Refusal, refusal_metadata
 from bioverify.v1 import reward_pb2, types_pb2, verifier_pb2, verifier_pb2_grpc
 from bioverify.wire.outcomes import outcome_to_wire
@@ -126,7 +127,7 @@ def redis_url() -> Iterator[str]:
 
 @pytest.fixture
 async def cache(redis_url: str) -> AsyncIterator[OutcomeCache]:
-    opened = OutcomeCache(redis_url, ttl_s=60, timeout_s=5.0, pause_s=0.01)
+    opened = OutcomeCache(read_address(redis_url), ttl_s=60, timeout_s=5.0, pause_s=0.01)
     yield opened
     await opened.close()
 
@@ -702,7 +703,7 @@ def test_not_applicable_is_remembered_and_a_failure_is_not(redis_url: str, store
     fact = encode_outcome(outcome_to_wire("", NotApplicable("unknown_gene", "X")))
 
     async def run() -> None:
-        cache = OutcomeCache(redis_url, ttl_s=60, timeout_s=5.0, pause_s=0.01)
+        cache = OutcomeCache(read_address(redis_url), ttl_s=60, timeout_s=5.0, pause_s=0.01)
         try:
             soon = time.monotonic() + 10
             await cache.put({b"bv3:{a}:1": fact, b"bv3:{a}:2": failure("away", "")}, soon, with_evidence=True)

@@ -38,7 +38,7 @@ from bioverify.artifacts.checksums import SUMS_FILE, problems, sha256_of, sums_t
 from bioverify.artifacts.errors import ArtifactError
 from bioverify.core.outcomes import Failed, NotApplicable, Outcome, Scored
 from bioverify.core.tasks import TaskKind, make_task
-from bioverify.core.verifier import ArtifactIdentity, Canary, Item
+from bioverify.core.verifier import Canary, Item, WatchedArtifact
 from bioverify.files import Stamp, replace_file, stamp_of, sync
 from bioverify.settings import first_problem
 
@@ -159,9 +159,9 @@ class OpenArtifact:
     stamps: dict[str, Stamp] = field(default_factory=dict)
 
     @property
-    def identity(self) -> ArtifactIdentity:
+    def identity(self) -> WatchedArtifact:
         made = self.manifest
-        return ArtifactIdentity(
+        return WatchedArtifact(
             name=self.manifest.name,
             digest=self.manifest.digest,
             license=self.manifest.license,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -54,9 +54,7 @@ class ArtifactIdentity:
     """The versioned input that a verifier opened. ``digest`` is "sha256:" and 64 hexadecimal digits.
 
     ``figures``: what was counted and measured when it was made, for people. ``build_id``: empty, unless the artifact
-    took the place of a damaged one of the same digest. ``canaries``: computed when it was made, checked at the start
-    and every ten seconds. ``problem``: what is wrong with its bytes since they were opened; empty if nothing is. It is
-    asked after every batch, so it has to be cheap.
+    took the place of a damaged one of the same digest.
     """
 
     name: str
@@ -66,6 +64,16 @@ class ArtifactIdentity:
     simulated: bool = False
     figures: Mapping[str, float] = field(default_factory=dict, compare=False)
     build_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WatchedArtifact(ArtifactIdentity):
+    """One whose files are watched while they are in use.
+
+    ``canaries``: computed when it was made, checked at the start and every ten seconds. ``problem``: what is wrong with
+    its bytes since they were opened; empty if nothing is. It is asked after every batch, so it has to be cheap.
+    """
+
     canaries: tuple[Canary, ...] = field(default=(), compare=False, repr=False)
     problem: Callable[[], str] = field(default=_no_problem, compare=False, repr=False)
 
@@ -100,11 +108,14 @@ class Description:
 
     @property
     def canaries(self) -> tuple[Canary, ...]:
-        return tuple(canary for artifact in self.artifacts for canary in artifact.canaries)
+        return tuple(canary for artifact in self._watched() for canary in artifact.canaries)
 
     def problem(self) -> str:
         """What is wrong with the bytes of what was opened; empty if nothing is."""
-        return next(filter(None, (artifact.problem() for artifact in self.artifacts)), "")
+        return next(filter(None, (artifact.problem() for artifact in self._watched())), "")
+
+    def _watched(self) -> Iterator[WatchedArtifact]:
+        return (artifact for artifact in self.artifacts if isinstance(artifact, WatchedArtifact))
 
 
 _BUILDS = "+build."
