@@ -16,26 +16,99 @@ from bioverify_trainer.grpo_keys import OWNED, check_keys
 from bioverify_trainer.model.generation import prompt_ids
 from bioverify_trainer.model.policy import PolicyError, open_for
 from bioverify_trainer.preset import ALIASES, Grpo, load_preset, preset_names
+from tests.fixtures.servers import ROOT
 
 
 def test_the_shipped_presets_load_by_name_and_alias():
-    assert preset_names() == ["cpu-smollm2-135m", "h100x8-qwen2.5-3b", "one-gpu-qwen2.5-3b"]
+    assert preset_names() == [
+        "cpu-smollm2-135m",
+        "h100x1-qwen2.5-3b",
+        "h100x8-qwen2.5-3b",
+        "one-gpu-qwen2.5-3b",
+        "rbio1-published",
+    ]
     for alias, name in ALIASES.items():
         assert load_preset(alias) == load_preset(name)
 
 
-def test_the_h100_preset_is_the_published_run():
-    preset = load_preset("h100x8")
-    grpo = preset.grpo
+PUBLISHED = {
+    "max_steps": 100_000,
+    "per_device_train_batch_size": 4,
+    "gradient_accumulation_steps": 1,
+    "num_generations": 4,
+    "num_iterations": 1,
+    "max_completion_length": 256,
+    "temperature": 0.9,
+    "learning_rate": 5e-6,
+    "lr_scheduler_type": "linear",
+    "warmup_steps": 100,
+    "weight_decay": 0.0,
+    "max_grad_norm": 1.0,
+    "beta": 0.04,
+    "loss_type": "bnpo",
+    "scale_rewards": "group",
+    "save_steps": 10_000,
+    "bf16": True,
+    "gradient_checkpointing": True,
+    "use_vllm": True,
+    "vllm_mode": "colocate",
+}
+
+
+def test_the_docs_name_the_source_of_each_value_of_the_published_run():
+    text = (
+        (ROOT / "docs" / "training.md")
+        .read_text()
+        .partition("rbio1-published` come from")[2]
+        .partition("\n`h100x1`")[0]
+    )
+    rows = [[cell.strip(" `") for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
+    documented = {key: (value, source) for key, value, source in rows[2:]}
+    grpo = load_preset("rbio1-published").grpo.model_dump()
+    for key in PUBLISHED.keys() - {
+        "bf16",
+        "gradient_accumulation_steps",
+        "gradient_checkpointing",
+        "use_vllm",
+        "vllm_mode",
+    }:
+        value, source = documented[f"grpo.{key}"]
+        assert yaml.safe_load(value) == grpo[key], key
+        assert source
+
+
+def test_rbio1_published_is_the_published_run():
+    preset = load_preset("rbio1-published")
+    grpo = preset.grpo.model_dump()
     assert preset.policy.model == "Qwen/Qwen2.5-3B-Instruct"
     assert preset.policy.lora is None
-    assert (grpo.per_device_train_batch_size, grpo.num_generations) == (4, 4)
-    assert (grpo.max_steps, grpo.save_steps, grpo.learning_rate) == (100_000, 10_000, 5e-6)
+    assert {key: grpo[key] for key in PUBLISHED} == PUBLISHED
     assert preset.launcher.processes == 8
     assert preset.launcher.deepspeed["zero_optimization"]["stage"] == 3
-    assert grpo.bf16
-    assert grpo.gradient_checkpointing
-    assert (grpo.use_vllm, grpo.vllm_mode) == (True, "colocate")
+
+
+def test_h100x1_takes_the_published_steps_and_h100x8_the_fixes_of_dapo():
+    published, one, eight = (load_preset(name) for name in ("rbio1-published", "h100x1", "h100x8"))
+    assert one.prompts_per_step == published.prompts_per_step == 8
+    of_memory = {
+        "gradient_accumulation_steps",
+        "gradient_checkpointing",
+        "per_device_train_batch_size",
+        "save_steps",
+        "save_total_limit",
+        "vllm_enable_sleep_mode",
+        "vllm_gpu_memory_utilization",
+    }
+    ours, theirs = one.grpo.model_dump(), published.grpo.model_dump()
+    assert {key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)} <= of_memory
+    assert (one.launcher.processes, eight.launcher.processes) == (1, 8)
+    for preset in (one, eight):
+        assert preset.launcher.deepspeed["zero_optimization"]["stage"] == 2
+        assert not preset.grpo.gradient_checkpointing
+    changed = eight.grpo.model_dump()
+    assert (changed["loss_type"], changed["epsilon"], changed["epsilon_high"]) == ("dapo", 0.2, 0.28)
+    assert changed["mask_truncated_completions"]
+    assert changed["beta"] == 0.04
 
 
 @pytest.mark.parametrize(
@@ -70,7 +143,7 @@ def test_a_wrong_key_or_value_is_refused_by_its_name(change, message):
 
 
 def test_a_group_may_be_split_over_processes():
-    assert load_preset("h100x8", ["grpo.per_device_train_batch_size=1"]).prompts_per_step == 2
+    assert load_preset("rbio1-published", ["grpo.per_device_train_batch_size=1"]).prompts_per_step == 2
 
 
 def test_processes_that_would_take_a_waiting_one_for_dead_are_refused():
@@ -84,7 +157,7 @@ def test_a_number_in_scientific_notation_is_a_number():
 
 
 def test_an_unknown_preset_lists_the_known_ones():
-    with pytest.raises(SettingsError, match="cpu-smollm2-135m, h100x8"):
+    with pytest.raises(SettingsError, match=r"cpu-smollm2-135m, h100x1-qwen2\.5-3b, h100x8"):
         load_preset("tpu")
 
 
@@ -94,20 +167,22 @@ def test_a_preset_of_ones_own_is_read_from_its_file(tmp_path):
     assert load_preset(str(own), ["grpo.max_steps=3"]).grpo.max_steps == 3
 
 
-def test_the_h100_preset_makes_a_training_configuration():
-    # What this machine cannot check is left out: DeepSpeed is not installed, and without a GPU the configuration
-    # refuses bf16. The values themselves are TRL's to accept: batch, generations, vLLM mode, schedule.
+@pytest.mark.parametrize(
+    ("name", "generated", "per_step"), [("rbio1-published", 4, 1), ("h100x1", 32, 8), ("h100x8", 32, 8)]
+)
+def test_the_h100_presets_make_a_training_configuration(name, generated, per_step):
+    # What this machine cannot check is left out: DeepSpeed (tests/gpu_paths has it), and bf16, which the configuration
+    # refuses without a GPU. The values themselves are TRL's to accept: batch, generations, vLLM mode, schedule.
     from bioverify_trainer.train import grpo_config
 
-    preset = load_preset("h100x8", ["launcher.deepspeed=null", "grpo.bf16=false"])
+    preset = load_preset(name, ["launcher.deepspeed=null", "grpo.bf16=false"])
     config = grpo_config(preset, "runs/h100")
     assert config.use_vllm
     assert config.vllm_mode == "colocate"
-    assert config.gradient_checkpointing
-    assert config.num_generations == 4
-    assert config.save_steps == 10_000
-    assert config.steps_per_generation == 1
-    assert config.generation_batch_size == 4
+    assert config.generation_batch_size == generated
+    assert config.steps_per_generation == per_step
+    for key, value in preset.grpo.model_dump().items():
+        assert getattr(config, key) == value, key
 
 
 def test_generation_on_a_server_of_its_own_makes_a_training_configuration():
@@ -132,7 +207,7 @@ def test_the_one_gpu_preset_trains_adapters_and_makes_a_training_configuration()
 
 def test_a_dry_run_prints_the_resolved_run_and_the_launch_of_all_processes(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["bioverify_trainer", "train", "rbio1-exp"])
-    arguments = ["train", "rbio1-exp", "--preset", "h100x8", "--output", "runs/x", "--dry-run"]
+    arguments = ["train", "rbio1-exp", "--preset", "rbio1-published", "--output", "runs/x", "--dry-run"]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     plan = json.loads(result.stdout)

@@ -19,7 +19,10 @@ errors = Console(stderr=True)
 
 RecipeArgument = Annotated[str, typer.Argument(help="A shipped recipe (bioverify recipes lists them) or a .yaml file.")]
 RunArgument = Annotated[Path, typer.Argument(help="Folder of a run.")]
-PresetOption = Annotated[str, typer.Option("--preset", help="A shipped preset (cpu, h100x8) or a .yaml file.")]
+PresetOption = Annotated[
+    str,
+    typer.Option("--preset", help="A shipped preset (cpu, one-gpu, h100x1, h100x8, rbio1-published) or a .yaml file."),
+]
 OwnPresetOption = Annotated[
     str | None,
     typer.Option(
