@@ -114,6 +114,26 @@ READ_WORDS = [
     ("yes and no", AnswerProblem.BOTH_ANSWER_WORDS),
     ("No. Yes.", AnswerProblem.BOTH_ANSWER_WORDS),
     ("either yes or no", AnswerProblem.BOTH_ANSWER_WORDS),
+    # An em dash parts words, with white space around it or without.
+    ("yes\u2014it is a target", True),
+    ("No\u2014TRIB3 is far away", False),
+    ("The answer is yes\u2015strongly", True),
+    # Denied by what stands behind it, or by more than one word in front.
+    ("yes is wrong", AnswerProblem.NO_ANSWER_WORD),
+    ("Yes would not be right", AnswerProblem.NO_ANSWER_WORD),
+    ("no is unlikely", AnswerProblem.NO_ANSWER_WORD),
+    ("anything but yes", AnswerProblem.NO_ANSWER_WORD),
+    ("far from yes", AnswerProblem.NO_ANSWER_WORD),
+    ("the opposite of yes", AnswerProblem.NO_ANSWER_WORD),
+    ("yes, which is not surprising", True),
+    ("yes; it is not far away", True),
+    ("No, it is unlikely", False),
+    # Nobody answered.
+    ("No idea", AnswerProblem.NO_ANSWER_WORD),
+    ("no one knows", AnswerProblem.NO_ANSWER_WORD),
+    ("No answer", AnswerProblem.NO_ANSWER_WORD),
+    ("No data are at hand, but yes", True),
+    ("No evidence", False),
 ]
 READ_DIRECTIONS = [
     ("increase", True),
@@ -130,6 +150,18 @@ READ_DIRECTIONS = [
     ("neither increase nor decrease", AnswerProblem.NO_ANSWER_WORD),
     ("decrease or increase", AnswerProblem.BOTH_ANSWER_WORDS),
     ("yes", AnswerProblem.NO_ANSWER_WORD),
+    ("fails to increase", AnswerProblem.NO_ANSWER_WORD),
+    ("lack of increase", AnswerProblem.NO_ANSWER_WORD),
+    ("prevents an increase", AnswerProblem.NO_ANSWER_WORD),
+    ("less increase", AnswerProblem.NO_ANSWER_WORD),
+    ("an increase is not expected", AnswerProblem.NO_ANSWER_WORD),
+    ("An increase in TRIB3 expression is unlikely", AnswerProblem.NO_ANSWER_WORD),
+    ("increase cannot be expected", AnswerProblem.NO_ANSWER_WORD),
+    ("Increase? No, decrease.", False),
+    ("an increase of TRIB3 isn't likely, so decrease", False),
+    ("increase is likely, as it is not repressed", True),
+    ("decrease because ATF4 is not active", False),
+    ("It fails to decrease; it increases", True),
 ]
 
 

@@ -8,7 +8,8 @@ A tag is its name in any letter case, with or without white space or attributes 
 and ``<answer confidence="0.8">`` open an answer. (The form checks count the published spelling only.)
 
 In the block, a leading yes or no decides. Otherwise one of the two words must stand there, as a whole word that is not
-negated, and the other must not.
+negated, and the other must not. A word is negated by what stands before it in its clause ("does not increase", "fails to
+increase") and by what is said of it right behind ("an increase is unlikely", "yes is wrong").
 """
 
 from __future__ import annotations
@@ -44,7 +45,21 @@ _AT_ONCE = {words: {words.affirming: True, words.denying: False} for words in (Y
 # A hyphen between letters makes one word of two ("yes-no"), one at a word's edge is a dash.
 _WHOLE = r"(?<!\w)(?<!\w-)(?:{})(?!\w)(?!-\w)"
 _BREAK = r"[.,;:!?()\n=]|\b(?:although|but|hence|however|so|then|therefore|though|thus|yet)\b"
-_NEGATION = r"\b(?:cannot|hardly|instead of|neither|never|nor|not|rather than|unlikely|without)\b|n't\b"
+_NEGATION = (
+    r"\b(?:absence of|anything but|cannot|far from|hardly|instead of|neither|never|nor|not|opposite of|rather than"
+    r"|unlikely|without)\b|n't\b"
+)
+# Of a change, besides: it does not come about.
+_HINDERED = r"\bno\b|\b(?:abolish|avoid|block|fail|lack|preclud|prevent|suppress)(?:e|ed|es|ing|s)?\b|\b(?:less|unable|against)\b"
+# Right behind a word, with or without what changes: "increase of TRIB3 is not expected".
+_DENIED = re.compile(
+    r"\W*(?: (?:in|of) (?:the )?(?:expression of )?[\w-]+(?: expression)?)?"
+    r"(?: (?:(?:is|are|was|were|seems?|looks?|appears?|can|could|does|did|may|might|should|will|would)"
+    r"(?:n't\b| (?:be |clearly |highly |most |quite |rather |very )*"
+    r"(?:not|excluded|false|implausible|impossible|improbable|incorrect|ruled out|unlikely|wrong)\b)"
+    r"|(?:cannot|can't|won't)\b)| ?\? no\b)",
+    re.IGNORECASE,
+)
 # "no doubt", "no longer": no answer. Before another word, "no" belongs to that word.
 _NO = _WHOLE.format(r"no(?! (?!(?:and|as|because|but|for|given|it|or|since)\b)\w)")
 _UP = _WHOLE.format("increas(?:e[sd]?|ing)|up-?regulat(?:e[sd]?|ing|ion)")
@@ -56,13 +71,16 @@ _WORDS = {
     )
     for words, negation, affirming, denying in (
         (YES_NO, _NEGATION, _WHOLE.format("yes"), _NO),
-        (INCREASE_DECREASE, rf"{_NEGATION}|\bno\b", _UP, _DOWN),
+        (INCREASE_DECREASE, rf"{_NEGATION}|{_HINDERED}", _UP, _DOWN),
     )
 }
 _LEADING = re.compile(
-    r"\W*(?:(yes)|(no)(?! (?:doubt|less|longer|matter|more|problem|question|wonder)\b))(?!\w)(?!-\w)", re.IGNORECASE
+    r"\W*(?:(yes)|(no)(?! (?:answer|clue|comment|conclusion|data|doubt|guess|idea|information|less|longer|matter|more|one"
+    r"|opinion|problem|question|wonder)\b))(?!\w)(?!-\w)",
+    re.IGNORECASE,
 )
 _OTHER_FOLLOWS = re.compile(rf"[\W_]*(?:(?:and|or)\b\W*)?(?:{_WHOLE.format('yes')}|{_NO})", re.IGNORECASE)
+_LONG_DASH = re.compile("[\u2014\u2015\u2e3a]")
 _MARKUP = re.compile(r"[*`~]|(?<![^\W_])_+|_+(?![^\W_])")
 
 
@@ -120,18 +138,19 @@ def answer_block(completion: str) -> str | AnswerProblem:
 
 
 def _read_words(block: str, words: AnswerWords) -> Answer:
-    text = _MARKUP.sub("", plain_characters(block))
+    # An em dash parts words; a hyphen makes one of two.
+    text = _MARKUP.sub("", plain_characters(_LONG_DASH.sub(" - ", block)))
     if words is YES_NO and (leading := _LEADING.match(text)):
         if (other := _OTHER_FOLLOWS.match(text, leading.end())) and other[0][-1:].lower() != leading[0][-1:].lower():
             return AnswerProblem.BOTH_ANSWER_WORDS
-        return leading[1] is not None
+        return AnswerProblem.NO_ANSWER_WORD if _DENIED.match(text, leading.end()) else leading[1] is not None
     affirmed = denied = is_negated = False
     for word in _WORDS[words].finditer(text):
         if word.lastgroup == "break":
             is_negated = False
         elif word.lastgroup == "negation":
             is_negated = True
-        elif not is_negated:
+        elif not is_negated and not _DENIED.match(text, word.end()):
             affirmed |= word.lastgroup == "affirming"
             denied |= word.lastgroup == "denying"
     if affirmed and denied:

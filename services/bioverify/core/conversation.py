@@ -22,6 +22,9 @@ OPENING, CLOSING = "<think>", "</think>"
 REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
 """Beside ``content``: vLLM, SGLang and DeepSeek; OpenRouter and newer vLLM; Ollama and TRL's response templates."""
 
+_REASONING_PARTS = ("reasoning_details", "thinking_blocks")
+"""Beside ``content``, in parts: OpenRouter's and LiteLLM's."""
+
 THOUGHT_MARKS = (
     ("<thinking>", "</thinking>"),
     ("<thought>", "</thought>"),
@@ -31,10 +34,13 @@ THOUGHT_MARKS = (
     ("◁think▷", "◁/think▷"),
     ("<|begin_of_thought|>", "<|end_of_thought|>"),
     ("<|START_THINKING|>", "<|END_THINKING|>"),
+    ("<longcat_think>", "</longcat_think>"),
+    ("<|inner_prefix|>", "<|inner_suffix|>"),
+    ("<|channel>thought", "<channel|>"),
     ("<unused94>thought", "<unused95>"),
     ("<|channel|>analysis<|message|>", "<|end|>"),
 )
-"""How other families of models mark a thought: opening and closing (the last two: MedGemma, gpt-oss)."""
+"""How other families of models mark a thought: opening and closing (the last four: Apertus, Gemma 4, MedGemma, gpt-oss)."""
 
 TAIL_MARKS = (
     *("<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|end_of_text|>", "<|eom_id|>", "<|return|>", "<|END_RESPONSE|>"),
@@ -254,9 +260,14 @@ def _kind_and_role(message: Any, place: str) -> tuple[str, str]:
 
 def _assistant_texts(message: Mapping[str, Any], place: str) -> tuple[list[str], str]:
     in_parts, texts = _parts(message.get("content"), place)
-    beside = [text for key in REASONING_KEYS for text in _texts(message.get(key), f"{place}.{key}")]
-    # Some servers give the same reasoning under two names.
-    return list(dict.fromkeys([*beside, *in_parts])), "".join(texts)
+    beside = [
+        text for key in (*REASONING_KEYS, *_REASONING_PARTS) for text in _texts(message.get(key), f"{place}.{key}")
+    ]
+    # Some servers give the same reasoning under two names, once in the marks that they cut at.
+    by_text: dict[str, str] = {}
+    for text in (*beside, *in_parts):
+        by_text.setdefault(_without_marks(text).strip(), text)
+    return [*by_text.values()], "".join(texts)
 
 
 def _is_written(content: Any) -> bool:
@@ -286,6 +297,9 @@ def _parts(content: Any, place: str) -> tuple[list[str], list[str]]:
             texts.append(part)
         elif not isinstance(part, Mapping):
             raise ConversationError(f"{where}: a text or a part with type, not {_named(part)}")
+        elif part.get("thought") is True:
+            # Gemini's.
+            reasoning += _texts(part.get("text"), where)
         elif part.get("type") in ("thinking", "reasoning"):
             reasoning += _texts(part.get("thinking"), where) or [_reasoning_item(part, where)]
         elif part.get("type", "text") in ("text", "output_text", "input_text"):
@@ -300,10 +314,13 @@ def _texts(given: Any, place: str) -> list[str]:
     if isinstance(given, str):
         return [given]
     if isinstance(given, Mapping):
-        return _texts(given.get("text"), place)
+        return next((_texts(given[key], place) for key in _TEXT_OF_A_PART if given.get(key) is not None), [])
     if isinstance(given, Sequence) and not isinstance(given, bytes | bytearray):
         return [text for one in given for text in _texts(one, place)]
     raise ConversationError(f"{place}: a text, not {_named(given)}")
+
+
+_TEXT_OF_A_PART = ("text", "content", "thinking", "summary")
 
 
 def _named(value: Any) -> str:
