@@ -8,8 +8,8 @@ A tag is its name in any letter case, with or without white space or attributes 
 and ``<answer confidence="0.8">`` open an answer. (The form checks count the published spelling only.)
 
 In the block, a leading yes or no decides. Otherwise one of the two words must stand there, as a whole word that is not
-negated, and the other must not. A word is negated by what stands before it in its clause ("does not increase", "fails to
-increase") and by what is said of it right behind ("an increase is unlikely", "yes is wrong").
+negated, and the other must not. A word is negated by what stands before it in its clause ("does not increase", "fails
+to increase") and by what is said of it right behind ("an increase is unlikely", "yes is wrong").
 """
 
 from __future__ import annotations
@@ -50,7 +50,10 @@ _NEGATION = (
     r"|unlikely|without)\b|n't\b"
 )
 # Of a change, besides: it does not come about.
-_HINDERED = r"\bno\b|\b(?:abolish|avoid|block|fail|lack|preclud|prevent|suppress)(?:e|ed|es|ing|s)?\b|\b(?:less|unable|against)\b"
+_HINDERED = (
+    r"\b(?:against|less|no|unable)\b"
+    r"|\b(?:abolish|avoid|block|fail|lack|preclud|prevent|suppress)(?:e|ed|es|ing|s)?\b"
+)
 # Right behind a word, with or without what changes: "increase of TRIB3 is not expected".
 _DENIED = re.compile(
     r"\W*(?: (?:in|of) (?:the )?(?:expression of )?[\w-]+(?: expression)?)?"
@@ -75,8 +78,8 @@ _WORDS = {
     )
 }
 _LEADING = re.compile(
-    r"\W*(?:(yes)|(no)(?! (?:answer|clue|comment|conclusion|data|doubt|guess|idea|information|less|longer|matter|more|one"
-    r"|opinion|problem|question|wonder)\b))(?!\w)(?!-\w)",
+    r"\W*(?:(yes)|(no)(?! (?:answer|clue|comment|conclusion|data|doubt|guess|idea|information|less|longer|matter|more"
+    r"|one|opinion|problem|question|wonder)\b))(?!\w)(?!-\w)",
     re.IGNORECASE,
 )
 _OTHER_FOLLOWS = re.compile(rf"[\W_]*(?:(?:and|or)\b\W*)?(?:{_WHOLE.format('yes')}|{_NO})", re.IGNORECASE)

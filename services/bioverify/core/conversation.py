@@ -40,7 +40,7 @@ THOUGHT_MARKS = (
     ("<unused94>thought", "<unused95>"),
     ("<|channel|>analysis<|message|>", "<|end|>"),
 )
-"""How other families of models mark a thought: opening and closing (the last four: Apertus, Gemma 4, MedGemma, gpt-oss)."""
+"""How other families of models mark a thought: opening and closing (the last: Apertus, Gemma 4, MedGemma, gpt-oss)."""
 
 TAIL_MARKS = (
     *("<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|end_of_text|>", "<|eom_id|>", "<|return|>", "<|END_RESPONSE|>"),
