@@ -26,17 +26,11 @@ from bioverify.cli import app
 from bioverify.client import AsyncClient, Client, ScoreItem
 from bioverify.core.conversation import read_completion, read_prompt
 from tests.fixtures import servers
+from tests.fixtures.conversations import ANSWER, BESIDE, ITS_OWN_FORM, NONE, SAME, C, Case, Q, said
 from tests.fixtures.gateway import RunningGateway, gateway
 from tests.fixtures.servers import scratch_folder
 
 RECIPE = "rbio1-exp"
-Q = (
-    "Is a knockdown of AARS in k562 cells likely to result in differential expression of TRIB3? "
-    "The answer is either yes or no."
-)
-T = "Without AARS the cell starves, and TRIB3 follows ATF4."
-ANSWER = "<answer>yes</answer>"
-C = f"<think>{T}</think> {ANSWER}"
 
 
 class Doors(NamedTuple):
@@ -50,10 +44,6 @@ class Told(NamedTuple):
 
     reward: float | None
     why: str = ""
-
-
-Case = dict[str, Any]
-"""Prompt, completion and what stands beside them, in the keys of a line."""
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +98,11 @@ def through_frame(doors: Doors, case: Case) -> Told:
 
 
 def as_its_form(text: str, form: Any) -> Any:
-    return [{"role": "assistant", "content": text}] if isinstance(form, list) else text
+    if not isinstance(form, list):
+        return text
+    # The rows of a table have one type.
+    in_parts = any(isinstance(message["content"], list) for message in form)
+    return said([{"type": "text", "text": text}] if in_parts else text)
 
 
 def scored_file(doors: Doors, file: Path, command: str = "score") -> Told:
@@ -257,51 +251,21 @@ def name_of(door: Any) -> str:
     return door.__name__.removeprefix("through_") if callable(door) else ""
 
 
-# --- Cases ------------------------------------------------------------------------------------------------------------
-
-
-def said(content: Any, **beside: Any) -> list[dict[str, Any]]:
-    return [{"role": "assistant", "content": content, **beside}]
-
-
-SAME: dict[str, Case] = {
-    "one text": {"completion": C},
-    "reasoning apart": {"completion": said(ANSWER, reasoning_content=T)},
-    "reasoning apart, and a block that is closed already": {
-        "completion": said(f"<think> So TRIB3.</think> {ANSWER}", reasoning_content="Without AARS the cell starves.")
-    },
-    "a tag named in the thoughts": {"completion": f"<think>{T} I write <answer> tags.</think> {ANSWER}"},
-    "a thought that the prompt opened": {"prompt": f"{Q}\n<think>", "completion": f"{T}</think> {ANSWER}"},
-    "another family's marks": {"completion": f"[THINK]{T}[/THINK] {ANSWER}"},
-    "marks of a decoder": {"completion": f"{C}<|im_end|>\n</s>"},
-    "the system turn under its newer name": {
-        "prompt": [{"role": "developer", "content": "Think."}, {"role": "user", "content": Q}]
-    },
-    "a turn that asks nothing behind the question": {
-        "prompt": [{"role": "user", "content": Q}, {"role": "user", "content": "Answer now, in the tags."}]
-    },
-}
+# --- Laws -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("door", EVERY, ids=name_of)
 @pytest.mark.parametrize("name", SAME)
 def test_how_a_completion_travelled_changes_no_reward(doors: Doors, expected: float, door: Door, name: str) -> None:
     told = door(doors, {"prompt": Q, "completion": C} | SAME[name])
-    if name == "a tag named in the thoughts":
-        # The eleven form checks are the published ones, and see a nested tag.
+    if name in ITS_OWN_FORM:
         with Client(doors.target) as client:
-            expected = client.score([ScoreItem("0", SAME[name]["completion"], Q)], RECIPE).rewards[0].reward or 0
-        assert expected > 3
+            [reward] = client.score([ScoreItem("0", SAME[name]["completion"], Q)], RECIPE).rewards
+        assert reward.answer is True
+        assert reward.reward
+        assert 2 < reward.reward < expected
+        expected = reward.reward
     assert told.reward == expected, told.why
-
-
-BESIDE: dict[str, Case] = {
-    key: {"prompt": Q, "completion": ANSWER, key: T} for key in ("reasoning", "reasoning_content", "thinking")
-} | {
-    "messages for the prompt": {"messages": [{"role": "user", "content": Q}], "completion": C},
-    "messages for all": {"messages": [{"role": "user", "content": Q}, *said(ANSWER, reasoning=T)]},
-    "a prefix": {"prompt": Q, "prefix": "<think>", "completion": f"{T}</think> {ANSWER}"},
-}
 
 
 @pytest.mark.parametrize("door", READS_KEYS_BESIDE, ids=name_of)
@@ -319,30 +283,6 @@ def test_the_keys_of_other_tools_beside_a_completion_are_read(
     assert told.reward == expected, told.why
 
 
-NONE: dict[str, tuple[Case, str]] = {
-    "no completion": ({"completion": None}, "null"),
-    "a message without content": ({"completion": said(None)}, "content: a text; found none"),
-    "an image alone": (
-        {"completion": said([{"type": "image_url", "image_url": {"url": "x"}}])},
-        "content: a text; found none",
-    ),
-    "a tool's text alone": ({"completion": [{"role": "tool", "content": ANSWER}]}, "no message of the assistant"),
-    "a number": ({"completion": 5}, "int"),
-    "half a character": ({"completion": f"\ud83d{C}"}, ""),
-    "a question about a knockout": (
-        {"prompt": "Is a knockout of AARS in k562 cells likely to change the expression of TRIB3?"},
-        "knockout",
-    ),
-    "a later question that was not read": (
-        {"prompt": f"{Q} yes\nNow: does knocking down HMGCR change LDLR in HepG2?"},
-        "HMGCR",
-    ),
-    "a later question without a verb": (
-        {"prompt": f"{Q} <answer>yes</answer>\nPerturbation: HMGCR. Gene: LDLR. Cell line: HepG2. Answer:"},
-        "not read",
-    ),
-    "nothing asked": ({"prompt": "Hello."}, ""),
-}
 # A text is all that they can be sent, or (Parquet) half a character cannot be written.
 CANNOT_SEND = {
     through_openrlhf: {
@@ -351,8 +291,11 @@ CANNOT_SEND = {
         "an image alone",
         "a tool's text alone",
         "a number",
+        "no message",
+        "the user's text alone",
+        "a call of a tool alone",
     },
-    through_verifiers: {"no completion", "a number", "a tool's text alone"},
+    through_verifiers: {"no completion", "a number", "a tool's text alone", "the user's text alone"},
     through_parquet: {"half a character", "an image alone"},
     through_frame: {"half a character", "an image alone", "a number"},
 }
