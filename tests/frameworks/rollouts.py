@@ -10,6 +10,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from tests.fixtures.conversations import NONE, SAME, C, Q
+
 QUESTION = (
     "Is a knockdown of {} in k562 cells likely to result in differential expression of B? "
     "The answer is either yes or no."
@@ -35,6 +37,17 @@ def error_of(call: Callable[[], Any]) -> str:
         return f"no error, but {call()!r}"
     except Exception as error:
         return type(error).__name__
+
+
+def cases() -> dict[str, Any]:
+    """What people send (`tests.fixtures.conversations`), each with prompt and completion."""
+    given = SAME | {name: case for name, (case, _) in NONE.items()}
+    return {name: {"prompt": Q, "completion": C} | case for name, case in given.items()}
+
+
+def is_written(completion: Any) -> bool:
+    """Whether it is a text of whole characters."""
+    return isinstance(completion, str) and completion.encode(errors="ignore").decode() == completion
 
 
 TARGET, HTTP, RECIPE = sys.argv[1:4]

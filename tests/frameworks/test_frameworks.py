@@ -10,14 +10,16 @@ import json
 import os
 import subprocess
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bioverify.adapters.reading import read_rollout
-from bioverify.client import Client
+from bioverify.client import Client, ScoreItem
 from tests.fixtures import servers
+from tests.fixtures.conversations import NONE, SAME, C, Q
 from tests.fixtures.gateway import gateway
 from tests.fixtures.servers import ROOT, scratch_folder
 
@@ -44,7 +46,7 @@ def stack() -> Iterator[tuple[str, str]]:
     """gRPC target and URL of the gateway."""
     with (
         servers.verifier("Lookup", parameters={"name": "experimental"}) as lookup,
-        servers.verifier("Text", parameters={"name": "format", "component": "mention"}) as text,
+        servers.verifier("Format") as text,
         servers.aggregator({"experimental": lookup.target, "format": text.target}) as aggregator,
         scratch_folder() as folder,
         gateway(folder, aggregator.target) as http,
@@ -54,6 +56,7 @@ def stack() -> Iterator[tuple[str, str]]:
 
 @pytest.fixture(scope="module")
 def run(python: Path, stack: tuple[str, str]) -> Run:
+    @cache
     def run(script: str) -> dict[str, Any]:
         done = subprocess.run(
             [python, "-W", "ignore", "-m", f"tests.frameworks.{script}", *stack, RECIPE],
@@ -80,6 +83,20 @@ def expected(stack: tuple[str, str]) -> list[float | None]:
         rewards = [reward.reward for reward in client.score(items, RECIPE).rewards]
     assert len({*rewards, None}) == 3
     return rewards
+
+
+@pytest.mark.parametrize("script", ["verl_rollouts", "nemo_gym_rollouts"])
+def test_what_people_send_has_the_reward_of_every_other_door(run: Run, stack: tuple[str, str], script: str) -> None:
+    told = run(script)["doors"]
+
+    with Client(stack[0]) as client:
+        for name in told:
+            case = {"prompt": Q, "completion": C} | (SAME[name] if name in SAME else NONE[name][0])
+            [reward] = client.score([ScoreItem("0", case["completion"], case["prompt"])], RECIPE).rewards
+            assert told[name] == reward.reward, name
+            assert (reward.reward is None) == (name in NONE)
+    assert {name for name, case in SAME.items() if isinstance(case.get("completion", C), str)} <= told.keys()
+    assert {name for name, (case, _) in NONE.items() if "prompt" in case} <= told.keys()
 
 
 def test_openrlhf_reads_the_rewards_and_has_none_where_there_is_none(run: Run, expected: list[float]) -> None:
@@ -114,8 +131,13 @@ def test_nemo_gym_verifies_and_masks_what_has_no_reward(run: Run, expected: list
     assert told["rewards"] == expected
     assert told["masked"] == [False, False]
     assert told["by_field"] == expected[0]
-    reason = told["unscorable"].pop("failure_reason")
-    assert told["unscorable"] == {"reward": 0.0, "mask_sample": True, "failure_kind": "verifier_error"}
+    reason = told["unscorable"]["failure_reason"]
+    assert told["unscorable"] == {
+        "failure_reason": reason,
+        "reward": 0.0,
+        "mask_sample": True,
+        "failure_kind": "verifier_error",
+    }
     assert "not applicable" in reason
 
 
