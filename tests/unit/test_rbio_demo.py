@@ -3,6 +3,7 @@
 import pytest
 
 from bioverify.core import rbio_demo
+from bioverify.core.completions import PromptForm, TaggedText, format_score
 
 # completion, keywords, p_yes, go → answer, format, mention, answer reward
 PUBLISHED = [
@@ -127,6 +128,32 @@ PUBLISHED = [
         0.5,
     ),
 ]
+
+
+# Of each row above, bit by bit: total and format as the demo has them, and format as our own recipes have it, for
+# prompts that ask for an answer and for gene info.
+TO_THE_LAST_BIT = [
+    ("0x1.d47ae147ae148p+1", "0x1.0000000000000p+0", "0x1.0000000000000p+0", "0x1.5555555555555p-1"),
+    ("0x1.1fe235fe235fep+1", "0x1.d1745d1745d17p-1", "0x1.0000000000000p+0", "0x1.5555555555555p-1"),
+    ("0x1.8000000000000p+1", "0x1.0000000000000p+0", "0x1.0000000000000p+0", "0x1.5555555555555p-1"),
+    ("0x1.e4129e4129e42p+0", "0x1.745d1745d1746p-4", "0x1.745d1745d1746p-4", "0x1.1111111111111p-4"),
+    ("0x1.745d1745d1746p-4", "0x1.745d1745d1746p-4", "0x1.745d1745d1746p-4", "0x1.1111111111111p-4"),
+    ("0x1.745d1745d1746p-4", "0x1.745d1745d1746p-4", "0x1.745d1745d1746p-4", "0x1.1111111111111p-4"),
+    ("0x1.180c6980c6980p+1", "0x1.9364d9364d936p-1", "0x1.9364d9364d936p-1", "0x1.05b05b05b05b0p-1"),
+    ("0x1.6000000000000p+1", "0x1.e666666666666p-1", "0x1.ba2e8ba2e8ba3p-1", "0x1.0000000000000p+0"),
+    ("0x1.0df6b0df6b0dfp+1", "0x1.d1745d1745d17p-1", "0x1.745d1745d1746p-1", "0x1.ddddddddddddep-2"),
+    ("0x1.37dac37dac37ep+1", "0x1.45d1745d1745dp-1", "0x1.45d1745d1745dp-1", "0x1.ddddddddddddep-2"),
+    ("0x1.ec282d135a657p+0", "0x1.71e9f3c04e647p-1", "0x1.71e9f3c04e647p-1", "0x1.da46102b1da46p-2"),
+    ("0x1.745d1745d1746p+1", "0x1.d1745d1745d17p-1", "0x1.d1745d1745d17p-1", "0x1.3333333333333p-1"),
+]
+
+
+@pytest.mark.parametrize(("row", "bits"), [*zip(PUBLISHED, TO_THE_LAST_BIT, strict=True)])
+def test_the_published_forms_earn_what_they_earned_to_the_last_bit(row, bits):
+    completion, keywords, p_yes, go = row[:4]
+    reward = rbio_demo.reward(completion, keywords, p_yes, go=go)
+    ours = [format_score(TaggedText(completion).form_checks(form)) for form in PromptForm]
+    assert tuple(number.hex() for number in (reward["total"], reward["format"], *ours)) == bits
 
 
 @pytest.mark.parametrize(
