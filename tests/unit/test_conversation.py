@@ -260,7 +260,8 @@ def test_each_familys_marks_of_a_thought_are_known_to_the_letter(opening, closin
     [
         *("<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|end_of_text|>", "<|eom_id|>", "<|return|>", "<|end|>"),
         *("<|END_RESPONSE|>", "<｜end▁of▁sentence｜>", "</s>", "<pad>", "<eos>", "<end_of_turn>", "<|pad|>"),
-        *("<|finetune_right_pad_id|>", "[PAD]", "<unk>"),
+        *("<|finetune_right_pad_id|>", "[PAD]", "<unk>", "<|END_OF_TURN_TOKEN|>", "<seed:eos>", "<turn|>", "<|eot|>"),
+        "<|role_end|>",
     ],
 )
 def test_each_mark_that_a_decoder_leaves_behind_is_taken_off_and_no_other_text_is(mark):

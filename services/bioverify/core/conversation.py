@@ -55,6 +55,11 @@ TAIL_MARKS = (
         "<|finetune_right_pad_id|>",
         "[PAD]",
         "<unk>",
+        "<|END_OF_TURN_TOKEN|>",
+        "<seed:eos>",
+        "<turn|>",
+        "<|eot|>",
+        "<|role_end|>",
     ),
 )
 """What a decoder leaves behind a completion if it keeps special tokens."""
