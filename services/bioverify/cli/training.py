@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import subprocess
 import sys
 
 import typer
 
-from bioverify.cli.terminal import fail
+from bioverify.cli.terminal import fail, running_aggregator
 from bioverify.errors import how_to_install
 
 PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
@@ -53,4 +54,9 @@ def _trainer(command: str, arguments: list[str]) -> None:
     # Whoever starts runs elsewhere, or looks at them, needs nothing of the trainer's.
     if command != "runs" and importlib.util.find_spec("trl") is None:
         raise fail(f"the trainer is not installed here. {how_to_install('train')}")
-    raise typer.Exit(subprocess.call([sys.executable, "-m", "bioverify_trainer", command, *arguments]))
+    environment = dict(os.environ)
+    # The trainer knows no local stack, so it is told which one runs.
+    if not environment.get("BIOVERIFY_TARGET") and not any(word.split("=")[0] == "--target" for word in arguments):
+        environment["BIOVERIFY_TARGET"] = running_aggregator(None)
+    run = [sys.executable, "-m", "bioverify_trainer", command, *arguments]
+    raise typer.Exit(subprocess.call(run, env=environment))

@@ -6,6 +6,7 @@ dies before it was ever ready ends the attempt: everything is stopped again, and
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -124,7 +125,8 @@ def _wait_until_ready(
         statuses = _process_statuses(programs, processes, {}, plan.cache_url)
         on_change(statuses)
         if all(process.is_ready for process in statuses):
-            return statuses
+            simulated = _simulated(plan)
+            return [dataclasses.replace(process, simulated=simulated.get(process.name)) for process in statuses]
         if time.monotonic() > deadline:
             waiting = next(process.name for process in statuses if not process.is_ready)
             raise _failure(f"{waiting} was not ready within {timeout_s:g} s", plan, waiting, log_sizes)

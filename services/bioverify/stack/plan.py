@@ -66,7 +66,8 @@ class Plan:
 
     ``workers``: processes of the gRPC services by name; one each if nothing is said. ``has_gateway``: whether
     rewards are served over HTTP as well. ``consensus``: the aggregator composes the verifiers' beliefs.
-    ``runs_folder``: training runs that the gateway shows.
+    ``runs_folder``: training runs that the gateway shows. ``left_out``: verifiers that are not started; the others keep
+    their ports.
     """
 
     folder: Path
@@ -77,6 +78,12 @@ class Plan:
     has_gateway: bool = False
     consensus: bool = False
     runs_folder: Path | None = None
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def started(self) -> tuple[str, ...]:
+        """The verifiers that are started."""
+        return tuple(name for name in self.verifiers if name not in self.left_out)
 
     @property
     def gateway(self) -> str:
@@ -92,7 +99,7 @@ class Plan:
     @property
     def ports(self) -> dict[int, str]:
         """Every TCP port that the stack listens on, and whose it is."""
-        owners = {self.port_base: AGGREGATOR} | {self.verifier_port(name): name for name in self.verifiers}
+        owners = {self.port_base: AGGREGATOR} | {self.verifier_port(name): name for name in self.started}
         owners |= {port + METRICS_OFFSET: f"metrics of {name}" for port, name in owners.items()}
         return owners | ({self.port_base + GATEWAY_OFFSET: GATEWAY} if self.has_gateway else {})
 
@@ -119,13 +126,13 @@ class Plan:
         """In the order of their start."""
         python = (sys.executable, "-P", "-m", "bioverify.cli")
         programs = [] if self.redis_url else [Program(CACHE, self._cache_command(), self.cache_url)]
-        for name in self.verifiers:
+        for name in self.started:
             address = f"{HOST}:{self.verifier_port(name)}"
             metrics_port = self.verifier_port(name) + METRICS_OFFSET
             command = (*python, "serve", name, *self._server_options(name, address, metrics_port))
             programs.append(Program(name, command, address, VERIFIER_HEALTH, metrics_port))
         targets = [
-            word for name in self.verifiers for word in ("--verifier", f"{name}={HOST}:{self.verifier_port(name)}")
+            word for name in self.started for word in ("--verifier", f"{name}={HOST}:{self.verifier_port(name)}")
         ]
         metrics_port = self.port_base + METRICS_OFFSET
         command = (
@@ -182,6 +189,7 @@ class Plan:
                 | {
                     "folder": Path(fields["folder"]),
                     "verifiers": tuple(fields["verifiers"]),
+                    "left_out": tuple(fields["left_out"]),
                     "runs_folder": runs_folder,
                 }
             )

@@ -118,7 +118,7 @@ def configuration(plan: Plan) -> str:
         _section("unix_http_server", file=plan.supervisor_socket, chmod="0700"),
         "[rpcinterface:supervisor]\nsupervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface\n",
         # One group, so that all verifiers drain at the same time and not one after the other.
-        _section("group:verifiers", programs=",".join(plan.verifiers), priority=20),
+        _section("group:verifiers", programs=",".join(plan.started), priority=20),
     ]
     programs = [
         _section(

@@ -13,7 +13,7 @@ from rich.progress import Progress
 from bioverify import ports
 from bioverify.core.cell_lines import CELL_LINES
 from bioverify.files import replace_file
-from bioverify_trainer.cli.options import OwnPresetOption, SetOption, errors, refuse
+from bioverify_trainer.cli.options import TARGET_VARIABLE, OwnPresetOption, SetOption, errors, refuse
 
 if TYPE_CHECKING:
     from bioverify_trainer.evaluate.labelling import Labelled
@@ -58,7 +58,9 @@ def evaluate(
     seed: Annotated[int, typer.Option(help="Of the sample, of sampling and of the bootstrap.")] = 0,
     resamples: Annotated[int, typer.Option(min=1, help="Number of bootstrap resamples of the perturbations.")] = 1000,
     with_baselines: Annotated[bool, typer.Option("--baselines/--no-baselines", help="Measure baselines too.")] = True,
-    target: Annotated[str, typer.Option(help="The aggregator, for baseline:mlp.")] = ports.AGGREGATOR,
+    target: Annotated[
+        str, typer.Option(envvar=TARGET_VARIABLE, help="The aggregator, for baseline:mlp; none: the running stack.")
+    ] = ports.AGGREGATOR,
     output: Annotated[Path, typer.Option(help="Folder for answers, tables and the figure.")] = Path("runs/eval"),
     json_file: Annotated[
         str | None, typer.Option("--json", help="File for the results as JSON; - for standard output.")

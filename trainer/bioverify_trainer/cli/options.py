@@ -31,10 +31,14 @@ OwnPresetOption = Annotated[
         "trained with, and cpu for any other model.",
     ),
 ]
+TARGET_VARIABLE = "BIOVERIFY_TARGET"
+"""`bioverify train` and the others set it to the local stack that runs, if nobody did."""
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="Change one key of the preset: grpo.max_steps=4. May be repeated.")
 ]
-TargetOption = Annotated[str, typer.Option(help="The aggregator: host:port or unix:/path.")]
+TargetOption = Annotated[
+    str, typer.Option(envvar=TARGET_VARIABLE, help="The aggregator: host:port or unix:/path; none: the running stack.")
+]
 
 
 def resolve(recipe: str, preset: str, changes: list[str] | None) -> tuple[Recipe, Preset]:

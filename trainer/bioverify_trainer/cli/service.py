@@ -13,7 +13,7 @@ from bioverify import ports
 from bioverify.client import ClientError, TlsError, TlsIdentity, TrainingClient
 from bioverify.core.runs import RunState, StepFigures, TrainingRun
 from bioverify.transport.addresses import is_loopback
-from bioverify_trainer.cli.options import SetOption, console, refuse
+from bioverify_trainer.cli.options import TARGET_VARIABLE, SetOption, console, refuse
 
 _SHOWN = ("reward", "reward_call/unscorable", "step_seconds")
 
@@ -32,7 +32,9 @@ TokenOption = Annotated[
 def serve(
     folder: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs"),
     listen: Annotated[str, typer.Option(help="host:port or unix:/path.")] = ports.TRAINER,
-    target: Annotated[str, typer.Option(help="The aggregator, as the runs reach it.")] = ports.AGGREGATOR,
+    target: Annotated[
+        str, typer.Option(envvar=TARGET_VARIABLE, help="The aggregator, as the runs reach it; none: the running stack.")
+    ] = ports.AGGREGATOR,
     token_file: TokenOption = None,
     most_at_once: Annotated[
         int, typer.Option(min=1, help="Local runs at a time; further ones are refused, not queued.")
