@@ -1,7 +1,7 @@
 """Takes docs/img from a running stack: `make pictures GATEWAY=http://127.0.0.1:15059`.
 
-The stack shows a run (`bioverify up --runs docs/records`). It is to stand on the bundled set (`bioverify data build --all --offline`): the Gene Ontology and the simulated
-screen may be shown, PerturbQA's rows may not.
+The stack shows a run (`bioverify up --runs docs/records`) and is to stand on the bundled set, built without a mirror:
+the Gene Ontology and the simulated screen may be shown, PerturbQA's rows may not.
 """
 
 from __future__ import annotations
