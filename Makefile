@@ -31,7 +31,7 @@ SERVICE_LOCK := $(LOCK) pyproject.toml -c requirements/dev.txt --no-emit-package
 	--no-emit-package valkey
 
 .PHONY: help setup try demo prebuilt test test-slow test-pmi-builder test-node test-chart test-cluster test-fault test-observability test-browser test-compose soak mutation lint audit proto \
-	chart release dashboards settings lock bench clean
+	chart release dashboards settings pictures lock bench clean
 # `make lint test` in one go must not run the two at once: they would share two cores.
 .NOTPARALLEL:
 
@@ -153,6 +153,9 @@ release: setup ## The chart into dist/; REGISTRY=host/folder also builds the ima
 
 settings: setup ## The tables of settings in the docs and the forms of questions, from the code that reads them
 	python docs/settings.py
+
+pictures: setup ## docs/img from a stack over the bundled set: GATEWAY=http://127.0.0.1:15059; needs Chromium
+	python docs/pictures.py $(GATEWAY)
 
 lock: $(BIN)/uv ## Hash locks from pyproject.toml; UPGRADE=1 takes newer releases
 	$(LOCK) $(if $(UPGRADE),--upgrade) --all-extras --group dev pyproject.toml -o requirements/dev.txt

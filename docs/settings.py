@@ -1,4 +1,4 @@
-"""Writes what the docs and the web form list from the code that reads it: keys of settings, forms of questions.
+"""Writes what the docs and the web form list from the code that reads it: keys of settings, forms of questions, genes.
 
 `python docs/settings.py` writes them between their marks; `--check` fails if one of them is not what would be written
 (`make lint`). The text of a key is its docstring in the model; a form is the published wording of its kind.
@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from pyarrow import parquet
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined, to_jsonable_python
 
@@ -31,7 +32,10 @@ TABLES: dict[str, tuple[type[BaseModel], ...]] = {
     "training.md": (Preset,),
 }
 READING = DOCS / "reading.md"
-WEB_FORM = DOCS.parent / "services" / "bioverify" / "gateway" / "pages" / "index.html"
+PACKAGE = DOCS.parent / "services" / "bioverify"
+WEB_FORM = PACKAGE / "gateway" / "pages" / "index.html"
+GENE_NAMES = PACKAGE / "gateway" / "pages" / "genes.txt"
+GENE_TABLE = PACKAGE / "artifacts" / "bundled" / "genes.parquet"
 
 
 def rows(model: type[BaseModel], path: str = "") -> Iterator[str]:
@@ -81,6 +85,14 @@ def pages() -> Iterator[tuple[Path, str]]:
     yield READING, written(READING.read_text(), "forms", table)
     listed = (f"<li>{html.escape(form)}</li>" for form in FORMS.values())
     yield WEB_FORM, written(WEB_FORM.read_text(), "forms", listed)
+    yield GENE_NAMES, "".join(f"{symbol}\n" for symbol in protein_coding())
+
+
+def protein_coding() -> list[str]:
+    """What the web form completes: the symbols of the bundled gene table."""
+    table = parquet.read_table(GENE_TABLE, columns=["symbol", "kind"])
+    kinds = zip(table["symbol"].to_pylist(), table["kind"].to_pylist(), strict=True)
+    return sorted(symbol for symbol, kind in kinds if kind == "protein-coding")
 
 
 def written(text: str, name: str, lines: Iterable[str]) -> str:
@@ -96,7 +108,7 @@ def written(text: str, name: str, lines: Iterable[str]) -> str:
 def main() -> None:
     stale = []
     for page, text in pages():
-        if text != page.read_text():
+        if not page.exists() or text != page.read_text():
             stale.append(page.name)
             if "--check" not in sys.argv:
                 page.write_text(text)

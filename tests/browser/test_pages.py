@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,6 +50,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (run / "run.json").write_text(json.dumps(config))
     steps = [{"step": n, "reward": n / 10, "reward_call/unscorable": 0.0, "step_seconds": 1.5} for n in range(1, 9)]
     (run / "metrics.jsonl").write_text("".join(json.dumps(step) + "\n" for step in steps) + '{"step": 9, "rew')
+    other = folder / "second"
+    other.mkdir()
+    (other / "run.json").write_text(json.dumps(config | {"recipe": {"name": INJECTED}}))
+    (other / "metrics.jsonl").write_text("".join(json.dumps(step | {"reward": 0.5}) + "\n" for step in steps[:4]))
     return folder
 
 
@@ -92,9 +99,12 @@ def test_an_answer_is_scored_and_compared(watched: Watched) -> None:
     page = watched.page
     page.goto("/")
     expect(page.locator("#recipe option", has_text="rbio1-exp").first).to_be_attached()
-    page.get_by_role("button", name="Compare with a second one").click()
+    page.get_by_role("button", name="Add a completion").click()
     page.get_by_role("button", name="Score", exact=True).click()
     expect(page.locator("article.card")).to_have_count(2)
+    assert [float(text) for text in page.locator("#results td:last-child.number").all_inner_texts()] == pytest.approx(
+        [-0.707, 0.707], abs=1e-3
+    )
     expect(page.locator("article.card .reward").first).to_have_text(re.compile(r"^reward \d+\.\d{3} of \d+$"))
     expect(page.locator("article.card .verdict").first).to_have_text(
         re.compile(r"^The .*screen .*; the answer says yes\.$")
@@ -114,7 +124,7 @@ def test_a_measured_pair_is_shown_in_all_cell_lines(watched: Watched) -> None:
         "Is a knockdown of ANXA1 in k562 cells likely to result in differential expression of CTSC?"
     )
     page.get_by_role("button", name="Score", exact=True).click()
-    rows = page.get_by_role("region", name="ANXA1 and CTSC across cell lines, first completion").locator("tbody tr")
+    rows = page.get_by_role("region", name="ANXA1 and CTSC across cell lines, completion 1").locator("tbody tr")
     expect(rows).to_have_count(4)
     expect(page.locator("tr.asked")).to_contain_text("K562")
     expect(page.locator("tr.asked")).to_contain_text("responds")
@@ -142,6 +152,242 @@ def test_what_a_model_wrote_is_shown_and_not_run(watched: Watched) -> None:
     expect(page.locator("p.said")).to_contain_text("onerror")
     assert page.title() != "run"
     check(watched)
+
+
+def test_the_verdict_is_in_view_before_anything_else(watched: Watched) -> None:
+    page = watched.page
+    page.goto("/")
+    expect(page.locator(".empty")).to_contain_text("Nothing is scored yet")
+    page.get_by_label("Completion", exact=True).press("Control+Enter")
+    verdict = page.get_by_role("heading", name="The simulated screen says")
+    expect(verdict).to_be_in_viewport()
+    expect(page.locator("article.card .reward")).to_be_in_viewport()
+    titles = page.locator("article.card section h3").all_inner_texts()
+    assert titles[0].startswith("The experiment")
+    assert [title.split()[0] for title in titles[-3:-1]] == ["Form", "format.mention"]
+    check(watched)
+
+
+def test_what_does_not_apply_is_one_line_with_its_reason(watched: Watched) -> None:
+    page = watched.page
+    page.goto("/")
+    page.get_by_role("button", name="Score", exact=True).click()
+    silent = page.locator("article.card details.silent")
+    expect(silent.locator("summary")).to_have_text("Not applicable: transcriptformer_pmi")
+    silent.locator("summary").press("Enter")
+    expect(silent).to_contain_text("AARS1 is not among the 634 genes of the matrix")
+    assert "missing" not in page.locator("article.card").inner_text()
+    check(watched)
+
+
+def test_a_question_of_direction_is_answered_in_its_own_words(watched: Watched) -> None:
+    page = watched.page
+    page.goto("/")
+    page.get_by_label("Question").fill(
+        "Is a knockdown of ANXA1 in k562 cells likely to result decrease or increase of CTSC?"
+    )
+    page.get_by_label("Completion", exact=True).fill("<think>ANXA1</think> <answer>increase</answer>")
+    page.get_by_role("button", name="Score", exact=True).click()
+    card = page.locator("article.card")
+    expect(card.locator("meter").first).to_have_attribute("aria-label", "belief in increase")
+    assert "belief in yes" not in card.inner_text()
+    check(watched)
+
+
+def test_a_mark_says_why_it_is_there_by_pointer_and_by_keyboard(watched: Watched) -> None:
+    page = watched.page
+    page.goto("/")
+    page.get_by_role("button", name="Score", exact=True).click()
+    says = page.locator("article.card .says")
+    expect(says).to_contain_text("Point at a mark")
+    page.locator("mark", has_text="alanyl-tRNA aminoacylation").hover()
+    expect(says).to_contain_text("go_rouge: AARS1: ROUGE-L")
+    page.get_by_role("button", name="TRIB3", exact=True).focus()
+    expect(says).to_contain_text("format: names AARS1, TRIB3")
+    page.keyboard.press("Shift+Tab")
+    expect(says).not_to_contain_text("names AARS1, TRIB3")
+    check(watched)
+
+
+def test_a_question_is_built_from_completed_names(watched: Watched) -> None:
+    page = watched.page
+    page.goto("/")
+    page.get_by_text("Build it from genes").press("Enter")
+    page.get_by_label("Gene A").fill("aars")
+    expect(page.locator("#genes option").first).to_have_attribute("value", "AARS1")
+    page.get_by_label("Gene A").fill("CD3D")
+    page.get_by_label("Gene B").fill("CD3E")
+    expect(page.get_by_label("Question")).to_have_value(
+        re.compile("^Is a knockdown of CD3D in k562 cells .* differential expression of CD3E")
+    )
+    page.get_by_label("Form").select_option("2")
+    expect(page.get_by_label("Cell line")).to_be_disabled()
+    page.get_by_role("button", name="Score", exact=True).click()
+    expect(page.locator("article.card .read")).to_contain_text("co expression: CD3D · CD3E")
+    check(watched)
+
+
+def test_a_moved_weight_moves_every_reward_at_once(watched: Watched) -> None:
+    page = watched.page
+    page.goto("/")
+    page.get_by_role("button", name="Add a completion").click()
+    page.get_by_role("button", name="Score", exact=True).click()
+    expect(page.locator("article.card .reward")).to_have_count(2)
+    before = page.locator("article.card .reward").all_inner_texts()
+    page.get_by_text("Weights: move them").press("Enter")
+    slider = page.get_by_label("experimental", exact=True)
+    slider.focus()
+    page.keyboard.press("Home")
+    # The answers are yes and no, so one of the two loses the experiment's 2, and both lose it of their highest.
+    after = page.locator("article.card .reward").all_inner_texts()
+    lost = [float(was.split()[1]) - float(now.split()[1]) for was, now in zip(before, after, strict=True)]
+    assert sorted(lost) == pytest.approx([0, 2], abs=2e-3)
+    assert [text.split()[-1] for text in after] == ["8", "8"]
+    expect(page.locator("article.card").first).to_contain_text("by your weights; by the recipe's")
+    page.get_by_role("button", name="Back to the recipe's").click()
+    assert page.locator("article.card .reward").all_inner_texts() == before
+    check(watched)
+
+
+def test_a_group_of_eight_says_what_the_group_rule_dropped(watched: Watched) -> None:
+    page = watched.page
+    page.goto("/")
+    for n in range(2, 9):
+        page.get_by_role("button", name="Add a completion").click()
+        page.get_by_label(f"Completion {n}", exact=True).fill(
+            f"<think>AARS1 {n}</think> <answer>{'yes' if n % 2 else 'no'}</answer>"
+        )
+    expect(page.get_by_role("button", name="Add a completion")).to_be_disabled()
+    page.get_by_role("button", name="Remove completion 8").click()
+    page.get_by_label("Completion 7", exact=True).fill("no tag")
+    page.get_by_role("button", name="Score", exact=True).click()
+    group = page.get_by_role("region", name="The group")
+    expect(group.locator("tbody tr")).to_have_count(7)
+    expect(group).to_contain_text("transcriptformer_pmi: applies to none of them")
+    # What only a fault brings about: of three, one lacks an optional term and one has no reward.
+    said = page.evaluate(
+        """async () => {
+          const { Weights, groupTable } = await import("./group.js");
+          const part = (verifier, outcome, value, contribution) =>
+            ({ verifier, component: "", weight: 1, outcome, value, contribution });
+          const parts = [[part("a", "scored", 1, 1), part("b", "scored", 0.5, null)],
+                         [part("a", "scored", 0, 0), part("b", "failed", null, null)],
+                         [part("a", "failed", null, null), part("b", "scored", 0.5, null)]];
+          const rewards = [1, 0, null].map((reward, n) =>
+            ({ id: `completion ${n + 1}`, answer: "yes", reward, highest: 1, parts: parts[n] }));
+          const weights = new Weights(rewards);
+          const table = groupTable(rewards, weights);
+          weights.changed();
+          const gained = [...table.querySelectorAll("td:last-child")].map((each) => each.textContent);
+          return [gained, table.querySelector("ul").textContent];
+        }"""
+    )
+    assert said[0] == ["+0.707", "-0.707", "masked"]
+    assert "b: dropped for all, since completion 2 lacks it" in said[1]
+    check(watched)
+
+
+def test_the_same_request_from_code_has_the_same_reward(watched: Watched, stack: LocalStack, tmp_path: Path) -> None:
+    page = watched.page
+    page.goto("/")
+    page.get_by_label("Completion", exact=True).fill(
+        "<think>It's 'AARS1' \\ \"TRIB3\" $HOME `ls` é🧬\n</think> <answer>no</answer>"
+    )
+    page.get_by_role("button", name="Score", exact=True).click()
+    with page.expect_download() as downloading:
+        page.get_by_text("Use this from code").press("Enter")
+        page.get_by_role("button", name="Download the reply as JSON").click()
+    [reward] = json.loads(downloading.value.path().read_text())["rewards"]
+    wanted = reward["reward"]
+    curl, python, line = (
+        page.get_by_role("region", name=name, exact=True).inner_text() for name in ("curl", "Python", "Command line")
+    )
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "BIOVERIFY_TARGET": stack.target,
+        "NO_PROXY": "*",
+    }
+
+    def run(*command: str) -> str:
+        return subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True, timeout=60
+        ).stdout
+
+    assert json.loads(run("bash", "-c", curl))["rewards"][0]["reward"] == wanted
+    run("bash", "-c", f"{line} --output scored.jsonl")
+    assert json.loads((tmp_path / "scored.jsonl").read_text())["reward"] == wanted
+    said = run(sys.executable, "-c", python.replace("127.0.0.1:15050", stack.target))
+    assert said.startswith(f"completion 1 {wanted} ")
+    check(watched)
+
+
+def test_what_was_scored_in_this_tab_comes_back(watched: Watched) -> None:
+    page = watched.page
+    page.goto("/")
+    page.get_by_label("Completion", exact=True).fill(f"{INJECTED} <answer>no</answer>")
+    page.get_by_role("button", name="Score", exact=True).click()
+    expect(page.locator("#said")).to_contain_text("Answered in")
+    page.goto("/")
+    page.get_by_text("Scored in this tab").press("Enter")
+    page.locator("#history li button").click()
+    expect(page.get_by_label("Completion", exact=True)).to_have_value(f"{INJECTED} <answer>no</answer>")
+    expect(page.locator("article.card")).to_have_count(1)
+    assert page.title() != "run"
+    check(watched)
+
+
+def test_what_is_named_in_a_card_leads_further(watched: Watched) -> None:
+    page = watched.page
+    page.goto("/")
+    page.get_by_role("button", name="Score", exact=True).click()
+    link = page.get_by_role("link", name="AARS1 at NCBI Gene")
+    expect(link).to_have_attribute("href", "https://www.ncbi.nlm.nih.gov/gene/?term=AARS1%5Bsym%5D+AND+human%5Borgn%5D")
+    expect(link).to_have_attribute("rel", "noopener noreferrer")
+    # As the verifiers of claims and of gene sets write it.
+    text = 'AARS1, "charges tRNA": supported: GO:0004813 alanine-tRNA ligase activity (IDA), PMID:123; PerturbQA'
+    hrefs = page.evaluate(
+        "async (text) => (await import('./links.js')).linked(text).map((each) => each.href).filter(Boolean)",
+        text,
+    )
+    assert hrefs == [
+        "https://www.ebi.ac.uk/QuickGO/term/GO:0004813",
+        "https://pubmed.ncbi.nlm.nih.gov/123/",
+        "https://arxiv.org/abs/2502.21290",
+    ]
+    marked = page.evaluate(
+        "async (text) => [...(await import('./marks.js')).matchedTerms([{ evidence: [{ text }] }]).keys()]",
+        text,
+    )
+    assert marked == ["charges trna"]
+
+
+def test_the_form_is_light_and_its_first_verdict_is_soon_there(browser: Browser, site: RunningGateway) -> None:
+    context = browser.new_context(base_url=site.url)
+    page = context.new_page()
+    bodies: list[int] = []
+    page.on("response", lambda answer: bodies.append(len(answer.body())) if "/v1/" not in answer.url else None)
+    page.goto("/", wait_until="networkidle")
+    assert len(bodies) <= 14
+    assert sum(bodies) <= 64_000
+    waited_ms = []
+    for n in range(5):
+        page.get_by_label("Completion", exact=True).fill(f"<think>AARS1 {n}</think> <answer>yes</answer>")
+        waited_ms.append(
+            page.evaluate(
+                """() => new Promise((resolve) => {
+                  const results = document.getElementById("results");
+                  results.replaceChildren();
+                  const started = performance.now();
+                  new MutationObserver(() => results.querySelector(".verdict") && resolve(performance.now() - started))
+                    .observe(results, { childList: true, subtree: true });
+                  document.getElementById("score-form").requestSubmit();
+                })"""
+            )
+        )
+        expect(page.locator("#said")).to_contain_text("Answered in")
+    context.close()
+    # Of five, because the machine that tests has other work.
+    assert min(waited_ms) <= 300
 
 
 def test_a_link_brings_the_same_texts_back(watched: Watched) -> None:
@@ -189,6 +435,14 @@ def test_a_file_is_sent_watched_filtered_and_downloaded(watched: Watched, tmp_pa
         job.get_by_role("button", name="Download").click()
     downloaded = [json.loads(line) for line in downloading.value.path().read_text().splitlines()]
     assert [row["id"] for row in downloaded] == ["AARS1", "EIF2B4", "BRAF"]
+    expect(job).to_contain_text("completions.jsonl, ")
+    job.get_by_role("button", name="Bad lines").click()
+    bad = page.get_by_role("region", name="Bad lines of a job")
+    expect(bad.locator("li")).to_have_count(1)
+    expect(bad).to_contain_text("line 4: ")
+    with page.expect_download() as downloading:
+        bad.get_by_role("button", name="Download the bad lines").click()
+    assert downloading.value.path().read_text().count("\n") == 1
     job.get_by_role("button", name="Look").click()
     expect(page.locator("#rewards tbody tr")).to_have_count(3)
     page.get_by_role("button", name="id", exact=True).click()
@@ -220,6 +474,35 @@ def test_the_curves_of_a_run_are_drawn(watched: Watched) -> None:
     expect(watched.page.locator("#curves svg").first).to_have_attribute(
         "aria-label", "Mean reward: from 0.100 at step 1 to 0.800 at step 8"
     )
+    check(watched)
+
+
+def test_two_runs_are_laid_over_each_other_and_read_by_keyboard(watched: Watched) -> None:
+    page = watched.page
+    page.goto("/runs.html")
+    expect(page.locator("#runs")).to_contain_text("onerror")
+    page.get_by_role("button", name="first").press("Enter")
+    page.get_by_label("Beside it").select_option("second")
+    reward = page.get_by_role(
+        "img", name="Mean reward: first from 0.100 at step 1 to 0.800 at step 8; second from 0.500"
+    )
+    expect(reward.locator("polyline")).to_have_count(2)
+    page.get_by_label("Smoothing").focus()
+    page.keyboard.press("End")
+    expect(reward.locator("polyline")).to_have_count(4)
+    figure = page.locator("figure.run", has=reward)
+    reward.focus()
+    page.keyboard.press("Home")
+    expect(figure).to_contain_text("step 1: first 0.1000; second 0.5000")
+    page.keyboard.press("End")
+    expect(figure).to_contain_text("step 8: first 0.8000; second –")
+    reward.hover(position={"x": 60, "y": 20})
+    expect(figure).not_to_contain_text("step 8: first")
+    # A mean of what there was so far: constant figures stay, and the first one counts whole.
+    assert page.evaluate("async () => (await import('./curves.js')).smoothed([1, 1, 4], 0.5)") == pytest.approx(
+        [1, 1, (0.25 + 0.5 + 4) / 1.75]
+    )
+    assert page.title() != "run"
     check(watched)
 
 

@@ -63,6 +63,7 @@ export async function fillRecipes(select, chosen) {
   const { recipes } = await askJson("v1/recipes");
   select.replaceChildren(...recipes.map((recipe) => element("option", { title: recipe.description }, recipe.name)));
   select.value = recipes.some((recipe) => recipe.name === chosen) ? chosen : "all";
+  return recipes;
 }
 
 export const label = (part) => (part.component ? `${part.verifier}.${part.component}` : part.verifier);

@@ -6,6 +6,9 @@ const KINDS = ["differential_expression", "direction_of_change"];
 const BINS = 28;
 let known;
 
+// The word for "it is so" in the question's own terms: a knockdown increases a gene, or the answer is yes.
+export const affirming = (task) => (task?.direction_of_change ? "increase" : "yes");
+
 // What each verifier's artifacts say of themselves; asked once for the page.
 export async function figuresOf(verifier) {
   known ??= askJson("v1/verifiers").then(({ verifiers }) => new Map(verifiers.map((each) => [each.name, Object.assign({}, ...each.artifacts.map((artifact) => artifact.figures))])));
@@ -82,7 +85,7 @@ export function histogram(figures, value, percentile, unit) {
   return element("figure", {}, svg, element("figcaption", { class: "soft" }, `higher than ${number(percentile, 1)} % of the gene pairs`));
 }
 
-// How often "yes" was right where the net believed as much, out of fold; and the belief at hand.
+// How often the affirming answer was right where the net believed as much, out of fold; and the belief at hand.
 export function reliability(figures, task, belief, verifier) {
   const [kind, { cell_line }] = Object.entries(task)[0];
   const prefix = `${cell_line.toLowerCase()}.${kind}.`;
@@ -93,15 +96,15 @@ export function reliability(figures, task, belief, verifier) {
   if (!points.length) return null;
   const [x, y] = [(at) => 34 + 150 * at, (at) => 160 - 150 * at];
   const near = points.reduce((best, point) => (Math.abs(point[0] - belief) < Math.abs(best[0] - belief) ? point : best));
-  const svg = drawn("svg", { class: "chart square", viewBox: "0 0 200 196", role: "img", "aria-label": `Reliability of ${verifier}: where it believed ${number(near[0])}, yes was right in ${Math.round(100 * near[1])} % of the cases` });
+  const svg = drawn("svg", { class: "chart square", viewBox: "0 0 200 196", role: "img", "aria-label": `Reliability of ${verifier}: where it believed ${number(near[0])}, ${affirming(task)} was right in ${Math.round(100 * near[1])} % of the cases` });
   svg.append(drawn("line", { x1: x(0), y1: y(0), x2: x(1), y2: y(1), class: "ideal" }), drawn("line", { x1: x(0), x2: x(1), y1: y(0), y2: y(0), class: "axis" }), drawn("line", { x1: x(0), x2: x(0), y1: y(0), y2: y(1), class: "axis" }));
   svg.append(drawn("line", { x1: x(belief), x2: x(belief), y1: y(0), y2: y(1), class: "marker" }));
   svg.append(drawn("polyline", { class: "curve", points: points.map(([at, frequency]) => `${x(at)},${y(frequency)}`).join(" ") }));
   for (const [at, frequency] of points) svg.append(drawn("circle", { cx: x(at), cy: y(frequency), r: 3, class: "dot" }));
   for (const [at, anchor] of [[0, "start"], [1, "end"]]) svg.append(text(x(at), 174, String(at), anchor), text(30, y(at) + 4, String(at), "end"));
-  svg.append(text(x(0.5), 190, "belief", "middle"), drawn("text", { transform: "translate(12 85) rotate(-90)", "text-anchor": "middle" }, "share of yes"));
+  svg.append(text(x(0.5), 190, "belief", "middle"), drawn("text", { transform: "translate(12 85) rotate(-90)", "text-anchor": "middle" }, `share of ${affirming(task)}`));
   const [error, brier] = [figures[`${prefix}calibration_error`], figures[`${prefix}brier`]];
-  const caption = `Where it believed about ${number(near[0])}, “yes” was right in ${Math.round(100 * near[1])} % of the cases (out of fold, ${cell_line.toUpperCase()}). Calibration error ${number(error, 3)}, Brier score ${number(brier, 3)}.`;
+  const caption = `Where it believed about ${number(near[0])}, “${affirming(task)}” was right in ${Math.round(100 * near[1])} % of the cases (out of fold, ${cell_line.toUpperCase()}). Calibration error ${number(error, 3)}, Brier score ${number(brier, 3)}.`;
   return element("figure", { class: "beside" }, svg, element("figcaption", { class: "soft" }, caption));
 }
 

@@ -4,6 +4,10 @@ const SHOWN_ROWS = 200;
 const PREVIEW_BYTES = 4 * 2 ** 20;
 const ENDED = ["done", "cancelled", "failed"];
 const field = (id) => document.getElementById(id);
+const NAMES = "bioverify-files";
+// What the files of this tab were called; the gateway is not told.
+const names = new Map(JSON.parse(sessionStorage.getItem(NAMES) ?? "[]"));
+let wake = () => {};
 let rows = [];
 let sorted = { by: null, up: true };
 
@@ -14,7 +18,9 @@ field("job-form").addEventListener("submit", (event) => {
     say(`Sending ${file.name}…`);
     const job = await askJson(`v1/jobs?recipe=${encodeURIComponent(field("recipe").value)}`, { method: "POST", headers: { "content-type": "application/x-ndjson" }, body: file });
     say(`Job ${job.id}: ${job.lines.toLocaleString()} lines.`);
+    remember(job.id, file.name);
     await refresh();
+    wake();
   });
 });
 field("filter").addEventListener("input", showRows);
@@ -46,7 +52,7 @@ function jobRow(job) {
   return element(
     "tr",
     {},
-    element("td", {}, element("code", {}, job.id)),
+    element("td", {}, element("code", {}, job.id), element("div", { class: "soft" }, [names.get(job.id), new Date(1000 * job.created).toLocaleString()].filter(Boolean).join(", "))),
     element("td", {}, job.recipe),
     element("td", { class: job.state === "failed" ? "bad" : "" }, job.state, job.detail ? element("div", { class: "soft" }, job.detail) : null, ...notRead(job), job.warning ? element("div", { class: "warn" }, job.warning) : null),
     element("td", {}, element("progress", { max: Math.max(1, job.lines), value: job.line, "aria-label": `Progress of job ${job.id}` })),
@@ -55,12 +61,18 @@ function jobRow(job) {
       "td",
       { class: "row" },
       button("Look", () => preview(job)),
-      button("Download", () => save(job)),
+      button("Download", () => save(job, "results")),
+      job.bad_lines ? button("Bad lines", () => showBadLines(job)) : null,
       ENDED.includes(job.state)
         ? button("Remove", async () => { await ask(`v1/jobs/${job.id}`, { method: "DELETE" }); await refresh(); })
         : button("Cancel", async () => { await ask(`v1/jobs/${job.id}:cancel`, { method: "POST" }); await refresh(); }),
     ),
   );
+}
+
+function remember(job, name) {
+  names.set(job, name);
+  sessionStorage.setItem(NAMES, JSON.stringify([...names]));
 }
 
 function notRead(job) {
@@ -70,17 +82,35 @@ function notRead(job) {
     .map(([part, reasons]) => element("div", { class: "soft" }, `${said[part]}: ${Object.entries(reasons).map(([reason, count]) => `${reason} ${count.toLocaleString()}`).join(", ")}`));
 }
 
-async function save(job) {
-  const link = element("a", { href: URL.createObjectURL(await (await ask(`v1/jobs/${job.id}/results`)).blob()), download: `${job.id}.results.jsonl` });
+async function save(job, what) {
+  const link = element("a", { href: URL.createObjectURL(await (await ask(`v1/jobs/${job.id}/${what}`)).blob()), download: `${job.id}.${what}.jsonl` });
   link.click();
   URL.revokeObjectURL(link.href);
 }
 
+async function showBadLines(job) {
+  const text = await linesOf(job, "bad-lines");
+  const section = field("bad-lines");
+  section.hidden = false;
+  section.replaceChildren(
+    element("h2", {}, `Lines of ${job.id} that could not be read`),
+    element("p", {}, element("button", { type: "button", class: "quiet", onclick: () => attempt(() => save(job, "bad-lines")) }, "Download the bad lines")),
+    element("ul", { class: "plain" }, text.slice(0, SHOWN_ROWS).map((bad) => element("li", {}, element("b", {}, `line ${bad.line}: `), bad.problem))),
+    text.length > SHOWN_ROWS ? element("p", { class: "soft" }, `The first ${SHOWN_ROWS} are shown.`) : "",
+  );
+  section.scrollIntoView();
+}
+
+// As much as a page can hold, cut at the end of a line.
+async function linesOf(job, what) {
+  const answer = await ask(`v1/jobs/${job.id}/${what}`, { headers: { range: `bytes=0-${PREVIEW_BYTES - 1}` } });
+  const text = await answer.text();
+  return text.slice(0, text.lastIndexOf("\n") + 1).split("\n").filter(Boolean).map((line) => JSON.parse(line));
+}
+
 async function preview(job) {
   if (!job.result_bytes) return say(`Job ${job.id} has no results yet.`);
-  const answer = await ask(`v1/jobs/${job.id}/results`, { headers: { range: `bytes=0-${PREVIEW_BYTES - 1}` } });
-  const text = await answer.text();
-  rows = text.slice(0, text.lastIndexOf("\n") + 1).split("\n").filter(Boolean).map((line) => JSON.parse(line));
+  rows = await linesOf(job, "results");
   field("preview").hidden = false;
   field("preview-title").textContent = `Results of ${job.id}`;
   showRows();
@@ -117,5 +147,9 @@ function showRows() {
 await attempt(() => fillRecipes(field("recipe"), "all"));
 for (;;) {
   const busy = await attempt(refresh);
-  await new Promise((resolve) => setTimeout(resolve, busy ? 1000 : 5000));
+  // A file that was just sent is looked at soon, not when the quiet page would have asked again.
+  await new Promise((resolve) => {
+    wake = resolve;
+    setTimeout(resolve, busy ? 500 : 5000);
+  });
 }

@@ -1,13 +1,21 @@
-import { askJson, attempt, drawn, element, number, say } from "./common.js";
+import { askJson, attempt, element, number, say } from "./common.js";
+import { curve } from "./curves.js";
 
-const CURVES = [["reward", "Mean reward"], ["reward_call/unscorable", "Share of unscorable completions"], ["step_seconds", "Seconds a step"]];
+const FIRST = [["reward", "Mean reward"], ["reward_call/unscorable", "Share of unscorable completions"], ["step_seconds", "Seconds a step"]];
+const GROUPS = [["value/", "Verifiers: mean value of "], ["heldout_before/", "Held-out questions: "], ["watch/", "Watched: "]];
 const table = document.getElementById("runs");
 const curves = document.getElementById("curves");
+const beside = document.getElementById("beside");
+const smoothing = document.getElementById("smoothing");
 let chosen = decodeURIComponent(location.hash.slice(1));
+let drawn = "";
+
+beside.addEventListener("change", () => attempt(draw));
+smoothing.addEventListener("input", () => attempt(draw));
 
 async function refresh() {
   const { runs } = await askJson("v1/runs");
-  say(runs.length ? "Choose a run to see its curves; they grow while it trains." : "There are no runs yet.");
+  say(runs.length ? "Choose a run to see its curves; they grow while it trains." : "There are no runs here yet. Start one with bioverify-train, or name the folder that holds them: bioverify up --runs FOLDER.");
   table.hidden = !runs.length;
   const state = JSON.stringify(runs);
   if (table.dataset.state !== state) {
@@ -16,11 +24,22 @@ async function refresh() {
     table.tBodies[0].replaceChildren(...runs.map(row));
     if (focused) table.querySelector(`[data-name="${CSS.escape(focused)}"]`)?.focus();
   }
+  const others = ["", ...runs.map((run) => run.name).filter((name) => name !== chosen)];
+  if (JSON.stringify(others) !== beside.dataset.state) {
+    const kept = beside.value;
+    beside.dataset.state = JSON.stringify(others);
+    beside.replaceChildren(...others.map((name) => element("option", { value: name }, name || "none")));
+    beside.value = others.includes(kept) ? kept : "";
+  }
   if (chosen && runs.some((run) => run.name === chosen)) await draw();
 }
 
 function row(run) {
-  const choose = () => { chosen = run.name; history.replaceState(null, "", `#${encodeURIComponent(run.name)}`); attempt(draw); };
+  const choose = () => {
+    chosen = run.name;
+    history.replaceState(null, "", `#${encodeURIComponent(run.name)}`);
+    attempt(refresh);
+  };
   return element(
     "tr",
     {},
@@ -31,23 +50,18 @@ function row(run) {
 }
 
 async function draw() {
-  const { metrics } = await askJson(`v1/runs/${encodeURIComponent(chosen)}`);
-  curves.replaceChildren(element("h2", {}, chosen), ...CURVES.map(([key, title]) => curve(metrics.map((line) => [line.step, line[key] ?? null]), title)));
-}
-
-function curve(points, title) {
-  const known = points.filter(([, value]) => value !== null);
-  if (!known.length) return element("p", { class: "soft" }, `${title}: no figures yet`);
-  const [lowest, highest] = [Math.min(...known.map(([, value]) => value)), Math.max(...known.map(([, value]) => value))];
-  const [first, last] = [known[0][0], known[known.length - 1][0]];
-  const x = (step) => 50 + (640 * (step - first)) / Math.max(1, last - first);
-  const y = (value) => 150 - (130 * (value - lowest)) / (highest - lowest || 1);
-  const svg = drawn("svg", { viewBox: "0 0 700 180", role: "img", "aria-label": `${title}: from ${number(known[0][1], 3)} at step ${first} to ${number(known[known.length - 1][1], 3)} at step ${last}` });
-  svg.append(drawn("line", { x1: 50, x2: 690, y1: 150, y2: 150, class: "axis" }), drawn("line", { x1: 50, x2: 50, y1: 20, y2: 150, class: "axis" }));
-  for (const [text, at] of [[number(highest), 24], [number(lowest), 152]]) svg.append(drawn("text", { x: 44, y: at, "text-anchor": "end" }, text));
-  for (const [text, at] of [[first, 50], [last, 690]]) svg.append(drawn("text", { x: at, y: 168, "text-anchor": at > 100 ? "end" : "start" }, String(text)));
-  svg.append(drawn("polyline", { class: "curve", points: known.map(([step, value]) => `${x(step).toFixed(1)},${y(value).toFixed(1)}`).join(" ") }));
-  return element("figure", {}, element("figcaption", {}, title), svg);
+  const names = [chosen, ...(beside.value && beside.value !== chosen ? [beside.value] : [])];
+  const asked = [names, smoothing.value];
+  const records = await Promise.all(names.map((name) => askJson(`v1/runs/${encodeURIComponent(name)}`)));
+  // A person may have a pointer or the keyboard on a curve: they are made again only if something has changed.
+  const state = JSON.stringify([asked, records.map(({ metrics }) => [metrics.length, metrics.at(-1)])]);
+  if (state === drawn) return;
+  drawn = state;
+  const keys = [...new Set(records.flatMap(({ metrics }) => metrics.flatMap((line) => Object.keys(line))))].sort();
+  const more = GROUPS.flatMap(([prefix, title]) => keys.filter((key) => key.startsWith(prefix)).map((key) => [key, title + key.slice(prefix.length)]));
+  const figure = ([key, title]) => curve(title, names.map((name, index) => ({ name, points: records[index].metrics.map((line) => [line.step, line[key] ?? null]) })), Number(smoothing.value));
+  document.getElementById("controls").hidden = false;
+  curves.replaceChildren(element("h2", {}, names.join(" and ")), element("div", { class: "columns" }, [...FIRST, ...more].map(figure)));
 }
 
 for (;;) {

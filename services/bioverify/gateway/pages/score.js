@@ -1,36 +1,58 @@
-import { askJson, attempt, drawn, element, fillRecipes, label, number, say } from "./common.js";
-import { acrossLines, figuresOf, histogram, reliability } from "./evidence.js";
-import { marked, matchedTerms } from "./marks.js";
+// The page with the form: what is asked and answered, and the cards of what came back. Arithmetic of a group: group.js.
+import { askJson, attempt, element, fillRecipes, number, say } from "./common.js";
+import { builder } from "./builder.js";
+import { card } from "./card.js";
+import { forCode } from "./code.js";
+import { groupTable, weightSliders, Weights } from "./group.js";
 
+const MOST = 8;
+const KEPT = 20;
+const HISTORY = "bioverify-history";
 const EXAMPLES = [
   {
     name: "Differential expression, reasoned",
     prompt: "Is a knockdown of AARS1 in k562 cells likely to result in differential expression of TRIB3? The answer is either yes or no.",
-    a: "<think>AARS1 does alanyl-tRNA aminoacylation. Without it uncharged tRNA activates GCN2, ATF4 is translated, and TRIB3, a negative regulator of protein kinase B signaling in the cytosol, is a target of ATF4.</think> <answer>yes</answer>",
-    b: "<think>These two genes have nothing to do with each other.</think> <answer>no</answer>",
+    completions: [
+      "<think>AARS1 does alanyl-tRNA aminoacylation. Without it uncharged tRNA activates GCN2, ATF4 is translated, and TRIB3, a negative regulator of protein kinase B signaling in the cytosol, is a target of ATF4.</think> <answer>yes</answer>",
+      "<think>These two genes have nothing to do with each other.</think> <answer>no</answer>",
+    ],
   },
   {
     name: "Direction of change",
     prompt: "Is a knockdown of EIF2B4 in k562 cells likely to result decrease or increase of DDIT3? The answer is either decrease or increase.",
-    a: "<think>EIF2B4 is part of the exchange factor for eIF2. Less of it mimics the integrated stress response: ATF4 rises, and with it DDIT3.</think> <answer>increase</answer>",
-    b: "<think>EIF2B4 starts translation, so everything goes down.</think> <answer>decrease</answer>",
+    completions: [
+      "<think>EIF2B4 is part of the exchange factor for eIF2. Less of it mimics the integrated stress response: ATF4 rises, and with it DDIT3.</think> <answer>increase</answer>",
+      "<think>EIF2B4 starts translation, so everything goes down.</think> <answer>decrease</answer>",
+    ],
   },
   {
     name: "Co-expression",
     prompt: "Are gene CD3D and gene CD3E likely to be co-expressed together? Give a binary yes/no answer only.",
-    a: "<think>CD3D and CD3E are two chains of the same complex at the T cell receptor.</think> <answer>yes</answer>",
-    b: "<think>CD3D and CD3E are on different cells.</think> <answer>no</answer>",
+    completions: [
+      "<think>CD3D and CD3E are two chains of the same complex at the T cell receptor.</think> <answer>yes</answer>",
+      "<think>CD3D and CD3E are on different cells.</think> <answer>no</answer>",
+    ],
   },
 ];
 const field = (id) => document.getElementById(id);
 const results = field("results");
+const fields = field("completions");
+let recipes = [];
 
 field("example").append(...EXAMPLES.map((example, index) => element("option", { value: index }, example.name)));
-field("example").addEventListener("change", () => show({ ...EXAMPLES[field("example").value], compared: comparing() }));
-field("compare").addEventListener("click", () => compare(!comparing()));
+field("example").addEventListener("change", () => {
+  const example = EXAMPLES[field("example").value];
+  show({ ...example, completions: example.completions.slice(0, Math.max(1, texts().length)) });
+});
+field("recipe").addEventListener("change", explainRecipe);
+field("add").addEventListener("click", () => {
+  const example = EXAMPLES.find((each) => each.prompt === field("prompt").value);
+  const next = texts().length;
+  addCompletion(example?.completions[next] ?? "");
+  fields.lastElementChild.querySelector("textarea").focus();
+});
 field("share").addEventListener("click", async () => {
-  const state = { prompt: field("prompt").value, a: field("completion-a").value, b: field("completion-b").value, compared: comparing(), recipe: field("recipe").value };
-  const bytes = new TextEncoder().encode(JSON.stringify(state));
+  const bytes = new TextEncoder().encode(JSON.stringify(state()));
   const packed = btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(""));
   history.replaceState(null, "", `#${encodeURIComponent(packed)}`);
   try {
@@ -42,126 +64,156 @@ field("share").addEventListener("click", async () => {
 });
 field("score-form").addEventListener("submit", (event) => {
   event.preventDefault();
-  attempt(score);
+  score();
+});
+field("score-form").addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+    event.preventDefault();
+    field("score-form").requestSubmit();
+  }
 });
 
-const comparing = () => !field("second").hidden;
+const texts = () => [...fields.querySelectorAll("textarea")].map((each) => each.value);
+const state = () => ({ prompt: field("prompt").value, completions: texts(), recipe: field("recipe").value });
 
-function compare(on) {
-  field("second").hidden = !on;
-  field("compare").setAttribute("aria-expanded", on);
-  field("compare").textContent = on ? "Leave the second one out" : "Compare with a second one";
+function addCompletion(text) {
+  const remove = () => {
+    box.remove();
+    numberThem();
+    field("add").focus();
+  };
+  const box = element(
+    "div",
+    { class: "completion" },
+    element("label", {}, ""),
+    element("textarea", { rows: 7, required: true }),
+    element("button", { type: "button", class: "quiet", onclick: remove }, "Remove it"),
+  );
+  box.querySelector("textarea").value = text;
+  fields.append(box);
+  numberThem();
 }
 
-function show(state) {
-  field("prompt").value = state.prompt;
-  field("completion-a").value = state.a;
-  field("completion-b").value = state.b;
-  compare(Boolean(state.compared));
-  results.replaceChildren();
+function numberThem() {
+  [...fields.children].forEach((box, index) => {
+    const [label, area, remove] = box.children;
+    area.id = `completion-${index + 1}`;
+    label.setAttribute("for", area.id);
+    label.textContent = index ? `Completion ${index + 1}` : "Completion";
+    remove.hidden = fields.children.length === 1;
+    remove.setAttribute("aria-label", `Remove completion ${index + 1}`);
+  });
+  field("add").disabled = fields.children.length >= MOST;
+}
+
+function show(wanted) {
+  field("prompt").value = wanted.prompt;
+  fields.replaceChildren();
+  for (const text of wanted.completions.slice(0, MOST)) addCompletion(text);
+  results.replaceChildren(element("p", { class: "empty soft" }, "Nothing is scored yet. Choose an example or put in your own, then press Score, or Ctrl+Enter."));
 }
 
 async function score() {
-  const completions = [field("completion-a").value, ...(comparing() ? [field("completion-b").value] : [])];
-  const prompt = field("prompt").value;
-  // Each is its own group: here they are compared by the reader, and a term missing for one says nothing of the other.
-  const items = completions.map((completion, index) => ({ id: index ? "second" : "first", prompt, completion }));
+  const button = field("score-form").querySelector("[type=submit]");
+  if (button.disabled) return;
+  const asked = state();
+  // Completions of one question are a group, as GRPO compares them: a term missing for one is dropped for all.
+  const group = asked.completions.length > 1 ? { group_id: "group" } : {};
+  const items = asked.completions.map((completion, index) => ({ id: `completion ${index + 1}`, prompt: asked.prompt, completion, ...group }));
+  const request = { items, recipe: asked.recipe };
   say("Asking the verifiers…");
-  const started = performance.now();
-  const reply = await askJson("v1/score", {
-    method: "POST",
-    headers: { "content-type": "application/json" },
-    body: JSON.stringify({ items, recipe: field("recipe").value }),
-  });
-  say(`Answered in ${Math.round(performance.now() - started)} ms.`);
-  const most = Math.max(1e-9, ...reply.rewards.map((reward) => reward.parts.reduce((sum, part) => sum + Math.abs(part.contribution ?? 0), 0)));
-  results.replaceChildren(element("div", { class: "columns" }, reply.rewards.map((reward, index) => card(reward, completions[index], most))));
-}
-
-function card(reward, completion, most) {
-  const [kind, task] = reward.task ? Object.entries(reward.task)[0] : ["", null];
-  const read = task ? `${kind.replaceAll("_", " ")}: ${Object.values(task).flat().join(" · ")}` : "no question of a known form";
-  const answer = reward.answer === null ? "none asked for" : reward.answer.replaceAll("_", " ");
-  return element(
-    "article",
-    { class: "card" },
-    element("h2", {}, reward.id === "first" ? "Completion" : "Second completion"),
-    element("p", { class: "verdict" }, reward.verdict),
-    element("p", { class: "reward" }, reward.reward === null ? "unscorable" : `reward ${number(reward.reward, 3)} of ${Number(reward.highest.toFixed(3))}`),
-    reward.reward === null ? element("p", { class: "warn" }, reward.unscorable_because) : stackedBar(reward.parts, most),
-    element("p", {}, element("span", { class: "soft" }, "read as "), read, element("br"), element("span", { class: "soft" }, "answer "), answer),
-    reward.parts.map((part, index) => partSection(part, index, reward)),
-    reward.consensus ? consensusSection(reward.consensus) : null,
-    element("h3", {}, "The text, with matched terms marked"),
-    element("p", { class: "said" }, marked(completion, matchedTerms(reward.parts))),
-  );
-}
-
-function stackedBar(parts, most) {
-  const counted = parts.map((part, index) => ({ part, index })).filter(({ part }) => part.contribution);
-  const said = counted.map(({ part }) => `${label(part)} ${number(part.contribution)}`).join(", ");
-  const bar = drawn("svg", { class: "bar", viewBox: "0 0 100 6", preserveAspectRatio: "none", role: "img", "aria-label": `Parts of the reward: ${said}` });
-  let at = 0;
-  for (const { part, index } of counted) {
-    const width = (100 * Math.abs(part.contribution)) / most;
-    bar.append(drawn("rect", { x: at, y: 0, width, height: 6, "stroke-width": 0.2, class: `fill-${index % 7}` }));
-    at += width;
-  }
-  return bar;
-}
-
-function partSection(part, index, { id, task }) {
-  const swatch = drawn("svg", { class: "swatch", viewBox: "0 0 8 8", "aria-hidden": "true" }, drawn("rect", { width: 8, height: 8, class: `fill-${index % 7}` }));
-  const counted = part.contribution === null ? part.dropped_because.replaceAll("_", " ") : `${number(part.value)} × ${part.weight} = ${number(part.contribution)}`;
-  const section = element("section", {}, element("h3", {}, swatch, `${label(part)}: `, element("span", { class: "number" }, counted)));
-  if (part.outcome === "scored") {
-    // A verifier of several terms says its reasons once.
-    if (!part.component) section.append(...part.evidence.map(reason));
-    if (part.belief !== null && !part.component)
-      section.append(element("p", { class: "soft" }, "belief in yes ", element("meter", { min: 0, max: 1, value: part.belief, "aria-label": "belief in yes" }), ` ${number(part.belief)}`));
-    if (!part.component) draw(section, part, task, `${id} completion`);
-  } else {
-    const kind = part.outcome === "failed" ? "bad" : "soft";
-    section.append(element("p", { class: kind }, part.outcome === "failed" ? "failed: " : "not applicable: ", part.detail || part.reason));
-  }
-  return section;
-}
-
-function consensusSection(consensus) {
-  const said = consensus.outcome === "scored" ? consensus.evidence.map(reason) : [element("p", { class: "soft" }, consensus.detail)];
-  return element("section", {}, element("h3", {}, "The beliefs together"), ...said);
-}
-
-function reason(evidence) {
-  return element(
-    "p",
-    {},
-    evidence.text,
-    evidence.simulated ? element("span", { class: "tag warn" }, "simulated") : null,
-    evidence.source ? element("span", { class: "soft" }, ` (${evidence.source})`) : null,
-  );
-}
-
-// Pictures come after the words: they are asked for beside the answer, and a section without one is complete.
-async function draw(section, part, task, whose) {
-  if (part.components.percentile !== undefined) {
-    const unit = /^NPMI/.test(part.evidence[0]?.text ?? "") ? "NPMI" : "PMI";
-    section.append(histogram(await figuresOf(part.verifier), part.components.pmi, part.components.percentile, unit) ?? "");
-  } else if (part.verifier === "experimental" && task) {
-    await attempt(async () => section.append(await acrossLines(Object.values(task)[0], whose)));
-  } else if (part.belief !== null && task) {
-    section.append(reliability(await figuresOf(part.verifier), task, part.belief, part.verifier) ?? "");
-  }
-}
-
-let shared = null;
-if (location.hash.length > 1) {
+  button.disabled = true;
+  results.setAttribute("aria-busy", "true");
   try {
-    const bytes = Uint8Array.from(atob(decodeURIComponent(location.hash.slice(1))), (character) => character.charCodeAt(0));
-    shared = JSON.parse(new TextDecoder().decode(bytes));
+    await attempt(async () => {
+      const started = performance.now();
+      const reply = await askJson("v1/score", { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(request) });
+      showReply(request, reply);
+      say(`Answered in ${Math.round(performance.now() - started)} ms. ${reply.rewards[0].verdict}`);
+      remember(asked, reply);
+    });
+  } finally {
+    button.disabled = false;
+    results.removeAttribute("aria-busy");
+  }
+}
+
+function showReply(request, reply) {
+  const weights = new Weights(reply.rewards);
+  const cards = reply.rewards.map((reward, index) => card(reward, request.items[index].completion, weights));
+  results.replaceChildren(
+    ...(reply.rewards.length > 1 ? [groupTable(reply.rewards, weights)] : []),
+    element("div", { class: reply.rewards.length > 1 ? "columns" : "" }, cards),
+    weightSliders(weights),
+    forCode(request, reply),
+  );
+  weights.changed();
+  // On a narrow window the form is above: whoever pressed Score wants to see the verdict.
+  if (results.getBoundingClientRect().top > window.innerHeight / 2) results.scrollIntoView();
+}
+
+// Storage of this tab alone; a browser that refuses it, or is full, leaves the list as it was.
+function remembered() {
+  return JSON.parse(sessionStorage.getItem(HISTORY) ?? "[]");
+}
+
+function remember(asked, reply) {
+  const [first] = reply.rewards;
+  const entry = { ...asked, at: Date.now(), said: `${first.reward === null ? "unscorable" : number(first.reward)}: ${first.verdict}` };
+  try {
+    sessionStorage.setItem(HISTORY, JSON.stringify([entry, ...remembered()].slice(0, KEPT)));
+  } catch (error) {
+    if (error.name !== "QuotaExceededError") throw error;
+  }
+  listHistory();
+}
+
+function listHistory() {
+  const entries = remembered();
+  field("history").hidden = !entries.length;
+  field("history").querySelector("ul").replaceChildren(
+    ...entries.map((entry) => {
+      const back = () => {
+        show(entry);
+        field("recipe").value = entry.recipe;
+        explainRecipe();
+        score();
+      };
+      const title = entry.prompt.length > 80 ? `${entry.prompt.slice(0, 80)}…` : entry.prompt;
+      return element("li", {}, element("button", { type: "button", class: "quiet", onclick: back }, new Date(entry.at).toLocaleTimeString()), " ", title, element("div", { class: "soft" }, entry.said));
+    }),
+  );
+}
+
+const most = (terms) => terms.reduce((sum, term) => sum + Math.max(0, term.weight), 0);
+
+function explainRecipe() {
+  const recipe = recipes.find((each) => each.name === field("recipe").value);
+  if (!recipe) return;
+  const highest = recipe.sources.length ? recipe.sources.map((source) => [source.task_kind.replaceAll("_", " "), most([...recipe.terms, ...source.terms])]) : [["", most(recipe.terms)]];
+  const said = new Set(highest.map(([kind, at]) => `${Number(at.toFixed(3))}${kind ? ` for ${kind}` : ""}`));
+  field("rewards-what").textContent = `${recipe.description} At most ${[...said].join(", ")}.`;
+}
+
+// A link holds the texts; those of before the group hold two completions under names of their own.
+function fromLink(hash) {
+  try {
+    const bytes = Uint8Array.from(atob(decodeURIComponent(hash)), (character) => character.charCodeAt(0));
+    const held = JSON.parse(new TextDecoder().decode(bytes));
+    const completions = held.completions ?? [held.a, ...(held.compared ? [held.b] : [])];
+    if (typeof held.prompt !== "string" || !completions.length || completions.some((text) => typeof text !== "string")) throw new TypeError("no texts");
+    return { ...held, completions };
   } catch {
     say("The link is cut short: it holds no text that can be read.", "bad");
+    return null;
   }
 }
-show(shared ?? EXAMPLES[0]);
-await attempt(() => fillRecipes(field("recipe"), shared?.recipe ?? "all"));
+
+const shared = location.hash.length > 1 ? fromLink(location.hash.slice(1)) : null;
+show(shared ?? { ...EXAMPLES[0], completions: EXAMPLES[0].completions.slice(0, 1) });
+builder();
+listHistory();
+await attempt(async () => {
+  recipes = await fillRecipes(field("recipe"), shared?.recipe ?? "all");
+  explainRecipe();
+});

@@ -1,0 +1,64 @@
+// A figure over the steps of one or two runs: grid, smoothing, and its numbers by pointer and by arrow keys.
+import { drawn, element, number } from "./common.js";
+
+const [LEFT, RIGHT, TOP, BOTTOM] = [56, 690, 14, 190];
+const LINES = 4;
+
+// Exponential moving average without the pull to zero of its first steps, as dashboards of training have it.
+export function smoothed(values, factor) {
+  let [sum, weight] = [0, 0];
+  return values.map((value) => {
+    [sum, weight] = [sum * factor + value, weight * factor + 1];
+    return sum / weight;
+  });
+}
+
+export function curve(title, runs, factor) {
+  const known = runs.map(({ name, points }) => ({ name, points: points.filter(([, value]) => value !== null) })).filter(({ points }) => points.length);
+  if (!known.length) return element("p", { class: "soft" }, `${title}: no figures yet`);
+  const all = known.flatMap(({ points }) => points);
+  const [first, last] = [Math.min(...all.map(([step]) => step)), Math.max(...all.map(([step]) => step))];
+  const [lowest, highest] = [Math.min(...all.map(([, value]) => value)), Math.max(...all.map(([, value]) => value))];
+  const x = (step) => LEFT + ((RIGHT - LEFT) * (step - first)) / Math.max(1, last - first);
+  const y = (value) => BOTTOM - ((BOTTOM - TOP) * (value - lowest)) / (highest - lowest || 1);
+  const told = known.map(({ name, points }) => `${known.length > 1 ? `${name} ` : ""}from ${number(points[0][1], 3)} at step ${points[0][0]} to ${number(points.at(-1)[1], 3)} at step ${points.at(-1)[0]}`);
+  const svg = drawn("svg", { viewBox: "0 0 700 214", role: "img", tabindex: 0, "aria-label": `${title}: ${told.join("; ")}` });
+  for (let line = 0; line <= LINES; line += 1) {
+    const value = lowest + ((highest - lowest) * line) / LINES;
+    svg.append(drawn("line", { x1: LEFT, x2: RIGHT, y1: y(value), y2: y(value), class: line ? "grid" : "axis" }));
+    if (line === 0 || highest > lowest) svg.append(drawn("text", { x: LEFT - 6, y: y(value) + 4, "text-anchor": "end" }, number(value)));
+  }
+  for (const [step, anchor] of [[first, "start"], [last, "end"]]) svg.append(drawn("text", { x: x(step), y: 208, "text-anchor": anchor }, `step ${step}`));
+  const path = (points) => points.map(([step, value]) => `${x(step).toFixed(1)},${y(value).toFixed(1)}`).join(" ");
+  known.forEach(({ points }, index) => {
+    if (factor) svg.append(drawn("polyline", { class: `curve line-${index} faint`, points: path(points) }));
+    const values = smoothed(points.map(([, value]) => value), factor);
+    svg.append(drawn("polyline", { class: `curve line-${index}`, points: path(points.map(([step], at) => [step, values[at]])) }));
+  });
+  const cursor = drawn("line", { x1: 0, x2: 0, y1: TOP, y2: BOTTOM, class: "marker", visibility: "hidden" });
+  svg.append(cursor);
+  const says = element("span", { class: "soft" });
+  const legend = known.length > 1 ? known.map(({ name }, index) => element("span", { class: `legend line-${index}` }, `${index ? "╌" : "━"} ${name} `)) : [];
+  const steps = [...new Set(all.map(([step]) => step))].sort((one, other) => one - other);
+  let at = steps.length - 1;
+  const tell = (index) => {
+    at = Math.min(Math.max(index, 0), steps.length - 1);
+    const step = steps[at];
+    for (const end of ["x1", "x2"]) cursor.setAttribute(end, x(step));
+    cursor.setAttribute("visibility", "visible");
+    const values = known.map(({ name, points }) => `${known.length > 1 ? `${name} ` : ""}${number(points.find(([each]) => each === step)?.[1], 4)}`);
+    says.textContent = ` step ${step}: ${values.join("; ")}`;
+  };
+  svg.addEventListener("pointermove", (event) => {
+    const box = svg.getBoundingClientRect();
+    const wanted = first + (((event.clientX - box.left) * 700) / box.width - LEFT) * (Math.max(1, last - first) / (RIGHT - LEFT));
+    tell(steps.reduce((best, step, index) => (Math.abs(step - wanted) < Math.abs(steps[best] - wanted) ? index : best), 0));
+  });
+  svg.addEventListener("keydown", (event) => {
+    const moves = { ArrowLeft: at - 1, ArrowRight: at + 1, Home: 0, End: steps.length - 1 };
+    if (!(event.key in moves)) return;
+    event.preventDefault();
+    tell(moves[event.key]);
+  });
+  return element("figure", { class: "run" }, element("figcaption", {}, element("b", {}, title), " ", legend, says), svg);
+}
