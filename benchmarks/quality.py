@@ -1,7 +1,9 @@
 """How true the verifiers are: PerturbQA's per-gene AUC on the test rows, beside baselines and controls.
 
 ``python -m benchmarks.quality --vectors text=texts.safetensors --out quality`` trains everything, scores the test rows
-once, and prints the table as Markdown; OUT.json has every figure, with reliability plots as points. Every part (models
+once, and prints the table as Markdown; vectors and nets are made by the settings that ``bioverify data build`` takes,
+with its code. ``--held-out`` measures a choice instead: a fifth of the training perturbations stands for the test
+rows, which are not read. OUT.json has every figure, with reliability plots as points. Every part (models
 in ``quality_models.py``) of a line, kind of question and seed is kept in the folder OUT.parts as soon as it is
 measured: a run that was interrupted goes on, and several runs may share the folder. It knows the vectors, not the code:
 after a change of a model remove its files. Nothing is chosen by test rows, and no figure uses how many rows a
@@ -30,18 +32,18 @@ from rich.console import Console
 
 from benchmarks.quality_models import MEMBERS, ONCE, PARTS, Inputs, Scores, as_written, consensus
 from bioverify.artifacts import genes as gene_table
-from bioverify.artifacts.go import read_annotations
 from bioverify.artifacts.perturbqa import read_tables
 from bioverify.artifacts.resolver import open_genes
 from bioverify.artifacts.sources import Sources
 from bioverify.artifacts.store import ArtifactStore
+from bioverify.cli.build_settings import read_build_settings
 from bioverify.core.cell_lines import CELL_LINE_NAMES, CELL_LINES
 from bioverify.core.metrics import auc_per_gene, brier_score, expected_calibration_error, pooled_measures, reliability
 from bioverify.core.tasks import TaskKind
-from bioverify.verifiers.esm_mlp.build import Table, with_vectors
-from bioverify.verifiers.esm_mlp.embeddings import GeneVectors, beside, read_named, read_vectors, write_vectors
+from bioverify.verifiers.esm_mlp.build import Table, vectors_of, with_vectors
+from bioverify.verifiers.esm_mlp.embeddings import GeneVectors, read_vectors, write_vectors
+from bioverify.verifiers.esm_mlp.settings import Settings
 from bioverify.verifiers.esm_mlp.train import Rows
-from bioverify.verifiers.esm_mlp.vectors import go_svd
 
 KINDS = {"DE": TaskKind.DIFFERENTIAL_EXPRESSION, "direction": TaskKind.DIRECTION_OF_CHANGE}
 REFERENCE = {
@@ -59,6 +61,7 @@ Job = tuple[str, str, str, int]
 """Part, kind, line, seed."""
 
 CONSENSUS = "consensus"
+HELD_OUT = 5
 
 console = Console(stderr=True, highlight=False)
 
@@ -66,7 +69,8 @@ console = Console(stderr=True, highlight=False)
 def main(
     out: Annotated[Path, typer.Option(help="Written: OUT.json, OUT.md and the folder OUT.parts.")],
     vectors: Annotated[list[str] | None, typer.Option(help="NAME=FILE of gene vectors beside GO's.")] = None,
-    dimensions: Annotated[int, typer.Option(help="Of the vectors from GO; 0: none.")] = 512,
+    settings: Annotated[Path | None, typer.Option(help="YAML, as bioverify data build --settings takes it.")] = None,
+    held_out: Annotated[bool, typer.Option("--held-out", help="Ask about training perturbations alone.")] = False,
     seeds: Annotated[int, typer.Option(help=f"{', '.join(ONCE)} use the first only.")] = 3,
     jobs: Annotated[int, typer.Option(help="Processes, of one thread each.")] = 2,
     parts: Annotated[list[str] | None, typer.Option(help=f"Some of {', '.join(PARTS)}; all without.")] = None,
@@ -85,10 +89,16 @@ def main(
     ]
     folder = out.with_name(f"{out.name}.parts")
     folder.mkdir(parents=True, exist_ok=True)
-    setup = {"vectors": {name: _digest(Path(path)) for name, path in named.items()}, "go_dimensions": dimensions}
+    how = read_build_settings(settings).esm_mlp
+    setup: Figures = {
+        "vectors": {name: _digest(Path(path)) for name, path in named.items()},
+        "settings": how.model_dump(mode="json"),
+        "held_out": held_out,
+    }
     missing = [job for job in wanted if not _kept(folder, setup, job).is_file()]
     if missing:
-        prepared = prepare(named, dimensions, folder / f"vectors-{_digest_of(setup)}.safetensors")
+        kept = folder / f"vectors-{_digest_of(setup)}.safetensors"
+        prepared = (*prepare(named, how, kept, held_out=held_out), how)
         # What matters most first; of that the slowest, so that no process is left alone with a long one.
         missing.sort(key=lambda job: (job[3], job[0] not in MEMBERS, job[1] != "DE"))
         with ProcessPoolExecutor(jobs, get_context("fork"), initializer=_start, initargs=prepared) as pool:
@@ -104,7 +114,7 @@ def main(
     console.print(f"{report['cpu_seconds']:.0f} s of CPU in all parts; {time.monotonic() - began:.0f} s for this run")
 
 
-_inputs: tuple[Table, Table, GeneVectors]
+_inputs: tuple[Table, Table, GeneVectors, Settings]
 
 
 def _start(*prepared: Any) -> None:
@@ -115,8 +125,8 @@ def _start(*prepared: Any) -> None:
 def measure(job: Job, folder: Path, setup: Figures) -> None:
     """Keep the figures of every model of a part; of the consensus as well, as soon as all members have answered."""
     part, kind, line, seed = job
-    table, written, joined = _inputs
-    inputs = Inputs(table, written, joined.vectors, line, KINDS[kind], seed)
+    table, written, joined, how = _inputs
+    inputs = Inputs(table, written, joined.vectors, line, KINDS[kind], seed, how)
     began = time.process_time()
     scored = PARTS[part](inputs)
     cpu_seconds = time.process_time() - began
@@ -217,7 +227,7 @@ def _first(of: Figures) -> Figures:
     return found
 
 
-def prepare(named: dict[str, str], dimensions: int, kept: Path) -> tuple[Table, Table, GeneVectors]:
+def prepare(named: dict[str, str], how: Settings, kept: Path, *, held_out: bool) -> tuple[Table, Table, GeneVectors]:
     """Rows whose genes have vectors, all rows, and the vectors of the genes that are asked about."""
     explicit = {f"gene_vectors.{name}": Path(path) for name, path in named.items()}
     sources = Sources.default(explicit=explicit, tell=console.print)
@@ -229,12 +239,7 @@ def prepare(named: dict[str, str], dimensions: int, kept: Path) -> tuple[Table, 
     if screens.simulated:
         raise typer.BadParameter("PerturbQA was not found, and a simulated screen measures nothing")
     if not kept.is_file():
-        tables, _ = read_named(sources, resolver)
-        if dimensions:
-            annotations = read_annotations(sources, resolver, progress=console.print)
-            values = go_svd(annotations.genes, len(annotations.terms), dimensions)
-            tables.append(GeneVectors(f"GO-SVD {dimensions}-d", list(annotations.genes), values))
-        joined = beside(tables)
+        joined, _ = vectors_of(how, sources, resolver, progress=console.print)
         names = [
             *screens.rows["perturbation"].unique().to_pylist(),
             *screens.rows["measured_gene"].unique().to_pylist(),
@@ -243,10 +248,23 @@ def prepare(named: dict[str, str], dimensions: int, kept: Path) -> tuple[Table, 
         rows = [row for row, symbol in enumerate(joined.symbols) if symbol in asked]
         write_vectors(kept, [joined.symbols[row] for row in rows], joined.vectors[rows])
     symbols, vectors = read_vectors(kept)
-    joined = GeneVectors(" + ".join([*named, f"GO-SVD {dimensions}-d"]), symbols, vectors)
+    joined = GeneVectors(" + ".join([*named, "GO"]), symbols, vectors)
     table, covered = with_vectors(screens, resolver, joined.symbols)
     console.print(f"{joined.name}: {len(symbols):,} genes, {covered:.2%} of the rows")
+    if held_out:
+        return training_alone(table), training_alone(as_written(screens.rows)), joined
     return table, as_written(screens.rows), joined
+
+
+def training_alone(table: Table) -> Table:
+    """Without the test rows; in their place a fifth of each line's training perturbations (sorted, index mod 5)."""
+    known = table.split == "train"
+    rows, line, kind = table.rows.where(known), table.line[known], table.kind[known]
+    split = np.full(len(rows), "train")
+    for one in CELL_LINES:
+        asked = np.unique(rows.perturbation[line == one])[::HELD_OUT]
+        split[(line == one) & np.isin(rows.perturbation, asked)] = "test"
+    return Table(rows, line, kind, split)
 
 
 def _kept(folder: Path, setup: Figures, job: Job) -> Path:

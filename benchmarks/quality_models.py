@@ -45,7 +45,10 @@ class Scores:
 
 @dataclass(frozen=True)
 class Inputs:
-    """``table``: rows whose genes have vectors. ``written``: all rows, which baselines read. ``seed``: of the fits."""
+    """``table``: rows whose genes have vectors. ``written``: all rows, which baselines read. ``seed``: of the fits.
+
+    ``settings``: how the nets are built.
+    """
 
     table: Table
     written: Table
@@ -53,6 +56,7 @@ class Inputs:
     line: str
     kind: TaskKind
     seed: int
+    settings: Settings
 
     @property
     def training(self) -> Rows:
@@ -66,7 +70,7 @@ class Inputs:
 def mlp(inputs: Inputs) -> dict[str, Scores]:
     """The verifier as it is built, on the line's own training rows."""
     training, vectors = inputs.training, inputs.vectors
-    net = fit(training, training, vectors, Settings(seed=inputs.seed))
+    net = fit(training, training, vectors, inputs.settings.model_copy(update={"seed": inputs.seed}))
     return {"MLP": calibrated(training, net.logits(training, vectors), net.logits(inputs.asked, vectors))}
 
 
@@ -88,7 +92,7 @@ def consensus(inputs: Inputs, members: Mapping[str, Scores]) -> dict[str, Scores
     """The stack of the members' beliefs, fitted out of fold as the artifact is."""
     training, label = inputs.training, inputs.training.label
     number = np.unique(training.perturbation, return_inverse=True)[1]
-    folds = {"MLP": Settings().folds, "analogy": FOLDS}
+    folds = {"MLP": inputs.settings.folds, "analogy": FOLDS}
     groups = {name: training.measured_gene.astype(np.int64) * 128 + number % folds[name] for name in members}
     known = {name: one.known for name, one in members.items() if one.known is not None}
     stack, _ = fit_stack(inputs.line, inputs.kind, known, label, groups)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.quality import _kept, _start, collect, figures_of, markdown, measure
+from benchmarks.quality import _kept, _start, collect, figures_of, markdown, measure, training_alone
 from benchmarks.quality_models import Inputs, as_written, trivial
 from bioverify.artifacts.perturbqa import read_tables
 from bioverify.artifacts.sources import Sources
@@ -15,6 +15,7 @@ from bioverify.core.cell_lines import CELL_LINES
 from bioverify.core.tasks import TaskKind
 from bioverify.verifiers.esm_mlp.build import Table
 from bioverify.verifiers.esm_mlp.embeddings import GeneVectors
+from bioverify.verifiers.esm_mlp.settings import Settings
 from bioverify.verifiers.esm_mlp.train import Rows, Vectors
 
 N_PERTURBATIONS, N_MEASURED = 90, 40
@@ -26,7 +27,7 @@ def test_the_trivial_baselines_have_their_known_figures(real_sources: Sources) -
     known = zip((0.614, 0.566, 0.620, 0.618), (0.761, 0.839, 0.799, 0.816), (0.725, 0.812, 0.766, 0.786), strict=True)
     for line, (auc, f1, mcc) in zip(CELL_LINES, known, strict=True):
         asked = table.of(line, kind, "test")
-        found = trivial(Inputs(table, table, np.zeros((0, 0), np.float32), line, kind, 0))
+        found = trivial(Inputs(table, table, np.zeros((0, 0), np.float32), line, kind, 0, Settings()))
         figures = {name: figures_of(asked, scores) for name, scores in found.items()}
         assert figures["rate in other lines (loose)"]["auc"] == pytest.approx(auc, abs=0.005)
         assert figures["gene base rate"]["auc"] == 0.5
@@ -52,8 +53,8 @@ def screen() -> tuple[Table, Vectors]:
 
 def test_parts_are_measured_once_and_make_a_table(screen: tuple[Table, Vectors], tmp_path: Path) -> None:
     table, vectors = screen
-    _start(table, table, GeneVectors("families", [], vectors))
-    setup = {"vectors": {}, "go_dimensions": 0}
+    _start(table, table, GeneVectors("families", [], vectors), Settings())
+    setup = {"vectors": {}, "settings": Settings().model_dump(mode="json")}
     jobs = [(part, "direction", "k562", seed) for part in ("mlp", "analogy") for seed in (0, 1)]
     jobs += [(part, "direction", "k562", 0) for part in ("trivial", "shuffled", "strict", "loose")]
     for job in jobs:
@@ -66,8 +67,22 @@ def test_parts_are_measured_once_and_make_a_table(screen: tuple[Table, Vectors],
     written = markdown(report["models"])
     assert "| *wanted* | .73 .70 .73 .69 | .87 .78 .80 .82 |" in written
     assert "| consensus, Brier score | – | ." in written
-    assert _kept(tmp_path, setup, jobs[0]) != _kept(tmp_path, {**setup, "go_dimensions": 8}, jobs[0])
+    assert _kept(tmp_path, setup, jobs[0]) != _kept(
+        tmp_path, {**setup, "settings": Settings(go_dimensions=8).model_dump(mode="json")}, jobs[0]
+    )
 
 
 def _kind() -> TaskKind:
     return TaskKind.DIRECTION_OF_CHANGE
+
+
+def test_a_choice_is_measured_on_training_perturbations_and_no_test_row_is_left(screen: tuple[Table, Vectors]) -> None:
+    table, _ = screen
+    alone = training_alone(table)
+    assert len(alone.rows) == int((table.split == "train").sum())
+    tested = set(table.rows.perturbation[table.split == "test"])
+    assert not tested & set(alone.rows.perturbation)
+    for line in CELL_LINES[:2]:
+        asked = set(alone.of(line, _kind(), "test").perturbation)
+        assert asked == set(np.unique(table.of(line, _kind(), "train").perturbation)[::5])
+        assert not asked & set(alone.of(line, _kind(), "train").perturbation)

@@ -19,7 +19,8 @@ from bioverify.artifacts.resolver import open_genes
 from bioverify.artifacts.sources import Sources
 from bioverify.artifacts.store import ArtifactStore
 from bioverify.verifiers.esm_mlp import embed
-from bioverify.verifiers.esm_mlp.embeddings import GeneVectors, beside, read_named, read_vectors, write_vectors
+from bioverify.verifiers.esm_mlp.embeddings import GeneVectors, beside, read_vectors, write_vectors
+from bioverify.verifiers.esm_mlp.knowledge import read_sources
 
 VECTORS = np.arange(12, dtype=np.float32).reshape(3, 4)
 
@@ -85,7 +86,7 @@ def test_names_are_resolved_and_the_file_enters_the_manifest(bundled_store: Arti
     write_h5(path, ["ENSG00000070669", "AARS", "NOSUCHGENE"], VECTORS)
     resolver, _ = open_genes(bundled_store)
     sources = Sources(mirror=None, cache=tmp_path, offline=True, explicit={"gene_vectors.ESM2-3B": path})
-    (table,), (record,) = read_named(sources, resolver)
+    (table,), (record,) = read_sources(sources, resolver, progress=lambda _said: None)
     assert (table.name, table.symbols) == ("ESM2-3B", ["ASNS", "AARS1"])
     assert record.sha256
     assert record.kind == "explicit"
@@ -110,27 +111,36 @@ def test_tables_are_put_beside_one_another_with_zeros_for_gaps() -> None:
     random = np.random.default_rng(0)
     one = GeneVectors("one", ["A", "B", "C"], random.standard_normal((3, 4)).astype(np.float32))
     other = GeneVectors("other", ["B", "D", "E"], random.standard_normal((3, 9)).astype(np.float32))
-    together = beside([one, other])
+    together = beside([one, other], [3.0, 0.75])
     assert together.name == "one + other"
     assert together.symbols == ["A", "B", "C", "D", "E"]
-    assert np.linalg.norm(together.vectors[1, :4]) == pytest.approx(2.0)
-    assert np.linalg.norm(together.vectors[1, 4:]) == pytest.approx(3.0)
+    lengths = [np.linalg.norm(part) for part in (together.vectors[1, :4], together.vectors[1, 4:])]
+    assert lengths[0] == pytest.approx(2 * lengths[1])  # √weight, whatever the number of dimensions
+    assert sum(length**2 for length in lengths) == pytest.approx(13)  # mean square 1
+    assert np.linalg.norm(beside([one]).vectors[0]) == pytest.approx(2.0)
     assert not together.vectors[0, 4:].any()
 
 
-def test_esm_vectors_are_the_mean_over_residues_alone(tmp_path: Path) -> None:
+def tiny_esm(folder: Path) -> tuple[EsmModel, EsmTokenizer]:
+    """The real architecture with random weights, saved in the folder."""
+    folder.mkdir()
     tokens = ["<cls>", "<pad>", "<eos>", "<unk>", *"LAGVSERTIDPKQNFYMHWCXBUZO.-", "<mask>"]
-    (tmp_path / "vocab.txt").write_text("\n".join(tokens))
-    tokenizer = EsmTokenizer(str(tmp_path / "vocab.txt"))
+    (folder / "vocab.txt").write_text("\n".join(tokens))
+    tokenizer = EsmTokenizer(str(folder / "vocab.txt"))
     torch.manual_seed(0)
     config = EsmConfig(
         vocab_size=len(tokens), mask_token_id=len(tokens) - 1, pad_token_id=1, hidden_size=16, num_hidden_layers=2,
         num_attention_heads=2, intermediate_size=32, max_position_embeddings=1026, position_embedding_type="rotary",
     )  # fmt: skip
     model = EsmModel(config, add_pooling_layer=False).eval()
-    folder, fasta, out = tmp_path / "esm", tmp_path / "proteins.fa", tmp_path / "out.safetensors"
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    return model, tokenizer
+
+
+def test_esm_vectors_are_the_mean_over_residues_alone(tmp_path: Path) -> None:
+    folder, fasta, out = tmp_path / "esm", tmp_path / "proteins.fa", tmp_path / "out.safetensors"
+    model, tokenizer = tiny_esm(folder)
     asns, other = ">ENSP1 pep gene:ENSG00000070669.17 gene_symbol:ASNS", ">ENSP2 gene_symbol:ASNS"
     fasta.write_text(f"{asns}\nMKV\nLLA\n>sp|P1|X GN=AARS1\nMMWQ\n{other}\nMK\n")
     result = CliRunner().invoke(embed.app, ["proteins", str(fasta), str(folder), str(out), "--layer", "1"])
@@ -146,6 +156,46 @@ def test_esm_vectors_are_the_mean_over_residues_alone(tmp_path: Path) -> None:
 
     assert vectors[1] == pytest.approx(slow("MMWQ"), abs=1e-5)
     assert vectors[0] == pytest.approx((slow("MKVLLA") + slow("MK")) / 2, abs=1e-5)
+
+
+def test_embedding_goes_on_after_the_last_whole_vector_and_begins_anew_for_other_proteins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, fasta, out = tmp_path / "esm", tmp_path / "proteins.fa", tmp_path / "out.safetensors"
+    tiny_esm(folder)
+    genes = ["TP53", "ASNS", "MYC", "AARS1", "CDKN1A"]
+    fasta.write_text("".join(f">x GN={gene}\n{'MKVLAG'[: 6 - number]}\n" for number, gene in enumerate(genes)))
+    part, asked = tmp_path / "out.safetensors.part", ["proteins", str(fasta), str(folder), str(out), "--batch", "1"]
+    whole = CliRunner().invoke(embed.app, asked)
+    assert whole.exit_code == 0, whole.output
+    assert not part.exists()
+    expected = read_vectors(out)
+    out.unlink()
+    forward, n_read, stop_after = EsmModel.forward, 0, 3
+
+    def counted(*args: object, **kwargs: object) -> object:
+        nonlocal n_read
+        if n_read == stop_after:
+            raise KeyboardInterrupt
+        n_read += 1
+        return forward(*args, **kwargs)
+
+    monkeypatch.setattr(EsmModel, "forward", counted)
+    assert CliRunner().invoke(embed.app, asked).exit_code != 0
+    assert not out.exists()
+    with part.open("ab") as file:
+        file.write(b"half")  # of a vector
+    n_read, stop_after = 0, 99
+    again = CliRunner().invoke(embed.app, asked)
+    assert again.exit_code == 0, again.output
+    assert n_read == 2
+    names, vectors = read_vectors(out)
+    assert (names, vectors.tolist()) == (expected[0], expected[1].tolist())
+    part.write_bytes(b"of something else\n" + bytes(64))
+    n_read = 0
+    assert CliRunner().invoke(embed.app, asked).exit_code == 0
+    assert n_read == 5
+    assert read_vectors(out)[1].tolist() == expected[1].tolist()
 
 
 def test_descriptions_are_read_as_string_writes_them(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from bioverify import __version__
 from bioverify.artifacts.checksums import sha256_of
 from bioverify.artifacts.errors import ArtifactError
-from bioverify.artifacts.sources import PUBLIC, Sources
+from bioverify.artifacts.sources import ON_REQUEST, PUBLIC, Sources
 from bioverify.artifacts.store import ArtifactStore, Manifest
 from bioverify.files import replace_file
 
@@ -79,7 +79,7 @@ def _is_unchanged(name: str, store: ArtifactStore, sources: Sources, settings: s
         inputs = {used: store.open(used).manifest.digest for used in manifest.inputs}
     except (FileNotFoundError, ValidationError, ArtifactError):
         return False  # absent or damaged: building mends it
-    by_name = {source.name: source for source in PUBLIC}
+    by_name = {source.name: source for source in (*PUBLIC, *ON_REQUEST)}
     if not before.consulted.keys() <= by_name.keys():
         return False
     now = {used: sources.find(by_name[used]) for used in before.consulted}

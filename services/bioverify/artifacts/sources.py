@@ -174,7 +174,20 @@ STRING_PROTEINS = Source(
     license=f"{CC_BY} (STRING)",
 )
 """A functional description of each human gene, for vectors of a text model (`esm_mlp.embed`)."""
-ON_REQUEST = (TF_SAPIENS, STRING_PROTEINS)
+STRING_LINKS = Source(
+    name="string_links",
+    file_names=("string/9606.protein.links.v12.0.txt.gz",),
+    url="https://stringdb-downloads.org/download/protein.links.v12.0/9606.protein.links.v12.0.txt.gz",
+    license=f"{CC_BY} (STRING)",
+)
+COESSENTIAL_MODULES = Source(
+    name="coessential_modules",
+    file_names=("knowledge/coessential_modules.clusterOne.tsv.gz",),
+    url="",
+    license=f"{CC_BY} (DepMap; modules of Wainberg et al., MIT)",
+)
+"""Networks and gene sets for more vectors (`esm_mlp.knowledge`)."""
+ON_REQUEST = (TF_SAPIENS, STRING_PROTEINS, STRING_LINKS, COESSENTIAL_MODULES)
 """What ``bioverify data fetch`` brings only if it is named: no build needs it."""
 PUBLIC = (
     *PERTURBQA.values(),

@@ -34,7 +34,9 @@ LicenseOption = Annotated[
 def fetch(
     names: Annotated[
         list[str] | None,
-        typer.Argument(help="Sources or their folders. None: all that builds read; by name: tf_sapiens, string."),
+        typer.Argument(
+            help="Sources or their folders. None: all that builds read; by name: tf_sapiens, string, string_links."
+        ),
     ] = None,
     mirror: MirrorOption = None,
     accept_license: LicenseOption = False,

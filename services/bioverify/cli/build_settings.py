@@ -29,6 +29,7 @@ esm_mlp:
   epochs: 30                 # of rbio's net
   seed: 20250818
   go_dimensions: 128         # 0: without vectors from GO
+  weights: {GO: 1}           # how much each table of vectors counts in likeness, by its name; 1 without
   reduce_to: 256             # null: as many dimensions as there are
   base_rate: score           # not_applicable: no number for a gene without training rows
 analogy:

@@ -32,8 +32,8 @@ from bioverify.artifacts.errors import ArtifactError
 from bioverify.artifacts.go import read_annotations
 from bioverify.artifacts.perturbqa import Screens, read_tables
 from bioverify.artifacts.resolver import open_genes
-from bioverify.artifacts.sources import CC_BY, Sources
-from bioverify.artifacts.store import ArtifactStore, Manifest
+from bioverify.artifacts.sources import Sources
+from bioverify.artifacts.store import ArtifactStore, Manifest, SourceRecord
 from bioverify.core.cell_lines import CELL_LINE_NAMES, CELL_LINES
 from bioverify.core.genes import GeneResolver
 from bioverify.core.knockdowns import KINDS, RATE_PRIOR_ROWS, canary_pair, rates_outside_folds, rows_outside_folds
@@ -42,7 +42,8 @@ from bioverify.core.metrics import sigmoid as probability
 from bioverify.core.tasks import TaskKind
 from bioverify.core.verifier import canaries_of
 from bioverify.verifiers.esm_mlp.artifact import NAME, NETS_FILE, SYMBOLS_FILE, VECTORS_FILE
-from bioverify.verifiers.esm_mlp.embeddings import GeneVectors, beside, read_named, reduced
+from bioverify.verifiers.esm_mlp.embeddings import GeneVectors, beside, reduced
+from bioverify.verifiers.esm_mlp.knowledge import read_sources
 from bioverify.verifiers.esm_mlp.net import RbioNet, TwoTowerNet
 from bioverify.verifiers.esm_mlp.served import BELIEF_DIGITS
 from bioverify.verifiers.esm_mlp.settings import Form, Settings
@@ -102,24 +103,7 @@ def build(
     """Make the artifact, after ``genes``. Raises ArtifactError if there is no vector at all."""
     settings = settings or Settings()
     resolver, genes = open_genes(store)
-    tables, records = read_named(sources, resolver)
-    licenses = []
-    if settings.go_dimensions:
-        dimensions = settings.go_dimensions
-        annotations = read_annotations(sources, resolver, progress=progress)
-        progress(f"esm_mlp: {dimensions} dimensions from {len(annotations.genes):,} annotated genes")
-        vectors_of_go = go_svd(annotations.genes, len(annotations.terms), dimensions)
-        name = f"GO-SVD {dimensions}-d" if tables else f"GO-SVD {dimensions}-d, not ESM2"
-        tables.append(GeneVectors(name, list(annotations.genes), vectors_of_go))
-        records += annotations.records
-        licenses.append(CC_BY)
-    if not tables:
-        raise ArtifactError(
-            "esm_mlp: no gene vectors: name a table (--source gene_vectors.NAME=FILE), or let go_dimensions be above 0"
-        )
-    vectors = beside(tables)
-    if settings.reduce_to is not None:
-        vectors = reduced(vectors, settings.reduce_to)
+    vectors, records = vectors_of(settings, sources, resolver, progress=progress)
     screens = read_tables(sources, progress=progress)
     table, covered = with_vectors(screens, resolver, vectors.symbols)
 
@@ -163,7 +147,7 @@ def build(
             canaries=lambda built: canaries_of(open_verifier(built)),
             description=f"Classifiers over gene vectors ({vectors.name}), {_FORMS[settings.form]}"
             + (", trained on a simulated screen, not on experiments." if screens.simulated else "."),
-            license="; ".join([screens.license, *licenses]),
+            license="; ".join(dict.fromkeys([screens.license, *(one.license for one in records)])),
             sources=[*screens.records, *records],
             simulated=screens.simulated,
             inputs=[genes],
@@ -190,6 +174,35 @@ _FORMS: dict[Form, str] = {
     "strict": "one cell line left out (strict: without its tested perturbations)",
     "loose": "one cell line left out (loose: other lines' rows of its tested perturbations are used)",
 }
+
+
+def vectors_of(
+    settings: Settings, sources: Sources, resolver: GeneResolver, *, progress: Callable[[str], None]
+) -> tuple[GeneVectors, list[SourceRecord]]:
+    """One vector per gene, from GO and the person's sources, as the settings weigh them.
+
+    What is built and what docs/quality.md measures. Raises ArtifactError if there is no vector at all.
+    """
+    tables, records = read_sources(sources, resolver, progress=progress)
+    names = [table.name for table in tables]
+    if dimensions := settings.go_dimensions:
+        annotations = read_annotations(sources, resolver, progress=progress)
+        progress(f"esm_mlp: {dimensions} dimensions from {len(annotations.genes):,} annotated genes")
+        vectors_of_go = go_svd(annotations.genes, len(annotations.terms), dimensions)
+        name = f"GO-SVD {dimensions}-d" if tables else f"GO-SVD {dimensions}-d, not ESM2"
+        tables.append(GeneVectors(name, list(annotations.genes), vectors_of_go))
+        records += annotations.records
+        names.append("GO")
+    if not tables:
+        raise ArtifactError(
+            "esm_mlp: no gene vectors: name a table (--source gene_vectors.NAME=FILE), or let go_dimensions be above 0"
+        )
+    if unknown := sorted(settings.weights.keys() - set(names)):
+        raise ArtifactError(f"esm_mlp: weights name {', '.join(unknown)}, and there are: {', '.join(names)}")
+    vectors = beside(tables, [settings.weights.get(name, 1.0) for name in names])
+    if settings.reduce_to is not None:
+        vectors = reduced(vectors, settings.reduce_to)
+    return vectors, records
 
 
 def fit(rows: Rows, own: Rows, vectors: Vectors, settings: Settings) -> Trained:

@@ -6,12 +6,15 @@ layer (``--layer``; the last by default; rbio's and TranscriptFormer's ESM2-3B v
 and padding tokens are no residues. Sequences are cut at 1,022 residues, texts at 128 tokens. The gene of a FASTA
 entry is its ``gene_symbol:`` or ``GN=``, else the ``gene:`` id without version, else the first word of its header;
 TABLE is tab-separated with the gene in the column ``preferred_name`` and the text in ``annotation``, as STRING writes
-it.
+it. What is read so far is kept beside OUT (``OUT.part``), so that a run that was stopped goes on when the same command
+is given again; a file of other texts, model or layer is begun anew.
 """
 
 from __future__ import annotations
 
 import gzip
+import hashlib
+import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -37,7 +40,7 @@ def proteins(fasta: Path, model: str, out: Path, *, layer: Layer = -1, batch: in
     """ESM2 of any size over the proteins of a FASTA file."""
     entries = list(read_fasta(fasta))
     cut = [sequence[:MAX_RESIDUES].replace("*", "X") for _, sequence in entries]
-    vectors = embed(cut, model, layer=layer, batch=batch, max_tokens=MAX_RESIDUES + 2)
+    vectors = embed(cut, model, layer=layer, batch=batch, max_tokens=MAX_RESIDUES + 2, part=_part_of(out))
     _write(out, [gene for gene, _ in entries], vectors)
 
 
@@ -45,21 +48,33 @@ def proteins(fasta: Path, model: str, out: Path, *, layer: Layer = -1, batch: in
 def texts(table: Path, model: str, out: Path, *, layer: Layer = -1, batch: int = 32) -> None:
     """A sentence model over descriptions of genes."""
     entries = list(read_descriptions(table))
-    vectors = embed([text for _, text in entries], model, layer=layer, batch=batch, max_tokens=MAX_TEXT_TOKENS)
+    written = [text for _, text in entries]
+    vectors = embed(written, model, layer=layer, batch=batch, max_tokens=MAX_TEXT_TOKENS, part=_part_of(out))
     _write(out, [gene for gene, _ in entries], vectors)
 
 
-def embed(texts: Sequence[str], model: str, *, layer: int, batch: int, max_tokens: int) -> Vectors:
-    """One vector per text, in order. The longest are read first, so too large a batch fails at once."""
+def embed(texts: Sequence[str], model: str, *, layer: int, batch: int, max_tokens: int, part: Path) -> Vectors:
+    """One vector per text, in order. The longest are read first, so too large a batch fails at once.
+
+    ``part``: keeps the vectors as they are made, after a line that says of what; left to the caller to remove.
+    """
     from transformers import AutoModel, AutoTokenizer
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     tokenizer = AutoTokenizer.from_pretrained(model)
     network = AutoModel.from_pretrained(model).eval().to(device)
     order = sorted(range(len(texts)), key=lambda index: -len(texts[index]))
-    vectors = np.empty((len(texts), network.config.hidden_size), np.float32)
-    with torch.inference_mode():
-        for start in track(range(0, len(order), batch), description="embedding"):
+    width = network.config.hidden_size
+    vectors = np.empty((len(texts), width), np.float32)
+    told = [str(model), network.config.to_json_string(), layer, max_tokens, list(texts)]
+    head = hashlib.sha256(json.dumps(told).encode()).hexdigest().encode() + b"\n"
+    made = _made_so_far(part, head, width)
+    vectors[order[: len(made)]] = made
+    if len(made):
+        typer.echo(f"{part}: {len(made):,} of {len(texts):,} vectors are made, going on", err=True)
+    with torch.inference_mode(), part.open("ab") as kept:
+        kept.truncate(len(head) + made.nbytes)
+        for start in track(range(len(made), len(order), batch), description="embedding"):
             chosen = order[start : start + batch]
             inputs = tokenizer(
                 [texts[index] for index in chosen],
@@ -73,7 +88,23 @@ def embed(texts: Sequence[str], model: str, *, layer: int, batch: int, max_token
             hidden = network(**inputs, output_hidden_states=True).hidden_states[layer]
             mean = (hidden * is_residue).sum(dim=1) / is_residue.sum(dim=1).clamp(min=1)
             vectors[chosen] = mean.float().cpu().numpy()
+            kept.write(vectors[chosen].tobytes())
+            kept.flush()
     return vectors
+
+
+def _made_so_far(part: Path, head: bytes, width: int) -> Vectors:
+    """The whole vectors in the file; a file of something else is begun anew."""
+    content = part.read_bytes() if part.is_file() else b""
+    if not content.startswith(head):
+        part.write_bytes(head)
+        content = head
+    rows = (len(content) - len(head)) // (4 * width)
+    return np.frombuffer(content, np.float32, rows * width, len(head)).reshape(rows, width)
+
+
+def _part_of(out: Path) -> Path:
+    return out.with_name(f"{out.name}.part")
 
 
 def read_fasta(path: Path) -> Iterator[tuple[str, str]]:
@@ -123,6 +154,7 @@ def _write(out: Path, genes: Sequence[str], vectors: Vectors) -> None:
         rows.setdefault(gene, []).append(row)
     symbols, means = mean_per_gene(rows, vectors)
     write_vectors(out, symbols, means)
+    _part_of(out).unlink()
     typer.echo(f"{out}: {len(symbols):,} genes, {means.shape[1]} dimensions")
 
 

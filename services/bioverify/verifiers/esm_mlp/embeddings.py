@@ -4,8 +4,8 @@ Accepted forms, by ending: ``.h5`` as TranscriptFormer keeps its protein embeddi
 a group ``arrays`` with one vector per id; TF-Sapiens' ``homo_sapiens_gene.h5`` holds ESM2-3B under Ensembl ids);
 ``.npz`` with the arrays ``symbols`` and ``vectors``; ``.safetensors`` with a tensor ``vectors`` and the symbols as a
 JSON list in its metadata; ``.parquet`` with a column ``symbol`` and a list column ``vector``. Any name that the gene
-resolver knows may stand for a gene. Several tables become one: each is centred, brought to length √dimensions per
-gene, and put beside the others; a gene that one of them lacks has zeros there.
+resolver knows may stand for a gene. Several tables become one: each is centred, brought to the length √weight per gene,
+and put beside the others; a gene that one of them lacks has zeros there. The whole is then of mean square 1.
 """
 
 from __future__ import annotations
@@ -21,11 +21,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bioverify.artifacts.arrow import read_parquet
-from bioverify.artifacts.checksums import sha256_of
 from bioverify.artifacts.errors import ArtifactError, one_line
 from bioverify.artifacts.own_screens.words import is_missing
-from bioverify.artifacts.sources import Sources
-from bioverify.artifacts.store import SourceRecord
 from bioverify.core.genes import GeneResolver
 
 SOURCE_NAME = "gene_vectors"
@@ -47,25 +44,6 @@ class GeneVectors:
     name: str
     symbols: list[str]
     vectors: Vectors
-
-
-def read_named(sources: Sources, resolver: GeneResolver) -> tuple[list[GeneVectors], list[SourceRecord]]:
-    """All tables that the person named ``gene_vectors.NAME``, under current symbols. Raises ArtifactError."""
-    tables, records = [], []
-    for source_name, path in sorted(sources.explicit.items()):
-        folder, _, name = source_name.partition(".")
-        if folder != SOURCE_NAME:
-            continue
-        if not name or not path.is_file():
-            raise ArtifactError(f"source {source_name}={path}: write {SOURCE_NAME}.NAME=FILE with an existing file")
-        written, vectors = read_vectors(path)
-        tables.append(_under_current_symbols(name, written, vectors, resolver, path))
-        records.append(
-            SourceRecord(
-                name=source_name, kind="explicit", location=str(path), url="", sha256=sha256_of(path), license="yours"
-            )
-        )
-    return tables, records
 
 
 def read_vectors(path: Path) -> tuple[list[str], Vectors]:
@@ -111,16 +89,22 @@ def write_vectors(path: Path, symbols: Sequence[str], vectors: Vectors) -> None:
     save_file({"vectors": np.ascontiguousarray(vectors)}, path, metadata={"symbols": json.dumps(list(symbols))})
 
 
-def beside(tables: Sequence[GeneVectors]) -> GeneVectors:
-    """One table of all genes of all tables, sorted; see the module's head for scaling and gaps."""
+def beside(tables: Sequence[GeneVectors], weights: Sequence[float] | None = None) -> GeneVectors:
+    """One table of all genes of all tables, sorted; see the module's head for scaling and gaps.
+
+    ``weights``: how much each table counts in the likeness of two genes, whatever its number of dimensions; equal
+    without.
+    """
+    weights = weights or [1.0] * len(tables)
+    total = sum(table.vectors.shape[1] for table in tables) / sum(weights)
     symbols = sorted(set().union(*(table.symbols for table in tables)))
     row = {symbol: index for index, symbol in enumerate(symbols)}
     parts = []
-    for table in tables:
+    for table, weight in zip(tables, weights, strict=True):
         centred = table.vectors.astype(np.float64) - table.vectors.mean(axis=0, dtype=np.float64)
         lengths = np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-9)
         part = np.zeros((len(symbols), centred.shape[1]), np.float32)
-        part[[row[symbol] for symbol in table.symbols]] = np.sqrt(centred.shape[1]) * centred / lengths
+        part[[row[symbol] for symbol in table.symbols]] = np.sqrt(weight * total) * centred / lengths
         parts.append(part)
     return GeneVectors(" + ".join(table.name for table in tables), symbols, np.concatenate(parts, axis=1))
 
@@ -158,7 +142,7 @@ def _read_safetensors(path: Path) -> tuple[list[str], Vectors]:
         raise ValueError(str(error)) from error
 
 
-def _under_current_symbols(
+def under_current_symbols(
     name: str, written: list[str], vectors: Vectors, resolver: GeneResolver, path: Path
 ) -> GeneVectors:
     """The first vector of each gene; names that are unknown or ambiguous are left out."""

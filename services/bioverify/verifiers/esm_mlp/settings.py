@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -33,6 +34,9 @@ class Settings(BaseModel):
     seed: Annotated[int, Field(ge=0)] = SEED
     go_dimensions: Annotated[int, Field(ge=0)] = 128
     """Of the vectors from GO, put beside those that were named; 0: none."""
+    weights: Mapping[str, Annotated[float, Field(gt=0)]] = {}
+    """How much a table of vectors counts in the likeness of two genes, by the NAME of its source, ``GO`` for GO's; 1
+    for one that is not here."""
     base_rate: BaseRate = "score"
     """What a question gets whose measured gene no net has a training row of; not_applicable: no number."""
     reduce_to: Annotated[int, Field(ge=1)] | None = MOST_DIMENSIONS
