@@ -57,7 +57,9 @@ def page_answers(url: str, timeout_s: float = 3.0) -> bool:
 
 
 def cache_answers(url: str, timeout_s: float = 1.0) -> bool:
-    """Whether a Redis or Valkey answers PING; of a cluster the node that is named. Raises RedisAddressError."""
+    """Whether a Redis or Valkey answers PING, or asks who we are; of a cluster the node that is named.
+
+    Raises RedisAddressError."""
     import redis
     from redis.sentinel import Sentinel
 
@@ -78,6 +80,9 @@ def cache_answers(url: str, timeout_s: float = 1.0) -> bool:
         connection = redis.Redis.from_url(address.url, **settings, **login)
     try:
         return bool(connection.ping())
+    except redis.AuthenticationError:
+        # The password is the aggregator's alone; a server that asks for it is there.
+        return True
     except redis.RedisError:
         return False
     finally:

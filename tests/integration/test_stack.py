@@ -11,13 +11,17 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+import redis
 
 from bioverify.artifacts.store import ArtifactStore
 from bioverify.cli.services import VERIFIERS
 from bioverify.client import Client, Message, ScoreItem
 from bioverify.health import serves
-from bioverify.stack import Plan, StackError, status
-from bioverify.stack.plan import VERIFIER_HEALTH
+from bioverify.stack import Plan, StackError, down, status, up
+from bioverify.stack.plan import VERIFIER_HEALTH, free_port_base
+from bioverify.stack.supervision import leftovers
+from tests.fixtures.rewards import recipe, required
+from tests.fixtures.servers import valkey_on_port
 from tests.fixtures.stack import LocalStack, make_stack
 from tests.fixtures.waiting import wait_until
 
@@ -163,4 +167,45 @@ def test_with_a_redis_of_ones_own_no_valkey_is_started(tmp_path: Path) -> None:
     programs = {program.name: program for program in plan.programs()}
 
     assert "valkey" not in programs
-    assert "redis://cache.example:6379/0" in programs["aggregator"].command
+    assert plan.environment["BIOVERIFY_REDIS_URL"] == "redis://cache.example:6379/0"
+
+
+def test_a_redis_of_ones_own_is_used_and_its_password_is_in_no_command_line_file_or_log(
+    bundled_store: ArtifactStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = "a-password-of-its-own"  # noqa: S105  of this test
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "artifacts").symlink_to(bundled_store.root)
+    monkeypatch.setenv("BIOVERIFY_HOME", str(home))
+    monkeypatch.delenv("BIOVERIFY_REDIS_PASSWORD_FILE", raising=False)
+    base = free_port_base(("format",))
+    with valkey_on_port(base + 900) as url, redis.Redis.from_url(url) as admin:
+        admin.config_set("requirepass", secret)
+        plan = Plan(tmp_path / "state", ("format",), base, url.replace("//", f"//:{secret}@"))
+        try:
+            up(plan, lambda _: None)
+            for _ in range(2):
+                with Client(plan.aggregator) as client:
+                    report = client.score([ITEM], recipe(required("format"))).verifiers[0]
+            assert report.cache_hits == 1
+            lines = [" ".join(process.cmdline()) for process in leftovers(plan.folder)]
+            external = next(one for one in status(plan.folder) if one.name == "redis")
+        finally:
+            down(plan.folder)
+    assert (external.address, external.is_ready) == (url, True)
+    assert len(lines) >= 3
+    assert not any(secret in line for line in lines)
+    kept = [file for file in plan.folder.rglob("*") if file.is_file()]
+    assert {"stack.json", "supervisord.conf", "aggregator.log"} <= {file.name for file in kept}
+    assert [file.name for file in kept if secret.encode() in file.read_bytes()] == []
+
+
+def test_up_takes_the_address_of_a_redis_from_the_environment_too(
+    bundled_store: ArtifactStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack = make_stack(bundled_store.root.parent, tmp_path / "state")
+    monkeypatch.setenv("BIOVERIFY_REDIS_URL", "redis://:a/password@redis:6379")
+    refused = stack.up(status=1)
+    assert "the address of Redis cannot be read" in refused.stderr
+    assert "a/password" not in refused.stdout + refused.stderr

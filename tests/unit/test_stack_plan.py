@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import stat
 import subprocess
@@ -82,7 +83,9 @@ def test_what_may_hold_a_password_is_its_owners_alone(tmp_path: Path) -> None:
     plan.save()
     assert stat.S_IMODE((plan.folder / PLAN_FILE).stat().st_mode) == 0o600
     assert stat.S_IMODE(plan.folder.stat().st_mode) == 0o700
-    assert Plan.load(plan.folder) == plan
+    assert b"a-password" not in (plan.folder / PLAN_FILE).read_bytes()
+    assert Plan.load(plan.folder) == dataclasses.replace(plan, redis_url="redis://127.0.0.1:6379/0")
+    assert not any("a-password" in word for program in plan.programs() for word in program.command)
 
 
 def test_no_port_of_the_stack_is_one_that_a_system_gives_to_outgoing_connections() -> None:

@@ -24,7 +24,11 @@ def up(
         int, typer.Option(min=1024, max=64_000, help="The aggregator's port; the others follow from it.")
     ] = PORT_BASE,
     redis_url: Annotated[
-        str | None, typer.Option(help="A Redis or Valkey of your own, in place of the embedded one; as of aggregate.")
+        str | None,
+        typer.Option(
+            envvar="BIOVERIFY_REDIS_URL",
+            help="A Redis or Valkey of your own, in place of the embedded one; as of aggregate.",
+        ),
     ] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes of each service; without: by what it costs and the cores here.")

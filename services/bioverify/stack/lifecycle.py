@@ -20,6 +20,7 @@ from bioverify.health import cache_answers, page_answers, serves
 from bioverify.stack.errors import StackError
 from bioverify.stack.plan import Plan, Program, taken_port
 from bioverify.stack.supervision import ProcessInfo, Supervisor, leftovers, stop_leftovers, tail
+from bioverify.transport.redis_address import without_login
 
 READY_TIMEOUT_S = 120.0
 _DIED = ("BACKOFF", "EXITED", "FATAL")
@@ -167,7 +168,7 @@ def _is_ready(program: Program, cache_url: str) -> bool:
 
 
 def _external_cache(plan: Plan) -> ProcessStatus:
-    return ProcessStatus("redis", plan.cache_url, "external", None, cache_answers(plan.cache_url), None)
+    return ProcessStatus("redis", without_login(plan.cache_url), "external", None, cache_answers(plan.cache_url), None)
 
 
 def _simulated(plan: Plan) -> dict[str, bool]:

