@@ -139,6 +139,46 @@ def test_a_manifest_that_was_changed_or_leads_outside_is_refused(
     assert "holds no artifact" in data("pull", str(tmp_path / "empty"), status=1).stderr
 
 
+@pytest.mark.parametrize(
+    "name", ["a\nb", "a\x1b[2Jb", "a\x00b", "a\u202eb", "manifest.json", "SHA256SUMS", "../b", "/b"]
+)
+def test_a_manifest_whose_digest_fits_and_whose_files_names_do_not_is_refused(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Whoever owns the bucket can write a manifest that is whole by its own sums."""
+    remote = tmp_path / "remote"
+    data("push", str(remote), "genes")
+    honest = ArtifactStore(home / "artifacts").manifest("genes")
+    hostile = honest.model_copy(update={"files": {**honest.files, name: next(iter(honest.files.values()))}})
+    folder = remote / "genes" / hostile.folder_name
+    folder.mkdir()
+    (folder / "manifest.json").write_text(hostile.model_dump_json())
+    (remote / "genes/current").write_text(hostile.folder_name)
+    monkeypatch.setenv("BIOVERIFY_HOME", str(tmp_path / "other"))
+    told = data("pull", str(remote), "genes", status=1).stderr
+    assert f"{name!r}" in told
+    assert name.isprintable() or name not in told
+    assert ArtifactStore(tmp_path / "other/artifacts").names() == []
+
+
+def test_a_file_longer_than_its_manifest_says_is_not_written_to_its_end(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remote = tmp_path / "remote"
+    data("push", str(remote), "genes")
+    manifest = ArtifactStore(home / "artifacts").manifest("genes")
+    name, record = next(iter(manifest.files.items()))
+    with (remote / "genes" / manifest.folder_name / name).open("ab") as file:
+        file.truncate(record.size_bytes + 2**33)
+    monkeypatch.setenv("BIOVERIFY_HOME", str(tmp_path / "other"))
+    began = time.monotonic()
+    told = data("pull", str(remote), "genes", status=1).stderr
+    assert f"{name} is longer than the {record.size_bytes:,} bytes that its manifest says" in told
+    assert time.monotonic() - began < 30, "8 GB were read to their end"
+    assert sum(file.stat().st_size for file in (tmp_path / "other").rglob("*")) < 2**24
+    assert ArtifactStore(tmp_path / "other/artifacts").names() == []
+
+
 def test_a_pull_that_is_killed_leaves_nothing_to_open_and_goes_on(
     url: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from bioverify.artifacts.checksums import SUMS_FILE, sha256_of, sums_text
 from bioverify.artifacts.errors import ArtifactError
-from bioverify.artifacts.store import FOLDER_NAME, MANIFEST_FILE, ArtifactStore, Manifest
+from bioverify.artifacts.store import FOLDER_NAME, MANIFEST_FILE, ArtifactStore, FileRecord, Manifest
 from bioverify.errors import how_to_install
 from bioverify.files import replace_file, replacing_file
 from bioverify.settings import first_problem
@@ -101,7 +101,7 @@ class Remote:
                 path = arrived / file_name
                 if not path.is_file() or sha256_of(path) != record.sha256:
                     tell(f"{name}: {file_name}, {record.size_bytes / 1e6:,.1f} MB")
-                    self._fetch(f"{name}/{folder_name}/{file_name}", path, record.sha256)
+                    self._fetch(f"{name}/{folder_name}/{file_name}", path, record)
             replace_file(arrived / MANIFEST_FILE, manifest_bytes)
             sha256_by_name = {file_name: record.sha256 for file_name, record in manifest.files.items()}
             sha256_by_name[MANIFEST_FILE] = hashlib.sha256(manifest_bytes).hexdigest()
@@ -130,18 +130,26 @@ class Remote:
                 raise ArtifactError(f"{where} names a file as none is called: {file_name!r}")
         return manifest
 
-    def _fetch(self, source: str, target: Path, sha256: str) -> None:
+    def _fetch(self, source: str, target: Path, record: FileRecord) -> None:
         import obstore
 
         target.parent.mkdir(parents=True, exist_ok=True)
-        found = hashlib.sha256()
+        found, size_bytes = hashlib.sha256(), 0
         with self._errors(), replacing_file(target) as file:
             for chunk in obstore.get(self._objects, source).stream(min_chunk_size=CHUNK_BYTES):
+                size_bytes += len(chunk)
+                # Before it fills the disk.
+                if size_bytes > record.size_bytes:
+                    raise ArtifactError(
+                        f"{self.url}: {source} is longer than the {record.size_bytes:,} bytes that its manifest says. "
+                        f"The file was changed; push the artifact again"
+                    )
                 found.update(chunk)
                 file.write(chunk)
-            if found.hexdigest() != sha256:
+            if found.hexdigest() != record.sha256:
                 raise ArtifactError(
-                    f"{self.url}: sha256 of {source} is {found.hexdigest()[:12]}…, its manifest says {sha256[:12]}…. "
+                    f"{self.url}: sha256 of {source} is {found.hexdigest()[:12]}…, its manifest says "
+                    f"{record.sha256[:12]}…. "
                     f"The file was changed or cut short; push the artifact again"
                 )
 
