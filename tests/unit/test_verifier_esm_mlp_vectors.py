@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import anndata
 import h5py
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -14,7 +16,9 @@ import torch
 from transformers import EsmConfig, EsmModel, EsmTokenizer
 from typer.testing import CliRunner
 
+from bioverify.artifacts.cells import read_h5ad
 from bioverify.artifacts.errors import ArtifactError
+from bioverify.artifacts.own_screens.matrix import guess_columns
 from bioverify.artifacts.resolver import open_genes
 from bioverify.artifacts.sources import Sources
 from bioverify.artifacts.store import ArtifactStore
@@ -206,3 +210,49 @@ def test_descriptions_are_read_as_string_writes_them(tmp_path: Path) -> None:
     table.write_text(json.dumps({}))
     with pytest.raises(ArtifactError, match="expected the columns"):
         list(embed.read_descriptions(table))
+
+
+def laid_elsewhere(how: str, other: Path, file: h5py.File, name: str) -> None:
+    """A data set of ``file`` whose numbers lie in ``other``, as HDF5 allows in three ways, and once behind a link."""
+    if how == "storage":
+        file.create_dataset(name, (4,), "f4", external=[(str(other), 0, 16)])
+    elif how == "virtual":
+        layout = h5py.VirtualLayout((4,), "f4")
+        layout[:] = h5py.VirtualSource(str(other), "numbers", (4,))
+        file.create_virtual_dataset(name, layout)
+    elif how == "link":
+        file[name] = h5py.ExternalLink(str(other), "numbers")
+    else:
+        file["there"] = h5py.ExternalLink(str(other), "/")
+        file[name] = h5py.SoftLink("/there/numbers")
+
+
+@pytest.mark.parametrize("how", ["storage", "virtual", "link", "link behind a link"])
+def test_a_file_that_would_read_the_builders_other_files_is_refused(how: str, tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "other.h5", "w") as other:
+        other["numbers"] = np.arange(4, dtype=np.float32)
+    path = tmp_path / "sent.h5"
+    write_h5(path, ["AARS1"], VECTORS[:1])
+    with h5py.File(path, "a") as file:
+        del file["arrays/AARS1"]
+        laid_elsewhere(how, tmp_path / "other.h5", file, "arrays/AARS1")
+        assert file["arrays/AARS1"].shape == (4,), "HDF5 itself would read it"
+    with pytest.raises(ArtifactError, match=r"sent\.h5: keeps '(arrays/AARS1|there)' in another file") as refused:
+        read_vectors(path)
+    assert "Write it into this one" in str(refused.value)
+
+
+@pytest.mark.parametrize("reads", ["cells", "a screen"])
+def test_cells_and_screens_are_held_to_their_own_file_too(reads: str, tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "other.h5", "w") as other:
+        other["numbers"] = np.zeros((2, 2), np.float32)
+    cells = anndata.AnnData(np.ones((2, 2), np.float32), obs=pd.DataFrame(index=["a", "b"]))
+    cells.write_h5ad(tmp_path / "sent.h5ad")
+    with h5py.File(tmp_path / "sent.h5ad", "a") as file:
+        del file["X"]
+        file["X"] = h5py.ExternalLink(str(tmp_path / "other.h5"), "numbers")
+    with pytest.raises(ArtifactError, match="keeps 'X' in another file"):
+        if reads == "cells":
+            read_h5ad(tmp_path / "sent.h5ad")
+        else:
+            guess_columns(tmp_path / "sent.h5ad")

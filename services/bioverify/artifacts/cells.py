@@ -19,6 +19,7 @@ from bioverify.artifacts.arrow import read_parquet, write_parquet
 from bioverify.artifacts.checksums import sha256_of
 from bioverify.artifacts.errors import ArtifactError, one_line
 from bioverify.artifacts.orthologs import read_orthologs
+from bioverify.artifacts.hdf5 import open_hdf5
 from bioverify.artifacts.own_screens.matrix import UNREADABLE
 from bioverify.artifacts.own_screens.naming import MOUSE_SHARE, share_of_mouse_names
 from bioverify.artifacts.own_screens.words import is_missing
@@ -116,6 +117,7 @@ def read_h5ad(path: Path, layer: str = "") -> tuple[list[str], npt.NDArray[np.bo
     """
     import anndata  # only builders have it
 
+    open_hdf5(path).close()
     with warnings.catch_warnings():
         # Old files keep the neighbour graph where anndata no longer wants it; it is not read here.
         warnings.simplefilter("ignore")

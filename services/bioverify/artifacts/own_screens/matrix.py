@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from bioverify.artifacts.errors import ArtifactError
+from bioverify.artifacts.hdf5 import open_hdf5
 from bioverify.artifacts.own_screens.forms import INDEX, Taken, find, guess
 from bioverify.artifacts.own_screens.numbers import Floats, label_responses
 from bioverify.artifacts.own_screens.rows import (
@@ -58,7 +59,7 @@ class MatrixRows:
                 f"is a matrix, and form: {screen.form} is of tables. Name obs, var and layers: columns:"
             )
         self.unread: Counter[str] = Counter()
-        with _opened(screen.file) as file:
+        with open_hdf5(screen.file) as file:
             obs, var = _frame(file, "obs"), _frame(file, "var")
             self._shape = (len(obs.index), len(var.index))
             layers = [*(["X"] if "X" in file else []), *file.get("layers", {})]
@@ -106,7 +107,7 @@ class MatrixRows:
         genes = self._codes["measured_gene"][1]
         responses = Responses(self._screen, self.columns)
         try:
-            with _opened(self._screen.file) as file:
+            with open_hdf5(self._screen.file) as file:
                 read = {name: _reader(file, name) for name in (self.columns.label, *self.columns.numbers) if name}
                 for start in range(0, n_rows, step):
                     end = min(start + step, n_rows)
@@ -187,7 +188,7 @@ class MatrixRows:
 
 def guess_columns(path: Path) -> Columns:
     """What the axes and layers of a matrix say as far as their names tell. Raises one of `UNREADABLE`."""
-    with _opened(path) as file:
+    with open_hdf5(path) as file:
         obs, var = _frame(file, "obs").columns, _frame(file, "var").columns
         layers = guess([*file.get("layers", {})])[1]
     of_obs = guess([INDEX, *obs])[1]
@@ -200,12 +201,6 @@ def guess_columns(path: Path) -> Columns:
         log_fold_change=layers.log_fold_change or ("" if layers.label else "X"),
         adjusted_p=layers.adjusted_p,
     )
-
-
-def _opened(path: Path) -> Any:
-    import h5py  # only builders have it
-
-    return h5py.File(path, "r")
 
 
 def _frame(file: Any, name: str) -> _Frame:

@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from bioverify.artifacts.arrow import read_parquet
 from bioverify.artifacts.errors import ArtifactError, one_line
+from bioverify.artifacts.hdf5 import open_hdf5
 from bioverify.artifacts.own_screens.words import is_missing
 from bioverify.core.genes import GeneResolver
 
@@ -124,9 +125,11 @@ def reduced(table: GeneVectors, dimensions: int) -> GeneVectors:
 
 
 def _read_h5(path: Path) -> tuple[list[str], Vectors]:
-    import h5py  # only builders have it
-
-    with h5py.File(path) as file:
+    try:
+        file = open_hdf5(path)
+    except ArtifactError as error:
+        raise ArtifactError(f"gene vectors {path}: {error}") from None
+    with file:
         names = [_text(key) for key in file["keys"][:]]
         return names, np.stack([file["arrays"][name][()] for name in names]).astype(np.float32)
 
