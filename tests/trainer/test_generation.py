@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+from pathlib import Path
 from contextlib import redirect_stdout
 
 import pytest
@@ -14,7 +15,7 @@ from transformers import GenerationConfig
 from bioverify.core.tasks import CoExpression, DifferentialExpression, DirectionOfChange
 from bioverify_trainer.evaluate.local import LocalModel
 from bioverify_trainer.model.generation import Shown, begin, complete, prompt_ids, sampling, write
-from bioverify_trainer.model.policy import Policy, open_policy
+from bioverify_trainer.model.policy import Policy, PolicyError, open_policy
 from bioverify_trainer.preset import PromptPreset
 from bioverify_trainer.prompts import make_prompt
 
@@ -153,3 +154,23 @@ def test_sampling_is_from_the_whole_distribution_at_the_temperature(opinionated)
     shares = torch.bincount(torch.tensor(written).flatten(), minlength=len(probabilities)) / 4000
     assert (shares - probabilities).abs().max() < 0.02
     assert (shares > 0).sum() > 100
+
+
+def test_weights_that_are_pickled_are_not_opened(tiny_policy, tmp_path):
+    """A pickle runs what it says; the same weights as safetensors are opened."""
+    folder = tmp_path / "pickled"
+    shutil.copytree(tiny_policy, folder)
+    open_policy(str(folder), dtype=torch.float32)
+    (folder / "model.safetensors").unlink()
+    laid = tmp_path / "it-ran"
+
+    class Runs:
+        def __reduce__(self):
+            return Path.touch, (laid,)
+
+    torch.save({"weight": Runs()}, folder / "pytorch_model.bin")
+    with pytest.raises(PolicyError, match=r"policy\.model: .*safetensors"):
+        open_policy(str(folder), dtype=torch.float32)
+    with pytest.raises(PolicyError, match=r"policy\.model: .*safetensors"):
+        open_policy(str(folder), dtype=torch.float32, use_safetensors=False)
+    assert not laid.exists()

@@ -115,7 +115,12 @@ def open_policy(
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
         model = AutoModelForCausalLM.from_pretrained(
-            path, dtype=dtype, revision=revision, quantization_config=quantization(bits, dtype), **model_arguments
+            path,
+            dtype=dtype,
+            revision=revision,
+            quantization_config=quantization(bits, dtype),
+            # Weights of the other form are pickled, and a pickle runs what it says.
+            **{**model_arguments, "use_safetensors": True},
         )
     except (TypeError, ImportError) as error:
         # An argument that the model does not take, a library that its attention or quantization needs.

@@ -46,7 +46,7 @@ def export(path: Path, output: Path, *, evaluation: Path | None) -> None:
         assert isinstance(loaded, PeftModel)
         model = loaded.merge_and_unload()
     else:
-        model = AutoModelForCausalLM.from_pretrained(run.folder.model, dtype="auto")
+        model = AutoModelForCausalLM.from_pretrained(run.folder.model, dtype="auto", use_safetensors=True)
     model.save_pretrained(output)
     AutoTokenizer.from_pretrained(run.folder.model).save_pretrained(output)
     (output / "README.md").write_text(card(run, _results(evaluation)))

@@ -62,7 +62,7 @@ def embed(texts: Sequence[str], model: str, *, layer: int, batch: int, max_token
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     tokenizer = AutoTokenizer.from_pretrained(model)
-    network = AutoModel.from_pretrained(model).eval().to(device)
+    network = AutoModel.from_pretrained(model, use_safetensors=True).eval().to(device)
     order = sorted(range(len(texts)), key=lambda index: -len(texts[index]))
     width = network.config.hidden_size
     vectors = np.empty((len(texts), width), np.float32)
