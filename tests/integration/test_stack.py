@@ -173,7 +173,7 @@ def test_with_a_redis_of_ones_own_no_valkey_is_started(tmp_path: Path) -> None:
 def test_a_redis_of_ones_own_is_used_and_its_password_is_in_no_command_line_file_or_log(
     bundled_store: ArtifactStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    secret = "a-password-of-its-own"  # noqa: S105  of this test
+    secret = "a-password-of-its-own"
     home = tmp_path / "home"
     home.mkdir()
     (home / "artifacts").symlink_to(bundled_store.root)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import shutil
-from pathlib import Path
 from contextlib import redirect_stdout
+from pathlib import Path
 
 import pytest
 import torch

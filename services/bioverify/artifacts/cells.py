@@ -18,8 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from bioverify.artifacts.arrow import read_parquet, write_parquet
 from bioverify.artifacts.checksums import sha256_of
 from bioverify.artifacts.errors import ArtifactError, one_line
-from bioverify.artifacts.orthologs import read_orthologs
 from bioverify.artifacts.hdf5 import open_hdf5
+from bioverify.artifacts.orthologs import read_orthologs
 from bioverify.artifacts.own_screens.matrix import UNREADABLE
 from bioverify.artifacts.own_screens.naming import MOUSE_SHARE, share_of_mouse_names
 from bioverify.artifacts.own_screens.words import is_missing

@@ -29,12 +29,13 @@ def open_hdf5(path: Path) -> Any:
 
     try:
         file.visititems_links(look)
-        if elsewhere:
-            raise ArtifactError(
-                f"keeps {elsewhere[0]!r} in another file, which is not read. Write it into this one (h5repack, or "
-                "load and save it with the tool that made it)"
-            )
     except BaseException:
         file.close()
         raise
+    if elsewhere:
+        file.close()
+        raise ArtifactError(
+            f"keeps {elsewhere[0]!r} in another file, which is not read. Write it into this one (load and save it with "
+            "the tool that made it)"
+        )
     return file

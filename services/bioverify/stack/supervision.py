@@ -25,7 +25,7 @@ from bioverify.stack.errors import StackError
 from bioverify.stack.plan import AGGREGATOR, CACHE, GATEWAY, Plan
 
 MARK = "BIOVERIFY_STACK"
-_PASSWORD_FILE = "BIOVERIFY_REDIS_PASSWORD_FILE"
+_PASSWORD_FILE = "BIOVERIFY_REDIS_PASSWORD_FILE"  # noqa: S105  the name of a variable
 # Services drain for up to 10 s after SIGTERM; whoever is there after that is killed.
 STOP_WAIT_S = 13
 # A service that dies sooner than this was never up: its restarts are spaced out and counted.
