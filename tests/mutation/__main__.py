@@ -78,6 +78,11 @@ def main(arguments: list[str]) -> int:
 
     if left:
         tree = Tree(ROOT / ".cache" / "mutation")
+        # Of the code that is copied, whatever is committed while it is tried.
+        shown = subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, check=True, capture_output=True, text=True
+        )
+        commit = shown.stdout.strip()
         began = time.monotonic()
         # In the order in which they were drawn, so that a run that is cut short leaves a smaller sample.
         for number, one in enumerate(map(Change.made, left), start=1):
@@ -87,7 +92,7 @@ def main(arguments: list[str]) -> int:
                 print(f"{end}: {_shown(one)}", flush=True)
             if number % 20 == 0:
                 print(f"{number} of {len(left)} in {time.monotonic() - began:.0f} s", flush=True)
-            _save(options, changes, results)
+            _save(options, commit, changes, results)
     if options.write:
         TABLE.write_text(written(json.loads(RESULTS.read_text(encoding="utf-8")), equivalents()), encoding="utf-8")
     known = {(one["path"], one["was"], one["now"]) for one in equivalents()}
@@ -102,15 +107,16 @@ def _shown(one: Mutant | Result) -> str:
     return "\n".join([f"{one.path}:{one.line} {one.key}", *lines])
 
 
-def _save(options: argparse.Namespace, changes: dict[str, list[Change]], results: dict[str, Result]) -> None:
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+def _save(
+    options: argparse.Namespace, commit: str, changes: dict[str, list[Change]], results: dict[str, Result]
+) -> None:
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(
         json.dumps(
             {
                 "seed": options.seed,
                 "sample": options.sample,
-                "commit": commit.stdout.strip(),
+                "commit": commit,
                 "mutants": {path: len(own) for path, own in changes.items()},
                 "results": [asdict(one) for one in sorted(results.values(), key=lambda one: (one.path, one.line))],
             },

@@ -25,6 +25,7 @@ from bioverify.aggregator.faults import of_refusal
 from bioverify.aggregator.policy.breaker import State
 from bioverify.aggregator.questions import Questions, cache_key, question_of
 from bioverify.aggregator.reading import asked_by, read_recipe, read_request
+from bioverify.aggregator.replica import Usage
 from bioverify.aggregator.upstream import FEW_ITEMS, Upstream
 from bioverify.core.answers import AnswerProblem, ParseMode
 from bioverify.core.completions import PromptForm
@@ -338,6 +339,40 @@ async def test_small_calls_that_come_together_are_one_and_large_ones_are_their_o
         large = [[f"{call} {n}" for n in range(FEW_ITEMS + 1)] for call in range(2)]
         await asyncio.gather(*(ask(upstream, texts) for texts in large))
         assert [len(call.items) for call in told.calls[2:]] == [FEW_ITEMS + 1] * 2
+
+
+async def test_who_knows_another_version_of_a_verifier_asks_in_a_call_of_his_own() -> None:
+    told = Told()
+    deadline = time.monotonic() + 20
+    async with asked(told) as upstream:
+        accounts = [await upstream.account(deadline)]
+        told.description.fingerprint = "2"
+        accounts.append(await upstream.account(deadline, refresh=True))
+        assert [account.fingerprint for account in accounts] == ["1", "2"]
+        asking = [
+            upstream.ask(
+                {text.encode(): types_pb2.Item(completion=text)},
+                account,
+                ParseMode.WHOLE_WORDS,
+                deadline,
+                Usage(),
+                with_evidence=False,
+            )
+            for text, account in zip("ab", accounts, strict=True)
+        ]
+        await asyncio.gather(*asking)
+    assert sorted([one.completion for one in call.items] for call in told.calls) == [["a"], ["b"]]
+
+
+async def test_a_fault_of_our_own_is_internal_for_the_items_of_that_verifier(monkeypatch: pytest.MonkeyPatch) -> None:
+    def raises(*_: object, **__: object) -> None:
+        raise LookupError("of our own")
+
+    async with asked(Told()) as upstream:
+        monkeypatch.setattr(upstream, "account", raises)
+        reply = await ask(upstream, ["a", "b"])
+    said = "asking told raised LookupError; the aggregator's log has more"
+    assert [one.outcome for one in reply.outcomes] == [Failed("internal", said, retryable=False)] * 2
 
 
 async def test_a_call_is_cut_by_the_verifiers_limits_and_put_together_in_order() -> None:

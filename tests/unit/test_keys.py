@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +13,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from bioverify.gateway.access import ANYONE, Gateway, charger
+from bioverify.gateway.access import ANYONE, WORK_THREADS, Gateway, charger
 from bioverify.gateway.api_keys import Key, Keyring, Scope, new_key, read_keys, write_keys
 from bioverify.gateway.config import GatewayConfig
 from bioverify.gateway.problems import ProblemError
@@ -180,6 +182,26 @@ def gateway(**config: Any) -> Gateway:
     made: Any = GatewayConfig(aggregator="127.0.0.1:9", **config)
     nobody: Any = None
     return Gateway(made, nobody, None, None, None)
+
+
+async def test_work_is_done_in_other_threads_and_only_in_as_many_as_it_is_given() -> None:
+    one = gateway()
+    here, at_once, most, lock = threading.get_ident(), 0, 0, threading.Lock()
+    full = threading.Barrier(WORK_THREADS, timeout=20)
+
+    def work() -> int:
+        nonlocal at_once, most
+        with lock:
+            at_once += 1
+            most = max(most, at_once)
+        full.wait()
+        with lock:
+            at_once -= 1
+        return threading.get_ident()
+
+    done = await asyncio.gather(*(one.work(work) for _ in range(3 * WORK_THREADS)))
+    assert here not in done
+    assert (len(done), most) == (3 * WORK_THREADS, WORK_THREADS)
 
 
 def test_a_place_is_given_back_after_an_answer_and_after_an_error() -> None:

@@ -11,10 +11,10 @@ import pytest
 
 from bioverify.core.answers import AnswerProblem
 from bioverify.core.genes import GeneResolver
-from bioverify.core.knockdowns import KnockdownModels, Question
+from bioverify.core.knockdowns import KnockdownModels, Question, smoothed_rates
 from bioverify.core.outcomes import Evidence, NotApplicable, Outcome, Scored
 from bioverify.core.tasks import CoExpression, DifferentialExpression, DirectionOfChange, Task, TaskKind
-from bioverify.core.verifier import Item
+from bioverify.core.verifier import Item, lift
 
 DE, DIRECTION = TaskKind.DIFFERENTIAL_EXPRESSION, TaskKind.DIRECTION_OF_CHANGE
 SYMBOLS = ("AARS1", "ASNS", "TRIB3", "NOROW")
@@ -76,14 +76,14 @@ def test_each_question_is_asked_of_its_lines_model_once_and_answered_in_order() 
     ]
     yes, decrease, no, other, unread = score(models, items, with_evidence=False)
     # .12 · .8 / (.12 · .8 + .88 · .2), and .85 · .2 / (.85 · .2 + .15 · .8): beside a rate of one in five.
-    for outcome, value, belief, lift in (
+    for outcome, value, belief, beyond in (
         (yes, 0.12, 0.12, 0.352941),
         (decrease, 0.85, 0.15, 0.586207),
         (no, 0.88, 0.12, 0.647059),
     ):
         assert isinstance(outcome, Scored)
         assert (outcome.value, outcome.belief) == (value, belief)
-        assert outcome.components == {"lift": pytest.approx(lift, abs=1e-6)}
+        assert outcome.components == {"lift": pytest.approx(beyond, abs=1e-6)}
     assert isinstance(other, NotApplicable)
     assert other.reason == "other_task_kind"
     assert unread == Scored(0.0, {"lift": 0.0, "no_answer.no_answer_block": 1.0}, belief=0.21)
@@ -156,6 +156,30 @@ def test_a_build_without_base_rates_scores_what_has_rows() -> None:
     [outcome] = score(made(scores_base_rate=False), [Item(DifferentialExpression("ASNS", "TRIB3", "k562"), True)])
     assert isinstance(outcome, Scored)
     assert (outcome.belief, list(outcome.components)) == (0.12, ["lift"])
+
+
+@pytest.mark.parametrize(
+    ("belief", "usual", "yes"),
+    [
+        (0.2, 0.2, 0.5),
+        (0.9, 0.9, 0.5),
+        (0.5, 0.2, 0.8),
+        (0.2, 0.5, 0.2),
+        (0.6, 0.2, 6 / 7),
+        (0.0, 0.3, 0.0),
+        (1.0, 0.3, 1.0),
+    ],
+)
+def test_lift_is_the_belief_beyond_what_is_usual_for_the_gene(belief: float, usual: float, yes: float) -> None:
+    """σ(logit(belief) − logit(usual)): odds of the belief over odds of the rate."""
+    assert lift(belief, usual, True) == pytest.approx(yes)
+    assert lift(belief, usual, False) == pytest.approx(1 - yes)
+    assert lift(belief, usual, None) == 0.0
+
+
+def test_a_genes_rate_is_drawn_to_the_rate_of_all_by_two_rows() -> None:
+    genes, labels = np.array([0, 0, 0, 2, 2]), np.array([1, 1, 0, 0, 0], np.int8)
+    assert smoothed_rates(genes, labels, 4) == pytest.approx([2.8 / 5, 0.4, 0.8 / 4, 0.4])
 
 
 def test_the_fold_is_the_perturbations() -> None:
