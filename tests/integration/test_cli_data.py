@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from bioverify import stack
 from bioverify.artifacts.arrow import read_parquet
 from bioverify.artifacts.sources import BLOOD_CELLS
 from bioverify.artifacts.store import ArtifactStore
@@ -222,3 +224,65 @@ def test_settings_that_are_no_utf_8_are_one_sentence(home: Path, tmp_path: Path,
     (tmp_path / "settings.yaml").write_text("experimental: {perturbqa: false}\n")
     told = data(command, *what, "--settings", tmp_path / "settings.yaml", status=1).stderr
     assert ("the settings name none" if command == "build" else "names no screen with the file de.csv") in told
+
+
+def test_a_damaged_artifact_is_repaired_by_building_it_again_under_a_new_build_id(home: Path, tmp_path: Path) -> None:
+    sources = (*WITHOUT_NETWORK, tmp_path / "mirror")
+    data("build", "genes", "experimental", *sources)
+    store = ArtifactStore(home / "artifacts")
+    before = {name: store.manifest(name) for name in ("genes", "experimental")}
+    victim = store.open("experimental").path / next(iter(before["experimental"].files))
+    whole = victim.read_bytes()
+    victim.chmod(0o644)
+    victim.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert "bioverify data verify --repair experimental" in data("verify", status=1).stderr
+
+    repaired = data("verify", "--repair", *sources).stdout
+
+    after = {name: store.manifest(name) for name in before}
+    assert "experimental: repaired" in repaired
+    assert after["genes"] == before["genes"], "what is whole is left alone"
+    assert after["experimental"].digest == before["experimental"].digest
+    assert (before["experimental"].build_id, len(after["experimental"].build_id)) == ("", 16)
+    assert victim.read_bytes() == whole
+    assert "all as built" in data("verify").stdout
+
+
+def test_a_repair_that_would_build_something_else_says_so_and_builds_nothing(home: Path, tmp_path: Path) -> None:
+    sources = (*WITHOUT_NETWORK, tmp_path / "mirror")
+    data("build", "genes", *sources)
+    store = ArtifactStore(home / "artifacts")
+    victim = store.open("genes").path / next(iter(store.manifest("genes").files))
+    victim.unlink()
+    (home / "artifacts/genes/built_from.json").rename(tmp_path / "built_from.json")
+    told = data("verify", "--repair", *sources, status=1).stderr
+    assert "genes was not built here. Pull it: bioverify data verify --repair --from URL genes" in told
+    (home / "artifacts/genes/built_from.json").write_text("{}")
+    assert "Build it: bioverify data build genes" in data("verify", "--repair", *sources, status=1).stderr
+    assert not victim.exists()
+
+
+@pytest.mark.parametrize(
+    ("place", "command"),
+    [("taken/home", "data build genes"), ("taken/home", "down"), ("/sys/bioverify", "data build genes")],
+)
+def test_a_home_that_cannot_be_written_to_is_one_sentence(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, place: str
+) -> None:
+    """A file in the folder's place, and a file system that lets not even root in."""
+    (tmp_path / "taken").write_text("")
+    monkeypatch.setenv("BIOVERIFY_HOME", str(tmp_path / place))
+    done = CliRunner().invoke(app, command.split())
+    assert done.exit_code == 1, done.output
+    assert isinstance(done.exception, SystemExit), done.exc_info
+    told = done.stderr.strip().splitlines()[-1]
+    assert told.startswith(f"bioverify: {tmp_path / place}")
+    assert "BIOVERIFY_HOME" in told
+
+
+def test_a_fault_that_is_no_disks_stays_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    def raises() -> None:
+        raise ConnectionResetError(errno.ECONNRESET, "of our own")
+
+    monkeypatch.setattr(stack, "state_folder", raises)
+    assert isinstance(CliRunner().invoke(app, ["status"]).exception, ConnectionResetError)

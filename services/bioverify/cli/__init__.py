@@ -6,9 +6,11 @@ that computes with it.
 
 from __future__ import annotations
 
-from typing import Annotated
+import errno
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from bioverify import __version__
 from bioverify.cli import (
@@ -23,9 +25,30 @@ from bioverify.cli import (
     training,
     trying,
 )
+from bioverify.cli.terminal import fail
+
+# Of a disk or a folder, not of the code: a person can mend them.
+_OF_THE_DISK = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR}
+
+
+class _Commands(TyperGroup):
+    """A folder that cannot be written to, or a full disk, is one sentence, whichever command meets it."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except OSError as error:
+            if error.errno not in _OF_THE_DISK or error.filename is None:
+                raise
+            raise fail(
+                f"{error.filename}: {error.strerror}. If it is one of bioverify's own files: BIOVERIFY_HOME and "
+                "BIOVERIFY_STATE name folders that you may write to, on a disk with room"
+            ) from error
+
 
 app = typer.Typer(
     name="bioverify",
+    cls=_Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
