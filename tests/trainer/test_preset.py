@@ -31,6 +31,13 @@ def test_the_shipped_presets_load_by_name_and_alias():
         assert load_preset(alias) == load_preset(name)
 
 
+def test_reading_the_shipped_presets_imports_no_trainer():
+    # The training service reads them all: with TRL it would take half a gigabyte.
+    code = "import sys; from bioverify_trainer.preset import load_preset, preset_names; "
+    code += "list(map(load_preset, preset_names())); sys.exit(bool({'torch', 'trl'} & sys.modules.keys()))"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
 PUBLISHED = {
     "max_steps": 100_000,
     "per_device_train_batch_size": 4,

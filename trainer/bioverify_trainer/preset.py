@@ -135,6 +135,12 @@ class Grpo(_Strict):
     """Weight of the KL distance to the model as it was at the start; 0: no such model is loaded."""
     loss_type: Literal["grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "luspo", "vespo"] = "dapo"
     """What the loss of a token is divided by."""
+    epsilon: Annotated[float, Field(gt=0)] = 0.2
+    """How far below 1 a token's ratio of probabilities is followed."""
+    epsilon_high: Annotated[float, Field(gt=0)] | None = None
+    """How far above 1; without it as far as below."""
+    mask_truncated_completions: bool = False
+    """Completions that were cut at their greatest length are left out of the loss."""
     scale_rewards: Literal["group", "batch", "none"] = "group"
     """group, batch or none: over what the standard deviation is taken that advantages are divided by."""
     save_steps: PositiveInt
@@ -155,6 +161,8 @@ class Grpo(_Strict):
     """colocate: in the training processes; server: at `vllm_server_base_url`."""
     vllm_gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = 0.3
     """Share of a GPU's memory that vLLM takes when colocated."""
+    vllm_enable_sleep_mode: bool = False
+    """vLLM leaves its memory to the optimiser's step when colocated."""
     vllm_server_base_url: Annotated[str, Field(pattern="^https?://")] | None = None
     """Address of `trl vllm-serve`."""
     chat_template_kwargs: dict[str, Any] | None = None
