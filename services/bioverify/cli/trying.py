@@ -64,9 +64,11 @@ def try_it(
     tally.add(lines, batch)
     console.print(f"\nThree answers to: {lines[0].item.prompt[-1].content}", soft_wrap=True, markup=False)
     for line, reward in tally.first_rows:
-        console.print(f"  {line.id:10} {reward.reward:.3f} of {reward.highest:g}  {reward.verdict}", soft_wrap=True)
+        of_all = f"of {reward.highest:g}"
+        shown = f"{reward.reward:.3f} {of_all}" if reward.reward is not None else f"— ({reward.unscorable_because})"
+        console.print(f"  {line.id:10} {shown}  {reward.verdict}", soft_wrap=True, markup=False)
     first = batch.rewards[0]
-    console.print(f"Why {first.reward:.3f}:")
+    console.print("Why no reward:" if first.reward is None else f"Why {first.reward:.3f}:")
     for verifier, outcome in {part.term.verifier: part.outcome for part in first.parts}.items():
         console.print(f"  {verifier:20} {said_of(outcome)}", soft_wrap=True)
     console.print(f"\nFirst score after {time.monotonic() - started:.0f} s.", soft_wrap=True)
