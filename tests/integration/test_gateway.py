@@ -18,6 +18,7 @@ import pytest
 from bioverify.client import Client, Message, ScoreItem
 from bioverify.client.json_form import reward_json
 from bioverify.gateway.api_keys import Scope, new_key, read_keys, write_keys
+from bioverify.gateway.schemas import VerifierReply, VerifiersReply
 from tests.fixtures import servers
 from tests.fixtures.gateway import RunningGateway, gateway
 from tests.fixtures.servers import scratch_folder
@@ -99,6 +100,14 @@ def test_one_verifier_is_asked_by_its_name(running: RunningGateway) -> None:
     assert unknown["reward"] is None
     assert unknown["parts"][0]["outcome"] == "not_applicable"
     assert "nobody" in problem(running.http.post("/v1/verifiers/nobody:score", json=body), 404)["detail"]
+
+
+def test_verifiers_are_listed_as_the_description_says(running: RunningGateway) -> None:
+    listed = VerifiersReply.model_validate_json(running.http.get("/v1/verifiers").content)
+    assert [verifier.name for verifier in listed.verifiers] == ["lookup", "text"]
+    alone = VerifierReply.model_validate_json(running.http.get("/v1/verifiers/lookup").content)
+    assert alone == listed.verifiers[0]
+    assert [artifact.name for artifact in alone.artifacts] == ["test-table"]
 
 
 def test_weights_stand_for_a_recipe(running: RunningGateway) -> None:

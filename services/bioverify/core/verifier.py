@@ -53,8 +53,7 @@ def _no_problem() -> str:
 class ArtifactIdentity:
     """The versioned input that a verifier opened. ``digest`` is "sha256:" and 64 hexadecimal digits.
 
-    ``figures``: what was counted and measured when it was made, for people. ``build_id``: empty, unless the artifact
-    took the place of a damaged one of the same digest.
+    ``figures``: what was counted and measured when it was made, for people.
     """
 
     name: str
@@ -63,17 +62,18 @@ class ArtifactIdentity:
     sources: tuple[str, ...]
     simulated: bool = False
     figures: Mapping[str, float] = field(default_factory=dict, compare=False)
-    build_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class WatchedArtifact(ArtifactIdentity):
     """One whose files are watched while they are in use.
 
+    ``build_id``: empty, unless the artifact took the place of a damaged one of the same digest.
     ``canaries``: computed when it was made, checked at the start and every ten seconds. ``problem``: what is wrong with
     its bytes since they were opened; empty if nothing is. It is asked after every batch, so it has to be cheap.
     """
 
+    build_id: str = ""
     canaries: tuple[Canary, ...] = field(default=(), compare=False, repr=False)
     problem: Callable[[], str] = field(default=_no_problem, compare=False, repr=False)
 
@@ -101,7 +101,7 @@ class Description:
         """
         identity = [self.name, self.version, [a.digest for a in self.artifacts], dict(sorted(self.parameters.items()))]
         fingerprint = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:32]
-        builds = [a.build_id for a in self.artifacts]
+        builds = [artifact.build_id for artifact in self._watched()]
         if not any(builds):
             return fingerprint
         return f"{fingerprint}{_BUILDS}{hashlib.sha256(json.dumps(builds).encode()).hexdigest()[:16]}"
