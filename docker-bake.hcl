@@ -14,7 +14,6 @@ variable "SOURCE" { default = "" }
 variable "CREATED" { default = "" }
 variable "PYTHON_IMAGE" { default = "python:3.11-slim-bookworm" }
 variable "CUDA_IMAGE" { default = "nvidia/cuda:13.0.1-devel-ubuntu24.04" }
-variable "GPU_PACKAGES" { default = "deepspeed vllm" }
 
 function "image" {
   params = [name]
@@ -75,9 +74,8 @@ target "trainer-gpu" {
   inherits  = ["trainer"]
   platforms = ["linux/amd64"]
   args = {
-    PYTHON_IMAGE  = CUDA_IMAGE
-    TORCH_BACKEND = "cu130"
-    GPU_PACKAGES  = GPU_PACKAGES
+    PYTHON_IMAGE = CUDA_IMAGE
+    GPU          = "1"
   }
   tags = [image("trainer-gpu")]
 }

@@ -17,7 +17,8 @@ from bioverify_trainer.preset import load_preset
 from bioverify_trainer.runs.folder import read_records
 from tests.fixtures import servers
 
-pytestmark = pytest.mark.gpu_paths
+# Half a minute each on two free cores.
+pytestmark = [pytest.mark.gpu_paths, pytest.mark.timeout(580)]
 
 
 def run(settings: dict[str, Any], ranks: int, packages: Path) -> None:

@@ -17,7 +17,7 @@ from bioverify_trainer.dataset import open_prompts
 from bioverify_trainer.generate import generate_file
 from bioverify_trainer.model.policy import PolicyError, open_for, open_policy
 from bioverify_trainer.runs.folder import RunError, RunFolder, read_records
-from bioverify_trainer.train import make_trainer, train
+from bioverify_trainer.train import grpo_config, make_trainer, train
 from tests.fixtures import servers
 from tests.trainer.conftest import format_verifier
 
@@ -46,6 +46,33 @@ class AfterStep(TrainerCallback):
     def on_step_end(self, args, state, control, **kwargs):
         if state.global_step == self.step:
             self.act()
+
+
+def test_the_model_of_the_kl_distance_is_opened_as_the_policy_was(recipe, tiny_preset, store, tmp_path):
+    chosen = tiny_preset.policy.model_copy(
+        update={
+            "model_init_kwargs": {"num_hidden_layers": 1},
+            "revision": "of-a-branch",
+            "attn_implementation": "eager",
+        }
+    )
+    preset = with_settings(tiny_preset.model_copy(update={"policy": chosen}), beta=0.04)
+    trainer = make_trainer(
+        recipe,
+        preset,
+        open_for(preset),
+        open_prompts(store, recipe, seed=0),
+        target="127.0.0.1:1",
+        folder=RunFolder(tmp_path / "run"),
+    )
+    # A folder has no revisions, so what the hub would be asked for is looked up where TRL reads it.
+    assert grpo_config(preset, tmp_path).model_init_kwargs["revision"] == "of-a-branch"
+    assert trainer.ref_model.config.num_hidden_layers == 1
+    assert trainer.ref_model.config._attn_implementation == "eager"
+    policy = trainer.model.state_dict()
+    reference = trainer.ref_model.state_dict()
+    assert policy.keys() == reference.keys()
+    assert all(torch.equal(policy[name], reference[name]) for name in policy)
 
 
 def test_a_run_keeps_its_configuration_its_metrics_and_scored_samples(

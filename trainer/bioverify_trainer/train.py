@@ -229,6 +229,8 @@ def grpo_config(preset: Preset, output: Path) -> GRPOConfig:
     return GRPOConfig(
         output_dir=str(output),
         **preset.grpo.model_dump(),
+        # TRL opens the model of the KL distance itself, from the policy's path; the policy is given to it opened.
+        model_init_kwargs=of_reference(preset),
         deepspeed=preset.launcher.deepspeed,
         ddp_timeout=preset.launcher.process_group_timeout_s,
         # Generation and training see the same weights: one optimiser step per generated batch.
@@ -240,6 +242,12 @@ def grpo_config(preset: Preset, output: Path) -> GRPOConfig:
         # Otherwise, if transformers is told to be quiet, it prints forty figures per step in place of the bar.
         disable_tqdm=False,
     )
+
+
+def of_reference(preset: Preset) -> dict[str, Any] | None:
+    """With what the policy was opened, beside its path, dtype and attention, which TRL takes over."""
+    revision = {"revision": preset.policy.revision} if preset.policy.revision else {}
+    return {**preset.policy.model_init_kwargs, **revision} or None
 
 
 def lora_config(preset: Preset, model: PreTrainedModel) -> LoraConfig | None:
