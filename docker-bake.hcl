@@ -47,6 +47,7 @@ target "services" {
       "transcriptformer-pmi",
       "esm-mlp",
       "analogy",
+      "claims",
       "format",
       "aggregator",
       "gateway",
