@@ -173,6 +173,7 @@ lock: $(BIN)/uv ## Hash locks from pyproject.toml; UPGRADE=1 takes newer release
 	$(SERVICE_LOCK) --extra tracing -o requirements/runtime.txt
 	$(SERVICE_LOCK) --extra esm --extra tracing -o requirements/esm.txt
 	$(SERVICE_LOCK) --extra analogy --extra tracing -o requirements/analogy.txt
+	$(SERVICE_LOCK) --extra claims --extra tracing -o requirements/claims.txt
 	$(SERVICE_LOCK) --extra gateway --extra tracing -o requirements/gateway.txt
 	$(SERVICE_LOCK) --extra remote -o requirements/puller.txt
 	$(SERVICE_LOCK) --extra build --extra esm -o requirements/build.txt

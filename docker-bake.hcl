@@ -46,6 +46,7 @@ target "services" {
       "transcriptformer-pmi",
       "esm-mlp",
       "analogy",
+      "claims",
       "format",
       "aggregator",
       "gateway",

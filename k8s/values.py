@@ -440,6 +440,7 @@ class Values(Block):
         "esm_mlp": _lookup("genes", "esm_mlp", memory="384Mi", limit="1Gi"),
         "format": Verifier(resources=Resources(requests=Amounts(memory="128Mi"), limits=Amounts(memory="384Mi"))),
         "analogy": _lookup("genes", "analogy", memory="512Mi", limit="1Gi"),
+        "claims": _lookup("genes", "claims", memory="384Mi", limit="768Mi"),
     }
     """Name → what differs from verifierDefaults. One of your own needs no more than an entry here. Limits of memory are
     twice what was resident under load, or more (docs/performance.md)."""

@@ -20,7 +20,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 # The shortest first: where it cannot be audited, the others cannot either. dev.txt holds what runtime, esm, analogy,
-# gateway, build and train hold.
+# claims, gateway, build and train hold.
 LOCKS = ("bootstrap", "dev", "sbom", "pmi-builder", "gpu-paths", "demo", "torch")
 ENVIRONMENTS = (Path(sys.prefix, "bin", "python"), HERE.parent / ".venv-pmi" / "bin" / "python")
 

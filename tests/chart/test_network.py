@@ -36,7 +36,7 @@ def _short(pod: Peer) -> str:
 
 
 def test_the_services_speak_along_the_line_of_a_question_and_not_otherwise() -> None:
-    verifiers = ("experimental", "go-rouge", "transcriptformer-pmi", "esm-mlp", "format", "analogy")
+    verifiers = ("experimental", "go-rouge", "transcriptformer-pmi", "esm-mlp", "format", "analogy", "claims")
     assert edges("default") == {
         ("test", "gateway", "http"),
         ("gateway", "aggregator", "grpc"),
@@ -100,7 +100,7 @@ def test_a_gateway_with_named_callers_is_closed_to_others_but_not_to_helm_test()
     [
         ("default", {"artifacts"}),
         ("claim", set()),
-        ("pulled", {"aggregator", "experimental", "go-rouge", "transcriptformer-pmi", "esm-mlp", "analogy"}),
+        ("pulled", {"aggregator", "experimental", "go-rouge", "transcriptformer-pmi", "esm-mlp", "analogy", "claims"}),
     ],
 )
 def test_only_what_downloads_leaves_the_cluster_and_everything_else_resolves_names(

@@ -187,7 +187,7 @@ def test_whatever_listens_listens_at_the_address_of_the_values() -> None:
         for word in container.get("args", ())
         if word.startswith("--listen=")
     ]
-    assert len(listening) == 7
+    assert len(listening) == 8
     assert all(word.startswith("--listen=10.0.0.1:") for word in listening)
     settings = yaml.safe_load(named(manifests, "ConfigMap", "gateway")["data"]["gateway.yaml"])
     assert settings["listen"] == "10.0.0.1:50059"
@@ -482,7 +482,7 @@ def test_a_volume_of_one_node_draws_all_who_open_it_to_that_node() -> None:
             assert term["topologyKey"] == "kubernetes.io/hostname"
             # It chooses itself, else the first pod would wait for a first pod.
             assert term["labelSelector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
-    assert len([pod for pod in pods.values() if "bioverify.io/volume" in pod["metadata"]["labels"]]) == 7
+    assert len([pod for pod in pods.values() if "bioverify.io/volume" in pod["metadata"]["labels"]]) == 8
 
 
 def test_an_affinity_of_ones_own_stays_beside_that_of_the_volume() -> None:

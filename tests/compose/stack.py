@@ -19,7 +19,7 @@ from tests.fixtures.waiting import wait_until
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).parent
 PROJECT = "bioverify-test"
-VERIFIERS = ("experimental", "go-rouge", "transcriptformer-pmi", "esm-mlp", "analogy", "format")
+VERIFIERS = ("experimental", "go-rouge", "transcriptformer-pmi", "esm-mlp", "analogy", "claims", "format")
 PYTHON_SERVICES = (*VERIFIERS, "aggregator", "gateway")
 # No part of the stack: one makes a matrix, the other brings artifacts into a cluster.
 OTHERS = ("puller", "pmi-builder")

@@ -130,7 +130,7 @@ def test_mistakes_are_answered_with_what_mends_them(stack: LocalStack, tmp_path:
 
     assert "bioverify up" in stack.run("score", file, "--target", "127.0.0.1:1", status=1).stderr
     listed = stack.run("score", file, "--recipe", "nonsense", status=1).stderr
-    assert "there are: all, consensus, first-score, lift" in listed
+    assert "there are: all, claims+exp, claims+mlp, consensus, first-score, lift" in listed
     assert "is the input file" in stack.run("score", file, "--output", file, status=1).stderr
     assert "go_rouge" in stack.run("serve", "nonsense", status=1).stderr
     assert "there are: genes" in stack.run("data", "build", "nonsense", status=1).stderr

@@ -187,6 +187,17 @@ def test_lift_alone_and_half_and_half_with_the_experiment_reward_the_component()
     assert reward.reward == pytest.approx(1 + 0.5 + 2)
 
 
+def test_claims_are_rewarded_beside_the_answer_on_every_prompt():
+    for name, verifier in (("claims+exp", "experimental"), ("claims+mlp", "esm_mlp")):
+        loaded = recipes.load(name)
+        [source] = loaded.sources
+        told = {"format": Scored(1.0, {"mention": 0.5}), "claims": Scored(0.25), verifier: Scored(0.75)}
+        [reward] = compose(loaded, [Row("", source.name, DE, told)])
+        assert reward.reward == pytest.approx(1 + 0.5 + 0.25 + 2 * 0.75)
+        [reward] = compose(loaded, [Row("", source.name, DE, {**told, "claims": FAILED})])
+        assert reward.reward is None
+
+
 def test_a_source_chooses_its_own_terms_and_no_source_means_all_that_ask_this_question():
     mixture = recipes.load("rbio1-tf+go+mlp+exp")
     named = mixture.terms_for("mlp", DE)

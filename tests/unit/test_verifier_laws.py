@@ -1,4 +1,4 @@
-"""Laws that all six verifiers obey, on artifacts made from the bundled set."""
+"""Laws that all seven verifiers obey, on artifacts made from the bundled set."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from bioverify.core.outcomes import Scored
 from bioverify.core.tasks import CoExpression, DifferentialExpression, DirectionOfChange, GeneAnnotation, Task
 from bioverify.core.verifier import Item, Verifier
 
-WITH_ARTIFACT = ["experimental", "go_rouge", "transcriptformer_pmi", "esm_mlp", "analogy"]
+WITH_ARTIFACT = ["experimental", "go_rouge", "transcriptformer_pmi", "esm_mlp", "analogy", "claims"]
 ALL = [*WITH_ARTIFACT, "format"]
 
 

@@ -5,9 +5,13 @@ Each is imported where it is opened or built, because only one of them needs tor
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
+
+from bioverify.artifacts.errors import ArtifactError
+from bioverify.errors import how_to_install
 
 if TYPE_CHECKING:
     from bioverify.artifacts.sources import Sources
@@ -16,9 +20,19 @@ if TYPE_CHECKING:
     from bioverify.core.verifier import Verifier
 
 # In the order of the local stack's ports.
-VERIFIERS = ("experimental", "go_rouge", "transcriptformer_pmi", "esm_mlp", "format", "analogy")
+VERIFIERS = ("experimental", "go_rouge", "transcriptformer_pmi", "esm_mlp", "format", "analogy", "claims")
 # In the order in which they are built: later ones are made with earlier ones.
-ARTIFACTS = ("genes", "experimental", "go_rouge", "transcriptformer_pmi", "prompts", "esm_mlp", "analogy", "consensus")
+ARTIFACTS = (
+    "genes",
+    "experimental",
+    "go_rouge",
+    "claims",
+    "transcriptformer_pmi",
+    "prompts",
+    "esm_mlp",
+    "analogy",
+    "consensus",
+)
 
 # What ships built, and the verifiers that answer from it.
 PREBUILT = ("genes", "experimental", "go_rouge", "transcriptformer_pmi")
@@ -39,7 +53,7 @@ def opened_by(verifiers: Sequence[str]) -> list[str]:
 
 
 # Cores per process, by what a completion costs where (docs/performance.md); a lookup's one process serves a machine.
-_CORES_PER_PROCESS = {"aggregator": 4, "go_rouge": 4, "format": 8}
+_CORES_PER_PROCESS = {"aggregator": 4, "go_rouge": 4, "format": 8, "claims": 2}
 
 
 def workers_of(verifiers: Sequence[str], each: int | None, cores: int | None = None) -> dict[str, int]:
@@ -74,6 +88,12 @@ def open_verifier(name: str, store: ArtifactStore) -> Verifier:
             from bioverify.verifiers.analogy import verifier as analogy
 
             return analogy.open_verifier(store)
+        case "claims":
+            if importlib.util.find_spec("ahocorasick_rs") is None:
+                raise ArtifactError(f"claims needs the library ahocorasick-rs. {how_to_install('claims')}")
+            from bioverify.verifiers.claims import verifier as claims
+
+            return claims.open_verifier(store)
         case "format":
             from bioverify.verifiers.format import verifier as format_verifier
 
@@ -102,6 +122,10 @@ def build_artifact(
             from bioverify.verifiers.go_rouge import build as go_rouge
 
             return go_rouge.build(store, sources, progress=progress, settings=settings.go_rouge)
+        case "claims":
+            from bioverify.verifiers.claims import build as claims
+
+            return claims.build(store, sources, progress=progress)
         case "transcriptformer_pmi":
             from bioverify.verifiers.transcriptformer_pmi import build as transcriptformer_pmi
 
