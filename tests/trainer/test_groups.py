@@ -12,7 +12,7 @@ from bioverify.core.recipes import Recipe, Requirement, Term
 from bioverify_trainer.dataset import open_prompts
 from bioverify_trainer.model.policy import open_policy
 from bioverify_trainer.runs.folder import RunFolder, read_records
-from bioverify_trainer.train import make_trainer
+from bioverify_trainer.train import VerifiedTrainer, make_trainer
 from tests.fixtures import servers
 from tests.fixtures.verifiers import is_touched
 
@@ -24,6 +24,7 @@ def test_rows_without_a_reward_are_masked_from_loss_and_group_baseline(recipe, t
     prompts = open_prompts(store, recipe, seed=0)
     policy = open_policy(preset.policy.model, dtype=torch.float32)
     trainer = make_trainer(recipe, preset, policy, prompts, target="127.0.0.1:1", folder=RunFolder(tmp_path / "run"))
+    assert isinstance(trainer, VerifiedTrainer)
     given = [1.0, None, 0.25, 0.5, None, None, None, 2.0]
     trainer.reward_funcs[0] = lambda **_: given
     dataset = trainer.train_dataset

@@ -22,6 +22,7 @@ from tests.fixtures.servers import ROOT
 def test_the_shipped_presets_load_by_name_and_alias():
     assert preset_names() == [
         "cpu-smollm2-135m",
+        "gene-vectors",
         "h100x1-qwen2.5-3b",
         "h100x8-qwen2.5-3b",
         "one-gpu-qwen2.5-3b",
@@ -164,7 +165,7 @@ def test_a_number_in_scientific_notation_is_a_number():
 
 
 def test_an_unknown_preset_lists_the_known_ones():
-    with pytest.raises(SettingsError, match=r"cpu-smollm2-135m, h100x1-qwen2\.5-3b, h100x8"):
+    with pytest.raises(SettingsError, match=r"cpu-smollm2-135m, gene-vectors, h100x1-qwen2\.5-3b, h100x8"):
         load_preset("tpu")
 
 

