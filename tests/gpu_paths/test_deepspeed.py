@@ -1,4 +1,4 @@
-"""The presets' own DeepSpeed blocks on two CPU processes: the weights of a run without DeepSpeed, to the last bit."""
+"""The presets' own DeepSpeed blocks on two CPU processes: the weights of a run without DeepSpeed, to 1e-5."""
 
 from __future__ import annotations
 
