@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from bioverify.cli.services import VERIFIERS
+from bioverify import recipes
 from bioverify.client import AsyncClient, Client, ClientError, Message, ScoreItem
 from bioverify.transport.headers import MOST_TOGETHER
 from tests.fixtures import servers
@@ -19,7 +19,7 @@ from tests.fixtures.rewards import item, recipe, required
 from tests.fixtures.stack import LocalStack
 from tests.fixtures.waiting import wait_until
 
-SERVICES = ("aggregator", *VERIFIERS)
+SERVICES = ("aggregator", *recipes.load("all").verifiers)
 
 
 def fresh_question() -> str:
