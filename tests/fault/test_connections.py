@@ -91,7 +91,7 @@ def test_an_attempt_to_connect_that_meets_silence_is_given_up_before_the_keepali
 
 
 class SlowToSayWhoItIs(verifier_pb2_grpc.VerifierServiceServicer):
-    """Once ``is_slow``, Describe takes longer than anyone waits, and a score 2.5 s."""
+    """Once ``is_slow``, Describe takes longer than anyone waits, and a score 5 s."""
 
     is_slow = False
 
@@ -104,7 +104,7 @@ class SlowToSayWhoItIs(verifier_pb2_grpc.VerifierServiceServicer):
 
     async def ScoreBatch(self, request, context):  # noqa: N802
         if self.is_slow:
-            await asyncio.sleep(2.5)
+            await asyncio.sleep(5)
         outcomes = [types_pb2.Outcome(item_id=i.id, scored=types_pb2.Scored(value=0.5)) for i in request.items]
         return verifier_pb2.VerifierServiceScoreBatchResponse(outcomes=outcomes, fingerprint="f")
 
@@ -125,7 +125,8 @@ async def test_calls_over_a_connection_that_was_given_up_are_still_answered() ->
                 # Asks who it is, and hears nothing.
                 assert not (await client.list_verifiers())[0].is_ready
                 refused = outcome_of((await client.score([item("c")], by, deadline_s=1)).rewards[0], "slow")
-                assert refused.reason == "breaker_open"
+                # The second one if it was the trial call of a breaker that had waited by then.
+                assert refused.reason in {"breaker_open", "deadline_exceeded"}
                 assert not under_way.done()
                 assert (await under_way).rewards[0].reward == 0.5
     finally:
