@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -40,6 +42,25 @@ def replacing_file(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
             beside.unlink(missing_ok=True)
             raise
     sync(path.parent)
+
+
+@contextmanager
+def making_folder(path: Path) -> Iterator[Path]:
+    """A folder beside ``path`` that takes its name at the end: what was interrupted leaves nothing that looks finished.
+
+    If another process has made it meanwhile, that one stays. Raises OSError.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=path.name, dir=path.parent))
+    try:
+        yield unfinished
+        try:
+            unfinished.rename(path)
+        except OSError:
+            if not path.is_dir():
+                raise
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def append_lines(path: Path, lines: bytes, *, sync_to_disk: bool = True) -> int:

@@ -1,4 +1,4 @@
-"""The small policy over gene vectors: what it reads and writes, how it is rewarded, and that it learns."""
+"""The small policy over gene vectors: what it reads and writes, how it is rewarded, and what a step moves."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bioverify.files import append_lines, read_lines, replace_file, replacing_file, stamp_of
+from bioverify.files import append_lines, making_folder, read_lines, replace_file, replacing_file, stamp_of
 from tests.fixtures import killing
 from tests.fixtures.servers import ROOT
 
@@ -160,3 +160,25 @@ def test_a_stamp_tells_a_file_that_was_written_replaced_or_whose_link_was_turned
     link.symlink_to("b")
     stamps.append(stamp_of(link))
     assert len(set(stamps)) == 4
+
+
+def test_a_folder_has_its_name_only_once_it_is_whole(tmp_path: Path) -> None:
+    target = tmp_path / "models" / "small"
+    with contextlib.suppress(ZeroDivisionError), making_folder(target) as folder:
+        (folder / "half").touch()
+        _ = 1 / 0
+    assert list(target.parent.iterdir()) == []
+    with making_folder(target) as folder:
+        (folder / "whole").touch()
+        assert not target.exists()
+    assert [path.name for path in target.iterdir()] == ["whole"]
+
+
+def test_of_two_that_make_a_folder_the_first_stays(tmp_path: Path) -> None:
+    target = tmp_path / "small"
+    with making_folder(target) as late:
+        (late / "late").touch()
+        with making_folder(target) as early:
+            (early / "early").touch()
+    assert [path.name for path in tmp_path.iterdir()] == ["small"]
+    assert [path.name for path in target.iterdir()] == ["early"]

@@ -12,8 +12,6 @@ The head begins at zero: yes and no are even for every question. A warm-up on an
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -41,6 +39,7 @@ from bioverify.artifacts.store import ArtifactStore
 from bioverify.artifacts.vectors import open_vectors
 from bioverify.core.cell_lines import CELL_LINES
 from bioverify.core.tasks import DifferentialExpression
+from bioverify.files import making_folder
 
 NAME = "gene-vectors"
 PAD, UNKNOWN, OPENS, CLOSES, YES, NO = range(6)
@@ -190,18 +189,7 @@ def make(store: ArtifactStore, models: Path) -> Path:
         model.transformer.wte.vectors.copy_(torch.from_numpy(vectors / np.float32(scale)))  # type: ignore[operator]
         model.head.weight.zero_()
         model.head.bias.zero_()
-    models.mkdir(parents=True, exist_ok=True)
-    # Written beside and renamed, so that what was interrupted leaves nothing that looks finished.
-    unfinished = Path(tempfile.mkdtemp(prefix=folder.name, dir=models))
-    try:
+    with making_folder(folder) as unfinished:
         model.save_pretrained(unfinished)
         tokenizer(row).save_pretrained(unfinished)
-        try:
-            unfinished.rename(folder)
-        except OSError:
-            # Another process was faster; its copy is the same.
-            if not folder.is_dir():
-                raise
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
     return folder

@@ -12,8 +12,6 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import os
-import shutil
-import tempfile
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +30,7 @@ from transformers import (
 
 from bioverify.artifacts.store import ArtifactStore
 from bioverify.errors import BioverifyError, how_to_install
+from bioverify.files import making_folder
 from bioverify_trainer.model import checkpoints as rbio
 from bioverify_trainer.model import gene_vectors
 from bioverify_trainer.preset import Preset
@@ -172,10 +171,7 @@ def _converted_smollm2() -> Path:
     folder = models_folder() / f"smollm2-135m-instruct-{version}"
     if folder.is_dir():
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    # Written beside and renamed, so that an interrupted conversion leaves nothing that looks finished.
-    unfinished = Path(tempfile.mkdtemp(prefix=folder.name, dir=folder.parent))
-    try:
+    with making_folder(folder) as unfinished:
         AutoTokenizer.from_pretrained(gguf_file.parent, gguf_file=gguf_file.name).save_pretrained(unfinished)
         # Left packed, the weights could neither be saved nor trained.
         model = AutoModelForCausalLM.from_pretrained(
@@ -185,14 +181,6 @@ def _converted_smollm2() -> Path:
             quantization_config=GgufConfig(dequantize=True),
         )
         model.save_pretrained(unfinished)
-        try:
-            unfinished.rename(folder)
-        except OSError:
-            # Another process was faster; its copy is the same.
-            if not folder.is_dir():
-                raise
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
     return folder
 
 

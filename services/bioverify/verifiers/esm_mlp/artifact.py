@@ -1,9 +1,5 @@
-"""What the ``esm_mlp`` artifact is called, and its files. Apart from the build, which needs torch; serving does not."""
+"""What the ``esm_mlp`` artifact holds beside its vectors. Apart from the build, which needs torch; serving does not."""
 
 from __future__ import annotations
-
-from bioverify.artifacts.vectors import NAME, SYMBOLS_FILE, VECTORS_FILE
-
-__all__ = ["NAME", "NETS_FILE", "SYMBOLS_FILE", "VECTORS_FILE"]
 
 NETS_FILE = "nets.safetensors"

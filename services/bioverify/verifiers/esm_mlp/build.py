@@ -34,6 +34,7 @@ from bioverify.artifacts.perturbqa import Screens, read_tables
 from bioverify.artifacts.resolver import open_genes
 from bioverify.artifacts.sources import Sources
 from bioverify.artifacts.store import ArtifactStore, Manifest, SourceRecord
+from bioverify.artifacts.vectors import NAME, SYMBOLS_FILE, VECTORS_FILE
 from bioverify.core.cell_lines import CELL_LINE_NAMES, CELL_LINES
 from bioverify.core.genes import GeneResolver
 from bioverify.core.knockdowns import KINDS, RATE_PRIOR_ROWS, canary_pair, rates_outside_folds, rows_outside_folds
@@ -41,7 +42,7 @@ from bioverify.core.metrics import auc_per_gene, calibration_figures, fit_logist
 from bioverify.core.metrics import sigmoid as probability
 from bioverify.core.tasks import TaskKind
 from bioverify.core.verifier import canaries_of
-from bioverify.verifiers.esm_mlp.artifact import NAME, NETS_FILE, SYMBOLS_FILE, VECTORS_FILE
+from bioverify.verifiers.esm_mlp.artifact import NETS_FILE
 from bioverify.verifiers.esm_mlp.embeddings import GeneVectors, beside, reduced
 from bioverify.verifiers.esm_mlp.knowledge import read_sources
 from bioverify.verifiers.esm_mlp.net import RbioNet, TwoTowerNet

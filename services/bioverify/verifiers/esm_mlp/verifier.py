@@ -18,13 +18,14 @@ from safetensors.numpy import load_file
 from bioverify.artifacts.resolver import open_genes
 from bioverify.artifacts.store import ArtifactStore, OpenArtifact
 from bioverify.artifacts.tables import read_served
+from bioverify.artifacts.vectors import NAME, SYMBOLS_FILE, VECTORS_FILE
 from bioverify.core.cell_lines import CELL_LINES
 from bioverify.core.genes import GeneResolver
 from bioverify.core.knockdowns import COMPONENTS, KINDS, KnockdownModels, Question
 from bioverify.core.outcomes import Outcome
 from bioverify.core.tasks import Task, TaskKind
 from bioverify.core.verifier import ArtifactIdentity, Description, Item, Reads
-from bioverify.verifiers.esm_mlp.artifact import NAME, NETS_FILE, SYMBOLS_FILE, VECTORS_FILE
+from bioverify.verifiers.esm_mlp.artifact import NETS_FILE
 from bioverify.verifiers.esm_mlp.served import LineNets, ServedNet, ServedRbioNet, ServedTwoTowerNet
 
 _NET_NAMES = {"rbio": "MLP", "two_tower": "two-tower MLP"}
