@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from bioverify.artifacts.remote import Remote
 from bioverify.artifacts.store import ArtifactStore
 from bioverify.cli import app
-from bioverify.client import Client, ListedVerifier, ScoreItem
+from bioverify.client import Client, ListedVerifier, ScoredBatch, ScoreItem
 from bioverify.core.outcomes import Failed
 from bioverify.core.verifier import Item, without_builds
 from bioverify.verifiers.transcriptformer_pmi.artifact import MATRIX_FILE
@@ -81,10 +81,10 @@ def test_flipped_bytes_withdraw_the_verifier_and_a_repair_brings_it_back_under_a
         second = described(client)
         assert second.fingerprint != first.fingerprint
         assert without_builds(second.fingerprint) == without_builds(first.fingerprint)
-        batches = [client.score(asked, by)]
+        batches: list[ScoredBatch] = []
 
         def is_asked_again() -> bool:
-            """The aggregator's breaker closes in its own time."""
+            """The aggregator's breaker closes in its own time, perhaps already at the first call."""
             batches.append(client.score(asked, by))
             return batches[-1].rewards[0].reward is not None
 
