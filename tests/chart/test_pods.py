@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from bioverify.aggregator.config import AggregatorConfig
@@ -9,7 +11,18 @@ from bioverify.gateway.server import GRACE_S
 from bioverify.runtime.config import ServerConfig
 from bioverify.runtime.metrics import QUEUE_SECONDS
 from bioverify.stack.plan import AGGREGATOR_HEALTH, VERIFIER_HEALTH
-from tests.chart.helm import Manifest, containers, named, of_kind, pod_templates, rendered, value_sets
+from tests.chart.helm import (
+    CHART,
+    PART_OF,
+    ROOT,
+    Manifest,
+    containers,
+    named,
+    of_kind,
+    pod_templates,
+    rendered,
+    value_sets,
+)
 
 pytestmark = pytest.mark.chart
 
@@ -149,6 +162,36 @@ def test_artifacts_pulled_are_those_of_the_digest() -> None:
     # Without a digest it is what the bucket names as current.
     (pull,) = pod_templates(rendered("pulled"))["rewards-bioverify-esm-mlp"]["spec"]["initContainers"]
     assert pull["args"][-1] == "esm_mlp"
+
+
+def amount(text: str) -> float:
+    """Of CPU, or of memory in MiB."""
+    number = float(re.sub(r"[A-Za-z]+$", "", text))
+    return number * {"m": 0.001, "": 1, "Mi": 1, "Gi": 1024}[text.lstrip("0123456789.")]
+
+
+def test_the_docs_say_what_a_default_release_asks_of_a_cluster() -> None:
+    pods = pod_templates(rendered("default"))
+    asked = {
+        name.removeprefix(f"{PART_OF}-"): [
+            amount(pod["spec"]["containers"][0]["resources"]["requests"][kind]) for kind in ("cpu", "memory")
+        ]
+        for name, pod in pods.items()
+    }
+    job = next(each for name, each in asked.items() if name.startswith("artifacts-"))
+    served = [each for name, each in asked.items() if name != "test" and not name.startswith("artifacts-")]
+    cpus, memory = (sum(column) for column in zip(*served, strict=True))
+    docs = " ".join((ROOT / "docs" / "kubernetes.md").read_text().split())
+    assert f"room for {cpus:.1f} CPUs and {memory / 1024:.1f} GiB that the default release asks for" in docs
+    assert f"and {job[0]:.0f} CPU and {job[1] / 1024:.1f} GiB of the job" in docs
+    bound = [
+        asked[name.removeprefix(f"{PART_OF}-")]
+        for name, pod in pods.items()
+        if "bioverify.io/volume" in pod["metadata"]["labels"] and "-artifacts-" not in name
+    ]
+    cpus, memory = (sum(column) for column in zip(*bound, strict=True))
+    readme = " ".join((CHART / "README.md").read_text().split())
+    assert f"run on one node ({cpus:.0f} cores and {memory / 1024:.1f} GiB, and beside them the job)" in readme
 
 
 def test_a_changed_build_is_another_job() -> None:

@@ -45,6 +45,8 @@ UNREADABLE = [
     # Digits are a port to a reader of URLs, and the rest a database.
     f"redis://u:123/{SECRET}@redis",
     f"redis://u:123?db={SECRET}@redis",
+    f"rediss://redis?ssl_cert_reqs={SECRET}",
+    f"rediss+cluster://redis?ssl_cert_reqs={SECRET}",
     "",
 ]
 
@@ -110,6 +112,26 @@ def test_what_redis_py_makes_of_an_address_that_is_taken_is_what_it_says(passwor
 
 
 @pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        # Each of them was taken, and every lookup was a miss for good, or the aggregator ended with a traceback.
+        ("redis+cluster://redis:6379/1", "a cluster has one, 0"),
+        ("redis+cluster://redis:6379?db=2", "a cluster has one, 0"),
+        ("redis://redis?ssl_ca_certs=/etc/ca.crt", "in an address without it"),
+        ("redis+cluster://redis?ssl_check_hostname=false", "in an address without it"),
+        ("unix:///run/valkey.sock?ssl_ca_certs=/etc/ca.crt", "in an address without it"),
+        ("redis://redis?protocol=9", "a value that it cannot have"),
+        ("rediss://redis?ssl_min_version=newest", "a value that it cannot have"),
+        ("redis://redis?sentinel_auth=true", r"for redis\+sentinel:// alone"),
+        ("redis+cluster://redis?sentinel_auth=false", r"for redis\+sentinel:// alone"),
+    ],
+)
+def test_an_address_that_redis_py_would_stumble_over_later_is_refused_at_once(url: str, said: str) -> None:
+    with pytest.raises(RedisAddressError, match=said):
+        read_address(url)
+
+
+@pytest.mark.parametrize(
     ("url", "hosts", "kind"),
     [
         ("redis://redis", (("redis", 6379),), "server"),
@@ -118,6 +140,11 @@ def test_what_redis_py_makes_of_an_address_that_is_taken_is_what_it_says(passwor
         ("rediss://cache_1.example.org:6380/", (("cache_1.example.org", 6380),), "server"),
         ("redis://[fd00::1]:6380/2", (("fd00::1", 6380),), "server"),
         ("redis+cluster://10.0.0.1", (("10.0.0.1", 6379),), "cluster"),
+        (
+            "rediss+cluster://10.0.0.1/0?ssl_ca_certs=/etc/ca.crt&ssl_cert_reqs=required",
+            (("10.0.0.1", 6379),),
+            "cluster",
+        ),
         ("redis+sentinel://a,b:5,[::1]/service", (("a", 26379), ("b", 5), ("::1", 26379)), "sentinel"),
         ("unix:///run/valkey.sock?db=2", (), "socket"),
         ("rediss://redis:6379/0?ssl_cert_reqs=none", (("redis", 6379),), "server"),

@@ -100,6 +100,12 @@ def read_address(url: str) -> RedisAddress:
     )
     if kind == "sentinel" and rest:
         raise RedisAddressError("the address of Redis by Sentinels takes the option sentinel_auth=true and no other")
+    if kind != "sentinel" and "sentinel_auth" in dict(options):
+        raise RedisAddressError(
+            "the address of Redis has the option sentinel_auth, which is for redis+sentinel:// alone"
+        )
+    if kind == "cluster" and (place["db"] or dict(options).get("db") or "0").strip("0"):
+        raise RedisAddressError("the address of Redis names a database, and a cluster has one, 0: leave the number out")
     _try_options(address)
     return address
 
@@ -127,13 +133,16 @@ def _hosts(text: str, default_port: int) -> tuple[tuple[str, int], ...] | None:
 
 
 def _try_options(address: RedisAddress) -> None:
+    """By a connection that is not opened: redis-py looks at some options no earlier, and raises whatever it likes."""
     if not address.url:
         return
-    from redis.connection import parse_url
+    from redis import ConnectionPool, RedisError
 
     try:
-        parse_url(address.url)  # type: ignore[no-untyped-call]
-    except ValueError as error:
+        ConnectionPool.from_url(address.url).make_connection()
+    except (ValueError, TypeError, RedisError):
+        # What redis-py says repeats the value.
         raise RedisAddressError(
-            "the address of Redis has an option after ? with a value that it cannot have"
-        ) from error
+            "the address of Redis has an option after ? with a value that it cannot have, or one for TLS (ssl_…) in an "
+            "address without it"
+        ) from None
