@@ -174,6 +174,46 @@ def test_a_value_that_belongs_to_another_key_is_a_miss(client, store) -> None:
     assert [r.reward for r in batch.rewards] == pytest.approx([belief_of("A", "B", "1"), belief_of("A", "C", "1")])
 
 
+def forged(key: bytes, value: bytes, secret: bytes = b"") -> bytes:
+    """The value with another number in head and message, as whoever knows its form writes it."""
+    message = types_pb2.Outcome.FromString(value[8 + HEAD.size :])
+    message.scored.value = message.scored.belief = 1.0
+    body = HEAD.pack(HEAD.unpack_from(value, 8)[0], 0, 1.0, 1.0) + message.SerializeToString()
+    return blake2b(key + body, digest_size=8, key=secret).digest() + body
+
+
+def test_a_reward_that_a_stranger_wrote_to_redis_is_not_believed_if_there_is_a_secret(
+    verifiers, redis_url, store, tmp_path
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("0123456789abcdef" * 4 + "\n")
+    by, asked, honest = recipe(required("lookup")), [item("a", "A", "B")], belief_of("A", "B", "1")
+    config = {"redis_url": redis_url, "cache_secret_file": str(secret), "metrics_port": servers.free_port()}
+    with servers.aggregator(verifiers, **config) as running, Client(running.target) as client:
+        client.score(asked, by)
+        [key] = store.keys()
+        signed = store.get(key)
+        assert client.score(asked, by).verifiers[0].cache_hits == 1
+        forgeries = [
+            forged(key, signed),
+            signed[:8] + forged(key, signed)[8:],
+            forged(key, signed, b"a guess"),
+            forged(key, signed, secret.read_bytes().strip()),
+            bytes(8) + forged(key, signed)[8:],
+        ]
+        for number, value in enumerate(forgeries):
+            store.set(key, value)
+            batch = client.score(asked, by)
+            assert batch.verifiers[0].cache_hits == 0, number
+            assert batch.rewards[0].reward == pytest.approx(honest), number
+            assert store.get(key) == signed, number
+        assert running.metric('bioverify_cache_lookups_total{result="invalid"') == len(forgeries)
+    # The forgery is one: it differs from an honest value in its signature alone.
+    store.set(key, forgeries[0])
+    with servers.aggregator(verifiers, redis_url=redis_url) as running, Client(running.target) as client:
+        assert client.score(asked, by).rewards[0].reward == 1.0 != pytest.approx(honest)
+
+
 def test_values_expire(client, store) -> None:
     client.score([item("a")], BY)
     assert all(0 < store.ttl(key) <= 7 * 24 * 3600 for key in store.scan_iter())
