@@ -188,7 +188,8 @@ def test_a_reward_that_a_stranger_wrote_to_redis_is_not_believed_if_there_is_a_s
     secret = tmp_path / "secret"
     secret.write_text("0123456789abcdef" * 4 + "\n")
     by, asked, honest = recipe(required("lookup")), [item("a", "A", "B")], belief_of("A", "B", "1")
-    config = {"redis_url": redis_url, "cache_secret_file": str(secret), "metrics_port": servers.free_port()}
+    signs = {"cache_secret_file": str(secret), "cache_timeout_s": 5.0}
+    config = {"redis_url": redis_url, "metrics_port": servers.free_port(), **signs}
     with servers.aggregator(verifiers, **config) as running, Client(running.target) as client:
         client.score(asked, by)
         [key] = store.keys()
@@ -372,8 +373,8 @@ def test_a_cluster_remembers(verifiers) -> None:
         with redis.Redis(port=node.port) as admin:
             admin.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16_383)
             wait_until(lambda: b"cluster_state:ok" in admin.execute_command("CLUSTER", "INFO"))
-        url = f"redis+cluster://127.0.0.1:{node.port}"
-        with servers.aggregator(verifiers, redis_url=url) as running, Client(running.target) as client:
+        config = {"redis_url": f"redis+cluster://127.0.0.1:{node.port}", "cache_timeout_s": 5.0}
+        with servers.aggregator(verifiers, **config) as running, Client(running.target) as client:
             first, second = client.score(many_items(50), BY), client.score(many_items(50), BY)
             assert numbers(first.rewards) == numbers(second.rewards)
             assert all(report.cache_hits == report.distinct for report in second.verifiers), running.log
