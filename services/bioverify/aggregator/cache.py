@@ -137,6 +137,8 @@ class OutcomeCache:
         self._writes.close()
         for task in self._closing:
             task.cancel()
+        if self._closing:
+            await asyncio.wait(self._closing)
         await _close(self._redis)
 
     async def _read(self, keys: Mapping[bytes, None], deadline: float) -> dict[bytes, bytes | None] | None:
@@ -162,8 +164,10 @@ class OutcomeCache:
         old, self._redis = self._redis, self._connect()
 
         async def close_when_idle() -> None:
-            await asyncio.sleep(self._timeout_s)
-            await _close(old)
+            try:
+                await asyncio.sleep(self._timeout_s)
+            finally:
+                await _close(old)
 
         closing = asyncio.ensure_future(close_when_idle())
         self._closing.add(closing)
