@@ -202,6 +202,11 @@ class Aggregator(Workload):
     autoscaling: CpuScaling = CpuScaling()
     consensus: bool = True
     """Compose the beliefs of esm_mlp and analogy; needs both, and the artifact consensus."""
+    cacheSecret: Name = ""
+    """A secret that remembered outcomes are signed with, so that nobody else who writes to the cache can make a reward:
+    32 characters or more, read when the aggregator starts (docs/security.md)."""
+    cacheSecretKey: str = "secret"
+    """The entry of cacheSecret."""
     ingress: Ingress = Ingress()
     """gRPC from outside. The aggregator asks for no key: what stands in front of it decides who may score."""
     route: Route = Route()

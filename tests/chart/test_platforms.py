@@ -523,6 +523,22 @@ def test_the_password_of_redis_is_a_file_of_a_secret_so_that_a_rotated_one_is_re
     ]
 
 
+@pytest.mark.parametrize("values", ["default", "restricted"])
+def test_what_the_cache_remembers_is_signed_with_a_file_of_a_secret(values: str) -> None:
+    manifests = rendered(values, "aggregator.cacheSecret=signing", "aggregator.cacheSecretKey=text")
+    spec = named(manifests, "Deployment", "aggregator")["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    assert "--cache-secret-file=/etc/bioverify/cache/text" in container["args"]
+    (mount,) = [each for each in container["volumeMounts"] if each["name"] == "cache-secret"]
+    assert (mount["mountPath"], mount["readOnly"]) == ("/etc/bioverify/cache", True)
+    (volume,) = [each for each in spec["volumes"] if each["name"] == "cache-secret"]
+    assert volume["secret"] == {
+        "secretName": "signing",
+        "defaultMode": 0o440,
+        "items": [{"key": "text", "path": "text"}],
+    }
+
+
 def test_the_cache_has_the_options_of_the_cache_in_compose() -> None:
     compose = yaml.safe_load((CHART_FOLDER.parents[1] / "docker-compose.yml").read_text())
     of_compose = compose["services"]["cache"]["command"][1:]

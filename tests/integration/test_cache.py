@@ -174,6 +174,47 @@ def test_a_value_that_belongs_to_another_key_is_a_miss(client, store) -> None:
     assert [r.reward for r in batch.rewards] == pytest.approx([belief_of("A", "B", "1"), belief_of("A", "C", "1")])
 
 
+def forged(key: bytes, value: bytes, secret: bytes = b"") -> bytes:
+    """The value with another number in head and message, as whoever knows its form writes it."""
+    message = types_pb2.Outcome.FromString(value[8 + HEAD.size :])
+    message.scored.value = message.scored.belief = 1.0
+    body = HEAD.pack(HEAD.unpack_from(value, 8)[0], 0, 1.0, 1.0) + message.SerializeToString()
+    return blake2b(key + body, digest_size=8, key=secret).digest() + body
+
+
+def test_a_reward_that_a_stranger_wrote_to_redis_is_not_believed_if_there_is_a_secret(
+    verifiers, redis_url, store, tmp_path
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("0123456789abcdef" * 4 + "\n")
+    by, asked, honest = recipe(required("lookup")), [item("a", "A", "B")], belief_of("A", "B", "1")
+    signs = {"cache_secret_file": str(secret), "cache_timeout_s": 5.0}
+    config = {"redis_url": redis_url, "metrics_port": servers.free_port(), **signs}
+    with servers.aggregator(verifiers, **config) as running, Client(running.target) as client:
+        client.score(asked, by)
+        [key] = store.keys()
+        signed = store.get(key)
+        assert client.score(asked, by).verifiers[0].cache_hits == 1
+        forgeries = [
+            forged(key, signed),
+            signed[:8] + forged(key, signed)[8:],
+            forged(key, signed, b"a guess"),
+            forged(key, signed, secret.read_bytes().strip()),
+            bytes(8) + forged(key, signed)[8:],
+        ]
+        for number, value in enumerate(forgeries):
+            store.set(key, value)
+            batch = client.score(asked, by)
+            assert batch.verifiers[0].cache_hits == 0, number
+            assert batch.rewards[0].reward == pytest.approx(honest), number
+            assert store.get(key) == signed, number
+        assert running.metric('bioverify_cache_lookups_total{result="invalid"') == len(forgeries)
+    # The forgery is one: it differs from an honest value in its signature alone.
+    store.set(key, forgeries[0])
+    with servers.aggregator(verifiers, redis_url=redis_url) as running, Client(running.target) as client:
+        assert client.score(asked, by).rewards[0].reward == 1.0 != pytest.approx(honest)
+
+
 def test_values_expire(client, store) -> None:
     client.score([item("a")], BY)
     assert all(0 < store.ttl(key) <= 7 * 24 * 3600 for key in store.scan_iter())
@@ -332,8 +373,8 @@ def test_a_cluster_remembers(verifiers) -> None:
         with redis.Redis(port=node.port) as admin:
             admin.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16_383)
             wait_until(lambda: b"cluster_state:ok" in admin.execute_command("CLUSTER", "INFO"))
-        url = f"redis+cluster://127.0.0.1:{node.port}"
-        with servers.aggregator(verifiers, redis_url=url) as running, Client(running.target) as client:
+        config = {"redis_url": f"redis+cluster://127.0.0.1:{node.port}", "cache_timeout_s": 5.0}
+        with servers.aggregator(verifiers, **config) as running, Client(running.target) as client:
             first, second = client.score(many_items(50), BY), client.score(many_items(50), BY)
             assert numbers(first.rewards) == numbers(second.rewards)
             assert all(report.cache_hits == report.distinct for report in second.verifiers), running.log

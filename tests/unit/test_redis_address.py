@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -154,6 +155,25 @@ def test_addresses_that_are_taken(url: str, hosts: tuple[tuple[str, int], ...], 
     address = read_address(url)
     assert (address.hosts, address.kind) == (hosts, kind)
     assert address.is_tls == url.startswith("rediss")
+
+
+def test_a_secret_is_a_readable_file_of_32_characters_and_no_word_of_it_is_repeated(tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    given = {"listen": "x", "verifiers": {"a": "b"}, "cache_secret_file": file}
+    with pytest.raises(SettingsError, match=r"cache_secret_file: .*secret: No such file"):
+        checked(AggregatorConfig, given, "")
+    for text in ("", "\n" * 40, "x" * 31 + " \n"):
+        file.write_text(text)
+        with pytest.raises(SettingsError, match="openssl rand -hex 32") as refused:
+            checked(AggregatorConfig, given, "")
+        assert "xxx" not in str(refused.value)
+    file.write_text("x" * 32)
+    secret = checked(AggregatorConfig, given, "").cache_secret()
+    file.write_text("x" * 32 + "\n")
+    assert checked(AggregatorConfig, given, "").cache_secret() == secret
+    file.write_text("x" * 200)
+    assert secret != checked(AggregatorConfig, given, "").cache_secret() != b""
+    assert checked(AggregatorConfig, {"listen": "x", "verifiers": {"a": "b"}}, "").cache_secret() == b""
 
 
 def test_a_password_stands_in_the_file_or_in_the_address_and_not_in_both() -> None:

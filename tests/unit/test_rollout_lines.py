@@ -51,6 +51,19 @@ rows = st.fixed_dictionaries(
 )  # fmt: skip
 
 
+@pytest.mark.parametrize("ids", [[2, None], ["2", None], [None, "1"], ["a", "a"], [None, None], ["1", 1]])
+def test_lines_and_rows_travel_under_their_numbers_whatever_ids_they_give(ids: list[str | int | None]) -> None:
+    given_rows = [GOOD if one is None else {**GOOD, "id": one} for one in ids]
+    items, errors = read(list(given_rows))
+    assert not errors
+    assert [one.item.id for one in items] == ["1", "2"]
+    assert [one.id for one in items] == [str(line if one is None else one) for line, one in enumerate(ids, 1)]
+    texts = {"id": [None if one is None else str(one) for one in ids], "completion": [GOOD["completion"]] * 2}
+    _, of_frame, unread = read_frame(pa.table(texts))
+    assert ([one.id for one in of_frame], unread) == (["0", "1"], {})
+    assert not broken_rules(score_request([checked(one.item) for one in items], "all", with_evidence=True))
+
+
 @given(st.lists(rows, max_size=6))
 def test_what_the_reader_takes_the_contract_takes(given_rows: list[object]) -> None:
     errors: list[LineError] = []

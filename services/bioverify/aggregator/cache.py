@@ -1,10 +1,11 @@
 """Outcomes remembered in Redis or Valkey: one MGET for all that a call asks, and few fills.
 
 A value is ``checksum (8 bytes) · head (18 bytes) · Outcome message``. The checksum includes the Redis key, so that a
-value which was cut, changed or written under another key is a miss and never a number. The head says whether evidence
-is inside, what kind of outcome it is, and repeats value and belief, so that nothing has to be parsed for a reward. A
-value with evidence outcomes callers with and without, one without is a miss for those who want evidence and is then
-overwritten. Failures are never written.
+value which was cut, changed or written under another key is a miss and never a number. With a secret the checksum is
+keyed by it (as BLAKE2b does by itself), so that nobody else who writes to Redis makes a value that is believed; 64 bits
+are enough, as each guess takes a lookup of ours. The head says whether evidence is inside, what kind of outcome it is,
+and repeats value and belief, so that nothing has to be parsed for a reward. A value with evidence answers callers with
+and without, one without is a miss for those who want evidence and is then overwritten. Failures are never written.
 
 The verifiers of a call look up and fill at nearly the same moment, each for itself. What comes in the same turn of the
 event loop is read at once, and what comes while a fill is under way is written with the next one: an operation costs
@@ -19,6 +20,7 @@ together if it did not.
 from __future__ import annotations
 
 import asyncio
+import hmac
 import math
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -65,6 +67,7 @@ class OutcomeCache:
 
     Of a cluster's address any node will do. Over TLS it shows the certificates of ``tls`` if there are any, else it
     trusts whom the system trusts. ``password_file`` is read at each connection, so that a rotated one is taken up.
+    What another ``secret`` signed, or none, is a miss.
     """
 
     def __init__(
@@ -76,7 +79,9 @@ class OutcomeCache:
         pause_s: float,
         tls: LiveIdentity | None = None,
         password_file: Path | None = None,
+        secret: bytes = b"",
     ) -> None:
+        self._secret = secret
         self._ttl_s = ttl_s
         self._timeout_s = timeout_s
         self._pauses = {"read": Pauses(pause_s), "write": Pauses(pause_s)}
@@ -104,7 +109,7 @@ class OutcomeCache:
             if value is None:
                 continue
             try:
-                found = unpack(key, value, with_evidence=with_evidence)
+                found = unpack(key, value, with_evidence=with_evidence, secret=self._secret)
             except ValueError:
                 invalid += 1
                 continue
@@ -119,7 +124,11 @@ class OutcomeCache:
 
     async def put(self, outcomes: Mapping[bytes, EncodedOutcome], deadline: float, *, with_evidence: bool) -> None:
         """Remember these but for failures. What cannot be written is asked again another time."""
-        values = {key: pack(key, one, with_evidence=with_evidence) for key, one in outcomes.items() if not one.failed}
+        values = {
+            key: pack(key, one, with_evidence=with_evidence, secret=self._secret)
+            for key, one in outcomes.items()
+            if not one.failed
+        }
         if values:
             await self._writes.join(values, deadline, self._timeout_s)
 
@@ -128,6 +137,8 @@ class OutcomeCache:
         self._writes.close()
         for task in self._closing:
             task.cancel()
+        if self._closing:
+            await asyncio.wait(self._closing)
         await _close(self._redis)
 
     async def _read(self, keys: Mapping[bytes, None], deadline: float) -> dict[bytes, bytes | None] | None:
@@ -153,8 +164,10 @@ class OutcomeCache:
         old, self._redis = self._redis, self._connect()
 
         async def close_when_idle() -> None:
-            await asyncio.sleep(self._timeout_s)
-            await _close(old)
+            try:
+                await asyncio.sleep(self._timeout_s)
+            finally:
+                await _close(old)
 
         closing = asyncio.ensure_future(close_when_idle())
         self._closing.add(closing)
@@ -251,17 +264,17 @@ def _by_slot(keys: Iterable[bytes]) -> list[list[bytes]]:
     return list(slots.values())
 
 
-def pack(key: bytes, outcome: EncodedOutcome, *, with_evidence: bool) -> bytes:
+def pack(key: bytes, outcome: EncodedOutcome, *, with_evidence: bool, secret: bytes = b"") -> bytes:
     value = math.nan if outcome.value is None else outcome.value
     belief = math.nan if outcome.belief is None else outcome.belief
     body = _HEAD.pack(with_evidence, _KINDS.index(outcome.kind), value, belief) + outcome.message
-    return _checksum(key, body) + body
+    return _checksum(key, body, secret) + body
 
 
-def unpack(key: bytes, value: bytes, *, with_evidence: bool) -> EncodedOutcome | None:
-    """The outcome; None if it lacks the evidence that is wanted. Raises ValueError if the value is damaged."""
+def unpack(key: bytes, value: bytes, *, with_evidence: bool, secret: bytes = b"") -> EncodedOutcome | None:
+    """The outcome; None if it lacks the evidence that is wanted. Raises ValueError if it is damaged or forged."""
     body = value[_CHECKSUM_BYTES:]
-    if value[:_CHECKSUM_BYTES] != _checksum(key, body):
+    if not hmac.compare_digest(value[:_CHECKSUM_BYTES], _checksum(key, body, secret)):
         raise ValueError("the checksum does not fit")
     try:
         has_evidence, kind, number, belief = _HEAD.unpack_from(body)
@@ -269,7 +282,7 @@ def unpack(key: bytes, value: bytes, *, with_evidence: bool) -> EncodedOutcome |
         parsed = types_pb2.Outcome.FromString(message)
     except (StructError, DecodeError) as error:
         raise ValueError("its content is no outcome") from error
-    # Whoever can write to Redis can write a right checksum.
+    # Without a secret, whoever can write to Redis can write a right checksum.
     if kind >= len(_KINDS) or parsed.WhichOneof("result") != _KINDS[kind]:
         raise ValueError("its head and its content differ")
     if not all(one != one or 0.0 <= one <= 1.0 for one in (number, belief)):
@@ -295,5 +308,5 @@ def _or_none(number: float) -> float | None:
     return number if number == number else None
 
 
-def _checksum(key: bytes, body: bytes) -> bytes:
-    return blake2b(key + body, digest_size=_CHECKSUM_BYTES).digest()
+def _checksum(key: bytes, body: bytes, secret: bytes) -> bytes:
+    return blake2b(key + body, digest_size=_CHECKSUM_BYTES, key=secret).digest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from hashlib import blake2b
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -13,6 +14,8 @@ from bioverify.runtime.config import LogLevel, ServerConfig
 from bioverify.transport.channels import MAX_CALL_ITEMS, MAX_MESSAGE_BYTES
 from bioverify.transport.redis_address import RedisAddress, RedisAddressError, read_address
 from bioverify.transport.tls import TlsIdentity
+
+_LEAST_SECRET_CHARACTERS = 32
 
 
 class AggregatorConfig(BaseModel):
@@ -30,6 +33,10 @@ class AggregatorConfig(BaseModel):
     rediss is TLS, with the certificates of `tls` if there are any. Without it nothing is remembered."""
     redis_password_file: Path | None = None
     """Holds the password of `redis_url`, read again at each connection, so that a rotated one is taken up."""
+    cache_secret_file: Path | None = None
+    """Holds a secret of 32 characters or more that remembered outcomes are signed with, so that nobody else who writes
+    to Redis can make a reward. It is the same for all aggregators of one Redis, and read at the start. Without it a
+    checksum tells damage and no forgery."""
     metrics_port: int | None = None
     """Prometheus text over HTTP, on the same host as `listen`. Without it no metrics are served."""
     workers: Annotated[int, Field(ge=1)] = 1
@@ -84,6 +91,7 @@ class AggregatorConfig(BaseModel):
             raise ValueError(
                 f"redis_password_file: redis_url {what}. Give the address without a password, and the file"
             )
+        self.cache_secret()
         if CONSENSUS in self.verifiers:
             raise ValueError(f"{CONSENSUS} is no verifier: it is made of the others' beliefs")
         return self
@@ -92,6 +100,21 @@ class AggregatorConfig(BaseModel):
     def redis_address(self) -> RedisAddress | None:
         """Where outcomes are remembered. Raises RedisAddressError."""
         return read_address(self.redis_url) if self.redis_url is not None else None
+
+    def cache_secret(self) -> bytes:
+        """64 bytes made of what `cache_secret_file` holds; none without it. Raises ValueError."""
+        if self.cache_secret_file is None:
+            return b""
+        try:
+            text = self.cache_secret_file.read_bytes().strip()
+        except OSError as error:
+            raise ValueError(f"cache_secret_file: {self.cache_secret_file}: {error.strerror}") from error
+        if len(text) < _LEAST_SECRET_CHARACTERS:
+            raise ValueError(
+                f"cache_secret_file: {self.cache_secret_file} holds {len(text)} characters; a secret that nobody can "
+                f"guess has {_LEAST_SECRET_CHARACTERS} or more: openssl rand -hex 32"
+            )
+        return blake2b(text).digest()
 
     @property
     def members(self) -> tuple[str, ...]:

@@ -69,6 +69,7 @@ class RewardService(reward_pb2_grpc.RewardServiceServicer):
                 pause_s=config.cache_pause_s,
                 tls=tls,
                 password_file=config.redis_password_file,
+                secret=config.cache_secret(),
             )
 
     async def prepare(self) -> bool:

@@ -41,6 +41,13 @@ RedisPasswordFile = Annotated[
         help="Holds the password of --redis-url; read at each connection, so that a rotated one is taken up.",
     ),
 ]
+CacheSecretFile = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="BIOVERIFY_CACHE_SECRET_FILE",
+        help="Holds a secret that remembered outcomes are signed with: what others write to Redis is not believed.",
+    ),
+]
 Workers = Annotated[int, typer.Option(min=1, help="Processes that share the port.")]
 
 
@@ -90,6 +97,7 @@ def aggregate(
     listen: Listen = ports.AGGREGATOR,
     redis_url: RedisUrl = None,
     redis_password_file: RedisPasswordFile = None,
+    cache_secret_file: CacheSecretFile = None,
     metrics_port: MetricsPort = None,
     workers: Workers = 1,
     consensus: Annotated[
@@ -133,6 +141,7 @@ def aggregate(
             "verifiers": targets,
             "redis_url": redis_url,
             "redis_password_file": redis_password_file,
+            "cache_secret_file": cache_secret_file,
             "metrics_port": metrics_port,
             "workers": workers,
             "verifier_deadlines_s": deadlines_s,

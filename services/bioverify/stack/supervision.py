@@ -26,6 +26,7 @@ from bioverify.stack.plan import AGGREGATOR, CACHE, GATEWAY, Plan
 
 MARK = "BIOVERIFY_STACK"
 _PASSWORD_FILE = "BIOVERIFY_REDIS_PASSWORD_FILE"  # noqa: S105  the name of a variable
+_SECRET_FILE = "BIOVERIFY_CACHE_SECRET_FILE"  # noqa: S105
 # Services drain for up to 10 s after SIGTERM; whoever is there after that is killed.
 STOP_WAIT_S = 13
 # A service that dies sooner than this was never up: its restarts are spaced out and counted.
@@ -86,7 +87,7 @@ class Supervisor:
         environment = {"OMP_NUM_THREADS": "1", **os.environ, MARK: str(self._plan.folder), **self._plan.environment}
         if self._plan.redis_url is None:  # the embedded cache has no password
             environment.pop(_PASSWORD_FILE, None)
-        for name in ("BIOVERIFY_HOME", "BIOVERIFY_DATA_MIRROR", _PASSWORD_FILE):
+        for name in ("BIOVERIFY_HOME", "BIOVERIFY_DATA_MIRROR", _PASSWORD_FILE, _SECRET_FILE):
             if name in environment:  # the children have another working folder
                 environment[name] = str(Path(environment[name]).absolute())
         command = [sys.executable, "-P", "-m", "supervisor.supervisord", "-c", str(config)]
