@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bioverify.artifacts.vectors import NAME, SYMBOLS_FILE, VECTORS_FILE
+from bioverify.artifacts.vectors import JOINT_FILE, NAME, SYMBOLS_FILE, VECTORS_FILE
 
-__all__ = ["NAME", "NETS_FILE", "SYMBOLS_FILE", "VECTORS_FILE"]
+__all__ = ["JOINT_FILE", "NAME", "NETS_FILE", "SYMBOLS_FILE", "VECTORS_FILE"]
 
 NETS_FILE = "nets.safetensors"

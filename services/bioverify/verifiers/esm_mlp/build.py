@@ -41,7 +41,7 @@ from bioverify.core.metrics import auc_per_gene, calibration_figures, fit_logist
 from bioverify.core.metrics import sigmoid as probability
 from bioverify.core.tasks import TaskKind
 from bioverify.core.verifier import canaries_of
-from bioverify.verifiers.esm_mlp.artifact import NAME, NETS_FILE, SYMBOLS_FILE, VECTORS_FILE
+from bioverify.verifiers.esm_mlp.artifact import JOINT_FILE, NAME, NETS_FILE, SYMBOLS_FILE, VECTORS_FILE
 from bioverify.verifiers.esm_mlp.embeddings import GeneVectors, beside, reduced
 from bioverify.verifiers.esm_mlp.knowledge import read_sources
 from bioverify.verifiers.esm_mlp.net import RbioNet, TwoTowerNet
@@ -103,7 +103,8 @@ def build(
     """Make the artifact, after ``genes``. Raises ArtifactError if there is no vector at all."""
     settings = settings or Settings()
     resolver, genes = open_genes(store)
-    vectors, records = vectors_of(settings, sources, resolver, progress=progress)
+    joint, records = vectors_of(settings, sources, resolver, progress=progress)
+    vectors = reduced(joint, settings.reduce_to)
     screens = read_tables(sources, progress=progress)
     table, covered = with_vectors(screens, resolver, vectors.symbols)
 
@@ -141,6 +142,8 @@ def build(
             )
     with store.building(NAME) as folder:
         save_arrays({"vectors": vectors.vectors}, folder.path / VECTORS_FILE)
+        if vectors is not joint:
+            save_arrays({"vectors": joint.vectors}, folder.path / JOINT_FILE)
         save_tensors(weights, folder.path / NETS_FILE)
         write_served(pa.table({"symbol": vectors.symbols}), folder.path / SYMBOLS_FILE)
         return folder.commit(
@@ -158,6 +161,7 @@ def build(
                 **({"epochs": settings.epochs} if settings.net == "rbio" else {"steps": settings.steps}),
                 "seed": settings.seed,
                 "vectors": vectors.name,
+                "joint_vectors": joint.name,
                 "base_rate": settings.base_rate,
                 "rate_prior_rows": RATE_PRIOR_ROWS,
                 "calibration": calibration,
@@ -179,7 +183,7 @@ _FORMS: dict[Form, str] = {
 def vectors_of(
     settings: Settings, sources: Sources, resolver: GeneResolver, *, progress: Callable[[str], None]
 ) -> tuple[GeneVectors, list[SourceRecord]]:
-    """One vector per gene, from GO and the person's sources, as the settings weigh them.
+    """One vector per gene, from GO and the person's sources, as the settings weigh them, with all their dimensions.
 
     What is built and what docs/quality.md measures. Raises ArtifactError if there is no vector at all.
     """
@@ -199,10 +203,7 @@ def vectors_of(
         )
     if unknown := sorted(settings.weights.keys() - set(names)):
         raise ArtifactError(f"esm_mlp: weights name {', '.join(unknown)}, and there are: {', '.join(names)}")
-    vectors = beside(tables, [settings.weights.get(name, 1.0) for name in names])
-    if settings.reduce_to is not None:
-        vectors = reduced(vectors, settings.reduce_to)
-    return vectors, records
+    return beside(tables, [settings.weights.get(name, 1.0) for name in names]), records
 
 
 def fit(rows: Rows, own: Rows, vectors: Vectors, settings: Settings) -> Trained:
