@@ -46,3 +46,9 @@ def test_a_classifier_without_any_vectors_is_refused(tmp_path: Path) -> None:
     build_artifact("genes", store, sources, silent, settings)
     with pytest.raises(ArtifactError, match="no gene vectors"):
         build_artifact("esm_mlp", store, sources, silent, settings)
+
+
+def test_the_settings_of_the_examples_are_read_and_weigh_what_they_name() -> None:
+    settings = read_build_settings(Path(__file__).parents[2] / "examples" / "knowledge.yaml")
+    assert settings.esm_mlp.weights == {"string": 0.7, "text": 0.7, "coessential": 0.7}
+    assert settings.analogy.reduce_to is None
