@@ -8,15 +8,19 @@ what PerturbQA has rows of, without looking at a label; some because it holds th
 
 A fact is *true* if the verifier says it, *wrong* if it says another thing, *undecided* if it says nothing, each with
 its own sentence. docs/known-facts.md has the table. Needs the real data (`BIOVERIFY_DATA_MIRROR`, or fetched).
+
+``--beliefs before=FOLDER --beliefs after=FOLDER`` asks the models instead, of artifacts that are built there: how much
+they hold of each fact, answered without the perturbation's own rows. So a change of vectors is seen in facts.
 """
 
 from __future__ import annotations
 
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -26,7 +30,9 @@ from bioverify.artifacts.store import ArtifactStore
 from bioverify.core.cell_lines import CELL_LINE_NAMES
 from bioverify.core.outcomes import Outcome, Scored
 from bioverify.core.tasks import DifferentialExpression, DirectionOfChange
-from bioverify.core.verifier import Item
+from bioverify.core.verifier import LIFT, Item
+from bioverify.verifiers.analogy.verifier import open_verifier as open_analogy
+from bioverify.verifiers.esm_mlp.verifier import open_verifier as open_esm_mlp
 from bioverify.verifiers.experimental import build as experimental
 from bioverify.verifiers.experimental.verifier import ExperimentalLookup, open_verifier
 
@@ -152,14 +158,44 @@ def judge(fact: Fact, verifier: ExperimentalLookup) -> tuple[Verdict, str]:
     return ("true" if (direction.belief == 1.0) == (fact.expected == "rises") else "wrong"), told(direction)
 
 
+def asked_of_models(fact: Fact) -> dict[str, Item]:
+    """As questions whose answer is the fact."""
+    names = (fact.perturbation, fact.measured_gene, fact.cell_line)
+    asked = {"responds": Item(DifferentialExpression(*names), answer=fact.expected != "stays")}
+    if fact.expected != "stays":
+        asked["direction"] = Item(DirectionOfChange(*names), answer=fact.expected == "rises")
+    return asked
+
+
+def beliefs_of(store: ArtifactStore) -> Iterator[tuple[str, int, int, float]]:
+    """Per verifier and question: facts that it scores, held above the gene's usual rate, and their mean probability."""
+    for name, open_models in (("esm_mlp", open_esm_mlp), ("analogy", open_analogy)):
+        verifier = open_models(store)
+        every = [asked_of_models(fact) for fact in facts()]
+        for question in ("responds", "direction"):
+            outcomes = verifier.score([asked[question] for asked in every if question in asked])
+            scored = [one for one in outcomes if isinstance(one, Scored)]
+            above = sum(one.components.get(LIFT, 0.0) > 0.5 for one in scored)
+            yield f"{name}, {question}", len(scored), above, sum(one.value for one in scored) / len(scored)
+
+
 def told(outcome: Outcome) -> str:
     if isinstance(outcome, Scored):
         return "; ".join(evidence.text for evidence in outcome.evidence)
     return outcome.detail
 
 
-def main() -> None:
+def main(
+    beliefs: Annotated[list[str] | None, typer.Option(help="NAME=FOLDER of artifacts: ask their models.")] = None,
+) -> None:
     """Build the lookup, ask it everything, print the table and how often each verdict was given."""
+    if beliefs:
+        print("| artifacts | verifier, question | facts scored | above the gene's usual rate | mean p of the fact |")
+        print("|---|---|---|---|---|")
+        for name, artifacts in (one.split("=", 1) for one in beliefs):
+            for asked, scored, above, mean in beliefs_of(ArtifactStore(Path(artifacts))):
+                print(f"| {name} | {asked} | {scored} | {above} | {mean:.3f} |")
+        return
     with tempfile.TemporaryDirectory() as folder:
         store, sources = ArtifactStore(Path(folder)), Sources.default(tell=_progress)
         genes.build(store, sources, progress=_progress)

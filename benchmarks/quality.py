@@ -1,13 +1,15 @@
-"""How true the verifiers are: PerturbQA's per-gene AUC on the test rows, beside baselines and controls.
+"""How true the verifiers are: PerturbQA's per-gene AUC, beside baselines and controls.
 
-``python -m benchmarks.quality --vectors text=texts.safetensors --out quality`` trains everything, scores the test rows
-once, and prints the table as Markdown; vectors and nets are made by the settings that ``bioverify data build`` takes,
-with its code. ``--held-out`` measures a choice instead: a fifth of the training perturbations stands for the test
-rows, which are not read. OUT.json has every figure, with reliability plots as points. Every part (models
-in ``quality_models.py``) of a line, kind of question and seed is kept in the folder OUT.parts as soon as it is
-measured: a run that was interrupted goes on, and several runs may share the folder. It knows the vectors, not the code:
-after a change of a model remove its files. Nothing is chosen by test rows, and no figure uses how many rows a
-perturbation has.
+``python -m benchmarks.quality --out quality --settings FILE --vectors STRING=LINKS`` measures two builds: *default*,
+which ``bioverify data build --all`` makes, and *best*, with the settings and sources named here; vectors and models are
+made by the code of ``data build``. It asks about the test rows. ``--held-out 0 --held-out 1`` measures a choice
+instead: folds of each line's training perturbations (sorted, index mod 5) stand for the test rows, which are not read.
+
+One cell (part of ``quality_models.py``, kind of question, line, seed, fold) at a time, on one thread. Each is kept in
+the folder OUT.parts as soon as it is measured: a run that was interrupted goes on, ``--minutes`` ends one in time, and
+several may share the folder. The table (OUT.md, ``quality_table.py``; OUT.json has every figure) shows all that is kept
+and says what is not run. A cell knows vectors and settings, not the code: after a change of a model remove its files.
+Nothing is chosen by test rows, and no figure uses how many rows a perturbation has.
 """
 
 from __future__ import annotations
@@ -18,136 +20,196 @@ import os
 import platform
 import tempfile
 import time
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict
-from multiprocessing import get_context
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 import typer
 from rich.console import Console
 
-from benchmarks.quality_models import MEMBERS, ONCE, PARTS, Inputs, Scores, as_written, consensus
+from benchmarks.quality_models import MEMBERS, ONCE, PARTS, Inputs, Scores, as_written, consensus, names_of
+from benchmarks.quality_table import Figures, markdown
 from bioverify.artifacts import genes as gene_table
-from bioverify.artifacts.perturbqa import read_tables
+from bioverify.artifacts.perturbqa import Screens, read_tables
 from bioverify.artifacts.resolver import open_genes
 from bioverify.artifacts.sources import Sources
 from bioverify.artifacts.store import ArtifactStore
-from bioverify.cli.build_settings import read_build_settings
-from bioverify.core.cell_lines import CELL_LINE_NAMES, CELL_LINES
-from bioverify.core.metrics import auc_per_gene, brier_score, expected_calibration_error, pooled_measures, reliability
+from bioverify.cli.build_settings import BuildSettings, read_build_settings
+from bioverify.core.cell_lines import CELL_LINES
+from bioverify.core.genes import GeneResolver
+from bioverify.core.metrics import aucs_of_genes, brier_score, pooled_measures, reliability
 from bioverify.core.tasks import TaskKind
 from bioverify.verifiers.esm_mlp.build import Table, vectors_of, with_vectors
-from bioverify.verifiers.esm_mlp.embeddings import GeneVectors, read_vectors, write_vectors
-from bioverify.verifiers.esm_mlp.settings import Settings
+from bioverify.verifiers.esm_mlp.embeddings import GeneVectors, read_vectors, reduced, write_vectors
 from bioverify.verifiers.esm_mlp.train import Rows
 
 KINDS = {"DE": TaskKind.DIFFERENTIAL_EXPRESSION, "direction": TaskKind.DIRECTION_OF_CHANGE}
-REFERENCE = {
-    "MLP": {"wanted": {"DE": ".69 .68 .67 .66", "direction": ".80 .71 .76 .74"}},
-    "analogy": {"wanted": {"DE": ".70 .69 .71 .67", "direction": ".83 .76 .76 .78"}},
-    "consensus": {"wanted": {"DE": ".73 .70 .73 .69", "direction": ".87 .78 .80 .82"}},
-    "gene base rate": {"SUMMER, the published best": {"DE": ".62 .59 .62 .59", "direction": ".64 .64 .66 .67"}},
-}
-MEASURES = {"brier": "Brier score", "calibration_error": "calibration error"}
-POOLED = {"f1": "F1", "mcc": "MCC", "balanced_accuracy": "balanced accuracy"}
-
-Figures = dict[str, Any]
-"""Of one model, line, kind and seed: auc, genes; with a belief also brier, calibration_error, reliability, pooled."""
-Job = tuple[str, str, str, int]
-"""Part, kind, line, seed."""
-
 CONSENSUS = "consensus"
-HELD_OUT = 5
+DEFAULT, BEST = "default", "best"
+FOLDS = 5
+TEST_ROWS = "test"
 
 console = Console(stderr=True, highlight=False)
 
 
+@dataclass(frozen=True)
+class Build:
+    """``vectors``: name → file, beside GO's. ``digest``: of all that its figures depend on, but for the code."""
+
+    name: str
+    vectors: Mapping[str, Path]
+    settings: BuildSettings
+
+    @property
+    def setup(self) -> Figures:
+        return {
+            "vectors": {name: _sha256(path) for name, path in sorted(self.vectors.items())},
+            "esm_mlp": self.settings.esm_mlp.model_dump(mode="json"),
+            "analogy": self.settings.analogy.model_dump(mode="json"),
+        }
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(json.dumps(self.setup, sort_keys=True).encode()).hexdigest()[:8]
+
+
+class Cell(NamedTuple):
+    """``fold``: of training perturbations, or `TEST_ROWS`."""
+
+    part: str
+    kind: str
+    line: str
+    seed: int
+    fold: str
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """``table``: rows whose genes have vectors, by their index. ``written``: all rows, genes by the files' names.
+
+    ``nets``, ``joint``: what nets are fed with, and what analogy compares genes by.
+    """
+
+    table: Table
+    written: Table
+    written_names: Sequence[str]
+    nets: GeneVectors
+    joint: GeneVectors
+
+
 def main(
     out: Annotated[Path, typer.Option(help="Written: OUT.json, OUT.md and the folder OUT.parts.")],
-    vectors: Annotated[list[str] | None, typer.Option(help="NAME=FILE of gene vectors beside GO's.")] = None,
-    settings: Annotated[Path | None, typer.Option(help="YAML, as bioverify data build --settings takes it.")] = None,
-    held_out: Annotated[bool, typer.Option("--held-out", help="Ask about training perturbations alone.")] = False,
+    vectors: Annotated[
+        list[str] | None, typer.Option(help="NAME=FILE of the best build, as data build takes it.")
+    ] = None,
+    settings: Annotated[Path | None, typer.Option(help="YAML of the best build, as data build takes it.")] = None,
+    held_out: Annotated[list[int] | None, typer.Option(help="Folds of training perturbations; no test row.")] = None,
     seeds: Annotated[int, typer.Option(help=f"{', '.join(ONCE)} use the first only.")] = 3,
-    jobs: Annotated[int, typer.Option(help="Processes, of one thread each.")] = 2,
+    minutes: Annotated[float | None, typer.Option(help="After so many no cell is begun.")] = None,
+    builds: Annotated[list[str] | None, typer.Option(help=f"{DEFAULT}, {BEST}; both without.")] = None,
     parts: Annotated[list[str] | None, typer.Option(help=f"Some of {', '.join(PARTS)}; all without.")] = None,
     lines: Annotated[list[str] | None, typer.Option(help="Cell lines; all without.")] = None,
     kinds: Annotated[list[str] | None, typer.Option(help="DE, direction; both without.")] = None,
 ) -> None:
-    """Train everything, score the test rows once, print the table."""
+    """Measure what is not kept yet, and print the table of all that is."""
     began = time.monotonic()
-    named = dict(one.split("=", 1) for one in vectors or [])
-    wanted: list[Job] = [
-        (part, kind, line, seed)
-        for part in parts or PARTS
-        for kind in kinds or KINDS
-        for line in lines or CELL_LINES
-        for seed in range(1 if part in ONCE else seeds)
-    ]
+    named = {name: Path(path) for name, path in (one.split("=", 1) for one in vectors or [])}
+    measured = [Build(DEFAULT, {}, BuildSettings())]
+    if named or settings:
+        measured.append(Build(BEST, named, read_build_settings(settings)))
     folder = out.with_name(f"{out.name}.parts")
     folder.mkdir(parents=True, exist_ok=True)
-    how = read_build_settings(settings).esm_mlp
-    setup: Figures = {
-        "vectors": {name: _digest(Path(path)) for name, path in named.items()},
-        "settings": how.model_dump(mode="json"),
-        "held_out": held_out,
-    }
-    missing = [job for job in wanted if not _kept(folder, setup, job).is_file()]
-    if missing:
-        kept = folder / f"vectors-{_digest_of(setup)}.safetensors"
-        prepared = (*prepare(named, how, kept, held_out=held_out), how)
-        # What matters most first; of that the slowest, so that no process is left alone with a long one.
-        missing.sort(key=lambda job: (job[3], job[0] not in MEMBERS, job[1] != "DE"))
-        with ProcessPoolExecutor(jobs, get_context("fork"), initializer=_start, initargs=prepared) as pool:
-            under_way = {pool.submit(measure, job, folder, setup): job for job in missing}
-            for number, done in enumerate(as_completed(under_way), 1):
-                done.result()
-                job = " ".join(map(str, under_way[done]))
-                console.print(f"{time.monotonic() - began:.0f} s, {number} of {len(missing)}: {job}")
-    report = collect(folder, setup, wanted)
+    folds = [str(fold) for fold in held_out] if held_out else [TEST_ROWS]
+    missing = [
+        (build, cell)
+        for build in measured
+        for cell in cells(folds, seeds)
+        if build.name in (builds or [DEFAULT, BEST])
+        and cell.part in (parts or PARTS)
+        and cell.line in (lines or CELL_LINES)
+        and cell.kind in (kinds or KINDS)
+        and not (cell.part == "trivial" and build.name != DEFAULT)
+        and not _kept(folder, build, cell).is_file()
+    ]
+    # What matters most first: models of all folds, then the other seeds, then controls.
+    missing.sort(key=lambda one: (one[1].part not in ("trivial", *MEMBERS), one[1].seed, one[1].fold))
+    for number, (build, cell) in enumerate(missing, 1):
+        if minutes is not None and time.monotonic() - began > 60 * minutes:
+            console.print(f"{len(missing) - number + 1} cells are not run: {minutes:g} minutes are over")
+            break
+        measure(build, cell, prepare(folder, build.digest, build, cell.fold), folder)
+        console.print(
+            f"{time.monotonic() - began:.0f} s, {number} of {len(missing)}: {build.name} {' '.join(map(str, cell))}"
+        )
+    report = collect(folder, measured, cells(folds, seeds))
     out.with_suffix(".json").write_text(json.dumps(report, indent=2) + "\n")
-    out.with_suffix(".md").write_text(markdown(report["models"]))
-    typer.echo(markdown(report["models"]))
-    console.print(f"{report['cpu_seconds']:.0f} s of CPU in all parts; {time.monotonic() - began:.0f} s for this run")
+    table = markdown(report["builds"], folds=folds, seeds=seeds, test_rows=not held_out)
+    out.with_suffix(".md").write_text(table)
+    typer.echo(table)
+    console.print(f"{report['cpu_seconds']:.0f} s of CPU in all cells; {time.monotonic() - began:.0f} s for this run")
 
 
-_inputs: tuple[Table, Table, GeneVectors, Settings]
+def cells(folds: Sequence[str], seeds: int) -> list[Cell]:
+    return [
+        Cell(part, kind, line, seed, fold)
+        for part in PARTS
+        for kind in KINDS
+        for line in CELL_LINES
+        for seed in range(1 if part in ONCE else seeds)
+        for fold in folds
+    ]
 
 
-def _start(*prepared: Any) -> None:
-    global _inputs
-    _inputs = prepared
-
-
-def measure(job: Job, folder: Path, setup: Figures) -> None:
+def measure(build: Build, cell: Cell, prepared: Prepared, folder: Path) -> None:
     """Keep the figures of every model of a part; of the consensus as well, as soon as all members have answered."""
-    part, kind, line, seed = job
-    table, written, joined, how = _inputs
-    inputs = Inputs(table, written, joined.vectors, line, KINDS[kind], seed, how)
+    kind = KINDS[cell.kind]
+    inputs = Inputs(
+        prepared.table,
+        prepared.written,
+        prepared.nets.vectors,
+        prepared.joint.vectors,
+        cell.line,
+        kind,
+        cell.seed,
+        build.settings.esm_mlp,
+    )
     began = time.process_time()
-    scored = PARTS[part](inputs)
+    scored = PARTS[cell.part](inputs)
     cpu_seconds = time.process_time() - began
-    if part in MEMBERS:
-        verifier = scored[MEMBERS[part]]
+    if cell.part in MEMBERS:
+        verifier = scored[MEMBERS[cell.part]]
         if verifier.known is None:
-            raise ValueError(f"{part}: no logits of the training rows, which the consensus is fitted to")
-        np.savez(_logits_file(folder, setup, job), known=verifier.known, new=verifier.score, allow_pickle=False)
-        files = {name: _logits_file(folder, setup, (other, kind, line, seed)) for other, name in MEMBERS.items()}
+            raise ValueError(f"{cell.part}: no logits of the training rows, which the consensus is fitted to")
+        np.savez(_logits_file(folder, build, cell), known=verifier.known, new=verifier.score, allow_pickle=False)
+        files = {name: _logits_file(folder, build, cell._replace(part=other)) for other, name in MEMBERS.items()}
         if all(file.is_file() for file in files.values()):
             members = {name: _kept_logits(file) for name, file in files.items()}
-            _keep(folder, setup, (CONSENSUS, kind, line, seed), inputs.asked, consensus(inputs, members), 0.0)
-    asked = written.of(line, KINDS[kind], "test") if part == "trivial" else inputs.asked
-    _keep(folder, setup, job, asked, scored, cpu_seconds)
+            together = consensus(inputs, members)
+            _keep(folder, build, cell._replace(part=CONSENSUS), inputs.asked, prepared.nets.symbols, together, 0.0)
+    if cell.part == "trivial":
+        asked, names = prepared.written.of(cell.line, kind, "test"), prepared.written_names
+    else:
+        asked, names = inputs.asked, prepared.nets.symbols
+    _keep(folder, build, cell, asked, names, scored, cpu_seconds)
 
 
 def _keep(
-    folder: Path, setup: Figures, job: Job, asked: Rows, scored: Mapping[str, Scores], cpu_seconds: float
+    folder: Path,
+    build: Build,
+    cell: Cell,
+    asked: Rows,
+    names: Sequence[str],
+    scored: Mapping[str, Scores],
+    cpu_seconds: float,
 ) -> None:
-    models = {name: figures_of(asked, scores) for name, scores in scored.items()}
-    kept = _kept(folder, setup, job)
+    models = {name: figures_of(asked, names, scores) for name, scores in scored.items()}
+    kept = _kept(folder, build, cell)
     new = kept.with_suffix(f".{os.getpid()}")
     new.write_text(json.dumps({"models": models, "cpu_seconds": cpu_seconds}))
     new.replace(kept)
@@ -158,79 +220,47 @@ def _kept_logits(file: Path) -> Scores:
         return Scores(logits["new"], known=logits["known"])
 
 
-def figures_of(asked: Rows, scores: Scores) -> Figures:
-    auc, genes = auc_per_gene(asked.measured_gene, asked.label, scores.score)
-    if scores.belief is None:
-        return {"auc": auc, "genes": genes}
-    return {
-        "auc": auc,
-        "genes": genes,
-        "brier": brier_score(asked.label, scores.belief),
-        "calibration_error": expected_calibration_error(asked.label, scores.belief),
-        "reliability": [asdict(point) for point in reliability(asked.label, scores.belief)],
-        "threshold": scores.threshold,
-        "pooled": pooled_measures(asked.label, scores.belief >= scores.threshold),
+def figures_of(asked: Rows, names: Sequence[str], scores: Scores) -> Figures:
+    """``names``: of the genes, by their codes in ``asked``."""
+    genes, auc = aucs_of_genes(asked.measured_gene, asked.label, scores.score)
+    figures: Figures = {
+        "auc_of_gene": {names[gene]: round(float(one), 6) for gene, one in zip(genes, auc, strict=True)}
     }
+    if scores.belief is not None:
+        figures |= {
+            "rows": len(asked),
+            "brier": brier_score(asked.label, scores.belief),
+            "reliability": [asdict(point) for point in reliability(asked.label, scores.belief)],
+            "threshold": scores.threshold,
+            "pooled": pooled_measures(asked.label, scores.belief >= scores.threshold),
+        }
+    return figures
 
 
-def collect(folder: Path, setup: Figures, wanted: Sequence[Job]) -> Figures:
-    """All figures: models → kind → line → one per seed."""
-    models: dict[str, dict[str, dict[str, list[Figures]]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+def collect(folder: Path, measured: Sequence[Build], wanted: Sequence[Cell]) -> Figures:
+    """All figures: builds → models → kind → line → seed → fold."""
+    stacked = dict.fromkeys(cell._replace(part=CONSENSUS) for cell in wanted if cell.part in MEMBERS)
+    builds: Figures = {}
     cpu_seconds = 0.0
-    stacked = [(CONSENSUS, *asked) for asked in dict.fromkeys(job[1:] for job in wanted if job[0] in MEMBERS)]
-    for job in (*wanted, *(job for job in stacked if _kept(folder, setup, job).is_file())):
-        part = json.loads(_kept(folder, setup, job).read_text())
-        cpu_seconds += part["cpu_seconds"]
-        for name, figures in part["models"].items():
-            models[name][job[1]][job[2]].append(figures)
+    for build in measured:
+        models: Figures = {}
+        for cell in (*wanted, *stacked):
+            kept = _kept(folder, build, cell)
+            if not kept.is_file():
+                continue
+            part = json.loads(kept.read_text())
+            cpu_seconds += part["cpu_seconds"]
+            for name, figures in part["models"].items():
+                by_line = models.setdefault(name, {}).setdefault(cell.kind, {}).setdefault(cell.line, {})
+                by_line.setdefault(str(cell.seed), {})[cell.fold] = figures
+        builds[build.name] = {**build.setup, "models": models}
     machine = f"{platform.machine()}, {os.cpu_count()} cores"
-    return {**setup, "machine": machine, "cpu_seconds": round(cpu_seconds), "reference": REFERENCE, "models": models}
+    return {"machine": machine, "cpu_seconds": round(cpu_seconds), "builds": builds}
 
 
-def markdown(models: Figures) -> str:
-    """Lines in the order K562, RPE1, HepG2, Jurkat; mean over seeds ± their standard deviation."""
-    lines = [f"Cell lines: {', '.join(CELL_LINE_NAMES.values())}.", ""]
-    lines += _table("AUC per gene", {name: (name, "auc") for name in models}, models)
-    with_belief = [name for name, of in models.items() if "brier" in _first(of)]
-    measures = {f"{name}, {MEASURES[one]}": (name, one) for name in with_belief for one in MEASURES}
-    lines += ["", *_table("belief", measures, models)]
-    pooled = {f"{name}, {POOLED[one]}": (name, one) for name in with_belief for one in POOLED}
-    lines += ["", *_table("pooled answers", pooled, models)]
-    return "\n".join(lines) + "\n"
-
-
-def _table(title: str, rows: dict[str, tuple[str, str]], models: Figures) -> Iterator[str]:
-    yield f"| {title} | " + " | ".join(KINDS) + " |"
-    yield "|---|---|---|"
-    for label, (model, measure_name) in rows.items():
-        cells = (_cell(models[model].get(kind, {}), measure_name) for kind in KINDS)
-        yield f"| {label} | " + " | ".join(cells) + " |"
-        for name, known in REFERENCE.get(model, {}).items() if measure_name == "auc" else ():
-            yield f"| *{name}* | {known['DE']} | {known['direction']} |"
-
-
-def _cell(by_line: dict[str, list[Figures]], measure_name: str) -> str:
-    return " ".join(_figure([_value(one, measure_name) for one in seeds]) for seeds in by_line.values()) or "–"
-
-
-def _value(figures: Figures, measure_name: str) -> float:
-    return float(figures[measure_name] if measure_name in figures else figures["pooled"][measure_name])
-
-
-def _figure(values: Sequence[float]) -> str:
-    mean = f"{np.mean(values):.3f}".removeprefix("0")
-    return mean if len(values) == 1 else f"{mean}±{np.std(values, ddof=1):.3f}".replace("±0.", "±.")
-
-
-def _first(of: Figures) -> Figures:
-    found: Figures = next(iter(next(iter(of.values())).values()))[0]
-    return found
-
-
-def prepare(named: dict[str, str], how: Settings, kept: Path, *, held_out: bool) -> tuple[Table, Table, GeneVectors]:
-    """Rows whose genes have vectors, all rows, and the vectors of the genes that are asked about."""
-    explicit = {f"gene_vectors.{name}": Path(path) for name, path in named.items()}
-    sources = Sources.default(explicit=explicit, tell=console.print)
+@cache
+def _screens() -> tuple[Sources, GeneResolver, Screens]:
+    sources = Sources.default(tell=console.print)
     with tempfile.TemporaryDirectory() as root:
         store = ArtifactStore(Path(root))
         gene_table.build(store, sources, progress=console.print)
@@ -238,48 +268,67 @@ def prepare(named: dict[str, str], how: Settings, kept: Path, *, held_out: bool)
     screens = read_tables(sources, progress=console.print)
     if screens.simulated:
         raise typer.BadParameter("PerturbQA was not found, and a simulated screen measures nothing")
-    if not kept.is_file():
-        joined, _ = vectors_of(how, sources, resolver, progress=console.print)
-        names = [
-            *screens.rows["perturbation"].unique().to_pylist(),
-            *screens.rows["measured_gene"].unique().to_pylist(),
-        ]
-        asked = {symbol for symbol in map(resolver.resolve, set(names)) if isinstance(symbol, str)}
-        rows = [row for row, symbol in enumerate(joined.symbols) if symbol in asked]
-        write_vectors(kept, [joined.symbols[row] for row in rows], joined.vectors[rows])
-    symbols, vectors = read_vectors(kept)
-    joined = GeneVectors(" + ".join([*named, "GO"]), symbols, vectors)
-    table, covered = with_vectors(screens, resolver, joined.symbols)
-    console.print(f"{joined.name}: {len(symbols):,} genes, {covered:.2%} of the rows")
-    if held_out:
-        return training_alone(table), training_alone(as_written(screens.rows)), joined
-    return table, as_written(screens.rows), joined
+    return sources, resolver, screens
 
 
-def training_alone(table: Table) -> Table:
-    """Without the test rows; in their place a fifth of each line's training perturbations (sorted, index mod 5)."""
-    known = table.split == "train"
-    rows, line, kind = table.rows.where(known), table.line[known], table.kind[known]
-    split = np.full(len(rows), "train")
+_last: dict[tuple[str, str], Prepared] = {}
+
+
+def prepare(folder: Path, digest: str, build: Build, fold: str) -> Prepared:
+    """The rows of a fold, and the vectors of the genes that are asked about. The last one is kept."""
+    if (digest, fold) in _last:
+        return _last[digest, fold]
+    _last.clear()
+    _, resolver, screens = _screens()
+    files = [folder / f"{role}-{digest}.safetensors" for role in ("nets", "joint")]
+    if not all(file.is_file() for file in files):
+        explicit = {f"gene_vectors.{name}": path for name, path in build.vectors.items()}
+        own = Sources.default(explicit=explicit, tell=console.print)
+        made, _ = vectors_of(build.settings.esm_mlp, own, resolver, progress=console.print)
+        asked = {symbol for symbol in map(resolver.resolve, names_of(screens.rows)) if isinstance(symbol, str)}
+        chosen = [row for row, symbol in enumerate(made.symbols) if symbol in asked]
+        most = build.settings.esm_mlp.reduce_to, build.settings.analogy.reduce_to
+        for file, dimensions in zip(files, most, strict=True):
+            fewer = reduced(made, dimensions)
+            write_vectors(file, [fewer.symbols[row] for row in chosen], fewer.vectors[chosen])
+    nets, joint = (GeneVectors(build.name, *read_vectors(file)) for file in files)
+    rows = screens.rows if fold == TEST_ROWS else training_alone(screens.rows, int(fold))
+    table, covered = with_vectors(
+        Screens(rows, screens.simulated, screens.license, screens.records), resolver, nets.symbols
+    )
+    console.print(f"{build.name}, {fold}: {len(nets.symbols):,} genes have vectors, {covered:.2%} of the rows")
+    prepared = _last[digest, fold] = Prepared(table, as_written(rows), names_of(rows), nets, joint)
+    return prepared
+
+
+def training_alone(rows: pa.Table, fold: int) -> pa.Table:
+    """Without the test rows; in their place a fold of each line's training perturbations (sorted, index mod FOLDS)."""
+    rows = rows.filter(pc.equal(rows["split"], "train"))
+    line, perturbation = (_texts(rows, name) for name in ("line", "perturbation"))
+    split = np.full(rows.num_rows, "train", dtype="U5")
     for one in CELL_LINES:
-        asked = np.unique(rows.perturbation[line == one])[::HELD_OUT]
-        split[(line == one) & np.isin(rows.perturbation, asked)] = "test"
-    return Table(rows, line, kind, split)
+        asked = np.unique(perturbation[line == one])[fold::FOLDS]
+        split[(line == one) & np.isin(perturbation, asked)] = "test"
+    place = rows.schema.get_field_index("split")
+    return rows.set_column(place, "split", pa.array(split.tolist()).dictionary_encode())
 
 
-def _kept(folder: Path, setup: Figures, job: Job) -> Path:
-    return folder / f"{'-'.join(map(str, job))}-{_digest_of(setup)}.json"
+def _texts(rows: pa.Table, name: str) -> npt.NDArray[np.str_]:
+    encoded = rows[name].combine_chunks()
+    texts: npt.NDArray[np.str_] = np.array(encoded.dictionary.to_pylist())[encoded.indices.to_numpy()]
+    return texts
 
 
-def _digest_of(setup: Figures) -> str:
-    return hashlib.sha256(json.dumps(setup, sort_keys=True).encode()).hexdigest()[:8]
+def _kept(folder: Path, build: Build, cell: Cell) -> Path:
+    return folder / f"{'-'.join(map(str, cell))}-{build.digest}.json"
 
 
-def _logits_file(folder: Path, setup: Figures, job: Job) -> Path:
-    return _kept(folder, setup, job).with_suffix(".npz")
+def _logits_file(folder: Path, build: Build, cell: Cell) -> Path:
+    return _kept(folder, build, cell).with_suffix(".npz")
 
 
-def _digest(path: Path) -> str:
+@cache
+def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 

@@ -1,4 +1,5 @@
-"""What `benchmarks.quality` measures: each part scores the test rows of one line, kind of question and seed.
+"""What `benchmarks.quality` measures: each part scores the test rows of one line, kind of question and seed,
+or what stands for them.
 
 A part is trained on training rows only and returns, by name, a score per test row and, where one is calibrated, a
 belief. Calibration and consensus are fitted to out-of-fold answers about training rows.
@@ -47,12 +48,13 @@ class Scores:
 class Inputs:
     """``table``: rows whose genes have vectors. ``written``: all rows, which baselines read. ``seed``: of the fits.
 
-    ``settings``: how the nets are built.
+    ``vectors``: what nets are fed with. ``joint``: what genes are compared by. ``settings``: how the nets are built.
     """
 
     table: Table
     written: Table
     vectors: Vectors
+    joint: Vectors
     line: str
     kind: TaskKind
     seed: int
@@ -76,7 +78,7 @@ def mlp(inputs: Inputs) -> dict[str, Scores]:
 
 def neighbours_and_trees(inputs: Inputs) -> dict[str, Scores]:
     """The verifier analogy as it is built, and each of its three parts alone."""
-    training, asked, unit = inputs.training, pairs(inputs.asked), unit_vectors(inputs.vectors)
+    training, asked, unit = inputs.training, pairs(inputs.asked), unit_vectors(inputs.joint)
     model, _, known = fit_analogy(pairs(training), unit, leading_components(unit), FOLDS, inputs.seed)
     features, scored = model.neighbours.features(asked.perturbation, asked.gene)
     new = model.logits(model.design(asked.perturbation, asked.gene, features, scored))
@@ -119,8 +121,9 @@ def rbio_net(inputs: Inputs) -> dict[str, Scores]:
 
 def shuffled(inputs: Inputs) -> dict[str, Scores]:
     """The control: the net and the neighbours with every gene given the vector of another one."""
-    other = np.random.default_rng(inputs.seed).permutation(inputs.vectors)
-    training, asked, unit = inputs.training, inputs.asked, unit_vectors(other)
+    order = np.random.default_rng(inputs.seed).permutation(len(inputs.vectors))
+    other, unit = inputs.vectors[order], unit_vectors(inputs.joint[order])
+    training, asked = inputs.training, inputs.asked
     net = fit(training, training, other, Settings(form="loose", seed=inputs.seed))
     remark = "shuffled vectors"
     return {f"MLP, {remark}": Scores(net.logits(asked, other)), **alike(training, asked, unit, remark)}
@@ -134,7 +137,7 @@ def transfer(form: Form) -> Callable[[Inputs], dict[str, Scores]]:
         one = Settings(form="loose", seed=inputs.seed)  # one net over all of these rows
         net = fit(rows, rows, inputs.vectors, one).logits(inputs.asked, inputs.vectors)
         remark = f"{form} transfer"
-        return {f"MLP, {remark}": Scores(net), **alike(rows, inputs.asked, unit_vectors(inputs.vectors), remark)}
+        return {f"MLP, {remark}": Scores(net), **alike(rows, inputs.asked, unit_vectors(inputs.joint), remark)}
 
     return of
 
@@ -218,12 +221,12 @@ def rate_in_other_lines(table: Table, line: str, kind: TaskKind, asked: Rows) ->
 
 def as_written(rows: pa.Table) -> Table:
     """All rows, genes by the names that the files use: baselines need no vectors, so no row is left out."""
-    names = [*rows["perturbation"].unique().to_pylist(), *rows["measured_gene"].unique().to_pylist()]
-    index = {name: code for code, name in enumerate(sorted(set(names)))}
+    index = {name: code for code, name in enumerate(names_of(rows))}
 
     def codes(name: str) -> npt.NDArray[np.int64]:
         encoded = rows[name].combine_chunks()
-        own = [index[written] for written in encoded.dictionary.to_pylist()]
+        # A dictionary may hold names of rows that are left out.
+        own = [index.get(written, -1) for written in encoded.dictionary.to_pylist()]
         chosen: npt.NDArray[np.int64] = np.array(own, np.int64)[encoded.indices.to_numpy()]
         return chosen
 
@@ -234,6 +237,11 @@ def as_written(rows: pa.Table) -> Table:
 
     every = Rows(codes("perturbation"), codes("measured_gene"), rows["label"].to_numpy())
     return Table(every, texts("line"), texts("task_kind"), texts("split"))
+
+
+def names_of(rows: pa.Table) -> list[str]:
+    """All genes of the rows as the files write them, sorted: the codes of `as_written`."""
+    return sorted({*rows["perturbation"].unique().to_pylist(), *rows["measured_gene"].unique().to_pylist()})
 
 
 def pairs(rows: Rows) -> analogy.Rows:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bioverify.artifacts.errors import ArtifactError
@@ -11,6 +13,10 @@ from bioverify.artifacts.store import ArtifactStore
 from bioverify.cli.build_settings import BuildSettings, read_build_settings
 from bioverify.cli.services import build_artifact, open_verifier
 from bioverify.settings import SettingsError
+from bioverify.verifiers.analogy import build as analogy
+from bioverify.verifiers.analogy.settings import Settings as AnalogySettings
+from bioverify.verifiers.esm_mlp import build as esm_mlp
+from bioverify.verifiers.esm_mlp.settings import Settings as EsmMlpSettings
 from tests.fixtures.artifacts import bundled_sources, silent
 
 RBIO = "esm_mlp: {net: rbio, form: strict, epochs: 0.02, folds: 2, go_dimensions: 8, reduce_to: null}\n"
@@ -46,3 +52,24 @@ def test_a_classifier_without_any_vectors_is_refused(tmp_path: Path) -> None:
     build_artifact("genes", store, sources, silent, settings)
     with pytest.raises(ArtifactError, match="no gene vectors"):
         build_artifact("esm_mlp", store, sources, silent, settings)
+
+
+def test_the_settings_of_the_examples_are_read_and_weigh_what_they_name() -> None:
+    settings = read_build_settings(Path(__file__).parents[2] / "examples" / "knowledge.yaml")
+    assert settings.esm_mlp.weights == {"string": 0.7, "text": 0.7, "coessential": 0.7}
+    assert settings.analogy.reduce_to is None
+
+
+def test_analogy_compares_genes_by_more_dimensions_than_nets_are_fed_with(
+    bundled_store: ArtifactStore, tmp_path: Path
+) -> None:
+    store, sources = ArtifactStore(tmp_path / "artifacts"), bundled_sources(tmp_path)
+    shutil.copytree(bundled_store.root / "genes", store.root / "genes")
+    nets = EsmMlpSettings(go_dimensions=16, reduce_to=6, steps=2, folds=2)
+    esm_mlp.build(store, sources, progress=silent, settings=nets)
+    for most, shown, width in ((None, "GO-SVD 16-d, not ESM2", 16), (9, "GO-SVD 16-d, not ESM2, PCA 9-d", 9)):
+        made = analogy.build(store, sources, progress=silent, settings=AnalogySettings(reduce_to=most), folds=2)
+        assert np.load(store.open("analogy").path / "vectors.npy").shape[1] == width
+        assert made.parameters["vectors"] == shown
+        assert open_verifier("analogy", store).description.summary.endswith(f"(likeness by {shown}).")
+    assert store.open("esm_mlp").manifest.parameters["vectors"] == "GO-SVD 16-d, not ESM2, PCA 6-d"

@@ -16,6 +16,7 @@ from bioverify.verifiers.esm_mlp.build import vectors_of
 from bioverify.verifiers.esm_mlp.embeddings import GeneVectors
 from bioverify.verifiers.esm_mlp.knowledge import read_sources
 from bioverify.verifiers.esm_mlp.settings import Settings
+from bioverify.verifiers.esm_mlp.vectors import go_svd
 
 TRIO, PAIR = ["AARS1", "ASNS", "EIF2B4"], ["TP53", "CDKN1A"]
 COESSENTIAL_HEADER = "Cluster number\tHeatmap URL" + "\tterm" * 9 + "\tGenes"
@@ -133,3 +134,9 @@ def test_a_weight_counts_by_the_name_of_its_table_and_one_of_no_table_is_refused
     assert likeness(first, "TP53", "ASNS") > likeness(first, "TP53", "MYC") + 0.5
     with pytest.raises(ArtifactError, match="weights name c, and there are: a, b"):
         made(c=1.0)
+
+
+def test_few_genes_have_the_same_vectors_however_often_they_are_made() -> None:
+    genes = {"TP53": [0, 3], "ASNS": [0, 4], "MYC": [1, 3], "EIF2B4": [1, 4], "AARS1": [2, 5], "CDKN1A": [2, 5]}
+    first, *others = [go_svd(genes, 6, 3) for _ in range(50)]
+    assert all((first == other).all() for other in others)

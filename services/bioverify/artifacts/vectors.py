@@ -17,6 +17,11 @@ from bioverify.core.genes import GeneResolver
 NAME = "esm_mlp"
 SYMBOLS_FILE = "symbols.arrows"
 VECTORS_FILE = "vectors.safetensors"
+"""What the nets are fed with."""
+JOINT_FILE = "joint.safetensors"
+"""With all their dimensions, if nets are fed with fewer."""
+
+Vectors = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -25,7 +30,7 @@ class KnownVectors:
 
     resolver: GeneResolver
     symbols: list[str]
-    vectors: npt.NDArray[np.float32]
+    vectors: Vectors
     name: str
     digest: str
 
@@ -42,3 +47,20 @@ def open_vectors(store: ArtifactStore) -> KnownVectors:
         str(artifact.manifest.parameters["vectors"]),
         artifact.identity.digest,
     )
+
+
+def leading(vectors: Vectors, dimensions: int | None) -> Vectors:
+    """In their ``dimensions`` leading principal directions, of unit mean square; None, or fewer than that: as they are.
+
+    Signs are canonical.
+    """
+    if dimensions is None or vectors.shape[1] <= dimensions:
+        return vectors
+    double = vectors.astype(np.float64)
+    centred = double - double.mean(axis=0)
+    _, basis = np.linalg.eigh(centred.T @ centred)
+    chosen = basis[:, ::-1][:, :dimensions]
+    chosen = chosen * np.sign(chosen[np.abs(chosen).argmax(axis=0), np.arange(dimensions)])
+    coordinates = centred @ chosen
+    scaled: Vectors = (coordinates / np.sqrt(np.mean(coordinates**2))).astype(np.float32)
+    return scaled

@@ -34,6 +34,7 @@ esm_mlp:
   base_rate: score           # not_applicable: no number for a gene without training rows
 analogy:
   base_rate: score           # likewise
+  reduce_to: 256             # null: genes are compared by as many dimensions as there are
 """
 
 from __future__ import annotations

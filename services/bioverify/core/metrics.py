@@ -18,13 +18,19 @@ Ints = npt.NDArray[np.integer]
 
 
 def auc_per_gene(gene: Ints, label: Ints, score: npt.NDArray[np.floating]) -> tuple[float, int]:
-    """ROC-AUC per measured gene, unweighted mean over genes with both labels, and their number; NaN without one.
+    """ROC-AUC per measured gene, unweighted mean over genes with both labels, and their number; NaN without one."""
+    _, auc = aucs_of_genes(gene, label, score)
+    return (float(auc.mean()), len(auc)) if len(auc) else (float("nan"), 0)
+
+
+def aucs_of_genes(gene: Ints, label: Ints, score: npt.NDArray[np.floating]) -> tuple[Ints, Floats]:
+    """The genes with both labels, and the ROC-AUC of each.
 
     ``gene``: any code per row; ``label``: 0 or 1. AUC is the share of (positive, negative) pairs in order, ties
     counting one half. One gene only: the ordinary AUC.
     """
     if not len(label):
-        return float("nan"), 0
+        return np.empty(0, np.int64), np.empty(0)
     order = np.lexsort((score, gene))
     genes, ordered, labels = gene[order], score[order], label[order].astype(np.float64)
     starts = np.flatnonzero(np.r_[True, genes[1:] != genes[:-1]])
@@ -37,10 +43,8 @@ def auc_per_gene(gene: Ints, label: Ints, score: npt.NDArray[np.floating]) -> tu
     negatives = sizes - positives
     rank_sums = np.add.reduceat(rank * labels, starts)
     both = (positives > 0) & (negatives > 0)
-    if not both.any():
-        return float("nan"), 0
     auc = (rank_sums[both] - positives[both] * (positives[both] + 1) / 2) / (positives[both] * negatives[both])
-    return float(auc.mean()), int(both.sum())
+    return genes[starts[both]], auc
 
 
 def brier_score(label: Ints, belief: Floats) -> float:

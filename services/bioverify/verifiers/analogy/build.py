@@ -13,11 +13,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bioverify.artifacts import vectors as gene_vectors
 from bioverify.artifacts.arrow import write_served
 from bioverify.artifacts.perturbqa import read_tables
 from bioverify.artifacts.resolver import open_genes
 from bioverify.artifacts.sources import Sources
-from bioverify.artifacts.store import ArtifactStore, Manifest
+from bioverify.artifacts.store import ArtifactStore, Manifest, OpenArtifact
 from bioverify.artifacts.tables import read_served
 from bioverify.core.cell_lines import CELL_LINE_NAMES, CELL_LINES
 from bioverify.core.knockdowns import KINDS, canary_pair
@@ -60,12 +61,10 @@ def build(
 ) -> Manifest:
     """Make the artifact, after ``genes`` and ``esm_mlp``."""
     settings = settings or Settings()
-    from safetensors.numpy import load_file
-
     resolver, genes = open_genes(store)
     embedded = store.open("esm_mlp")
-    symbols = read_served(embedded, "symbols.arrows").strings("symbol")
-    vectors = load_file(embedded.path / "vectors.safetensors")["vectors"]
+    symbols = read_served(embedded, gene_vectors.SYMBOLS_FILE).strings("symbol")
+    vector_name, vectors = _vectors(embedded, settings.reduce_to)
     unit = unit_vectors(vectors)
     components = leading_components(unit)
     row_of = {symbol: row for row, symbol in enumerate(symbols)}
@@ -129,7 +128,7 @@ def build(
             simulated=screens.simulated,
             inputs=[genes, embedded],
             parameters={
-                "vectors": str(embedded.manifest.parameters["vectors"]),
+                "vectors": vector_name,
                 "base_rate": settings.base_rate,
                 "folds": folds,
                 "perturbation_widths": [str(tau) for tau in PERTURBATION_WIDTHS],
@@ -149,6 +148,18 @@ def build(
             coverage={"rows_with_vectors": float(known.mean())},
             quality=quality,
         )
+
+
+def _vectors(embedded: OpenArtifact, most: int | None) -> tuple[str, gene_vectors.Vectors]:
+    """What genes are compared by: the vectors of ``esm_mlp`` with all their dimensions, or the leading ``most``."""
+    from safetensors.numpy import load_file
+
+    file, told = embedded.path / gene_vectors.JOINT_FILE, "joint_vectors"
+    if not file.is_file():
+        file, told = embedded.path / gene_vectors.VECTORS_FILE, "vectors"
+    joint, name = load_file(file)["vectors"], str(embedded.parameter(told))
+    vectors = gene_vectors.leading(joint, most)
+    return (name if vectors is joint else f"{name}, PCA {most}-d"), vectors
 
 
 def _positions(column: npt.NDArray[np.str_], among: Sequence[str]) -> npt.NDArray[np.int8]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from bioverify.core.knockdowns import BaseRate
 
@@ -15,3 +17,5 @@ class Settings(BaseModel):
     base_rate: BaseRate = "score"
     """What a question gets whose measured gene was measured under no other training perturbation; not_applicable: no
     number."""
+    reduce_to: Annotated[int, Field(ge=1)] | None = 256
+    """The most dimensions of the vectors of ``esm_mlp`` that genes are compared by; null: as many as there are."""

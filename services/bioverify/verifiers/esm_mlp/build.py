@@ -34,7 +34,7 @@ from bioverify.artifacts.perturbqa import Screens, read_tables
 from bioverify.artifacts.resolver import open_genes
 from bioverify.artifacts.sources import Sources
 from bioverify.artifacts.store import ArtifactStore, Manifest, SourceRecord
-from bioverify.artifacts.vectors import NAME, SYMBOLS_FILE, VECTORS_FILE
+from bioverify.artifacts.vectors import JOINT_FILE, NAME, SYMBOLS_FILE, VECTORS_FILE
 from bioverify.core.cell_lines import CELL_LINE_NAMES, CELL_LINES
 from bioverify.core.genes import GeneResolver
 from bioverify.core.knockdowns import KINDS, RATE_PRIOR_ROWS, canary_pair, rates_outside_folds, rows_outside_folds
@@ -104,7 +104,8 @@ def build(
     """Make the artifact, after ``genes``. Raises ArtifactError if there is no vector at all."""
     settings = settings or Settings()
     resolver, genes = open_genes(store)
-    vectors, records = vectors_of(settings, sources, resolver, progress=progress)
+    joint, records = vectors_of(settings, sources, resolver, progress=progress)
+    vectors = reduced(joint, settings.reduce_to)
     screens = read_tables(sources, progress=progress)
     table, covered = with_vectors(screens, resolver, vectors.symbols)
 
@@ -142,6 +143,8 @@ def build(
             )
     with store.building(NAME) as folder:
         save_arrays({"vectors": vectors.vectors}, folder.path / VECTORS_FILE)
+        if vectors is not joint:
+            save_arrays({"vectors": joint.vectors}, folder.path / JOINT_FILE)
         save_tensors(weights, folder.path / NETS_FILE)
         write_served(pa.table({"symbol": vectors.symbols}), folder.path / SYMBOLS_FILE)
         return folder.commit(
@@ -159,6 +162,7 @@ def build(
                 **({"epochs": settings.epochs} if settings.net == "rbio" else {"steps": settings.steps}),
                 "seed": settings.seed,
                 "vectors": vectors.name,
+                "joint_vectors": joint.name,
                 "base_rate": settings.base_rate,
                 "rate_prior_rows": RATE_PRIOR_ROWS,
                 "calibration": calibration,
@@ -180,7 +184,7 @@ _FORMS: dict[Form, str] = {
 def vectors_of(
     settings: Settings, sources: Sources, resolver: GeneResolver, *, progress: Callable[[str], None]
 ) -> tuple[GeneVectors, list[SourceRecord]]:
-    """One vector per gene, from GO and the person's sources, as the settings weigh them.
+    """One vector per gene, from GO and the person's sources, as the settings weigh them, with all their dimensions.
 
     What is built and what docs/quality.md measures. Raises ArtifactError if there is no vector at all.
     """
@@ -200,10 +204,7 @@ def vectors_of(
         )
     if unknown := sorted(settings.weights.keys() - set(names)):
         raise ArtifactError(f"esm_mlp: weights name {', '.join(unknown)}, and there are: {', '.join(names)}")
-    vectors = beside(tables, [settings.weights.get(name, 1.0) for name in names])
-    if settings.reduce_to is not None:
-        vectors = reduced(vectors, settings.reduce_to)
-    return vectors, records
+    return beside(tables, [settings.weights.get(name, 1.0) for name in names]), records
 
 
 def fit(rows: Rows, own: Rows, vectors: Vectors, settings: Settings) -> Trained:

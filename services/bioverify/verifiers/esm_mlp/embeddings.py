@@ -24,6 +24,7 @@ from bioverify.artifacts.arrow import read_parquet
 from bioverify.artifacts.errors import ArtifactError, one_line
 from bioverify.artifacts.hdf5 import open_hdf5
 from bioverify.artifacts.own_screens.words import is_missing
+from bioverify.artifacts.vectors import leading
 from bioverify.core.genes import GeneResolver
 
 SOURCE_NAME = "gene_vectors"
@@ -110,18 +111,12 @@ def beside(tables: Sequence[GeneVectors], weights: Sequence[float] | None = None
     return GeneVectors(" + ".join(table.name for table in tables), symbols, np.concatenate(parts, axis=1))
 
 
-def reduced(table: GeneVectors, dimensions: int) -> GeneVectors:
-    """The table in its ``dimensions`` leading principal directions, of unit mean square; narrower ones as they are."""
-    if table.vectors.shape[1] <= dimensions:
+def reduced(table: GeneVectors, dimensions: int | None) -> GeneVectors:
+    """The table in its ``dimensions`` leading principal directions (`leading`); narrower ones as they are."""
+    vectors = leading(table.vectors, dimensions)
+    if vectors is table.vectors:
         return table
-    double = table.vectors.astype(np.float64)
-    centred = double - double.mean(axis=0)
-    _, basis = np.linalg.eigh(centred.T @ centred)
-    leading = basis[:, ::-1][:, :dimensions]
-    leading = leading * np.sign(leading[np.abs(leading).argmax(axis=0), np.arange(dimensions)])
-    coordinates = centred @ leading
-    scaled = coordinates / np.sqrt(np.mean(coordinates**2))
-    return GeneVectors(f"{table.name}, PCA {dimensions}-d", table.symbols, scaled.astype(np.float32))
+    return GeneVectors(f"{table.name}, PCA {dimensions}-d", table.symbols, vectors)
 
 
 def _read_h5(path: Path) -> tuple[list[str], Vectors]:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 Vectors = npt.NDArray[np.float32]
+_FEW = 64
 
 
 def go_svd(genes: Mapping[str, Sequence[int]], n_terms: int, dimensions: int) -> Vectors:
@@ -30,9 +31,12 @@ def go_svd(genes: Mapping[str, Sequence[int]], n_terms: int, dimensions: int) ->
     matrix = sparse.csr_array((weight[indices], indices, offsets), shape=(len(genes), n_terms))
     rows = sparse.diags_array(1.0 / np.maximum(np.sqrt(matrix.multiply(matrix).sum(axis=1)), 1e-9)) @ matrix
 
-    start = np.ones(min(rows.shape))
-    left, singular, _ = svds(rows, k=dimensions, v0=start, tol=1e-4)
-    order = np.argsort(-singular)
+    if min(rows.shape) <= _FEW:
+        # Of few genes or terms the start vector may span too little, and ARPACK goes on from a random one.
+        left, singular, _ = np.linalg.svd(rows.toarray(), full_matrices=False)
+    else:
+        left, singular, _ = svds(rows, k=dimensions, v0=np.ones(min(rows.shape)), tol=1e-4)
+    order = np.argsort(-singular)[:dimensions]
     coordinates = left[:, order] * singular[order]
     largest = coordinates[np.abs(coordinates).argmax(axis=0), np.arange(dimensions)]
     coordinates *= np.sign(largest)
