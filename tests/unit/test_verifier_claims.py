@@ -166,6 +166,23 @@ def test_a_claim_is_about_the_subject_of_its_sentence(verifier: Claims, thoughts
     assert [one.split(",")[0] for one in said] == [gene]
 
 
+@pytest.mark.parametrize(
+    ("thoughts", "is_denied"),
+    [
+        ("If proteins are not made, ATF4 drives amino acid transport.", False),
+        ("If there is no food and nothing is left, ATF4 drives amino acid transport.", False),
+        ("Whether or not it is so, ATF4 drives amino acid transport.", False),
+        ("If so, ATF4 does not drive amino acid transport.", True),
+        ("If ATF4 is not in amino acid transport, it is odd.", True),
+        ("Neither food nor ATF4 drives amino acid transport.", True),
+    ],
+)
+def test_what_a_condition_denies_is_not_denied_of_the_gene_behind_it(
+    verifier: Claims, thoughts: str, is_denied: bool
+) -> None:
+    assert [', not "' in one for one in verdicts(verifier, thoughts)] == [is_denied]
+
+
 def test_genes_side_by_side_are_spoken_of_together_and_tied_by_what_both_have(verifier: Claims) -> None:
     task = DifferentialExpression("EIF2AK4", "ATF4", "k562")
     outcome = scored(verifier, "EIF2AK4 and ATF4 act in integrated stress response signaling.", task)
