@@ -10,12 +10,14 @@ from itertools import count, islice, pairwise
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bioverify import recipes
 from bioverify.cli.services import ARTIFACTS, VERIFIERS
+from bioverify.gateway.schemas import ClaimsReply
 from bioverify.rollouts.lines import LineError, read_chunks, read_items
 from tests.fixtures.stack import LocalStack
 
@@ -70,6 +72,37 @@ def test_a_broken_line_is_reported_by_number_and_the_rest_is_scored(stack: Local
     assert first["verdict"].endswith("; the answer says yes.")
     assert second["verdict"].endswith("; the answer could not be read (no_answer_block).")
     assert f"2 × {first['verdict']}" in done.stdout
+
+
+PROSE = (
+    "AARS1 takes part in alanyl-tRNA aminoacylation.\n\n"
+    "ASNS – α – does not take part in asparagine biosynthetic process. It may rain.\n"
+)
+
+
+def test_prose_is_checked_claim_by_claim_without_a_question(stack: LocalStack, tmp_path: Path) -> None:
+    (tmp_path / "prose.txt").write_text(PROSE)
+
+    told = stack.run("check-text", tmp_path / "prose.txt").stdout
+
+    assert 'line 1: precision 0.50\n  AARS1, "alanyl-tRNA aminoacylation": supported: GO:0006419 alanyl-tRNA' in told
+    assert 'line 3: precision 0.00\n  ASNS, not "asparagine biosynthetic process": contradicted: GO:0006529 ' in told
+    assert told.endswith("1 supported, 1 contradicted, 0 unsupported\n")
+    (tmp_path / "empty.txt").write_text("\n \n")
+    assert "nothing to check" in stack.run("check-text", tmp_path / "empty.txt", status=1).stderr
+
+
+def test_claims_over_http_are_quoted_by_their_place_in_the_text(stack: LocalStack) -> None:
+    url = f"http://127.0.0.1:{stack.port_base + 9}/v1/claims"
+    reply = httpx.post(url, json={"texts": [PROSE, "It rains."]}).raise_for_status().json()
+    checked, bare = ClaimsReply.model_validate(reply).texts
+    quotes = [one.quote for one in checked.evidence if one.quote]
+    assert [(PROSE[one.start : one.end], one.verdict) for one in quotes] == [
+        ("alanyl-tRNA aminoacylation", "supported"),
+        ("asparagine biosynthetic process", "contradicted"),
+    ]
+    assert bare.components["claims"] == 0
+    assert "texts" in httpx.post(url, json={"texts": []}).json()["detail"]
 
 
 def test_every_sentence_about_the_made_up_screen_says_simulated(stack: LocalStack, tmp_path: Path) -> None:

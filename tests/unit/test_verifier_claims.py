@@ -18,7 +18,7 @@ from bioverify.artifacts.store import ArtifactStore
 from bioverify.cli import services
 from bioverify.core.answers import AnswerProblem
 from bioverify.core.outcomes import NotApplicable, Scored
-from bioverify.core.tasks import DifferentialExpression, DirectionOfChange, GeneAnnotation, TaskKind
+from bioverify.core.tasks import PROSE, DifferentialExpression, DirectionOfChange, GeneAnnotation, TaskKind
 from bioverify.core.verifier import Item
 from bioverify.verifiers.claims import build
 from bioverify.verifiers.claims.conclusion import concluded
@@ -166,6 +166,23 @@ def test_a_claim_is_about_the_subject_of_its_sentence(verifier: Claims, thoughts
     assert [one.split(",")[0] for one in said] == [gene]
 
 
+@pytest.mark.parametrize(
+    ("thoughts", "is_denied"),
+    [
+        ("If proteins are not made, ATF4 drives amino acid transport.", False),
+        ("If there is no food and nothing is left, ATF4 drives amino acid transport.", False),
+        ("Whether or not it is so, ATF4 drives amino acid transport.", False),
+        ("If so, ATF4 does not drive amino acid transport.", True),
+        ("If ATF4 is not in amino acid transport, it is odd.", True),
+        ("Neither food nor ATF4 drives amino acid transport.", True),
+    ],
+)
+def test_what_a_condition_denies_is_not_denied_of_the_gene_behind_it(
+    verifier: Claims, thoughts: str, is_denied: bool
+) -> None:
+    assert [', not "' in one for one in verdicts(verifier, thoughts)] == [is_denied]
+
+
 def test_genes_side_by_side_are_spoken_of_together_and_tied_by_what_both_have(verifier: Claims) -> None:
     task = DifferentialExpression("EIF2AK4", "ATF4", "k562")
     outcome = scored(verifier, "EIF2AK4 and ATF4 act in integrated stress response signaling.", task)
@@ -256,11 +273,55 @@ def test_hedges_and_hypotheses_weigh_less_and_one_lucky_claim_is_not_the_whole(v
     assert values[0] <= 0.5
 
 
+def quoted(completion: str, outcome: Scored) -> list[tuple[str, str]]:
+    return [(completion[one.quote.start : one.quote.end], one.quote.verdict) for one in outcome.evidence if one.quote]
+
+
+COMPLETION = (
+    "<gene_info>  AARS1 charges “tRNA”; it is in alanine charging.</gene_info> α <think>ATF4 is in DNA repair.</think>"
+    "\n<think>ATF4 – is not in amino acid transport. So AARS1 does tRNA aminoacylation.</think><answer>yes</answer>"
+)
+
+
+def test_a_claim_is_quoted_by_its_place_in_the_completion(verifier: Claims) -> None:
+    outcome = verifier.score([Item(QUESTION, True, COMPLETION)])[0]
+    assert isinstance(outcome, Scored)
+    assert quoted(COMPLETION, outcome) == [
+        ("alanine charging", "supported"),
+        ("DNA repair", "unsupported"),
+        ("amino acid transport", "contradicted"),
+    ]
+
+
+@settings(max_examples=100, deadline=None)
+@given(before=st.text(alphabet="α“<> .\n–x", max_size=12), between=st.text(alphabet="α <>\n.", max_size=6))
+def test_what_stands_around_a_claim_moves_its_quote_and_changes_no_word_of_it(
+    verifier: Claims, before: str, between: str
+) -> None:
+    completion = (
+        f"{before}<think>ATF4 drives amino acid transport.</think>{between}<think>AARS1 is in DNA repair.</think>"
+    )
+    outcome = verifier.score([Item(QUESTION, True, completion)])[0]
+    assert isinstance(outcome, Scored)
+    assert quoted(completion, outcome) == [("amino acid transport", "supported"), ("DNA repair", "contradicted")]
+
+
+def test_prose_about_no_question_is_read_whole_and_every_gene_counts(verifier: Claims) -> None:
+    prose = "XRCC1 is in DNA repair. <think>ATF4</think> takes part in amino acid transport. AARS1 is in DNA repair."
+    outcome = verifier.score([Item(PROSE, completion=prose)])[0]
+    assert isinstance(outcome, Scored)
+    assert counts(outcome) == (2, 1, 0)
+    assert quoted(prose, outcome)[1] == ("amino acid transport", "supported")
+    assert {"grounded", "linked", "consistent"}.isdisjoint(outcome.components)
+    bare = verifier.score([Item(PROSE, completion="It rains.")])[0]
+    assert isinstance(bare, Scored)
+    assert (bare.value, bare.components["claims"]) == (0, 0)
+
+
 def test_whether_it_applies_is_a_fact_of_the_question(verifier: Claims) -> None:
     for text in ("", "<think>ATF4 drives amino acid transport.</think>"):
         for task, reason in (
             (GeneAnnotation(("NOSUCHGENE",)), "unknown_gene"),
-            (GeneAnnotation(()), "no_gene"),
             (None, "unrecognised_question"),
         ):
             outcome = verifier.score([Item(task, None, text)])[0]

@@ -1,3 +1,4 @@
+import json
 import math
 
 import pytest
@@ -5,9 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bioverify import recipes
+from bioverify.client.json_form import outcome_from_json, outcome_json
 from bioverify.core.answers import AnswerProblem, ParseMode
 from bioverify.core.completions import PromptForm
-from bioverify.core.outcomes import Evidence, Failed, NotApplicable, Scored
+from bioverify.core.outcomes import Evidence, Failed, NotApplicable, Quote, Scored, Verdict
 from bioverify.core.tasks import DifferentialExpression, GeneAnnotation
 from bioverify.core.verifier import Reads
 from bioverify.v1 import reward_pb2, types_pb2
@@ -71,6 +73,23 @@ def test_reads_survive_the_wire():
 def test_a_value_outside_zero_to_one_is_refused_not_clipped(value):
     with pytest.raises(ValueError, match="lies in"):
         outcome_from_wire(types_pb2.Outcome(scored=types_pb2.Scored(value=value)))
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1), st.sampled_from(list(Verdict)))
+def test_a_quote_survives_the_wire_and_the_json(start, end, verdict):
+    told = Scored(0.5, evidence=(Evidence("seen", "here", quote=Quote(start, end, verdict)), Evidence("whole")))
+    assert outcome_from_wire(types_pb2.Outcome.FromString(outcome_to_wire("i", told).SerializeToString())) == told
+    part = json.loads(json.dumps({"component": "", "value": 0.5, **outcome_json(told)}))
+    assert outcome_from_json(part) == told
+    for each in part["evidence"]:  # as results were stored when evidence had no quotes
+        del each["quote"]
+    assert [one.quote for one in outcome_from_json(part).evidence] == [None, None]
+
+
+def test_a_verdict_that_is_newer_than_this_code_is_no_quote():
+    message = types_pb2.Outcome(scored=types_pb2.Scored(value=0.5))
+    message.scored.evidence.add(text="seen").quote.verdict = 9
+    assert outcome_from_wire(message) == Scored(0.5, evidence=(Evidence("seen"),))
 
 
 def test_an_outcome_that_says_nothing_is_refused():

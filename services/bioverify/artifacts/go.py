@@ -129,11 +129,14 @@ def read_facts(sources: Sources, resolver: GeneResolver, *, progress: Callable[[
         table, _ = _human_annotations(annotations_file.path, [_SYMBOL, _QUALIFIER, _TERM, _EVIDENCE_CODE])
         said = [table[name].to_pylist() for name in (_SYMBOL, _TERM, _EVIDENCE_CODE, _QUALIFIER)]
         rows = [(*row[:3], "NOT" in row[3].split("|")) for row in zip(*said, strict=True) if row[2] != "ND"]
-    resolver = resolver.of_column(row[0] for row in rows)
+    symbols = {row[0] for row in rows}
+    resolver = resolver.of_column(symbols)
+    # Once per gene: its annotations are more than a resolver remembers.
+    gene_of = {symbol: resolver.resolve(symbol) for symbol in symbols}
     affirmed: dict[tuple[str, str], set[str]] = {}
     denied: dict[tuple[str, str], set[str]] = {}
     for symbol, term_id, code, is_denied in rows:
-        gene, term = resolver.resolve(symbol), ontology.terms.get(term_id)
+        gene, term = gene_of[symbol], ontology.terms.get(term_id)
         if isinstance(gene, str) and term is not None:
             (denied if is_denied else affirmed).setdefault((gene, term.id), set()).add(code)
     return Facts(

@@ -48,3 +48,7 @@ class Names(Mapping[str, Value]):
 
     def __iter__(self) -> Iterator[str]:
         return (self._keys[at].decode() for at in range(len(self._keys)))
+
+    def in_memory(self) -> dict[str, Value]:
+        """For a builder, which looks up nearly every name and ends soon: a tenth of the time, ten times the memory."""
+        return {self._keys[at].decode(): self._value_at(at) for at in range(len(self._keys))}

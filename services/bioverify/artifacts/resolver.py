@@ -15,8 +15,11 @@ PREVIOUS_FILE = "previous.arrows"
 """``name``, those of several genes that were the official symbol of one, sorted by its bytes; ``symbol``, its row."""
 
 
-def open_genes(store: ArtifactStore) -> tuple[GeneResolver, OpenArtifact]:
-    """The resolver of the current ``genes`` artifact. Raises ArtifactError if it is missing or damaged."""
+def open_genes(store: ArtifactStore, *, in_memory: bool = False) -> tuple[GeneResolver, OpenArtifact]:
+    """The resolver of the current ``genes`` artifact. Raises ArtifactError if it is missing or damaged.
+
+    ``in_memory``: for a builder that looks up nearly every name (`Names.in_memory`).
+    """
     artifact = store.open("genes")
     table = read_served(artifact, CURRENT_FILE)
     symbols = table.texts("symbol")
@@ -33,4 +36,6 @@ def open_genes(store: ArtifactStore) -> tuple[GeneResolver, OpenArtifact]:
     meant = Names(decided.texts("name"), lambda at: symbol_of(row_of[at]))
     ids = artifact.manifest.parameters["ids"]
     assert isinstance(ids, list)
+    if in_memory:
+        return GeneResolver(current.in_memory(), other_names.in_memory(), meant, tuple(ids)), artifact
     return GeneResolver(current, other_names, meant, tuple(ids)), artifact

@@ -16,6 +16,7 @@ from bioverify import __version__
 from bioverify.cli import (
     artifacts,
     authoring,
+    checking_text,
     keys,
     local_stack,
     rescoring,
@@ -79,6 +80,7 @@ app.command()(local_stack.down)
 app.command()(local_stack.status)
 app.command()(scoring.score)
 app.command()(rescoring.rescore)
+app.command()(checking_text.check_text)
 app.command()(showing.verifiers)
 app.command()(showing.recipes)
 app.command()(serving.serve)

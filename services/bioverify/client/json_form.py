@@ -31,7 +31,7 @@ from bioverify.core.answers import answer_word
 from bioverify.core.completions import PromptForm
 from bioverify.core.conversation import Completion, ConversationError, read_completion, read_prompt
 from bioverify.core.conversation import Turn as CoreTurn
-from bioverify.core.outcomes import Evidence, Failed, NotApplicable, Outcome, Scored
+from bioverify.core.outcomes import Evidence, Failed, NotApplicable, Outcome, Quote, Scored, Verdict
 from bioverify.core.tasks import TASKS, Task, TaskKind, make_task
 from bioverify.core.verifier import Reads
 
@@ -234,7 +234,7 @@ def reward_json(reward: ItemReward, item_id: str | None = None) -> dict[str, Any
         "unread_question": reward.unread_question,
         "thought_problem": reward.thought_problem,
         "parts": [_part_json(part) for part in reward.parts],
-        "consensus": None if reward.consensus is None else _outcome_json(reward.consensus),
+        "consensus": None if reward.consensus is None else outcome_json(reward.consensus),
     }
 
 
@@ -255,13 +255,20 @@ def outcome_from_json(part: Mapping[str, Any]) -> Outcome:
     The part of a component does not hold the verifier's value; what is given for it here may serve that component only.
     """
     if part["outcome"] == "scored":
-        evidence = tuple(Evidence(**each) for each in part["evidence"])
+        evidence = tuple(map(_evidence_from_json, part["evidence"]))
         value = 0.0 if part["component"] else part["value"]
         return Scored(value, part["components"], evidence, part["belief"])
     if part["outcome"] == "not_applicable":
         return NotApplicable(part["reason"], part["detail"])
     # Whether it may pass is not kept.
     return Failed(part["reason"], part["detail"], retryable=True)
+
+
+def _evidence_from_json(written: Mapping[str, Any]) -> Evidence:
+    # Results that were stored when evidence had no quotes are read as well.
+    quote = written.get("quote")
+    read = quote and Quote(quote["start"], quote["end"], Verdict(quote["verdict"]))
+    return Evidence(written["text"], written["source"], written["simulated"], read)
 
 
 def outcome_word(outcome: Outcome) -> str:
@@ -280,12 +287,13 @@ def _part_json(part: RewardPart) -> dict[str, Any]:
         "value": part.value,
         "contribution": part.contribution,
         "dropped_because": part.dropped_because,
-        **_outcome_json(part.outcome),
+        **outcome_json(part.outcome),
         "from_cache": part.from_cache,
     }
 
 
-def _outcome_json(outcome: Outcome) -> dict[str, Any]:
+def outcome_json(outcome: Outcome) -> dict[str, Any]:
+    """A score with its components and evidence, or why there is none."""
     scored = outcome if isinstance(outcome, Scored) else None
     return {
         "outcome": outcome_word(outcome),

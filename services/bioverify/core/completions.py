@@ -81,11 +81,16 @@ class TaggedText:
         tags = self._read_tags
         if tags is self._tags and tags and tags[0].kind == _THINK and not tags[0].closes:
             return self.closed_thoughts
-        thinks = [tag for tag in tags if tag.kind == _THINK]
-        contents = _contents(self.text, thinks)
+        return " ".join([self.text[start:end] for start, end in self.thought_spans])
+
+    @property
+    def thought_spans(self) -> list[tuple[int, int]]:
+        """Where the `thoughts` stand in the text."""
+        thinks = [tag for tag in self._read_tags if tag.kind == _THINK]
+        spans = _spans(thinks)
         if thinks and thinks[0].closes:
-            contents.insert(0, self.text[: thinks[0].start])
-        return " ".join(contents)
+            spans.insert(0, (0, thinks[0].start))
+        return spans
 
     @cached_property
     def closed_thoughts(self) -> str:
@@ -107,8 +112,12 @@ class TaggedText:
     @property
     def gene_info_blocks(self) -> list[str]:
         """The contents of the closed gene_info blocks, in order."""
-        infos = [tag for tag in self._read_tags if tag.kind == _GENE_INFO]
-        return [content.strip() for content in _contents(self.text, infos)]
+        return [self.text[start:end].strip() for start, end in self.gene_info_spans]
+
+    @property
+    def gene_info_spans(self) -> list[tuple[int, int]]:
+        """Where the closed gene_info blocks' contents stand in the text."""
+        return _spans([tag for tag in self._read_tags if tag.kind == _GENE_INFO])
 
     def mention_share(self, symbols: Sequence[str]) -> float:
         """Share of the question's symbols that the thoughts name; 1 without symbols, 0 without thoughts."""
@@ -198,9 +207,13 @@ def thought_problem(completion: str) -> ThoughtProblem | None:
 
 def _contents(text: str, own: Sequence[_Tag]) -> list[str]:
     """What stands in the closed blocks of tags of one kind."""
-    return [
-        text[own[first].end : own[last].start] for first, last in _blocks([own[0].kind] * len(own) if own else [], own)
-    ]
+    return [text[start:end] for start, end in _spans(own)]
+
+
+def _spans(own: Sequence[_Tag]) -> list[tuple[int, int]]:
+    """Where the contents of the closed blocks of tags of one kind stand."""
+    blocks = _blocks([own[0].kind] * len(own) if own else [], own)
+    return [(own[first].end, own[last].start) for first, last in blocks]
 
 
 def _blocks(names: Sequence[str], tags: Sequence[_Tag]) -> list[tuple[int, int]]:

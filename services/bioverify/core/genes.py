@@ -65,9 +65,10 @@ class GeneResolver:
         held = {answer for answer in answers.values() if isinstance(answer, str)}
         decided = {}
         for name, answer in answers.items():
-            left = [symbol for symbol in self._candidates(name) if symbol not in held]
-            if isinstance(answer, NotApplicable) and len(left) == 1:
-                decided[_key(name)] = left[0]
+            if isinstance(answer, NotApplicable):
+                left = [symbol for symbol in self._candidates(name) if symbol not in held]
+                if len(left) == 1:
+                    decided[_key(name)] = left[0]
         return replace(self, meant={**self.meant, **decided}) if decided else self
 
     @cached_property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 SIMULATED_REMARK = "simulated screen, not an experiment"
 """What every sentence of evidence from a generator says."""
@@ -12,13 +13,35 @@ BASE_RATE = "base_rate"
 """The component that is 1 if a belief rests on no training row of the gene asked about."""
 
 
+class Verdict(StrEnum):
+    """What the sources hold of one statement."""
+
+    SUPPORTED = "supported"
+    CONTRADICTED = "contradicted"
+    UNSUPPORTED = "unsupported"
+    """Not known to our sources, which are not complete."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """A statement of the completion as it is scored: its first character, the one behind its last, and its verdict."""
+
+    start: int
+    end: int
+    verdict: Verdict
+
+
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """One sentence that a person can read, where it comes from, and whether the measurement is simulated."""
+    """One sentence that a person can read, where it comes from, and whether the measurement is simulated.
+
+    ``quote``: what of the completion it judges, if it judges a piece of it.
+    """
 
     text: str
     source: str = ""
     simulated: bool = False
+    quote: Quote | None = None
 
 
 @dataclass(frozen=True, slots=True)

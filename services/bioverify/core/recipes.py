@@ -145,3 +145,8 @@ def _check_labels(where: str, terms: tuple[Term, ...]) -> None:
     counts = Counter(term.label for term in terms)
     if twice := [label for label, count in counts.items() if count > 1]:
         raise ValueError(f"{where}: a term stands twice: {', '.join(twice)}")
+
+
+def one_verifier(name: str) -> Recipe:
+    """The verifier's value as the reward; without a score there is none."""
+    return Recipe(name=name, terms=(Term(verifier=name, weight=1.0, requirement=Requirement.REQUIRED),))

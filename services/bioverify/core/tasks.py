@@ -131,6 +131,9 @@ class GeneAnnotation:
         return f"What is known about the function of {', '.join(self.genes)}?"
 
 
+PROSE = GeneAnnotation(())
+"""A text about no question: what it says of genes can be checked, and nothing else."""
+
 Task = DifferentialExpression | DirectionOfChange | CoExpression | GeneAnnotation
 """A kind's class has ``kind``; ``words``, or None if its question has no yes or no; ``genes`` and ``question``;
 ``about(gene, other, cell_line)``, the task of that kind about two genes; and ``read``, which takes the values of its

@@ -28,7 +28,7 @@ from bioverify.gateway.config import GatewayConfig
 from bioverify.gateway.frameworks import GraderRequest, OpenRLHFRequest
 from bioverify.gateway.jobs import Jobs
 from bioverify.gateway.problems import Problem, ProblemError, of_findings
-from bioverify.gateway.scoring import ScoreRequest, VerifierScoreRequest
+from bioverify.gateway.scoring import ClaimsRequest, ScoreRequest, VerifierScoreRequest
 from bioverify.gateway.strangers import Strangers
 from bioverify.gateway.training_routes import RunRequest
 from bioverify.settings import problem
@@ -162,6 +162,7 @@ def _openapi(app: FastAPI, with_keys: bool) -> dict[str, Any]:
             [
                 (ScoreRequest, "validation"),
                 (VerifierScoreRequest, "validation"),
+                (ClaimsRequest, "validation"),
                 (OpenRLHFRequest, "validation"),
                 (GraderRequest, "validation"),
                 (RunRequest, "validation"),

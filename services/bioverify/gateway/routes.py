@@ -22,7 +22,7 @@ from bioverify.gateway.access import Administrator, Scorer, charger, gateway_of
 from bioverify.gateway.api_keys import Key
 from bioverify.gateway.problems import Problem, ProblemError, of_client_error
 from bioverify.gateway.responses import json_answer, tagged_answer
-from bioverify.gateway.schemas import ReadyReply, RecipesReply, ScoreReply, VerifierReply, VerifiersReply
+from bioverify.gateway.schemas import ClaimsReply, ReadyReply, RecipesReply, ScoreReply, VerifierReply, VerifiersReply
 
 _PROBLEM = {"application/problem+json": {"schema": {"$ref": f"#/components/schemas/{Problem.__name__}"}}}
 PROBLEMS: dict[int | str, dict[str, Any]] = {
@@ -56,6 +56,16 @@ async def score_by_verifier(request: Request, name: VerifierName, key: Scorer) -
     if name not in known:
         raise _unknown_verifier(name, known)
     return await _score(request, key, name)
+
+
+@router.post("/v1/claims", openapi_extra=reads_body(scoring.ClaimsRequest), responses={200: {"model": ClaimsReply}})
+async def check_claims(request: Request, key: Scorer) -> Response:
+    """Check what texts say of genes against the verifier claims' sources, without a question. A text is one item."""
+
+    def read(body: bytes, limits: scoring.Limits) -> tuple[scoring.Asked, Callable[[ScoredBatch], bytes]]:
+        return scoring.read_claims(body, limits), scoring.write_claims
+
+    return await answer_scored(request, key, read)
 
 
 @router.get("/v1/verifiers", responses={200: {"model": VerifiersReply}})

@@ -19,12 +19,23 @@ class _Reply(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+class QuoteReply(_Reply):
+    """A statement of the completion, from its character ``start`` to before ``end`` (Unicode code points, from 0; an
+    opened thought or a reasoning that came apart stands before the completion)."""
+
+    start: Annotated[int, Field(ge=0)]
+    end: Annotated[int, Field(ge=0)]
+    verdict: Literal["supported", "contradicted", "unsupported"]
+
+
 class EvidenceReply(_Reply):
-    """A reason that a person can read; ``simulated`` if the measurement is no experiment."""
+    """A reason that a person can read; ``simulated`` if the measurement is no experiment. ``quote``: what of the
+    completion it judges, null if it judges no piece of it."""
 
     text: str
     source: str
     simulated: bool
+    quote: QuoteReply | None
 
 
 class OutcomeReply(_Reply):
@@ -105,6 +116,13 @@ class ScoreReply(_Reply):
 
     rewards: list[RewardReply]
     verifiers: list[VerifierReportReply]
+    wall_s: float
+
+
+class ClaimsReply(_Reply):
+    """What the verifier claims says of each text, in order: figures in ``components``, claims in ``evidence``."""
+
+    texts: list[OutcomeReply]
     wall_s: float
 
 

@@ -15,8 +15,9 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from bioverify.client import AsyncClient, ClientError, ScoredBatch, ScoreItem
-from bioverify.client.json_form import StrictItem, report_json, reward_json
-from bioverify.core.recipes import MAX_TERMS, MAX_WEIGHT, Recipe, Requirement, Term
+from bioverify.client.json_form import StrictItem, outcome_json, report_json, reward_json
+from bioverify.core.recipes import MAX_TERMS, MAX_WEIGHT, Recipe, Requirement, Term, one_verifier
+from bioverify.core.tasks import PROSE
 from bioverify.gateway.problems import ProblemError, of_client_error, of_validation
 
 # About a kilobyte of memory each, so a quarter of a gigabyte; braces in formulas of the completions count as well.
@@ -58,6 +59,17 @@ class VerifierScoreRequest(_Items):
     """Completions for one verifier."""
 
 
+class ClaimsRequest(BaseModel):
+    """Texts whose claims about genes are wanted, without a question: prose, an abstract, a model's thoughts."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"texts": ["AARS1 encodes alanyl-tRNA synthetase."]}]}
+    )
+
+    texts: Annotated[list[str], Field(min_length=1)]
+    deadline_s: Annotated[float, Field(ge=0.05, allow_inf_nan=False, description="Seconds for the whole call.")] = 30
+
+
 class ScoreRequest(_Items):
     """Completions, and what to reward them by: a recipe's name, a recipe of one's own, or weights. Without: "all"."""
 
@@ -90,11 +102,6 @@ def weighted(weights: dict[str, float]) -> Recipe:
     return Recipe(name="weights", terms=tuple(terms))
 
 
-def one_verifier(name: str) -> Recipe:
-    """The verifier's value as the reward; without a score there is none."""
-    return Recipe(name=name, terms=(Term(verifier=name, weight=1.0, requirement=Requirement.REQUIRED),))
-
-
 @dataclass(frozen=True)
 class Limits:
     """Of one call. ``charge`` hears how many items there are before they are scored."""
@@ -103,12 +110,18 @@ class Limits:
     max_deadline_s: float
     charge: Callable[[int], None]
 
-    def admit(self, items: int) -> None:
+    def admit(self, items: int, field: str = "items") -> None:
         """Raises ProblemError if there are too many, or more than the caller's quota has left."""
         if items > self.max_items:
-            detail = f"items: {items:,} of them; at most {self.max_items:,} a call. Send a file to /v1/jobs"
-            raise ProblemError(413, "too_many_items", detail, [("items", f"more than {self.max_items:,}")])
+            detail = f"{field}: {items:,} of them; at most {self.max_items:,} a call. Send a file to /v1/jobs"
+            raise ProblemError(413, "too_many_items", detail, [(field, f"more than {self.max_items:,}")])
         self.charge(items)
+
+    def admit_deadline(self, deadline_s: float) -> None:
+        """Raises ProblemError if it is later than a call may take."""
+        if deadline_s > self.max_deadline_s:
+            problem = f"at most {self.max_deadline_s:g} here"
+            raise ProblemError(422, "invalid_request", f"deadline_s: {problem}", [("deadline_s", problem)])
 
 
 @dataclass(frozen=True)
@@ -131,9 +144,7 @@ def read_request(body: bytes, verifier: str | None, limits: Limits) -> Asked:
     else:
         request = read_body(VerifierScoreRequest, body)
         measure = one_verifier(verifier)
-    if request.deadline_s > limits.max_deadline_s:
-        problem = f"at most {limits.max_deadline_s:g} here"
-        raise ProblemError(422, "invalid_request", f"deadline_s: {problem}", [("deadline_s", problem)])
+    limits.admit_deadline(request.deadline_s)
     ids = _ids(request.items)
     limits.admit(len(request.items))
     items = [
@@ -141,6 +152,21 @@ def read_request(body: bytes, verifier: str | None, limits: Limits) -> Asked:
         for index, item in enumerate(request.items)
     ]
     return Asked(items, measure, request.deadline_s, request.evidence, ids)
+
+
+def read_claims(body: bytes, limits: Limits) -> Asked:
+    """Raises ProblemError."""
+    request = read_body(ClaimsRequest, body)
+    limits.admit_deadline(request.deadline_s)
+    limits.admit(len(request.texts), "texts")
+    items = [ScoreItem(str(index), text, task=PROSE) for index, text in enumerate(request.texts)]
+    return Asked(items, one_verifier("claims"), request.deadline_s, with_evidence=True)
+
+
+def write_claims(batch: ScoredBatch) -> bytes:
+    """The reply's JSON: of each text what the verifier says."""
+    texts = [outcome_json(reward.parts[0].outcome) for reward in batch.rewards]
+    return orjson.dumps({"texts": texts, "wall_s": batch.wall_s})
 
 
 def _ids(items: Sequence[StrictItem]) -> list[str]:

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x62ioverify/v1/types.proto\x12\x0c\x62ioverify.v1\x1a\x1b\x62uf/validate/validate.proto\"H\n\x07Message\x12,\n\x04role\x18\x01 \x01(\tB\x1e\xbaH\x1br\x19R\x06systemR\x04userR\tassistant\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\"y\n\x16\x44ifferentialExpression\x12\x1f\n\x0cperturbation\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12 \n\rmeasured_gene\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1c\n\tcell_line\x18\x03 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\"t\n\x11\x44irectionOfChange\x12\x1f\n\x0cperturbation\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12 \n\rmeasured_gene\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1c\n\tcell_line\x18\x03 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\"D\n\x0c\x43oExpression\x12\x19\n\x06gene_a\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x19\n\x06gene_b\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\"3\n\x0eGeneAnnotation\x12!\n\x05genes\x18\x01 \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x08\x01\x10@\"\x06r\x04\x10\x01\x18@\"\x8c\x02\n\x04Task\x12G\n\x17\x64ifferential_expression\x18\x01 \x01(\x0b\x32$.bioverify.v1.DifferentialExpressionH\x00\x12>\n\x13\x64irection_of_change\x18\x02 \x01(\x0b\x32\x1f.bioverify.v1.DirectionOfChangeH\x00\x12\x33\n\rco_expression\x18\x03 \x01(\x0b\x32\x1a.bioverify.v1.CoExpressionH\x00\x12\x37\n\x0fgene_annotation\x18\x04 \x01(\x0b\x32\x1c.bioverify.v1.GeneAnnotationH\x00\x42\r\n\x04kind\x12\x05\xbaH\x02\x08\x01\"]\n\x06\x41nswer\x12\x11\n\x07\x61\x66\x66irms\x18\x01 \x01(\x08H\x00\x12.\n\x07problem\x18\x02 \x01(\x0e\x32\x1b.bioverify.v1.AnswerProblemH\x00\x42\x10\n\x07reading\x12\x05\xbaH\x02\x08\x01\"\xb3\x02\n\x04Item\x12\x16\n\x02id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02\x12\x1a\n\x08group_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12%\n\x06prompt\x18\x03 \x03(\x0b\x32\x15.bioverify.v1.Message\x12\x12\n\ncompletion\x18\x04 \x01(\t\x12 \n\x04task\x18\x05 \x01(\x0b\x32\x12.bioverify.v1.Task\x12$\n\x06\x61nswer\x18\x06 \x01(\x0b\x32\x14.bioverify.v1.Answer\x12\x18\n\x06source\x18\x07 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x37\n\x0bprompt_form\x18\x08 \x01(\x0e\x32\x18.bioverify.v1.PromptFormB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x11\n\treasoning\x18\t \x01(\t\x12\x0e\n\x06prefix\x18\n \x01(\t\";\n\x08\x45vidence\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\x11\n\tsimulated\x18\x03 \x01(\x08\"\x80\x02\n\x06Scored\x12&\n\x05value\x18\x01 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00\x12\x38\n\ncomponents\x18\x02 \x03(\x0b\x32$.bioverify.v1.Scored.ComponentsEntry\x12(\n\x08\x65vidence\x18\x03 \x03(\x0b\x32\x16.bioverify.v1.Evidence\x12,\n\x06\x62\x65lief\x18\x04 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00H\x00\x88\x01\x01\x1a\x31\n\x0f\x43omponentsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\t\n\x07_belief\"/\n\rNotApplicable\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\"<\n\x07\x46\x61ilure\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\x11\n\tretryable\x18\x03 \x01(\x08\"\xb4\x01\n\x07Outcome\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12&\n\x06scored\x18\x02 \x01(\x0b\x32\x14.bioverify.v1.ScoredH\x00\x12\x35\n\x0enot_applicable\x18\x03 \x01(\x0b\x32\x1b.bioverify.v1.NotApplicableH\x00\x12(\n\x07\x66\x61ilure\x18\x04 \x01(\x0b\x32\x15.bioverify.v1.FailureH\x00\x42\x0f\n\x06result\x12\x05\xbaH\x02\x08\x01*\xab\x01\n\x08TaskKind\x12\x19\n\x15TASK_KIND_UNSPECIFIED\x10\x00\x12%\n!TASK_KIND_DIFFERENTIAL_EXPRESSION\x10\x01\x12!\n\x1dTASK_KIND_DIRECTION_OF_CHANGE\x10\x02\x12\x1b\n\x17TASK_KIND_CO_EXPRESSION\x10\x03\x12\x1d\n\x19TASK_KIND_GENE_ANNOTATION\x10\x04*]\n\tParseMode\x12\x1a\n\x16PARSE_MODE_UNSPECIFIED\x10\x00\x12\x1a\n\x16PARSE_MODE_WHOLE_WORDS\x10\x01\x12\x18\n\x14PARSE_MODE_RBIO_DEMO\x10\x02*\\\n\nPromptForm\x12\x1b\n\x17PROMPT_FORM_UNSPECIFIED\x10\x00\x12\x16\n\x12PROMPT_FORM_ANSWER\x10\x01\x12\x19\n\x15PROMPT_FORM_GENE_INFO\x10\x02*\xeb\x01\n\rAnswerProblem\x12\x1e\n\x1a\x41NSWER_PROBLEM_UNSPECIFIED\x10\x00\x12#\n\x1f\x41NSWER_PROBLEM_EMPTY_COMPLETION\x10\x01\x12\"\n\x1e\x41NSWER_PROBLEM_NO_ANSWER_BLOCK\x10\x02\x12(\n$ANSWER_PROBLEM_SEVERAL_ANSWER_BLOCKS\x10\x03\x12!\n\x1d\x41NSWER_PROBLEM_NO_ANSWER_WORD\x10\x04\x12$\n ANSWER_PROBLEM_BOTH_ANSWER_WORDS\x10\x05*\x81\x02\n\x0cUnreadReason\x12\x1d\n\x19UNREAD_REASON_UNSPECIFIED\x10\x00\x12\x1f\n\x1bUNREAD_REASON_NOTHING_ASKED\x10\x01\x12\x1a\n\x16UNREAD_REASON_KNOCKOUT\x10\x02\x12\x1c\n\x18UNREAD_REASON_ACTIVATION\x10\x03\x12\x16\n\x12UNREAD_REASON_DRUG\x10\x04\x12\x1d\n\x19UNREAD_REASON_COMBINATION\x10\x05\x12\x1f\n\x1bUNREAD_REASON_OTHER_WORDING\x10\x06\x12\x1f\n\x1bUNREAD_REASON_OTHER_SUBJECT\x10\x07*\x9c\x01\n\x0eThoughtProblem\x12\x1f\n\x1bTHOUGHT_PROBLEM_UNSPECIFIED\x10\x00\x12\x1e\n\x1aTHOUGHT_PROBLEM_NO_THOUGHT\x10\x01\x12!\n\x1dTHOUGHT_PROBLEM_EMPTY_THOUGHT\x10\x02\x12&\n\"THOUGHT_PROBLEM_THOUGHT_NOT_CLOSED\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x62ioverify/v1/types.proto\x12\x0c\x62ioverify.v1\x1a\x1b\x62uf/validate/validate.proto\"H\n\x07Message\x12,\n\x04role\x18\x01 \x01(\tB\x1e\xbaH\x1br\x19R\x06systemR\x04userR\tassistant\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\"y\n\x16\x44ifferentialExpression\x12\x1f\n\x0cperturbation\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12 \n\rmeasured_gene\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1c\n\tcell_line\x18\x03 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\"t\n\x11\x44irectionOfChange\x12\x1f\n\x0cperturbation\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12 \n\rmeasured_gene\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1c\n\tcell_line\x18\x03 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\"D\n\x0c\x43oExpression\x12\x19\n\x06gene_a\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x19\n\x06gene_b\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\"1\n\x0eGeneAnnotation\x12\x1f\n\x05genes\x18\x01 \x03(\tB\x10\xbaH\r\x92\x01\n\x10@\"\x06r\x04\x10\x01\x18@\"\x8c\x02\n\x04Task\x12G\n\x17\x64ifferential_expression\x18\x01 \x01(\x0b\x32$.bioverify.v1.DifferentialExpressionH\x00\x12>\n\x13\x64irection_of_change\x18\x02 \x01(\x0b\x32\x1f.bioverify.v1.DirectionOfChangeH\x00\x12\x33\n\rco_expression\x18\x03 \x01(\x0b\x32\x1a.bioverify.v1.CoExpressionH\x00\x12\x37\n\x0fgene_annotation\x18\x04 \x01(\x0b\x32\x1c.bioverify.v1.GeneAnnotationH\x00\x42\r\n\x04kind\x12\x05\xbaH\x02\x08\x01\"]\n\x06\x41nswer\x12\x11\n\x07\x61\x66\x66irms\x18\x01 \x01(\x08H\x00\x12.\n\x07problem\x18\x02 \x01(\x0e\x32\x1b.bioverify.v1.AnswerProblemH\x00\x42\x10\n\x07reading\x12\x05\xbaH\x02\x08\x01\"\xb3\x02\n\x04Item\x12\x16\n\x02id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02\x12\x1a\n\x08group_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12%\n\x06prompt\x18\x03 \x03(\x0b\x32\x15.bioverify.v1.Message\x12\x12\n\ncompletion\x18\x04 \x01(\t\x12 \n\x04task\x18\x05 \x01(\x0b\x32\x12.bioverify.v1.Task\x12$\n\x06\x61nswer\x18\x06 \x01(\x0b\x32\x14.bioverify.v1.Answer\x12\x18\n\x06source\x18\x07 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x37\n\x0bprompt_form\x18\x08 \x01(\x0e\x32\x18.bioverify.v1.PromptFormB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x11\n\treasoning\x18\t \x01(\t\x12\x0e\n\x06prefix\x18\n \x01(\t\"_\n\x08\x45vidence\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\x11\n\tsimulated\x18\x03 \x01(\x08\x12\"\n\x05quote\x18\x04 \x01(\x0b\x32\x13.bioverify.v1.Quote\"K\n\x05Quote\x12\r\n\x05start\x18\x01 \x01(\r\x12\x0b\n\x03\x65nd\x18\x02 \x01(\r\x12&\n\x07verdict\x18\x03 \x01(\x0e\x32\x15.bioverify.v1.Verdict\"\x80\x02\n\x06Scored\x12&\n\x05value\x18\x01 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00\x12\x38\n\ncomponents\x18\x02 \x03(\x0b\x32$.bioverify.v1.Scored.ComponentsEntry\x12(\n\x08\x65vidence\x18\x03 \x03(\x0b\x32\x16.bioverify.v1.Evidence\x12,\n\x06\x62\x65lief\x18\x04 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00H\x00\x88\x01\x01\x1a\x31\n\x0f\x43omponentsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\t\n\x07_belief\"/\n\rNotApplicable\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\"<\n\x07\x46\x61ilure\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\x11\n\tretryable\x18\x03 \x01(\x08\"\xb4\x01\n\x07Outcome\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12&\n\x06scored\x18\x02 \x01(\x0b\x32\x14.bioverify.v1.ScoredH\x00\x12\x35\n\x0enot_applicable\x18\x03 \x01(\x0b\x32\x1b.bioverify.v1.NotApplicableH\x00\x12(\n\x07\x66\x61ilure\x18\x04 \x01(\x0b\x32\x15.bioverify.v1.FailureH\x00\x42\x0f\n\x06result\x12\x05\xbaH\x02\x08\x01*\xab\x01\n\x08TaskKind\x12\x19\n\x15TASK_KIND_UNSPECIFIED\x10\x00\x12%\n!TASK_KIND_DIFFERENTIAL_EXPRESSION\x10\x01\x12!\n\x1dTASK_KIND_DIRECTION_OF_CHANGE\x10\x02\x12\x1b\n\x17TASK_KIND_CO_EXPRESSION\x10\x03\x12\x1d\n\x19TASK_KIND_GENE_ANNOTATION\x10\x04*]\n\tParseMode\x12\x1a\n\x16PARSE_MODE_UNSPECIFIED\x10\x00\x12\x1a\n\x16PARSE_MODE_WHOLE_WORDS\x10\x01\x12\x18\n\x14PARSE_MODE_RBIO_DEMO\x10\x02*\\\n\nPromptForm\x12\x1b\n\x17PROMPT_FORM_UNSPECIFIED\x10\x00\x12\x16\n\x12PROMPT_FORM_ANSWER\x10\x01\x12\x19\n\x15PROMPT_FORM_GENE_INFO\x10\x02*\xeb\x01\n\rAnswerProblem\x12\x1e\n\x1a\x41NSWER_PROBLEM_UNSPECIFIED\x10\x00\x12#\n\x1f\x41NSWER_PROBLEM_EMPTY_COMPLETION\x10\x01\x12\"\n\x1e\x41NSWER_PROBLEM_NO_ANSWER_BLOCK\x10\x02\x12(\n$ANSWER_PROBLEM_SEVERAL_ANSWER_BLOCKS\x10\x03\x12!\n\x1d\x41NSWER_PROBLEM_NO_ANSWER_WORD\x10\x04\x12$\n ANSWER_PROBLEM_BOTH_ANSWER_WORDS\x10\x05*\x81\x02\n\x0cUnreadReason\x12\x1d\n\x19UNREAD_REASON_UNSPECIFIED\x10\x00\x12\x1f\n\x1bUNREAD_REASON_NOTHING_ASKED\x10\x01\x12\x1a\n\x16UNREAD_REASON_KNOCKOUT\x10\x02\x12\x1c\n\x18UNREAD_REASON_ACTIVATION\x10\x03\x12\x16\n\x12UNREAD_REASON_DRUG\x10\x04\x12\x1d\n\x19UNREAD_REASON_COMBINATION\x10\x05\x12\x1f\n\x1bUNREAD_REASON_OTHER_WORDING\x10\x06\x12\x1f\n\x1bUNREAD_REASON_OTHER_SUBJECT\x10\x07*\x9c\x01\n\x0eThoughtProblem\x12\x1f\n\x1bTHOUGHT_PROBLEM_UNSPECIFIED\x10\x00\x12\x1e\n\x1aTHOUGHT_PROBLEM_NO_THOUGHT\x10\x01\x12!\n\x1dTHOUGHT_PROBLEM_EMPTY_THOUGHT\x10\x02\x12&\n\"THOUGHT_PROBLEM_THOUGHT_NOT_CLOSED\x10\x03*l\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x15\n\x11VERDICT_SUPPORTED\x10\x01\x12\x18\n\x14VERDICT_CONTRADICTED\x10\x02\x12\x17\n\x13VERDICT_UNSUPPORTED\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -51,7 +51,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_COEXPRESSION'].fields_by_name['gene_b']._loaded_options = None
   _globals['_COEXPRESSION'].fields_by_name['gene_b']._serialized_options = b'\272H\006r\004\020\001\030@'
   _globals['_GENEANNOTATION'].fields_by_name['genes']._loaded_options = None
-  _globals['_GENEANNOTATION'].fields_by_name['genes']._serialized_options = b'\272H\017\222\001\014\010\001\020@\"\006r\004\020\001\030@'
+  _globals['_GENEANNOTATION'].fields_by_name['genes']._serialized_options = b'\272H\r\222\001\n\020@\"\006r\004\020\001\030@'
   _globals['_TASK'].oneofs_by_name['kind']._loaded_options = None
   _globals['_TASK'].oneofs_by_name['kind']._serialized_options = b'\272H\002\010\001'
   _globals['_ANSWER'].oneofs_by_name['reading']._loaded_options = None
@@ -72,18 +72,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SCORED'].fields_by_name['belief']._serialized_options = b'\272H\024\022\022\031\000\000\000\000\000\000\360?)\000\000\000\000\000\000\000\000'
   _globals['_OUTCOME'].oneofs_by_name['result']._loaded_options = None
   _globals['_OUTCOME'].oneofs_by_name['result']._serialized_options = b'\272H\002\010\001'
-  _globals['_TASKKIND']._serialized_start=1800
-  _globals['_TASKKIND']._serialized_end=1971
-  _globals['_PARSEMODE']._serialized_start=1973
-  _globals['_PARSEMODE']._serialized_end=2066
-  _globals['_PROMPTFORM']._serialized_start=2068
-  _globals['_PROMPTFORM']._serialized_end=2160
-  _globals['_ANSWERPROBLEM']._serialized_start=2163
-  _globals['_ANSWERPROBLEM']._serialized_end=2398
-  _globals['_UNREADREASON']._serialized_start=2401
-  _globals['_UNREADREASON']._serialized_end=2658
-  _globals['_THOUGHTPROBLEM']._serialized_start=2661
-  _globals['_THOUGHTPROBLEM']._serialized_end=2817
+  _globals['_TASKKIND']._serialized_start=1911
+  _globals['_TASKKIND']._serialized_end=2082
+  _globals['_PARSEMODE']._serialized_start=2084
+  _globals['_PARSEMODE']._serialized_end=2177
+  _globals['_PROMPTFORM']._serialized_start=2179
+  _globals['_PROMPTFORM']._serialized_end=2271
+  _globals['_ANSWERPROBLEM']._serialized_start=2274
+  _globals['_ANSWERPROBLEM']._serialized_end=2509
+  _globals['_UNREADREASON']._serialized_start=2512
+  _globals['_UNREADREASON']._serialized_end=2769
+  _globals['_THOUGHTPROBLEM']._serialized_start=2772
+  _globals['_THOUGHTPROBLEM']._serialized_end=2928
+  _globals['_VERDICT']._serialized_start=2930
+  _globals['_VERDICT']._serialized_end=3038
   _globals['_MESSAGE']._serialized_start=71
   _globals['_MESSAGE']._serialized_end=143
   _globals['_DIFFERENTIALEXPRESSION']._serialized_start=145
@@ -93,23 +95,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_COEXPRESSION']._serialized_start=386
   _globals['_COEXPRESSION']._serialized_end=454
   _globals['_GENEANNOTATION']._serialized_start=456
-  _globals['_GENEANNOTATION']._serialized_end=507
-  _globals['_TASK']._serialized_start=510
-  _globals['_TASK']._serialized_end=778
-  _globals['_ANSWER']._serialized_start=780
-  _globals['_ANSWER']._serialized_end=873
-  _globals['_ITEM']._serialized_start=876
-  _globals['_ITEM']._serialized_end=1183
-  _globals['_EVIDENCE']._serialized_start=1185
-  _globals['_EVIDENCE']._serialized_end=1244
-  _globals['_SCORED']._serialized_start=1247
-  _globals['_SCORED']._serialized_end=1503
-  _globals['_SCORED_COMPONENTSENTRY']._serialized_start=1443
-  _globals['_SCORED_COMPONENTSENTRY']._serialized_end=1492
-  _globals['_NOTAPPLICABLE']._serialized_start=1505
-  _globals['_NOTAPPLICABLE']._serialized_end=1552
-  _globals['_FAILURE']._serialized_start=1554
-  _globals['_FAILURE']._serialized_end=1614
-  _globals['_OUTCOME']._serialized_start=1617
-  _globals['_OUTCOME']._serialized_end=1797
+  _globals['_GENEANNOTATION']._serialized_end=505
+  _globals['_TASK']._serialized_start=508
+  _globals['_TASK']._serialized_end=776
+  _globals['_ANSWER']._serialized_start=778
+  _globals['_ANSWER']._serialized_end=871
+  _globals['_ITEM']._serialized_start=874
+  _globals['_ITEM']._serialized_end=1181
+  _globals['_EVIDENCE']._serialized_start=1183
+  _globals['_EVIDENCE']._serialized_end=1278
+  _globals['_QUOTE']._serialized_start=1280
+  _globals['_QUOTE']._serialized_end=1355
+  _globals['_SCORED']._serialized_start=1358
+  _globals['_SCORED']._serialized_end=1614
+  _globals['_SCORED_COMPONENTSENTRY']._serialized_start=1554
+  _globals['_SCORED_COMPONENTSENTRY']._serialized_end=1603
+  _globals['_NOTAPPLICABLE']._serialized_start=1616
+  _globals['_NOTAPPLICABLE']._serialized_end=1663
+  _globals['_FAILURE']._serialized_start=1665
+  _globals['_FAILURE']._serialized_end=1725
+  _globals['_OUTCOME']._serialized_start=1728
+  _globals['_OUTCOME']._serialized_end=1908
 # @@protoc_insertion_point(module_scope)

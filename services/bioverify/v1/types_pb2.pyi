@@ -207,6 +207,34 @@ THOUGHT_PROBLEM_THOUGHT_NOT_CLOSED: ThoughtProblem.ValueType  # 3
 """The thought does not end."""
 Global___ThoughtProblem: _TypeAlias = ThoughtProblem  # noqa: Y015
 
+class _Verdict:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _VerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Verdict.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    VERDICT_UNSPECIFIED: _Verdict.ValueType  # 0
+    """None was given."""
+    VERDICT_SUPPORTED: _Verdict.ValueType  # 1
+    """The sources say the same."""
+    VERDICT_CONTRADICTED: _Verdict.ValueType  # 2
+    """The sources say the opposite."""
+    VERDICT_UNSUPPORTED: _Verdict.ValueType  # 3
+    """Not known to the sources, which are not complete."""
+
+class Verdict(_Verdict, metaclass=_VerdictEnumTypeWrapper):
+    """What the sources hold of one statement."""
+
+VERDICT_UNSPECIFIED: Verdict.ValueType  # 0
+"""None was given."""
+VERDICT_SUPPORTED: Verdict.ValueType  # 1
+"""The sources say the same."""
+VERDICT_CONTRADICTED: Verdict.ValueType  # 2
+"""The sources say the opposite."""
+VERDICT_UNSUPPORTED: Verdict.ValueType  # 3
+"""Not known to the sources, which are not complete."""
+Global___Verdict: _TypeAlias = Verdict  # noqa: Y015
+
 @_typing.final
 class Message(_message.Message):
     """One turn of the conversation that led to a completion."""
@@ -328,7 +356,9 @@ class GeneAnnotation(_message.Message):
     GENES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def genes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Symbols, aliases or Ensembl ids, in the order of the question."""
+        """Symbols, aliases or Ensembl ids, in the order of the question. None: the completion is prose about whatever it
+        names, which the verifier claims checks whole, with or without tags; to the others it is not applicable.
+        """
 
     def __init__(
         self,
@@ -492,26 +522,63 @@ class Evidence(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
     SIMULATED_FIELD_NUMBER: _builtins.int
+    QUOTE_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     """One sentence, for instance "K562: AARS1 knocked down, ASNS measured, differentially expressed (PerturbQA train)"."""
     source: _builtins.str
     """Where it comes from: artifact and version."""
     simulated: _builtins.bool
     """True where the underlying measurement is simulated and not an experiment."""
+    @_builtins.property
+    def quote(self) -> Global___Quote:
+        """What of the completion it judges; only of verifiers that judge a completion piece by piece."""
+
     def __init__(
         self,
         *,
         text: _builtins.str = ...,
         source: _builtins.str = ...,
         simulated: _builtins.bool = ...,
+        quote: Global___Quote | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["quote", b"quote"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["simulated", b"simulated", "source", b"source", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["quote", b"quote", "simulated", b"simulated", "source", b"source", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Evidence: _TypeAlias = Evidence  # noqa: Y015
+
+@_typing.final
+class Quote(_message.Message):
+    """A statement of the completion: from which character to which, and what the sources hold of it. Characters are Unicode
+    code points of the completion as it is scored: a reasoning that came apart, or an opened thought, stands before it.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    VERDICT_FIELD_NUMBER: _builtins.int
+    start: _builtins.int
+    """The first character, from 0."""
+    end: _builtins.int
+    """The character behind the last one."""
+    verdict: Global___Verdict.ValueType
+    def __init__(
+        self,
+        *,
+        start: _builtins.int = ...,
+        end: _builtins.int = ...,
+        verdict: Global___Verdict.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "start", b"start", "verdict", b"verdict"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Quote: _TypeAlias = Quote  # noqa: Y015
 
 @_typing.final
 class Scored(_message.Message):

@@ -155,14 +155,14 @@ class Extractor:
                 subjects = groups[:1]
             for number, start, stop in phrases[:own_words]:
                 genes: Sequence[int] = ()
-                subject_end = begin
+                subject_start = subject_end = begin
                 for group in subjects:
                     if group[0] > start and genes:
                         break
-                    genes, subject_end = group[2], group[1]
+                    subject_start, subject_end, genes = group
                 if not genes:
                     continue
-                is_denied, tone = self._put(text, start, turns) if turns else (False, Tone.PLAIN)
+                is_denied, tone = self._put(text, start, turns, subject_start) if turns else (False, Tone.PLAIN)
                 is_naming = (
                     subject_end <= start
                     and 0 < start - subject_end <= NAMING_REACH
@@ -175,8 +175,11 @@ class Extractor:
         subjects = _subjects(text, begin, groups, last, turns)
         return tuple(subjects[-1][2]) if subjects else last
 
-    def _put(self, text: str, start: int, turns: list[tuple[int, Turn]]) -> tuple[bool, Tone]:
-        """Whether what begins at ``start`` is denied, and its tone."""
+    def _put(self, text: str, start: int, turns: list[tuple[int, Turn]], subject: int) -> tuple[bool, Tone]:
+        """Whether what begins at ``start`` is denied, and its tone. ``subject``: where the gene stands.
+
+        "If proteins are not folded, A does X": the denial is the condition's, before the gene that does.
+        """
         is_denied, tone = False, Tone.PLAIN
         for at, turn in turns:
             if at > start:
@@ -185,7 +188,9 @@ class Extractor:
                 is_denied = False
                 tone = Tone.PLAIN if tone is Tone.HEDGED else tone
             elif turn is Turn.NEGATION:
-                is_denied = start - at <= NEGATION_REACH and text[at + 1 : at + 2] not in self._only
+                is_of_condition = tone is Tone.HYPOTHETICAL and at < subject
+                is_only = text[at + 1 : at + 2] in self._only
+                is_denied = start - at <= NEGATION_REACH and not is_only and not is_of_condition
             elif turn is Turn.HEDGE:
                 tone = max(tone, Tone.HEDGED)
             else:
@@ -208,7 +213,7 @@ class Extractor:
             for at, (start, _, gene) in enumerate(flat[:MAX_RELATED]):
                 for _, stop, other in flat[at + 1 : MAX_RELATED]:
                     if gene != other:
-                        is_denied, tone = self._put(text, stop, turns)
+                        is_denied, tone = self._put(text, stop, turns, start)
                         found.relations.append(Relation(gene, other, start, stop, is_denied, tone))
 
 

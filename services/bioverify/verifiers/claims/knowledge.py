@@ -12,16 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from bioverify.artifacts.names import Texts
+from bioverify.core.outcomes import Verdict
 
 Int32s = npt.NDArray[np.int32]
 Float32s = npt.NDArray[np.float32]
-
-
-class Verdict(StrEnum):
-    SUPPORTED = "supported"
-    CONTRADICTED = "contradicted"
-    UNSUPPORTED = "unsupported"
-    """Not known to our sources, which are not complete."""
 
 
 class Kind(StrEnum):

@@ -12,8 +12,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
+from bioverify.core.outcomes import Verdict
 from bioverify.verifiers.claims.extraction import Tone
-from bioverify.verifiers.claims.knowledge import Kind, Knowledge, Verdict
+from bioverify.verifiers.claims.knowledge import Kind, Knowledge
 
 SMOOTHING = 1.0
 MOST_OF_A_GENE, MOST_OF_LINKS, MOST_OF_OTHERS = 3.0, 2.0, 0.5

@@ -23,7 +23,7 @@ from bioverify.artifacts.store import ArtifactStore
 from bioverify.artifacts.tables import read_served
 from bioverify.core.completions import TaggedText
 from bioverify.core.genes import GeneResolver
-from bioverify.core.outcomes import Evidence, NotApplicable, Outcome, Scored
+from bioverify.core.outcomes import Evidence, NotApplicable, Outcome, Quote, Scored, Verdict
 from bioverify.core.tasks import GeneAnnotation, TaskKind
 from bioverify.core.verifier import UNRECOGNISED_QUESTION, ArtifactIdentity, Description, Item, Reads
 from bioverify.verifiers.claims.artifact import (
@@ -38,11 +38,11 @@ from bioverify.verifiers.claims.artifact import (
 )
 from bioverify.verifiers.claims.conclusion import concluded
 from bioverify.verifiers.claims.extraction import Extractor
-from bioverify.verifiers.claims.knowledge import Kind, Knowledge, Lists, Verdict
+from bioverify.verifiers.claims.knowledge import Kind, Knowledge, Lists
 from bioverify.verifiers.claims.phrases import Words
 from bioverify.verifiers.claims.value import SHARE_OF_TONE, Judged, distinct, sums
 
-MAX_SHOWN = 20
+MAX_SHOWN = 30
 """Claims in the evidence of one completion, in the order of the text."""
 DENIED_UNKNOWN_SHARE = 0.5
 """Of a claim's weight, if it denies what our sources do not know."""
@@ -73,7 +73,7 @@ class Claims:
         self._row = {symbol: row for row, symbol in enumerate(knowledge.symbols)}
         self.description = Description(
             name=NAME,
-            version="1",
+            version="2",
             summary="Claims of the thoughts about genes, each held against the Gene Ontology and the genes' names.",
             task_kinds=_KINDS,
             reads=self.reads,
@@ -94,8 +94,9 @@ class Claims:
     def score(self, items: Sequence[Item], *, with_evidence: bool = True) -> list[Outcome]:
         """One outcome per item, in order. Value: `value.sums`; 0 without a claim.
 
-        Not applicable, for facts of the question alone: ``no_gene``, and the reason why the first gene is not known
-        (``unknown_gene``, ``ambiguous_gene``, ``no_knowledge``) if none of them is.
+        Not applicable, for facts of the question alone: the reason why the first gene is not known (``unknown_gene``,
+        ``ambiguous_gene``, ``no_knowledge``) if none of them is. A gene annotation without genes is prose about no
+        question: read whole, whatever its tags, and every gene of it counts alike.
         """
         return [self._score(item, with_evidence) for item in items]
 
@@ -119,22 +120,27 @@ class Claims:
         if isinstance(asked, NotApplicable):
             return asked
         assert item.task is not None
-        read = TaggedText(item.completion)
-        thoughts = read.thoughts
-        text = "\n\n".join([*read.gene_info_blocks, thoughts])
+        pieces = [(0, len(item.completion))]
+        thoughts = item.completion
+        if item.task.genes:
+            read = TaggedText(item.completion)
+            pieces = [*read.gene_info_spans, *read.thought_spans]
+            thoughts = read.thoughts
+        text = _BETWEEN_PIECES.join([item.completion[start:end] for start, end in pieces])
         judged = distinct(self._judged(text, asked), self._knowledge)
         totals = sums(judged, asked)
         components = {
             "precision": totals.precision,
-            "grounded": _grounded(judged, asked),
             **{str(verdict): float(sum(one.verdict is verdict for one in judged)) for verdict in Verdict},
             "claims": float(len(judged)),
         }
+        if asked:
+            components["grounded"] = _grounded(judged, asked)
         if len(item.task.genes) == 2:
             components["linked"] = _linked(judged, asked) if len(asked) == 2 else 0.0
         if isinstance(item.answer, bool) and (said := concluded(thoughts, item.task.kind)) is not None:
             components["consistent"] = float(said is item.answer)
-        evidence = self._evidence(text, judged) if with_evidence else ()
+        evidence = self._evidence(text, pieces, judged) if with_evidence else ()
         return Scored(totals.value, components, evidence)
 
     def _asked(self, item: Item) -> list[int] | NotApplicable:
@@ -151,7 +157,7 @@ class Claims:
                 why = why or NotApplicable("no_knowledge", f"Our sources hold nothing about {symbol}.")
             elif row not in asked:
                 asked.append(row)
-        return asked or why or NotApplicable("no_gene", "The question names no gene.")
+        return why if why is not None and not asked else asked
 
     def _judged(self, text: str, asked: Sequence[int]) -> list[Judged]:
         """Every claim of the text that our sources could know of."""
@@ -178,22 +184,27 @@ class Claims:
             )
         return found
 
-    def _evidence(self, text: str, judged: Sequence[Judged]) -> tuple[Evidence, ...]:
+    def _evidence(self, text: str, pieces: Sequence[tuple[int, int]], judged: Sequence[Judged]) -> tuple[Evidence, ...]:
+        """``pieces``: where what ``text`` is made of stands in the completion."""
         if not judged:
             return (Evidence("No claim about a gene that our sources could know of.", source=_SOURCE),)
         spans = self._words.spans(text)
         shown = sorted(judged, key=lambda one: (one.start, one.end))[:MAX_SHOWN]
-        evidence = [self._explain(one, text[spans[one.start][0] : spans[one.end - 1][1]]) for one in shown]
+        evidence = []
+        for one in shown:
+            start, end = spans[one.start][0], spans[one.end - 1][1]
+            quote = Quote(_place(pieces, start), _place(pieces, end - 1) + 1, one.verdict)
+            evidence.append(self._explain(one, text[start:end], quote))
         if len(judged) > MAX_SHOWN:
             evidence.append(Evidence(f"{len(judged) - MAX_SHOWN} claims more.", source=_SOURCE))
         return tuple(evidence)
 
-    def _explain(self, claim: Judged, quoted: str) -> Evidence:
+    def _explain(self, claim: Judged, quoted: str, quote: Quote) -> Evidence:
         """ "AARS1, "charges tRNA": supported: …"; a denied claim begins with "not"."""
         genes = " and ".join(self._knowledge.symbols[gene] for gene in claim.genes)
         said = f'{genes}, {"not " if claim.is_denied else ""}"{quoted}": {claim.verdict}'
         source = _NAMES_SOURCE if claim.kind is Kind.NAME else _SOURCE
-        return Evidence(f"{said}: {self._because(claim)}", source=source)
+        return Evidence(f"{said}: {self._because(claim)}", source=source, quote=quote)
 
     def _because(self, claim: Judged) -> str:
         knowledge = self._knowledge
@@ -216,6 +227,16 @@ class Claims:
 
 
 _UNKNOWN = "not known to our sources, which are not complete"
+_BETWEEN_PIECES = "\n\n"
+
+
+def _place(pieces: Sequence[tuple[int, int]], at: int) -> int:
+    """Where in the completion the character ``at`` of its joined pieces stands."""
+    for start, end in pieces:
+        if at < end - start:
+            return start + at
+        at -= end - start + len(_BETWEEN_PIECES)
+    raise AssertionError("a claim stands in a piece")
 
 
 def _denied(verdict: Verdict, weight: float) -> tuple[Verdict, float]:
