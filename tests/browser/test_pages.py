@@ -11,10 +11,11 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 from bioverify.cli.services import VERIFIERS
 from bioverify.gateway.api_keys import Scope, new_key, write_keys
@@ -49,11 +50,27 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = {"recipe": {"name": "rbio1-exp"}, "preset": {"name": "cpu"}, "started_at": "2026-01-02T03:04:05+00:00"}
     (run / "run.json").write_text(json.dumps(config))
     steps = [{"step": n, "reward": n / 10, "reward_call/unscorable": 0.0, "step_seconds": 1.5} for n in range(1, 9)]
+    held_out = [{"heldout_before/balanced_accuracy": 0.5}, *[{}] * 6, {"heldout/balanced_accuracy": 0.5}]
+    steps = [step | measured for step, measured in zip(steps, held_out, strict=True)]
     (run / "metrics.jsonl").write_text("".join(json.dumps(step) + "\n" for step in steps) + '{"step": 9, "rew')
     other = folder / "second"
     other.mkdir()
     (other / "run.json").write_text(json.dumps(config | {"recipe": {"name": INJECTED}}))
     (other / "metrics.jsonl").write_text("".join(json.dumps(step | {"reward": 0.5}) + "\n" for step in steps[:4]))
+    part = {"term": "format", "weight": 1.0, "value": 0.5, "contribution": 0.5, "dropped_because": "", "reason": ""}
+    samples = [
+        {
+            "step": n,
+            "id": f"{n}-0",
+            "question": f"{INJECTED}?",
+            "completion": f"after {n} steps {INJECTED}",
+            "reward": 0.5,
+            "unscorable_because": "",
+            "parts": [part | {"evidence": [{"text": INJECTED, "source": INJECTED, "simulated": True}]}],
+        }
+        for n in (1, 3, 8)
+    ]
+    (run / "samples.jsonl").write_text("".join(json.dumps(sample) + "\n" for sample in samples))
     return folder
 
 
@@ -87,12 +104,17 @@ def watched(request: pytest.FixtureRequest, browser: Browser, site: RunningGatew
 
 
 def check(watched: Watched) -> None:
-    """Nothing on the console, no request to elsewhere, no serious finding of axe, nothing wider than the window."""
+    """Nothing on the console, no request to elsewhere, no finding of axe of any impact, nothing wider than the page."""
     assert watched.faults == []
     findings = Axe().run(watched.page).response["violations"]
-    serious = [(each["id"], each["nodes"][0]["html"]) for each in findings if each["impact"] in {"serious", "critical"}]
-    assert serious == []
-    assert watched.page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    assert [(each["id"], each["impact"], each["nodes"][0]["html"]) for each in findings] == []
+    wider = """() => {
+      const root = document.documentElement;
+      const isOut = (each) => each.getBoundingClientRect().right > root.clientWidth;
+      const out = [...document.querySelectorAll("main *")].filter(isOut);
+      return root.scrollWidth <= root.clientWidth ? [] : out.slice(0, 3).map((each) => each.outerHTML.slice(0, 200));
+    }"""
+    assert watched.page.evaluate(wider) == []
 
 
 def test_an_answer_is_scored_and_compared(watched: Watched) -> None:
@@ -447,11 +469,66 @@ def test_a_file_is_sent_watched_filtered_and_downloaded(watched: Watched, tmp_pa
     expect(page.locator("#rewards tbody tr")).to_have_count(3)
     page.get_by_role("button", name="id", exact=True).click()
     expect(page.locator("#rewards tbody tr td").first).to_have_text("AARS1")
+    expect(page.get_by_role("img", name="Histogram. Rewards from")).to_be_visible()
+    expect(page.get_by_role("region", name="Disagreement between verifiers")).to_contain_text(
+        "esm_mlp and experimental"
+    )
     page.get_by_label("Filter").fill("BRAF")
     expect(page.locator("#rewards tbody tr")).to_have_count(1)
+    page.get_by_role("button", name="Show all").press("Enter")
+    expect(page.locator("#rewards tbody tr")).to_have_count(3)
+    page.get_by_label("Verifier", exact=True).select_option("format")
+    page.get_by_role("button", name="value of format").press("Enter")
+    values = page.locator("#rewards tbody td:nth-child(4)").all_inner_texts()
+    assert values == sorted(values, key=float)
+    assert len(set(values)) > 1
+    page.get_by_label("said", exact=True).select_option("failed")
+    expect(page.locator("#rewards tbody tr")).to_have_count(0)
+    page.get_by_role("button", name="Show all").press("Enter")
     check(watched)
+    # One step to the completion, as the page with the form shows it, without a second scoring; and back.
+    page.get_by_role("button", name="EIF2B4", exact=True).press("Enter")
+    opened = page.get_by_role("dialog", name="A completion")
+    expect(opened).to_contain_text("Line 2 of completions.jsonl")
+    expect(opened.locator("article.card .verdict")).to_contain_text("the answer says yes")
+    expect(opened.locator("p.said").last).to_contain_text("EIF2B4")
+    check(watched)
+    href = opened.get_by_role("link", name="Try changes of it").get_attribute("href")
+    page.keyboard.press("Escape")
+    expect(opened).to_be_hidden()
+    page.goto(f"/{href}".replace("/./", "/"))
+    expect(page.get_by_label("Completion", exact=True)).to_have_value("<think>EIF2B4</think> <answer>yes</answer>")
+    page.goto("/files.html")
     job.get_by_role("button", name="Remove").click()
     expect(page.locator("#jobs tbody tr")).to_have_count(0)
+
+
+def test_a_thousand_results_are_all_shown_filtered_and_sorted(
+    browser: Browser, site: RunningGateway, tmp_path: Path
+) -> None:
+    genes = ("AARS1", "EIF2B4", "BRAF", "ANXA1", "CTSC")
+    rows = [
+        item(genes[n % 5], f"<think>{genes[n % 5]} {n}</think> <answer>{'yes' if n % 3 else 'no'}</answer>", id=f"r{n}")
+        for n in range(1000)
+    ]
+    file = tmp_path / "many.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    page = browser.new_page(base_url=site.url)
+    page.goto("/files.html")
+    page.get_by_label("File", exact=True).set_input_files(file)
+    page.get_by_role("button", name="Send").click()
+    job = page.locator("#jobs tbody tr").first
+    expect(job).to_contain_text("done", timeout=120_000)
+    job.get_by_role("button", name="Look").click()
+    expect(page.locator("#rewards tbody tr")).to_have_count(1000, timeout=30_000)
+    page.get_by_label("Filter").fill("eif2b4")
+    expect(page.locator("#rewards tbody tr")).to_have_count(200)
+    page.get_by_role("button", name="Show all").click()
+    page.get_by_role("button", name="reward", exact=True).click()
+    expect(page.locator("#rewards tbody tr")).to_have_count(1000, timeout=30_000)
+    rewards = [float(text.split()[0]) for text in page.locator("#rewards tbody td:nth-child(2)").all_inner_texts()]
+    assert rewards == sorted(rewards)
+    page.close()
 
 
 def test_the_verifiers_tell_of_themselves(watched: Watched) -> None:
@@ -464,17 +541,93 @@ def test_the_verifiers_tell_of_themselves(watched: Watched) -> None:
     expect(form).to_contain_text("slowest of nine", timeout=60_000)
     watched.page.locator("summary", has_text="Artifact, address, fields").first.click()
     expect(watched.page.get_by_role("region", name="Facts of experimental")).to_contain_text("figures of its making")
+    net = watched.page.locator("article.card", has=watched.page.get_by_role("heading", name="esm_mlp"))
+    net.locator("summary", has_text="Calibration").press("Enter")
+    expect(net.get_by_role("img", name="Reliability of esm_mlp: differential expression, K562")).to_be_visible()
+    # What they know of a pair that a person types, and of a gene that nobody knows.
+    watched.page.get_by_label("Second gene").press("Enter")
+    known = watched.page.get_by_role("region", name="What each verifier knows")
+    of_screen = known.get_by_role("row", name="experimental")
+    expect(of_screen).to_contain_text("TRIB3 measured")
+    expect(of_screen).to_contain_text("simulated")
     check(watched)
+    watched.page.get_by_label("Gene", exact=True).fill("NOGENE1")
+    watched.page.get_by_label("Gene", exact=True).press("Enter")
+    expect(of_screen).not_to_contain_text("knows it")
+    expect(of_screen).to_contain_text("NOGENE1")
 
 
 def test_the_curves_of_a_run_are_drawn(watched: Watched) -> None:
     watched.page.goto("/runs.html")
     watched.page.get_by_role("button", name="first").click()
-    expect(watched.page.locator("#curves svg")).to_have_count(3)
+    expect(watched.page.locator("#curves svg")).to_have_count(4)
     expect(watched.page.locator("#curves svg").first).to_have_attribute(
         "aria-label", "Mean reward: from 0.100 at step 1 to 0.800 at step 8"
     )
+    expect(watched.page.locator("#curves svg").nth(1)).to_have_attribute(
+        "aria-label", "Held-out questions: balanced_accuracy: from 0.500 at step 0 to 0.500 at step 8"
+    )
+    expect(watched.page.get_by_role("region", name="Alarms")).to_contain_text(
+        "held-out questions went from 0.500 to 0.500: it is something else that is being rewarded"
+    )
     check(watched)
+
+
+def test_completions_over_time_are_gone_through_by_keyboard(watched: Watched) -> None:
+    page = watched.page
+    page.goto("/runs.html#first")
+    samples = page.get_by_role("region", name="Completions over time")
+    expect(samples).to_contain_text("after 8 steps <img")
+    step = page.get_by_label("Step", exact=True)
+    step.focus()
+    page.keyboard.press("ArrowLeft")
+    expect(samples).to_contain_text("after 3 steps")
+    page.keyboard.press("Home")
+    expect(samples).to_contain_text("after 1 steps")
+    expect(samples).to_contain_text("format 0.50 × 1")
+    expect(step).to_have_attribute("aria-valuetext", "step 1")
+    assert page.title() != "run"
+    check(watched)
+
+
+def test_runs_are_started_and_stopped_where_there_is_a_service(browser: Browser, site: RunningGateway) -> None:
+    """The page alone: the service itself is tested in tests/trainer/test_service.py."""
+    page = browser.new_page(base_url=site.url)
+    page.goto("/runs.html")
+    expect(page.locator("#runs tbody tr")).to_have_count(2)
+    expect(page.locator("#start")).to_be_hidden()
+    standing = {"state": "", "reward": None, "unscorable": None, "steps": 0, "started_at": "2026-01-02T03:04:05+00:00"}
+    runs: list[dict[str, object]] = []
+    sent: list[dict[str, object]] = []
+
+    def listed(route: Route) -> None:
+        if route.request.method == "GET":
+            route.fulfill(json={"runs": runs, "starts_runs": True, "fault": ""})
+            return
+        sent.append(route.request.post_data_json)
+        runs.append(standing | {key: sent[-1][key] for key in ("name", "recipe", "preset")} | {"state": "running"})
+        route.fulfill(json=runs[-1], status=202)
+
+    def stopped(route: Route) -> None:
+        runs[0]["state"] = "stopped"
+        route.fulfill(json=runs[0], status=202)
+
+    page.route("**/v1/runs", listed)
+    page.route("**/v1/runs/mine:stop", stopped)
+    page.reload()
+    page.get_by_text("Start a run").press("Enter")
+    page.get_by_label("Name").fill("mine")
+    page.get_by_label("Changes of the preset").fill("grpo.max_steps=3\n\n grpo.beta=0.1 ")
+    page.get_by_label("Changes of the preset").press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.locator("#runs tbody tr")).to_contain_text("running")
+    assert sent == [
+        {"name": "mine", "recipe": "rbio1-exp", "preset": "cpu", "changes": ["grpo.max_steps=3", "grpo.beta=0.1"]}
+    ]
+    page.get_by_role("button", name="Stop mine").press("Enter")
+    expect(page.locator("#runs tbody tr")).to_contain_text("stopped")
+    expect(page.get_by_role("button", name="Resume mine")).to_be_visible()
+    page.close()
 
 
 def test_two_runs_are_laid_over_each_other_and_read_by_keyboard(watched: Watched) -> None:
@@ -504,6 +657,81 @@ def test_two_runs_are_laid_over_each_other_and_read_by_keyboard(watched: Watched
     )
     assert page.title() != "run"
     check(watched)
+
+
+DRESSES = {"1600": (1600, False), "1600-dark": (1600, True), "phone-dark": (390, True)}
+SHOWN = {"text", "source", "detail", "verdict", "description", "summary", "recipe", "preset", "prompt", "completion"}
+"""Keys of replies whose text is shown, whoever wrote it."""
+
+
+def hostile(content: Any) -> Any:
+    """A reply whose every shown text begins with markup."""
+    if isinstance(content, list):
+        return [hostile(each) for each in content]
+    if not isinstance(content, dict):
+        return content
+    return {
+        key: f"{INJECTED} {value}" if key in SHOWN and isinstance(value, str) else hostile(value)
+        for key, value in content.items()
+    }
+
+
+@pytest.mark.parametrize("dress", list(DRESSES))
+def test_every_page_is_accessible_in_every_dress_and_runs_nothing_that_it_shows(
+    dress: str, browser: Browser, site: RunningGateway, tmp_path: Path
+) -> None:
+    width, is_dark = DRESSES[dress]
+    scheme: Any = "dark" if is_dark else "light"
+    context = browser.new_context(
+        viewport={"width": width, "height": 900}, base_url=site.url, color_scheme=scheme, reduced_motion="reduce"
+    )
+    watched = Watched(context.new_page())
+    page = watched.page
+    page.on("pageerror", lambda error: watched.faults.append(str(error)))
+
+    def answer(route: Route) -> None:
+        reply = route.fetch()
+        if not reply.ok or "json" not in reply.headers["content-type"]:
+            route.fulfill(response=reply)
+        elif "ndjson" in reply.headers["content-type"]:
+            lines = [json.dumps(hostile(json.loads(line))) for line in reply.text().splitlines()]
+            route.fulfill(response=reply, body="".join(line + "\n" for line in lines))
+        else:
+            route.fulfill(response=reply, json=hostile(reply.json()))
+
+    page.route("**/v1/**", answer)
+    page.goto("/")
+    page.get_by_role("button", name="Add a completion").click()
+    page.get_by_role("button", name="Score", exact=True).click()
+    expect(page.locator("article.card")).to_have_count(2)
+    expect(page.locator("article.card").first).to_contain_text("<img src=x")
+    check(watched)
+    page.goto("/verifiers.html")
+    expect(page.locator("article.card").first).to_contain_text("<img src=x")
+    page.get_by_label("Second gene").fill(INJECTED[:60])
+    page.get_by_role("button", name="Ask", exact=True).click()
+    expect(page.get_by_role("region", name="What each verifier knows")).to_contain_text("<img src=x")
+    check(watched)
+    file = tmp_path / "hostile.jsonl"
+    file.write_text(json.dumps(item("AARS1", f"{INJECTED} <answer>yes</answer>", id=INJECTED)) + f"\n{INJECTED}\n")
+    page.goto("/files.html")
+    page.get_by_label("File", exact=True).set_input_files(file)
+    page.get_by_role("button", name="Send").click()
+    job = page.locator("#jobs tbody tr").first
+    expect(job).to_contain_text("done", timeout=60_000)
+    job.get_by_role("button", name="Bad lines").click()
+    job.get_by_role("button", name="Look").click()
+    expect(page.locator("#rewards tbody tr")).to_contain_text("<img src=x")
+    page.locator("#rewards tbody button").click()
+    expect(page.get_by_role("dialog", name="A completion")).to_contain_text("<img src=x")
+    check(watched)
+    page.goto("/runs.html#first")
+    expect(page.get_by_role("region", name="Completions over time")).to_contain_text("<img src=x")
+    page.get_by_label("Beside it").select_option("second")
+    check(watched)
+    assert page.title() != "run"
+    assert page.locator("img").count() == 0
+    context.close()
 
 
 def test_the_api_is_described_without_a_word_to_elsewhere(watched: Watched) -> None:

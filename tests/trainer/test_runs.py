@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from bioverify import recipes
 from bioverify.artifacts.store import ArtifactStore
 from bioverify.client import ItemReward, RewardDetails, RewardPart, ScoreItem
+from bioverify.core import alarms
 from bioverify.core.outcomes import Scored
 from bioverify.core.recipes import Requirement, Term
 from bioverify.core.tasks import DifferentialExpression
@@ -55,18 +56,18 @@ def test_the_signs_of_hacking_are_seen():
 
 
 def metrics(rewards, held_out):
-    records = [{"step": step, "reward": value, watch.HELD_OUT: None} for step, value in enumerate(rewards, 1)]
-    records[0][watch.BEFORE] = held_out[0]
-    records[-1][watch.HELD_OUT] = held_out[1]
+    records = [{"step": step, "reward": value, alarms.HELD_OUT: None} for step, value in enumerate(rewards, 1)]
+    records[0][alarms.BEFORE] = held_out[0]
+    records[-1][alarms.HELD_OUT] = held_out[1]
     return records
 
 
 def test_a_reward_that_rises_alone_raises_the_alarm():
     rising, flat = [1 + step / 10 for step in range(20)], [1.0, 1.1] * 10
-    assert "0.500 to 0.500" in watch.alarms(metrics(rising, (0.5, 0.5)))[0]
-    assert watch.alarms(metrics(rising, (0.5, 0.6))) == []
-    assert watch.alarms(metrics(flat, (0.5, 0.5))) == []
-    assert watch.alarms([{"reward": value} for value in rising]) == []
+    assert "0.500 to 0.500" in alarms.raised(metrics(rising, (0.5, 0.5)))[0]
+    assert alarms.raised(metrics(rising, (0.5, 0.6))) == []
+    assert alarms.raised(metrics(flat, (0.5, 0.5))) == []
+    assert alarms.raised([{"reward": value} for value in rising]) == []
 
 
 def unread(shares, *, what="thought", reason="no_thought"):
@@ -74,41 +75,41 @@ def unread(shares, *, what="thought", reason="no_thought"):
 
 
 def test_what_could_not_be_read_raises_the_alarm_above_a_share_of_the_last_quarter_only():
-    at = watch.MOST_UNREAD
-    assert watch.alarms(unread([1.0] * 6 + [at, at])) == []
-    [said] = watch.alarms(unread([0.0] * 6 + [at, at + 0.1]))
+    at = alarms.MOST_UNREAD
+    assert alarms.raised(unread([1.0] * 6 + [at, at])) == []
+    [said] = alarms.raised(unread([0.0] * 6 + [at, at + 0.1]))
     assert "Of 30% of the completions of the last 2 steps no thought could be read (no_thought 30%)" in said
     # Reasons add up; a step whose call was lost says nothing of what was read.
     steps = [
         {**one, "not_read/thought/empty_thought": 0.2, "not_read/answer/no_answer_block": 0.2}
         for one in unread([0.2] * 8)
     ]
-    [said] = watch.alarms([*steps, {"step": 9, "reward": None, "reward_call/unscorable": 1.0}])
+    [said] = alarms.raised([*steps, {"step": 9, "reward": None, "reward_call/unscorable": 1.0}])
     assert "Of 40% of the completions of the last 2 steps no thought" in said
     assert "no_thought 20%, empty_thought 20%" in said
-    [said] = watch.alarms(unread([0.5], what="question", reason="knockout"))
+    [said] = alarms.raised(unread([0.5], what="question", reason="knockout"))
     assert "the question was not read (knockout 50%)" in said
     assert "docs/reading.md" in said
 
 
 def test_a_step_s_line_says_what_could_not_be_read_and_nothing_of_what_was():
     [step] = unread([0.25])
-    assert watch.unread_shares(
+    assert alarms.unread_shares(
         step | {"not_read/thought/empty_thought": 0.5, "not_read/answer/no_answer_block": 0.0}
     ) == {"no thought": 0.75}
-    assert watch.unread_shares({"reward": 1.0}) == {}
+    assert alarms.unread_shares({"reward": 1.0}) == {}
 
 
 def test_groups_that_are_rewarded_alike_to_the_end_raise_the_alarm_with_what_to_change():
     def steps(*shares):
-        return [{"step": step, "reward": 1.0, watch.ALIKE: share} for step, share in enumerate(shares, 1)]
+        return [{"step": step, "reward": 1.0, alarms.ALIKE: share} for step, share in enumerate(shares, 1)]
 
-    [warning] = watch.alarms(steps(*[0.2] * 6, 0.97, 0.99))
+    [warning] = alarms.raised(steps(*[0.2] * 6, 0.97, 0.99))
     assert "98% of the groups" in warning
     for key in ("grpo.beta", "grpo.scale_rewards: none", "prompts.balance: gene"):
         assert key in warning
-    assert watch.alarms(steps(*[0.2] * 6, 0.97, 0.5)) == []
-    assert watch.alarms(steps(0.97, 0.99)) == []
+    assert alarms.raised(steps(*[0.2] * 6, 0.97, 0.5)) == []
+    assert alarms.raised(steps(0.97, 0.99)) == []
 
 
 def test_held_out_questions_are_of_the_lines_that_are_trained_on(tiny_preset, mixed_store):

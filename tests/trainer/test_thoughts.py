@@ -18,6 +18,7 @@ from trl.trainer.grpo_trainer import GRPOTrainer
 from typer.testing import CliRunner
 
 from bioverify.adapters import trl
+from bioverify.core import alarms
 from bioverify.core.recipes import Recipe, Requirement, Source, Term
 from bioverify.core.tasks import TaskKind
 from bioverify_trainer.cli import app
@@ -26,7 +27,6 @@ from bioverify_trainer.model.policy import open_policy
 from bioverify_trainer.preset import Preset
 from bioverify_trainer.runs.folder import read_records
 from bioverify_trainer.runs.record import Run
-from bioverify_trainer.runs.watch import alarms
 from bioverify_trainer.train import train
 from tests.fixtures import servers
 from tests.trainer.conftest import format_verifier
@@ -86,7 +86,7 @@ def test_our_trainer_is_rewarded_for_the_whole_thought(parrot, tiny_preset, stor
     [step] = run.metrics
     assert step["value/format"] == 1.0
     assert {name: share for name, share in step.items() if name.startswith("not_read/") and share} == {}
-    assert alarms(run.metrics) == []
+    assert alarms.raised(run.metrics) == []
 
 
 def test_all_that_writes_completions_keeps_the_thought_and_ask_shows_it(parrot, capsys):

@@ -29,6 +29,7 @@ from accelerate.utils import gather_object  # type: ignore[import-untyped]
 from bioverify.adapters.trl import LostCall, RewardFunction, ask, on_main_process
 from bioverify.client import Client, ItemReward, Message, ScoredBatch, ScoreItem, TlsIdentity
 from bioverify.client.values import readings_of
+from bioverify.core import alarms
 from bioverify.core.answers import ParseMode
 from bioverify.core.completions import PromptForm
 from bioverify.core.conversation import ConversationError, read_completion, whole_completion
@@ -192,7 +193,7 @@ def _log_batch(items: Sequence[ScoreItem], batch: ScoredBatch, log_metric: LogMe
     log_metric("reward_call/unscorable", fmean(reward.reward is None for reward in rewards))
     readings = readings_of(rewards)
     for what, reason in ALL_REASONS:
-        log_metric(f"{watch.NOT_READ}{what}/{reason}", readings.not_read[what][reason] / max(1, readings.items))
+        log_metric(f"{alarms.NOT_READ}{what}/{reason}", readings.not_read[what][reason] / max(1, readings.items))
     told = [pair for pair in zip(items, rewards, strict=True) if isinstance(pair[0].completion, str)]
     if told:
         for sign, number in watch.signs([item for item, _ in told], [reward for _, reward in told]).items():

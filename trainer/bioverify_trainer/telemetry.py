@@ -16,10 +16,10 @@ from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from bioverify import tracing
+from bioverify.core.alarms import NOT_READ as NOT_READ_PREFIX
 from bioverify.core.recipes import Recipe
 from bioverify.transport.addresses import for_both_families
 from bioverify_trainer.preset import Preset
-from bioverify_trainer.runs.watch import NOT_READ as NOT_READ_PREFIX
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 

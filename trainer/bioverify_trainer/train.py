@@ -37,6 +37,7 @@ from bioverify import tracing
 from bioverify.adapters.decoding import decoder, special_tags
 from bioverify.artifacts.store import ArtifactStore
 from bioverify.client import AsyncClient, ClientError, ListedVerifier, TlsError, TlsIdentity
+from bioverify.core import alarms
 from bioverify.core.conversation import opened_thought
 from bioverify.core.recipes import Recipe, Requirement
 from bioverify_trainer.dataset import PromptSource, make_dataset, open_prompts
@@ -48,7 +49,6 @@ from bioverify_trainer.model.policy import Policy, open_for, use_threads
 from bioverify_trainer.one_word import OneWordTrainer
 from bioverify_trainer.preset import Preset
 from bioverify_trainer.reward import make_reward
-from bioverify_trainer.runs import watch
 from bioverify_trainer.runs.folder import RunError, RunFolder, finite, run_config
 from bioverify_trainer.saving import DISK_ERRORS, SavingTrainer
 from bioverify_trainer.stopping import RunStopped, stop_signal
@@ -361,7 +361,7 @@ class _Progress(ProgressCallback):
         unscorable = logs["reward_call/unscorable"]
         if unscorable:
             parts.append(f"unscorable {unscorable:.0%}")
-        parts += [f"{words} {share:.0%}" for words, share in watch.unread_shares(logs).items()]
+        parts += [f"{words} {share:.0%}" for words, share in alarms.unread_shares(logs).items()]
         self.training_bar.set_postfix_str(", ".join(parts))
         self.training_bar.write(f"step {state.global_step}: {', '.join(parts)}")
 

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 
 from bioverify.client import ClientError
+from bioverify.core.conversation import whole_completion
 from bioverify.gateway import bodies
 from bioverify.gateway.access import Scorer, charger, gateway_of
 from bioverify.gateway.api_keys import Key, Scope
@@ -19,7 +20,7 @@ from bioverify.gateway.downloads import download
 from bioverify.gateway.jobs import ENDED, NO_ROOM, Job, Jobs, TooManyJobsError
 from bioverify.gateway.problems import ProblemError, of_client_error
 from bioverify.gateway.routes import PROBLEMS
-from bioverify.gateway.schemas import JobsReply
+from bioverify.gateway.schemas import JobItemReply, JobsReply
 
 JobId = Annotated[str, Path(pattern=r"^[0-9a-f]{16}$")]
 # Any bytes are taken in; what each line has to be is said line by line.
@@ -114,6 +115,26 @@ async def job_bad_lines(request: Request, job_id: JobId, key: Scorer) -> Respons
     job = _job(request, job_id, key)
     path, size_bytes = _jobs(request).bad_lines(job)
     return download(path, size_bytes, f'"{job_id}"', request.headers.get("range"), f"{job_id}.bad_lines.jsonl")
+
+
+@router.get("/{job_id}/items/{row}")
+async def job_item(
+    request: Request, job_id: JobId, row: Annotated[int, Path(ge=0, le=2**53)], key: Scorer
+) -> JobItemReply:
+    """What was asked and answered in the line that one result is of; ``row``: where the result stands, from 0."""
+    job = _job(request, job_id, key)
+    found = await anyio.to_thread.run_sync(_jobs(request).item, job, row)
+    if found is None:
+        raise ProblemError(404, "unknown_row", f"job {job_id} has no result in row {row} yet")
+    line, item = found
+    asked = item.score_item(str(line), "")
+    return JobItemReply(
+        line=line,
+        id=str(line) if item.id is None else str(item.id),
+        prompt="\n\n".join(turn.text for turn in item.prompt),
+        completion=whole_completion(asked.completion, reasoning=asked.reasoning, prefix=asked.prefix),
+        recipe=job.recipe,
+    )
 
 
 @contextmanager

@@ -28,6 +28,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from enum import StrEnum
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import orjson
@@ -36,13 +37,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from structlog.contextvars import bound_contextvars
 
 from bioverify.client import Client, ClientError, ItemReward, ScoredBatch, TlsIdentity
+from bioverify.client.json_form import ItemJson
 from bioverify.client.values import readings_of
 from bioverify.core.readings import Readable, Readings
 from bioverify.errors import BioverifyError
 from bioverify.files import append_lines, replace_file, sync
 from bioverify.gateway import metrics
 from bioverify.gateway.turns import Turns
-from bioverify.rollouts.lines import FileItem, LineError, lines_of, output_line, read_chunks
+from bioverify.rollouts.lines import FileItem, LineError, fields_of, item_of, lines_of, output_line, read_chunks
 
 CHUNK_ITEMS = 512
 CHUNKS_AT_ONCE = 2
@@ -206,6 +208,25 @@ class Jobs:
     def bad_lines(self, job: Job) -> tuple[Path, int]:
         """The file of lines that could not be read, and how many of its bytes are good."""
         return self._folder / job.id / "bad_lines.jsonl", job.bad_line_bytes
+
+    def item(self, job: Job, row: int) -> tuple[int, ItemJson] | None:
+        """The line, from 1, that the result in ``row``, from 0, is of, with its item; None if there is no such row.
+
+        Results stand in the order of the file, one for each line that was not refused.
+        """
+        if row >= job.scored + job.unscorable:
+            return None
+        path, good_bytes = self.bad_lines(job)
+        refused: set[int] = set()
+        if good_bytes:
+            with path.open("rb") as file:
+                refused = {orjson.loads(line)["line"] for line in file.read(good_bytes).splitlines()}
+        with (self._folder / job.id / "input.jsonl").open("rb") as file:
+            good = (
+                (number, raw) for number, raw in enumerate(lines_of(file), 1) if raw.strip() and number not in refused
+            )
+            number, raw = next(islice(good, row, None))
+        return number, item_of(fields_of(raw, number), number)
 
     def cancel(self, job: Job) -> None:
         """Stop it now if it waits, else after the chunk that it is at; what is scored is kept."""

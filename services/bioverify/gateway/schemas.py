@@ -172,6 +172,16 @@ class JobsReply(_Reply):
     jobs: list[Job]
 
 
+class JobItemReply(_Reply):
+    """What was asked and answered in one line of a job's file, as it is scored. ``line``: its number, from 1."""
+
+    line: int
+    id: str
+    prompt: str
+    completion: str
+    recipe: str
+
+
 class ReadyReply(_Reply):
     """Whether rewards can be had."""
 

@@ -10,9 +10,9 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from bioverify.core import alarms
 from bioverify_trainer.cli.options import console
 from bioverify_trainer.cli.service import TokenOption, show_states
-from bioverify_trainer.runs import watch
 from bioverify_trainer.runs.folder import RunError
 from bioverify_trainer.runs.record import Run, differences, find_runs
 
@@ -61,7 +61,7 @@ def show(run: Annotated[Path, typer.Argument(help="Folder of a run.")]) -> None:
     for verifier in config["verifiers"]:
         simulated = " (simulated)" if any(artifact["simulated"] for artifact in verifier["artifacts"]) else ""
         console.print(f"{verifier['name']} {verifier['version']}, {verifier['fingerprint'][:12]}{simulated}")
-    for warning in watch.alarms(opened.metrics):
+    for warning in alarms.raised(opened.metrics):
         console.print(f"[red]Look closer.[/] {escape(warning)}", soft_wrap=True)
 
 
@@ -91,7 +91,7 @@ def _quarters(runs: Sequence[Run]) -> Table:
     records = [record for run in runs for record in run.metrics]
     names = {key for record in records for key in record if key.startswith(prefixes)}
     # Most reasons never come up.
-    names |= {key for record in records for key in record if key.startswith(watch.NOT_READ) and record[key]}
+    names |= {key for record in records for key in record if key.startswith(alarms.NOT_READ) and record[key]}
     for name in ["reward", *sorted(names), "step_seconds"]:
         cells = [f"{_number(run.mean(name, last=False))} → {_number(run.mean(name, last=True))}" for run in runs]
         table.add_row(name, *cells)

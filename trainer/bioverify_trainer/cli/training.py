@@ -118,9 +118,9 @@ def _train(
     if launch is not None:
         raise typer.Exit(_wait_for(launch))
     quieten()
+    from bioverify.core import alarms
     from bioverify_trainer.evaluate.questions import EvaluationError
     from bioverify_trainer.model.policy import PolicyError
-    from bioverify_trainer.runs import watch
     from bioverify_trainer.runs.folder import RunError, read_records
     from bioverify_trainer.train import is_main_process
     from bioverify_trainer.train import train as run
@@ -139,7 +139,7 @@ def _train(
     except (RunError, PolicyError, ArtifactError, EvaluationError) as error:
         refuse(error)
     if is_main_process():
-        for warning in watch.alarms(read_records(trained.folder.metrics_file)):
+        for warning in alarms.raised(read_records(trained.folder.metrics_file)):
             typer.echo(f"Look closer. {warning}", err=True)
     if trained.was_stopped:
         typer.echo(f"stopped after {trained.steps} steps; to resume: bioverify runs resume {trained.folder.path}")

@@ -17,7 +17,7 @@ import torch
 from peft import AutoPeftModelForCausalLM, PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from bioverify_trainer.runs import watch
+from bioverify.core import alarms
 from bioverify_trainer.runs.folder import RunError
 from bioverify_trainer.runs.record import Run
 
@@ -63,7 +63,7 @@ def card(run: Run, results: Sequence[Mapping[str, Any]] | None) -> str:
         base_licence=BASE_LICENCES.get(base, "as its own card says"),
         steps=run.steps,
         reward=(run.mean("reward", last=False), run.mean("reward", last=True)),
-        alarms=watch.alarms(run.metrics),
+        alarms=alarms.raised(run.metrics),
         results=results,
     )
 

@@ -22,8 +22,8 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from bioverify.core import alarms
 from bioverify.files import read_lines
-from bioverify_trainer.runs import watch
 from bioverify_trainer.runs.folder import RunError, RunFolder, read_records
 
 N_EXAMPLES = 3
@@ -60,8 +60,8 @@ def write_report(run: Path, output: Path, *, scores: Path | None = None) -> None
             config=config,
             config_text=json.dumps(config, indent=2),
             summary=summarise(metrics),
-            alarms=watch.alarms(metrics),
-            watched=any(record.get(watch.HELD_OUT) is not None for record in metrics),
+            alarms=alarms.raised(metrics),
+            watched=any(record.get(alarms.HELD_OUT) is not None for record in metrics),
             plots=make_plots(metrics),
             examples=choose_examples(samples),
             scores=tabulate_scores(scores) if scores else None,
@@ -110,7 +110,7 @@ def make_plots(metrics: Sequence[Mapping[str, Any]]) -> list[Plot]:
     shown = {name: values for name, values in unscored.items() if name == "unscorable" or any(values)}
     held_out = {name: values for name, values in series("heldout/").items() if any(v is not None for v in values)}
     watched = {name: values for name, values in series("watch/").items() if name != "words"}
-    not_read = {name: values for name, values in series(watch.NOT_READ).items() if any(values)}
+    not_read = {name: values for name, values in series(alarms.NOT_READ).items() if any(values)}
     return [
         *(
             [

@@ -1,5 +1,6 @@
 // A question out of genes: the forms are those that the page lists, the names those of the gene table.
-import { ask, attempt, element } from "./common.js";
+import { ask, attempt } from "./common.js";
+import { element } from "./elements.js";
 
 const OFFERED = 12;
 const field = (id) => document.getElementById(id);

@@ -1,5 +1,6 @@
 // One completion's reward: the verdict first, then what was measured, what is believed, what is known, the form last.
-import { attempt, drawn, element, label, number } from "./common.js";
+import { attempt } from "./common.js";
+import { drawn, element, label, number } from "./elements.js";
 import { acrossLines, affirming, figuresOf, histogram, reliability } from "./evidence.js";
 import { geneLinks, linked } from "./links.js";
 import { markedText } from "./marks.js";

@@ -1,5 +1,5 @@
 // The very request as curl, Python and command line, and the reply as a file.
-import { element } from "./common.js";
+import { element } from "./elements.js";
 
 // JSON's strings are shell words once their single quotes are taken out of the quoting, and Python's literals as they are.
 const shellWord = (text) => `'${text.replaceAll("'", "'\\''")}'`;

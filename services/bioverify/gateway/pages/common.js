@@ -1,26 +1,9 @@
 // What every page does: ask the API, show a refusal in its own words, remember the key for this tab.
+import { element } from "./elements.js";
+
 const KEY = "bioverify-key";
 
 export class Refused extends Error {}
-
-export function element(name, attributes = {}, ...children) {
-  const made = document.createElement(name);
-  for (const [key, value] of Object.entries(attributes)) {
-    if (value === false || value === null || value === undefined) continue;
-    if (key.startsWith("on")) made.addEventListener(key.slice(2), value);
-    else made.setAttribute(key, value === true ? "" : value);
-  }
-  // Text only ever becomes a text node: what a model wrote is shown, never run.
-  made.append(...children.flat().filter((child) => child !== null && child !== undefined));
-  return made;
-}
-
-export function drawn(name, attributes = {}, ...children) {
-  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  made.append(...children);
-  return made;
-}
 
 export async function ask(path, options = {}) {
   const headers = new Headers(options.headers);
@@ -57,16 +40,12 @@ export async function attempt(work) {
   }
 }
 
-export const number = (value, digits = 2) => (value === null || value === undefined ? "–" : value.toFixed(digits));
-
 export async function fillRecipes(select, chosen) {
   const { recipes } = await askJson("v1/recipes");
   select.replaceChildren(...recipes.map((recipe) => element("option", { title: recipe.description }, recipe.name)));
   select.value = recipes.some((recipe) => recipe.name === chosen) ? chosen : "all";
   return recipes;
 }
-
-export const label = (part) => (part.component ? `${part.verifier}.${part.component}` : part.verifier);
 
 const here = location.pathname.split("/").pop() || "./";
 for (const link of document.querySelectorAll("nav a")) if (link.getAttribute("href") === here) link.setAttribute("aria-current", "page");

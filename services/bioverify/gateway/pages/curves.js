@@ -1,8 +1,37 @@
 // A figure over the steps of one or two runs: grid, smoothing, and its numbers by pointer and by arrow keys.
-import { drawn, element, number } from "./common.js";
+import { drawn, element, number } from "./elements.js";
 
 const [LEFT, RIGHT, TOP, BOTTOM] = [56, 690, 14, 190];
 const LINES = 4;
+
+const FIRST = [["reward", "Mean reward"], ["reward_call/unscorable", "Share of unscorable completions"], ["step_seconds", "Seconds a step"]];
+const HELD_OUT = "heldout/";
+// What was asked before the first step belongs to the curve of what was asked after later ones.
+const BEFORE = "heldout_before/";
+const GROUPS = [[HELD_OUT, "Held-out questions: "], ["value/", "Mean value of "], ["contribution/", "Mean contribution of "], ["source/", "Mean reward of questions from "], ["watch/", "Watched: "], ["not_read/", "Share not read: "], ["verifier/", "Verifier "]];
+
+// All figures of one run, or of two: those that every run has, and those that it recorded.
+export function figuresOf(runs, factor) {
+  const all = [...new Set(runs.flatMap(({ metrics }) => metrics.flatMap((line) => Object.keys(line))).map((key) => key.replace(BEFORE, HELD_OUT)))].sort();
+  // A reason that was never met is no figure.
+  const keys = all.filter((key) => !key.startsWith("not_read/") || runs.some(({ metrics }) => metrics.some((line) => line[key])));
+  const points = (metrics, key) =>
+    metrics.flatMap((line) => {
+      const before = key.startsWith(HELD_OUT) ? line[key.replace(HELD_OUT, BEFORE)] ?? null : null;
+      return [...(before === null ? [] : [[line.step - 1, before]]), [line.step, line[key] ?? null]];
+    });
+  const found = GROUPS.map(([prefix, title]) => keys.filter((key) => key.startsWith(prefix)).map((key) => [key, title + key.slice(prefix.length)]));
+  const figure = ([key, title]) => curve(title, runs.map(({ name, metrics }) => ({ name, points: points(metrics, key) })), factor);
+  // How the verifiers' services fared is for whoever runs them: there, and closed.
+  const services = found.pop();
+  return element("div", {}, element("div", { class: "columns" }, [FIRST[0], ...found[0], ...FIRST.slice(1), ...found.slice(1).flat()].map(figure)), services.length ? folded(`How the verifiers fared: ${services.length} figures`, () => services.map(figure)) : null);
+}
+
+function folded(title, make) {
+  const inner = element("div", { class: "columns" });
+  const opened = () => inner.childElementCount || inner.append(...make());
+  return element("details", { ontoggle: opened }, element("summary", {}, title), inner);
+}
 
 // Exponential moving average without the pull to zero of its first steps, as dashboards of training have it.
 export function smoothed(values, factor) {

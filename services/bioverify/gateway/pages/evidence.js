@@ -1,5 +1,6 @@
 // Evidence that is better seen than read: the pair in every cell line, a value among all others, a belief's reliability.
-import { askJson, drawn, element, number } from "./common.js";
+import { askJson } from "./common.js";
+import { drawn, element, number } from "./elements.js";
 
 const LINES = ["k562", "rpe1", "hepg2", "jurkat"];
 const KINDS = ["differential_expression", "direction_of_change"];
@@ -88,23 +89,40 @@ export function histogram(figures, value, percentile, unit) {
 // How often the affirming answer was right where the net believed as much, out of fold; and the belief at hand.
 export function reliability(figures, task, belief, verifier) {
   const [kind, { cell_line }] = Object.entries(task)[0];
-  const prefix = `${cell_line.toLowerCase()}.${kind}.`;
+  return measured(figures, cell_line.toLowerCase(), kind, verifier, belief);
+}
+
+const RELIABILITY = /^(\w+)\.(\w+)\.frequency_where_belief_is_/;
+
+// The same for all that an artifact was measured on, without a belief at hand.
+export function calibrations(figures, verifier) {
+  const on = new Set(Object.keys(figures).map((name) => name.match(RELIABILITY)).filter(Boolean).map(([, line, kind]) => `${line}.${kind}`));
+  return [...on].sort().map((each) => measured(figures, ...each.split("."), verifier, null));
+}
+
+function measured(figures, line, kind, verifier, belief) {
+  const prefix = `${line}.${kind}.`;
+  const word = affirming({ [kind]: true });
   const points = Object.entries(figures)
     .filter(([name]) => name.startsWith(`${prefix}frequency_where_belief_is_`))
     .map(([name, frequency]) => [Number(name.slice(`${prefix}frequency_where_belief_is_`.length)), frequency])
     .sort(([one], [other]) => one - other);
   if (!points.length) return null;
   const [x, y] = [(at) => 34 + 150 * at, (at) => 160 - 150 * at];
-  const near = points.reduce((best, point) => (Math.abs(point[0] - belief) < Math.abs(best[0] - belief) ? point : best));
-  const svg = drawn("svg", { class: "chart square", viewBox: "0 0 200 196", role: "img", "aria-label": `Reliability of ${verifier}: where it believed ${number(near[0])}, ${affirming(task)} was right in ${Math.round(100 * near[1])} % of the cases` });
+  const [error, brier] = [figures[`${prefix}calibration_error`], figures[`${prefix}brier`]];
+  const quality = `Calibration error ${number(error, 3)}, Brier score ${number(brier, 3)}.`;
+  const near = belief === null ? null : points.reduce((best, point) => (Math.abs(point[0] - belief) < Math.abs(best[0] - belief) ? point : best));
+  const told = near ? `where it believed ${number(near[0])}, ${word} was right in ${Math.round(100 * near[1])} % of the cases` : `${kind.replaceAll("_", " ")}, ${line.toUpperCase()}. ${quality}`;
+  const svg = drawn("svg", { class: "chart square", viewBox: "0 0 200 196", role: "img", "aria-label": `Reliability of ${verifier}: ${told}` });
   svg.append(drawn("line", { x1: x(0), y1: y(0), x2: x(1), y2: y(1), class: "ideal" }), drawn("line", { x1: x(0), x2: x(1), y1: y(0), y2: y(0), class: "axis" }), drawn("line", { x1: x(0), x2: x(0), y1: y(0), y2: y(1), class: "axis" }));
-  svg.append(drawn("line", { x1: x(belief), x2: x(belief), y1: y(0), y2: y(1), class: "marker" }));
+  if (near) svg.append(drawn("line", { x1: x(belief), x2: x(belief), y1: y(0), y2: y(1), class: "marker" }));
   svg.append(drawn("polyline", { class: "curve", points: points.map(([at, frequency]) => `${x(at)},${y(frequency)}`).join(" ") }));
   for (const [at, frequency] of points) svg.append(drawn("circle", { cx: x(at), cy: y(frequency), r: 3, class: "dot" }));
   for (const [at, anchor] of [[0, "start"], [1, "end"]]) svg.append(text(x(at), 174, String(at), anchor), text(30, y(at) + 4, String(at), "end"));
-  svg.append(text(x(0.5), 190, "belief", "middle"), drawn("text", { transform: "translate(12 85) rotate(-90)", "text-anchor": "middle" }, `share of ${affirming(task)}`));
-  const [error, brier] = [figures[`${prefix}calibration_error`], figures[`${prefix}brier`]];
-  const caption = `Where it believed about ${number(near[0])}, “${affirming(task)}” was right in ${Math.round(100 * near[1])} % of the cases (out of fold, ${cell_line.toUpperCase()}). Calibration error ${number(error, 3)}, Brier score ${number(brier, 3)}.`;
+  svg.append(text(x(0.5), 190, "belief", "middle"), drawn("text", { transform: "translate(12 85) rotate(-90)", "text-anchor": "middle" }, `share of ${word}`));
+  const caption = near
+    ? `Where it believed about ${number(near[0])}, “${word}” was right in ${Math.round(100 * near[1])} % of the cases (out of fold, ${line.toUpperCase()}). ${quality}`
+    : `${kind.replaceAll("_", " ")}, ${line.toUpperCase()}, out of fold. On the diagonal a belief of .7 is right in 70 % of the cases. ${quality}`;
   return element("figure", { class: "beside" }, svg, element("figcaption", { class: "soft" }, caption));
 }
 

@@ -1,15 +1,24 @@
-import { ask, askJson, attempt, element, fillRecipes, label, number, say } from "./common.js";
+import { ask, askJson, attempt, fillRecipes, say } from "./common.js";
+import { card } from "./card.js";
+import { element, number } from "./elements.js";
+import { Weights } from "./group.js";
+import { toForm } from "./links.js";
+import { disagreements, labelsOf, Results, rewardsHistogram } from "./results.js";
 
-const SHOWN_ROWS = 200;
-const PREVIEW_BYTES = 4 * 2 ** 20;
+const SHOWN_BAD_LINES = 200;
+// Made at once; the rest follow between two frames, so that a thousand rows keep no key press waiting.
+const ROWS_AT_ONCE = 40;
+// Some four thousand results with their evidence.
+const PREVIEW_BYTES = 16 * 2 ** 20;
 const ENDED = ["done", "cancelled", "failed"];
 const field = (id) => document.getElementById(id);
 const NAMES = "bioverify-files";
 // What the files of this tab were called; the gateway is not told.
 const names = new Map(JSON.parse(sessionStorage.getItem(NAMES) ?? "[]"));
 let wake = () => {};
-let rows = [];
-let sorted = { by: null, up: true };
+let results = new Results([]);
+let looked = null;
+let drawing = 0;
 
 field("job-form").addEventListener("submit", (event) => {
   event.preventDefault();
@@ -23,13 +32,15 @@ field("job-form").addEventListener("submit", (event) => {
     wake();
   });
 });
-field("filter").addEventListener("input", showRows);
-field("only-unscorable").addEventListener("change", showRows);
+const FILTERS = ["filter", "least", "most", "verifier", "outcome", "only-unscorable", "only-opposed"];
+for (const id of FILTERS) field(id).addEventListener("input", showRows);
+field("clear").addEventListener("click", () => {
+  clearFilters();
+  showRows();
+});
 for (const button of document.querySelectorAll("[data-sort]"))
   button.addEventListener("click", () => {
-    sorted = { by: button.dataset.sort, up: sorted.by === button.dataset.sort ? !sorted.up : true };
-    for (const head of document.querySelectorAll("#rewards th[aria-sort]")) head.setAttribute("aria-sort", "none");
-    button.parentElement.setAttribute("aria-sort", sorted.up ? "ascending" : "descending");
+    results.sortBy(button.dataset.sort);
     showRows();
   });
 
@@ -95,8 +106,8 @@ async function showBadLines(job) {
   section.replaceChildren(
     element("h2", {}, `Lines of ${job.id} that could not be read`),
     element("p", {}, element("button", { type: "button", class: "quiet", onclick: () => attempt(() => save(job, "bad-lines")) }, "Download the bad lines")),
-    element("ul", { class: "plain" }, text.slice(0, SHOWN_ROWS).map((bad) => element("li", {}, element("b", {}, `line ${bad.line}: `), bad.problem))),
-    text.length > SHOWN_ROWS ? element("p", { class: "soft" }, `The first ${SHOWN_ROWS} are shown.`) : "",
+    element("ul", { class: "plain" }, text.slice(0, SHOWN_BAD_LINES).map((bad) => element("li", {}, element("b", {}, `line ${bad.line}: `), bad.problem))),
+    text.length > SHOWN_BAD_LINES ? element("p", { class: "soft" }, `The first ${SHOWN_BAD_LINES} are shown.`) : "",
   );
   section.scrollIntoView();
 }
@@ -110,38 +121,96 @@ async function linesOf(job, what) {
 
 async function preview(job) {
   if (!job.result_bytes) return say(`Job ${job.id} has no results yet.`);
-  rows = await linesOf(job, "results");
+  results = new Results(await linesOf(job, "results"));
+  looked = job;
   field("preview").hidden = false;
-  field("preview-title").textContent = `Results of ${job.id}`;
+  field("preview-title").textContent = `Results of ${names.get(job.id) ?? job.id}`;
+  field("verifier").replaceChildren(element("option", { value: "" }, "all"), ...labelsOf(results.rows).map((name) => element("option", {}, name)));
+  clearFilters();
   showRows();
-  field("preview-title").scrollIntoView();
+  field("preview-title").focus();
   return undefined;
 }
 
-function showRows() {
-  const wanted = field("filter").value.toLowerCase();
-  let shown = rows.filter((row) => (!wanted || JSON.stringify(row).toLowerCase().includes(wanted)) && (!field("only-unscorable").checked || row.reward === null));
-  if (sorted.by) {
-    const sign = sorted.up ? 1 : -1;
-    const lowest = -Infinity;
-    shown = [...shown].sort((one, other) => {
-      const [a, b] = [one[sorted.by] ?? lowest, other[sorted.by] ?? lowest];
-      return sign * (typeof a === "string" && typeof b === "string" ? a.localeCompare(b, undefined, { numeric: true }) : a < b ? -1 : a > b ? 1 : 0);
-    });
+function clearFilters() {
+  for (const id of FILTERS) {
+    if (field(id).type === "checkbox") field(id).checked = false;
+    else field(id).value = "";
   }
-  field("shown").textContent = `${Math.min(shown.length, SHOWN_ROWS).toLocaleString()} of ${shown.length.toLocaleString()} shown, of the first ${rows.length.toLocaleString()} results`;
-  field("rewards").tBodies[0].replaceChildren(
-    ...shown.slice(0, SHOWN_ROWS).map((row) =>
-      element(
-        "tr",
-        {},
-        element("td", {}, row.id),
-        element("td", { class: "number" }, number(row.reward, 3), (row.highest ?? null) === null ? null : element("span", { class: "soft" }, ` of ${Number(row.highest.toFixed(3))}`)),
-        element("td", {}, (row.answer ?? "–").replaceAll("_", " ")),
-        element("td", {}, element("b", {}, row.verdict ?? ""), row.reward === null ? element("p", { class: "warn" }, row.unscorable_because) : null, element("ul", { class: "plain" }, row.parts.filter((part) => !part.component).map((part) => element("li", {}, element("b", {}, `${label(part)} `), part.evidence[0]?.text ?? part.detail)))),
-      ),
-    ),
+}
+
+function between(least, most) {
+  field("least").value = least;
+  field("most").value = most;
+  showRows();
+}
+
+function showRows() {
+  const bound = (id) => (field(id).value === "" ? null : Number(field(id).value));
+  const verifier = field("verifier").value;
+  const shown = results.chosen({
+    words: field("filter").value,
+    least: bound("least"),
+    most: bound("most"),
+    verifier,
+    outcome: field("outcome").value,
+    unscorable: field("only-unscorable").checked,
+    opposed: field("only-opposed").checked,
+  });
+  for (const head of document.querySelectorAll("#rewards th[aria-sort]")) head.setAttribute("aria-sort", results.sortOf(head.firstElementChild.dataset.sort));
+  field("sort-value").textContent = verifier ? `value of ${verifier}` : "value";
+  field("sort-value").disabled = !verifier;
+  const all = results.rows.length;
+  field("shown").textContent = `${shown.length.toLocaleString()} of ${all.toLocaleString()} results shown${looked.scored + looked.unscorable > all ? `, of the first ${all.toLocaleString()} of ${(looked.scored + looked.unscorable).toLocaleString()}` : ""}. An id opens its completion.`;
+  field("histogram").replaceChildren(rewardsHistogram(results.rows, shown, between));
+  field("disagreement").replaceChildren(disagreements(shown));
+  drawRows(shown, verifier);
+}
+
+function drawRows(shown, verifier) {
+  const body = field("rewards").tBodies[0];
+  const mine = ++drawing;
+  let at = 0;
+  const more = () => {
+    if (mine !== drawing) return;
+    const rows = shown.slice(at, at + ROWS_AT_ONCE).map((row) => rewardRow(row, verifier));
+    if (at) body.append(...rows);
+    else body.replaceChildren(...rows);
+    at += ROWS_AT_ONCE;
+    if (at < shown.length) requestAnimationFrame(more);
+  };
+  more();
+}
+
+function rewardRow(row, verifier) {
+  const highest = (row.highest ?? null) === null ? null : element("span", { class: "soft" }, ` of ${Number(row.highest.toFixed(3))}`);
+  const part = verifier ? results.partOf(row, verifier) : null;
+  return element(
+    "tr",
+    {},
+    element("td", {}, element("button", { type: "button", class: "link", onclick: () => attempt(() => showCompletion(row)) }, row.id)),
+    element("td", { class: "number" }, row.reward === null ? "unscorable" : number(row.reward, 3), row.reward === null ? null : highest),
+    element("td", {}, (row.answer ?? "–").replaceAll("_", " ")),
+    element("td", { class: "number" }, part ? (part.outcome === "scored" ? number(part.value, 3) : part.outcome.replaceAll("_", " ")) : "–"),
+    element("td", { class: "number" }, number(results.spreadOf(row))),
+    element("td", {}, row.verdict, row.reward === null ? element("span", { class: "warn" }, ` ${row.unscorable_because}`) : null),
   );
+}
+
+// The stored reward, as the page with the form shows it: nothing is scored again.
+async function showCompletion(row) {
+  const job = looked;
+  const asked = await askJson(`v1/jobs/${job.id}/items/${results.placeOf(row)}`);
+  const weights = new Weights([row]);
+  const dialog = field("completion");
+  dialog.replaceChildren(
+    element("p", { class: "row" }, element("b", {}, `Line ${asked.line} of ${names.get(job.id) ?? job.id}`), element("a", { href: toForm({ prompt: asked.prompt, completions: [asked.completion], recipe: asked.recipe }) }, "Try changes of it"), element("button", { type: "button", class: "quiet", onclick: () => dialog.close() }, "Close")),
+    element("p", { class: "said" }, asked.prompt || "The line has no prompt, only a task."),
+    card(row, asked.completion, weights),
+  );
+  weights.changed();
+  dialog.showModal();
+  dialog.scrollTop = 0;
 }
 
 await attempt(() => fillRecipes(field("recipe"), "all"));

@@ -1,5 +1,5 @@
 // The completions of one question compared: weights that a person may move, rewards and GRPO's advantages of them.
-import { element, label, number } from "./common.js";
+import { element, label, number } from "./elements.js";
 
 // TRL's: the deviation of a sample, and what keeps it from zero.
 const EPSILON = 1e-4;

@@ -1,5 +1,5 @@
 // Where a reader looks further: genes, terms and papers that a text names, as links.
-import { element } from "./common.js";
+import { element } from "./elements.js";
 
 const NAMED = /(GO:\d{7}|PMID:\d+|PerturbQA)/;
 const ADDRESSES = [
@@ -25,4 +25,10 @@ const GENE_PAGES = {
 
 export function geneLinks(names) {
   return element("ul", { class: "plain genes" }, names.map((name) => element("li", {}, element("b", {}, name), ...Object.entries(GENE_PAGES).flatMap(([site, address]) => [" · ", element("a", { href: address(encodeURIComponent(name)), target: "_blank", rel: "noopener noreferrer", "aria-label": `${name} at ${site}` }, site)]))));
+}
+
+// The page with the form, with these texts in it: they stand behind the #, which is sent nowhere.
+export function toForm(state) {
+  const bytes = new TextEncoder().encode(JSON.stringify(state));
+  return `./#${encodeURIComponent(btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join("")))}`;
 }

@@ -1,6 +1,6 @@
 // Which words of a text the verifiers' evidence names, and the text with them marked. Why a word is marked is said below
 // the text while a pointer or the keyboard is on it.
-import { element } from "./common.js";
+import { element } from "./elements.js";
 
 const MATCHED = /matched: (.*)$/;
 const QUOTED = /, (?:not )?"(.+)": \w/;

@@ -1,23 +1,54 @@
-import { askJson, attempt, element, number, say } from "./common.js";
-import { curve } from "./curves.js";
+// Training runs as their folders tell of them while they train; started and stopped if a training service is there.
+import { askJson, attempt, fillRecipes, say } from "./common.js";
+import { element, number } from "./elements.js";
+import { figuresOf } from "./curves.js";
+import { sampleCard } from "./samples.js";
 
-const FIRST = [["reward", "Mean reward"], ["reward_call/unscorable", "Share of unscorable completions"], ["step_seconds", "Seconds a step"]];
-const GROUPS = [["value/", "Verifiers: mean value of "], ["heldout_before/", "Held-out questions: "], ["watch/", "Watched: "]];
-const table = document.getElementById("runs");
-const curves = document.getElementById("curves");
-const beside = document.getElementById("beside");
-const smoothing = document.getElementById("smoothing");
+const field = (id) => document.getElementById(id);
+const table = field("runs");
+const beside = field("beside");
 let chosen = decodeURIComponent(location.hash.slice(1));
 let drawn = "";
+let steps = [];
+// A step that a person has gone to stays; before that the latest one is shown.
+let follows = true;
 
 beside.addEventListener("change", () => attempt(draw));
-smoothing.addEventListener("input", () => attempt(draw));
+field("smoothing").addEventListener("input", () => attempt(draw));
+field("step").addEventListener("input", () => {
+  follows = Number(field("step").value) === steps.length - 1;
+  attempt(showSamples);
+});
+field("start-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  attempt(async () => {
+    const changes = field("start-changes").value.split("\n").map((line) => line.trim()).filter(Boolean);
+    const body = { name: field("start-name").value.trim(), recipe: field("start-recipe").value, preset: field("start-preset").value.trim(), changes };
+    const run = await askJson("v1/runs", { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
+    field("start").open = false;
+    choose(run.name);
+    await refresh();
+    say(`${run.name} is ${run.state}.`);
+  });
+});
+
+function choose(name) {
+  [chosen, follows] = [name, true];
+  history.replaceState(null, "", `#${encodeURIComponent(name)}`);
+}
 
 async function refresh() {
-  const { runs } = await askJson("v1/runs");
-  say(runs.length ? "Choose a run to see its curves; they grow while it trains." : "There are no runs here yet. Start one with bioverify-train, or name the folder that holds them: bioverify up --runs FOLDER.");
+  const { runs, starts_runs: startsRuns, fault } = await askJson("v1/runs");
+  if (fault) say(fault, "bad");
+  else if (!runs.length) say(`There are no runs here yet. ${startsRuns ? "Start one below." : "Start one with bioverify train, or name the folder that holds them: bioverify up --runs FOLDER."}`);
+  else if (!chosen) say("Choose a run to see its curves; they grow while it trains.");
+  else if (field("said").className === "bad" || field("said").textContent === "Looking…") say("");
+  if (startsRuns && field("start").hidden) {
+    field("start").hidden = false;
+    await fillRecipes(field("start-recipe"), "rbio1-exp");
+  }
   table.hidden = !runs.length;
-  const state = JSON.stringify(runs);
+  const state = JSON.stringify([runs, chosen]);
   if (table.dataset.state !== state) {
     const focused = document.activeElement?.dataset?.name;
     table.dataset.state = state;
@@ -31,37 +62,59 @@ async function refresh() {
     beside.replaceChildren(...others.map((name) => element("option", { value: name }, name || "none")));
     beside.value = others.includes(kept) ? kept : "";
   }
-  if (chosen && runs.some((run) => run.name === chosen)) await draw();
+  // A run that was started a moment ago is listed before its folder tells of it.
+  if (chosen && runs.some((run) => run.name === chosen && (!run.state || run.reward !== null || run.steps))) await draw();
 }
 
+const UNDER_WAY = ["pending", "running"];
+const MAY_GO_ON = ["stopped", "failed"];
+
 function row(run) {
-  const choose = () => {
-    chosen = run.name;
-    history.replaceState(null, "", `#${encodeURIComponent(run.name)}`);
+  const show = () => {
+    choose(run.name);
     attempt(refresh);
   };
+  const action = (name, verb) =>
+    element("button", { type: "button", class: "quiet", "data-name": `${verb} ${run.name}`, "aria-label": `${name} ${run.name}`, onclick: () => attempt(async () => { await askJson(`v1/runs/${encodeURIComponent(run.name)}:${verb}`, { method: "POST" }); await refresh(); }) }, name);
   return element(
     "tr",
-    {},
-    element("td", {}, element("button", { type: "button", class: "quiet", "data-name": run.name, onclick: choose }, run.name)),
+    { class: run.name === chosen ? "asked" : "" },
+    element("th", { scope: "row" }, element("button", { type: "button", class: "link", "data-name": run.name, "aria-pressed": String(run.name === chosen), onclick: show }, run.name)),
     ...[run.recipe, run.preset, run.started_at].map((text) => element("td", {}, text)),
+    element("td", { class: run.state === "failed" ? "bad" : "" }, run.state || "–"),
     ...[run.steps.toLocaleString(), number(run.reward, 3), run.unscorable === null ? "–" : `${(100 * run.unscorable).toFixed(1)} %`].map((text) => element("td", { class: "number" }, text)),
+    element("td", {}, UNDER_WAY.includes(run.state) ? action("Stop", "stop") : MAY_GO_ON.includes(run.state) ? action("Resume", "resume") : "–"),
   );
 }
 
 async function draw() {
   const names = [chosen, ...(beside.value && beside.value !== chosen ? [beside.value] : [])];
-  const asked = [names, smoothing.value];
+  const asked = [names, field("smoothing").value];
   const records = await Promise.all(names.map((name) => askJson(`v1/runs/${encodeURIComponent(name)}`)));
   // A person may have a pointer or the keyboard on a curve: they are made again only if something has changed.
   const state = JSON.stringify([asked, records.map(({ metrics }) => [metrics.length, metrics.at(-1)])]);
   if (state === drawn) return;
   drawn = state;
-  const keys = [...new Set(records.flatMap(({ metrics }) => metrics.flatMap((line) => Object.keys(line))))].sort();
-  const more = GROUPS.flatMap(([prefix, title]) => keys.filter((key) => key.startsWith(prefix)).map((key) => [key, title + key.slice(prefix.length)]));
-  const figure = ([key, title]) => curve(title, names.map((name, index) => ({ name, points: records[index].metrics.map((line) => [line.step, line[key] ?? null]) })), Number(smoothing.value));
-  document.getElementById("controls").hidden = false;
-  curves.replaceChildren(element("h2", {}, names.join(" and ")), element("div", { class: "columns" }, [...FIRST, ...more].map(figure)));
+  field("controls").hidden = false;
+  field("alarms").replaceChildren(...records.flatMap(({ alarms }, index) => alarms.map((alarm) => element("p", { class: "alarm" }, element("b", {}, names.length > 1 ? `Look closer at ${names[index]}. ` : "Look closer. "), alarm))));
+  field("curves").replaceChildren(element("h2", {}, names.join(" and ")), figuresOf(names.map((name, index) => ({ name, metrics: records[index].metrics })), Number(field("smoothing").value)));
+  if (follows) await showSamples();
+}
+
+async function showSamples() {
+  const run = chosen;
+  const wanted = follows ? "" : `?step=${steps[field("step").value]}`;
+  const found = await askJson(`v1/runs/${encodeURIComponent(run)}/samples${wanted}`);
+  if (run !== chosen) return;
+  steps = found.steps;
+  field("samples").hidden = !steps.length;
+  field("step").max = Math.max(0, steps.length - 1);
+  if (follows) field("step").value = steps.length - 1;
+  if (!steps.length) return;
+  const step = found.samples[0].step;
+  field("step").setAttribute("aria-valuetext", `step ${step}`);
+  field("step-said").textContent = `${step}, of ${steps.length.toLocaleString()} steps that kept completions`;
+  field("step-completions").replaceChildren(...found.samples.map(sampleCard));
 }
 
 for (;;) {

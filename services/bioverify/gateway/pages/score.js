@@ -1,9 +1,11 @@
 // The page with the form: what is asked and answered, and the cards of what came back. Arithmetic of a group: group.js.
-import { askJson, attempt, element, fillRecipes, number, say } from "./common.js";
+import { askJson, attempt, fillRecipes, say } from "./common.js";
+import { element, number } from "./elements.js";
 import { builder } from "./builder.js";
 import { card } from "./card.js";
 import { forCode } from "./code.js";
 import { groupTable, weightSliders, Weights } from "./group.js";
+import { toForm } from "./links.js";
 
 const MOST = 8;
 const KEPT = 20;
@@ -52,9 +54,7 @@ field("add").addEventListener("click", () => {
   fields.lastElementChild.querySelector("textarea").focus();
 });
 field("share").addEventListener("click", async () => {
-  const bytes = new TextEncoder().encode(JSON.stringify(state()));
-  const packed = btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(""));
-  history.replaceState(null, "", `#${encodeURIComponent(packed)}`);
+  history.replaceState(null, "", toForm(state()));
   try {
     await navigator.clipboard.writeText(location.href);
     say("The link is in the clipboard. It holds the texts themselves.");

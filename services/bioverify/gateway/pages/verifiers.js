@@ -1,4 +1,7 @@
-import { askJson, attempt, element, number, say } from "./common.js";
+import { askJson, attempt, say } from "./common.js";
+import { coverageTable, questionsOf } from "./coverage.js";
+import { element, number } from "./elements.js";
+import { calibrations } from "./evidence.js";
 
 const CALLS = 9;
 const list = document.getElementById("verifiers");
@@ -55,8 +58,17 @@ function card(verifier, open) {
       latency ? tile("slowest of nine", `${number(latency.most, 0)} ms`) : null,
       latency?.work != null ? tile("of it at work", `${number(latency.work, 1)} ms`) : null,
     ),
+    calibration(verifier, open),
     element("details", { "data-name": verifier.name, open: open.has(verifier.name) }, element("summary", {}, "Artifact, address, fields"), details(verifier)),
   );
+}
+
+// How far its beliefs can be taken at their word, for each cell line and kind of question that it was measured on.
+function calibration(verifier, open) {
+  const pictures = calibrations(Object.assign({}, ...verifier.artifacts.map((artifact) => artifact.figures)), verifier.name);
+  if (!pictures.length) return null;
+  const name = `calibration ${verifier.name}`;
+  return element("details", { "data-name": name, open: open.has(name) }, element("summary", {}, `Calibration: ${pictures.length} ${pictures.length === 1 ? "picture" : "pictures"}`), element("div", { class: "columns" }, pictures));
 }
 
 function details(verifier) {
@@ -111,6 +123,17 @@ document.getElementById("time").addEventListener("click", async (event) => {
   button.disabled = true;
   await attempt(time);
   button.disabled = false;
+});
+document.getElementById("coverage-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const [first, second, line] = ["gene-a", "gene-b", "line"].map((id) => document.getElementById(id).value.trim());
+  attempt(async () => {
+    const ready = (await askJson("v1/verifiers")).verifiers.filter((verifier) => verifier.is_ready);
+    const questions = questionsOf(first, second, line);
+    const weights = Object.fromEntries(ready.map((verifier) => [verifier.name, 1]));
+    const { rewards } = await askJson("v1/score", { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify({ items: questions.map(({ item }) => item), weights }) });
+    document.getElementById("coverage").replaceChildren(coverageTable(questions, ready, rewards));
+  });
 });
 for (;;) {
   await attempt(refresh);
