@@ -90,6 +90,7 @@ app.command()(serving.healthcheck)
 app.command(context_settings=training.PASS_THROUGH, add_help_option=False)(training.train)
 app.command(context_settings=training.PASS_THROUGH, add_help_option=False)(training.report)
 app.command("eval", context_settings=training.PASS_THROUGH, add_help_option=False)(training.evaluate)
+app.command(context_settings=training.PASS_THROUGH, add_help_option=False)(training.compare_recipes)
 app.command(context_settings=training.PASS_THROUGH, add_help_option=False)(training.runs)
 for passed_on in (training.ask, training.chat, training.export):
     app.command(context_settings=training.PASS_THROUGH, add_help_option=False)(passed_on)

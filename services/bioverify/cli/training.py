@@ -1,4 +1,4 @@
-"""`bioverify train`, `eval`, `runs`, `report`, `ask`, `chat`, `export`: passed on to the trainer."""
+"""`bioverify train`, `eval`, `compare-recipes`, `runs`, `report`, `ask`, `chat`, `export`: passed on to the trainer."""
 
 from __future__ import annotations
 
@@ -23,6 +23,11 @@ def train(context: typer.Context) -> None:
 def evaluate(context: typer.Context) -> None:
     """Models on PerturbQA's held-out questions, beside baselines (python -m bioverify_trainer eval …)."""
     _trainer("eval", context.args)
+
+
+def compare_recipes(context: typer.Context) -> None:
+    """The small policy trained by several recipes, side by side (python -m bioverify_trainer compare-recipes …)."""
+    _trainer("compare-recipes", context.args)
 
 
 def runs(context: typer.Context) -> None:

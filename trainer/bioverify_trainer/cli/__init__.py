@@ -1,4 +1,4 @@
-"""The commands: train, generate, eval, runs, report, ask, chat, export.
+"""The commands: train, generate, eval, compare-recipes, runs, report, ask, chat, export.
 
 Each command imports what is heavy (torch, transformers, TRL) itself, so that ``--help``, a dry run and a mistake in a
 recipe answer at once.
@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import typer
 
-from bioverify_trainer.cli import asking, generating, publishing, runs, service, training
+from bioverify_trainer.cli import asking, comparing, generating, publishing, runs, service, training
 from bioverify_trainer.cli.evaluate import evaluate
 
 app = typer.Typer(help="GRPO training against live verifiers.", no_args_is_help=True, add_completion=False)
 for command in (training.train, generating.generate, publishing.report, asking.ask, asking.chat, publishing.export):
     app.command()(command)
 app.command("eval")(evaluate)
+app.command()(comparing.compare_recipes)
 for of_runs in (training.resume, service.serve, service.start, service.stop, service.watch):
     runs.app.command()(of_runs)
 app.add_typer(runs.app, name="runs")

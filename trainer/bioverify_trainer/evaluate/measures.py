@@ -118,7 +118,11 @@ class PerGeneAuc:
         return float((in_order[has_both] / (positives[has_both] * negatives[has_both])).mean())
 
     def standard_error(self, cluster: npt.NDArray[np.integer[Any]]) -> float:
-        """Of the mean over genes, ``cluster`` (of every row, from 0 on) being what was sampled; NaN without any gene.
+        """Of the mean over genes, ``cluster`` (of each row, from 0 on) being what was sampled; NaN without any gene."""
+        return standard_error(self.pulls(cluster))
+
+    def pulls(self, cluster: npt.NDArray[np.integer[Any]]) -> Floats:
+        """By how much each cluster pulls the mean over genes; NaN without any gene.
 
         The AUC of a gene is the mean, over its rows of one label, of the share of its rows of the other label that they
         are ranked right against (DeLong et al. 1988). What a row's share is off from the gene's AUC, summed over the
@@ -129,9 +133,9 @@ class PerGeneAuc:
         """
         influence = self._influence()
         if influence is None:
-            return float("nan")
-        sums = np.bincount(cluster[self._order], influence)
-        return float(np.sqrt((sums**2).sum() * len(sums) / max(1, len(sums) - 1)))
+            return np.full(int(cluster.max()) + 1, np.nan)
+        sums: Floats = np.bincount(cluster[self._order], influence).astype(np.float64)
+        return sums
 
     def _influence(self) -> Floats | None:
         """What each row, in sorted order, pulls the mean over genes by; None without any gene."""
@@ -165,6 +169,14 @@ class PerGeneAuc:
             influence += np.where(chosen, too_little[gene] * (share - centre[gene]) / np.maximum(own, 1)[gene], 0.0)
         mean_of: Floats = influence / has_both.sum()
         return mean_of
+
+
+def standard_error(pulls: Floats) -> float:
+    """Of a figure that clusters pull by so much: a per-gene AUC, or a mean or a difference of several on the same rows.
+
+    Rows that two models share make their pulls alike, so the difference of two AUCs is known better than either.
+    """
+    return float(np.sqrt((pulls**2).sum() * len(pulls) / max(1, len(pulls) - 1)))
 
 
 def _columns(rows: Rows, answers: Answers) -> list[Floats]:

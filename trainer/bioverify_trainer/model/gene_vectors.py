@@ -42,6 +42,8 @@ from bioverify.core.tasks import DifferentialExpression
 from bioverify.files import making_folder
 
 NAME = "gene-vectors"
+SHUFFLED = "gene-vectors-shuffled"
+"""The same with each gene on the vector of another: a control, from which nothing can be learned that transfers."""
 PAD, UNKNOWN, OPENS, CLOSES, YES, NO = range(6)
 WORDS = ("<pad>", "<unk>", "<answer>", "</answer>", "yes", "no", *CELL_LINES)
 """The first tokens; genes follow."""
@@ -153,10 +155,13 @@ def tokenizer(genes: Iterable[str]) -> PreTrainedTokenizerFast:
     return made
 
 
-def make(store: ArtifactStore, models: Path) -> Path:
-    """The folder of a new policy over the vectors of the store; kept below ``models``. Raises ArtifactError."""
+def make(store: ArtifactStore, models: Path, which: str = NAME) -> Path:
+    """The folder of a new policy over the vectors of the store; kept below ``models``. Raises ArtifactError.
+
+    ``which``: `NAME` or `SHUFFLED`.
+    """
     known = open_vectors(store)
-    folder = models / f"{NAME}-{known.digest.removeprefix('sha256:')[:16]}"
+    folder = models / f"{which}-{known.digest.removeprefix('sha256:')[:16]}"
     if folder.is_dir():
         return folder
     row = {symbol: place for place, symbol in enumerate(known.symbols)}
@@ -167,7 +172,11 @@ def make(store: ArtifactStore, models: Path) -> Path:
         symbol = known.resolver.resolve(name)
         if isinstance(symbol, str) and symbol in row:
             row[name] = row[symbol]
-    vectors = known.vectors[np.fromiter(row.values(), np.int64)]
+    places = np.fromiter(row.values(), np.int64)
+    if which == SHUFFLED:
+        # Two names of one gene stay on one vector.
+        places = np.random.default_rng(_SEED).permutation(len(known.symbols))[places]
+    vectors = known.vectors[places]
     torch.manual_seed(_SEED)
     config = GeneVectorsConfig(
         vector_width=vectors.shape[1],

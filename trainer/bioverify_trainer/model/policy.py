@@ -156,8 +156,8 @@ def quantization(bits: Literal[4, 8] | None, dtype: torch.dtype) -> BitsAndBytes
 def _path_of(name: str) -> str:
     if name == SMOLLM2:
         return str(_converted_smollm2())
-    if name == gene_vectors.NAME:
-        return str(gene_vectors.make(ArtifactStore.default(), models_folder()))
+    if name in {gene_vectors.NAME, gene_vectors.SHUFFLED}:
+        return str(gene_vectors.make(ArtifactStore.default(), models_folder(), name))
     if name in rbio.CHECKPOINTS and not Path(name).is_dir():
         try:
             return str(rbio.fetch(name, models_folder()))
