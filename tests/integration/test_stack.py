@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import socket
@@ -103,7 +104,9 @@ def test_a_taken_port_is_named_and_nothing_starts(stack: LocalStack, tmp_path: P
     with socket.create_server(("127.0.0.1", other.port_base + 2)):
         refused = other.up(status=1)
 
-    assert f"port {other.port_base + 2} (go_rouge) is taken" in refused.stderr
+    # The holder is this very process.
+    assert f"port {other.port_base + 2} (go_rouge) is taken, by " in refused.stderr
+    assert f"(pid {os.getpid()}). Free it" in refused.stderr
     assert "--port-base" in refused.stderr
     assert other.running() == []
 

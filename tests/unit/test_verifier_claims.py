@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import random
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,10 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bioverify.artifacts import genes
-from bioverify.artifacts.errors import ArtifactError
 from bioverify.artifacts.sources import GENES, GO_ANNOTATIONS, GO_TERMS, Sources
 from bioverify.artifacts.store import ArtifactStore
-from bioverify.cli import services
 from bioverify.core.answers import AnswerProblem
 from bioverify.core.outcomes import NotApplicable, Scored
 from bioverify.core.tasks import PROSE, DifferentialExpression, DirectionOfChange, GeneAnnotation, TaskKind
@@ -365,11 +362,3 @@ def test_each_character_of_the_encoded_text_has_its_place_in_the_text(text: str)
     spans = words.spans(text)
     assert len(spans) == len(words.encode(text))
     assert all(0 <= start < end <= len(text) for start, end in spans)
-
-
-def test_without_the_automatons_library_the_install_command_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "ahocorasick_rs", None)
-    with pytest.raises(ArtifactError, match=r"claims needs the library ahocorasick-rs\. .*\[claims\]"):
-        services.open_verifier("claims", ArtifactStore(tmp_path))

@@ -17,6 +17,7 @@ from bioverify.cli import (
     artifacts,
     authoring,
     checking_text,
+    doctor,
     keys,
     local_stack,
     rescoring,
@@ -27,17 +28,23 @@ from bioverify.cli import (
     trying,
 )
 from bioverify.cli.terminal import fail
+from bioverify.errors import missing_extra
 
 # Of a disk or a folder, not of the code: a person can mend them.
 _OF_THE_DISK = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR}
 
 
 class _Commands(TyperGroup):
-    """A folder that cannot be written to, or a full disk, is one sentence, whichever command meets it."""
+    """A folder that cannot be written to, a full disk, or an extra that is not installed is one sentence, whichever
+    command meets it."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
+        except ModuleNotFoundError as error:
+            if said := missing_extra(error):
+                raise fail(said) from error
+            raise
         except OSError as error:
             if error.errno not in _OF_THE_DISK or error.filename is None:
                 raise
@@ -75,6 +82,7 @@ app.add_typer(artifacts.app, name="data")
 app.add_typer(keys.app, name="keys")
 app.add_typer(authoring.app, name="verifier")
 app.command("try")(trying.try_it)
+app.command()(doctor.doctor)
 app.command()(local_stack.up)
 app.command()(local_stack.down)
 app.command()(local_stack.status)

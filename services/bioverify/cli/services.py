@@ -5,13 +5,12 @@ Each is imported where it is opened or built, because only one of them needs tor
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from bioverify.artifacts.errors import ArtifactError
-from bioverify.errors import how_to_install
+from bioverify.errors import missing_extra
 
 if TYPE_CHECKING:
     from bioverify.artifacts.sources import Sources
@@ -67,6 +66,13 @@ def workers_of(verifiers: Sequence[str], each: int | None, cores: int | None = N
 
 def open_verifier(name: str, store: ArtifactStore) -> Verifier:
     """The verifier over its artifact. Raises ArtifactError with the command that mends it, KeyError for no verifier."""
+    try:
+        return _open(name, store)
+    except ModuleNotFoundError as error:
+        raise ArtifactError(f"{name}: {missing_extra(error) or error}") from error
+
+
+def _open(name: str, store: ArtifactStore) -> Verifier:
     match name:
         case "experimental":
             from bioverify.verifiers.experimental import verifier as experimental
@@ -89,8 +95,6 @@ def open_verifier(name: str, store: ArtifactStore) -> Verifier:
 
             return analogy.open_verifier(store)
         case "claims":
-            if importlib.util.find_spec("ahocorasick_rs") is None:
-                raise ArtifactError(f"claims needs the library ahocorasick-rs. {how_to_install('claims')}")
             from bioverify.verifiers.claims import verifier as claims
 
             return claims.open_verifier(store)
@@ -105,6 +109,15 @@ def build_artifact(
     name: str, store: ArtifactStore, sources: Sources, progress: Callable[[str], None], settings: BuildSettings
 ) -> Manifest:
     """Make the artifact and put it in the store. Raises ArtifactError, KeyError for no artifact."""
+    try:
+        return _build(name, store, sources, progress, settings)
+    except ModuleNotFoundError as error:
+        raise ArtifactError(f"{name}: {missing_extra(error, 'build') or missing_extra(error) or error}") from error
+
+
+def _build(
+    name: str, store: ArtifactStore, sources: Sources, progress: Callable[[str], None], settings: BuildSettings
+) -> Manifest:
     match name:
         case "genes":
             from bioverify.artifacts import genes

