@@ -565,6 +565,7 @@ class Quote(_message.Message):
     end: _builtins.int
     """The character behind the last one."""
     verdict: Global___Verdict.ValueType
+    """What the sources hold of it."""
     def __init__(
         self,
         *,
