@@ -49,6 +49,7 @@ NOT_RUN = {
     r"(curl|bioverify healthcheck) .*127\.0\.0\.1:5\d{4}": "of the stack in containers",
     r"bioverify data (fetch|push|build .*(--source|data push))": "needs a bucket, a download or a file of your own",
     r"python -m benchmarks|python -m bioverify\.verifiers": "hours of computing, or a download",
+    r"bioverify check-text examples/chains": "tests/unit/test_known_chains.py runs it, with the whole Gene Ontology",
     r"grep -[lh] ": "looks for what is not in the logs of a session without faults",
 }
 OF_THE_GATEWAY, OF_A_BUILD = "docs/http.md", ("docs/artifacts.md", "services/bioverify/verifiers/esm_mlp/README.md")
