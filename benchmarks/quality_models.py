@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from bioverify.artifacts.consensus import fit_stack
+from bioverify.artifacts.vectors import Vectors
 from bioverify.core.knockdowns import smoothed_rates
 from bioverify.core.metrics import fit_logistic, pooled_measures, sigmoid
 from bioverify.core.tasks import TaskKind
@@ -24,7 +25,7 @@ from bioverify.verifiers.analogy.fit import fit as fit_analogy
 from bioverify.verifiers.analogy.neighbours import leading_components, unit_vectors
 from bioverify.verifiers.esm_mlp.build import Floats, Table, fit
 from bioverify.verifiers.esm_mlp.settings import Form, Settings
-from bioverify.verifiers.esm_mlp.train import Rows, Vectors
+from bioverify.verifiers.esm_mlp.train import Rows
 
 BASE_RATE_FOLDS = 5
 THRESHOLDS = tuple(round(0.05 + 0.025 * step, 3) for step in range(37))

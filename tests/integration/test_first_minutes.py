@@ -17,6 +17,7 @@ from bioverify.client import ScoreItem
 from bioverify.ports import PORT_BASE
 from bioverify.stack import Plan
 from tests.fixtures.stack import LocalStack, make_stack
+from tests.stranger.documents import comparable
 
 ROOT = Path(__file__).parents[2]
 QUESTION = "Is a knockdown of AARS in k562 cells likely to result in differential expression of TRIB3?"
@@ -33,15 +34,6 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
 @pytest.fixture(scope="module")
 def tried(stranger: LocalStack) -> str:
     return stranger.run_alone("try", "--port-base", str(stranger.port_base)).stdout
-
-
-def comparable(printed: str, port_base: int) -> list[str]:
-    """Without what differs from one start to the next: ports, process numbers, seconds, folders, widths."""
-    text = re.sub(r"127\.0\.0\.1:(\d+)", lambda found: f"PORT+{int(found[1]) - port_base}", printed)
-    text = re.sub(r"\b\d+ s\b", "N s", text)
-    text = re.sub(r"(\w+ +)\d+( +running)", r"\1PID\2", text)
-    text = re.sub(r"/\S+/(artifacts|logs|valkey)", r"FOLDER/\1", text)
-    return [" ".join(line.split()) for line in text.strip().splitlines()]
 
 
 def test_the_first_command_prints_what_readme_shows(stranger: LocalStack, tried: str) -> None:

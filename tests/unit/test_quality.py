@@ -23,13 +23,14 @@ from benchmarks.quality_models import Inputs, as_written, names_of, trivial
 from benchmarks.quality_table import calibration_error, markdown, paired, standard_error
 from bioverify.artifacts.perturbqa import read_tables
 from bioverify.artifacts.sources import Sources
+from bioverify.artifacts.vectors import Vectors
 from bioverify.cli.build_settings import BuildSettings
 from bioverify.core.cell_lines import CELL_LINES
 from bioverify.core.tasks import TaskKind
 from bioverify.verifiers.esm_mlp.build import Table
 from bioverify.verifiers.esm_mlp.embeddings import GeneVectors
 from bioverify.verifiers.esm_mlp.settings import Settings
-from bioverify.verifiers.esm_mlp.train import Rows, Vectors
+from bioverify.verifiers.esm_mlp.train import Rows
 
 N_PERTURBATIONS, N_MEASURED = 90, 40
 NONE = np.zeros((0, 0), np.float32)

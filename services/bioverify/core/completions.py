@@ -96,7 +96,7 @@ class TaggedText:
     def closed_thoughts(self) -> str:
         """The contents of all closed think blocks as the published checks see them."""
         own = [tag for tag in self._tags if tag.kind == _THINK]
-        return " ".join(_contents(self.text, own))
+        return " ".join([self.text[start:end] for start, end in _spans(own)])
 
     @property
     def thought_problem(self) -> ThoughtProblem | None:
@@ -203,11 +203,6 @@ def thought_problem(completion: str) -> ThoughtProblem | None:
         if completion.startswith(closing, end) and completion[len(opening) : end].strip():
             return None
     return TaggedText(completion).thought_problem
-
-
-def _contents(text: str, own: Sequence[_Tag]) -> list[str]:
-    """What stands in the closed blocks of tags of one kind."""
-    return [text[start:end] for start, end in _spans(own)]
 
 
 def _spans(own: Sequence[_Tag]) -> list[tuple[int, int]]:

@@ -357,7 +357,8 @@ class GeneAnnotation(_message.Message):
     @_builtins.property
     def genes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Symbols, aliases or Ensembl ids, in the order of the question. None: the completion is prose about whatever it
-        names, which the verifier claims checks whole, with or without tags; to the others it is not applicable.
+        names, which the verifier claims checks whole, with or without tags; format measures its form, and to the others it
+        is not applicable.
         """
 
     def __init__(

@@ -1,4 +1,4 @@
-// What every page, and the report of a run, is made of: elements whose text is text, and numbers as they are shown.
+// What every page is made of: elements whose text is text, and numbers as they are shown.
 export function element(name, attributes = {}, ...children) {
   const made = document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) {

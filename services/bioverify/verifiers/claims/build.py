@@ -6,6 +6,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -83,17 +84,14 @@ def build(store: ArtifactStore, sources: Sources, *, progress: Callable[[str], N
     words = Words({stem: at for at, stem in enumerate(stems)}, {name: at for at, name in enumerate(mentions)}, {})
     encoded = _encoded(words, phrases, of_names)
 
-    shown: dict[frozenset[str], str] = {}
     codes: dict[str, int] = {}
-    direct_codes: list[list[int]] = []
-    for gene, own in zip(kept, terms_of, strict=True):
-        direct_codes.append([])
-        for term in own:
-            said = frozenset(facts.affirmed[gene.symbol, ontology.ids[term]])
-            text = shown.get(said)
-            if text is None:
-                text = shown[said] = _shown_codes(said)
-            direct_codes[-1].append(codes.setdefault(text, len(codes)))
+    direct_codes = [
+        [
+            codes.setdefault(_shown_codes(frozenset(facts.affirmed[gene.symbol, ontology.ids[term]])), len(codes))
+            for term in own
+        ]
+        for gene, own in zip(kept, terms_of, strict=True)
+    ]
     with store.building(NAME) as folder:
         write_served(pa.table({"stem": stems}), folder.path / WORDS_FILE)
         write_served(
@@ -314,6 +312,7 @@ def _encoded(
     return {phrase: found[phrase] for phrase in sorted(found)}
 
 
+@cache
 def _shown_codes(codes: frozenset[str]) -> str:
     """Experimental and curated evidence before that which nobody looked at."""
     return ", ".join(sorted(filter(None, codes), key=lambda code: (code in {"IEA", "ND"}, code)))

@@ -34,7 +34,7 @@ from bioverify.artifacts.perturbqa import Screens, read_tables
 from bioverify.artifacts.resolver import open_genes
 from bioverify.artifacts.sources import Sources
 from bioverify.artifacts.store import ArtifactStore, Manifest, SourceRecord
-from bioverify.artifacts.vectors import JOINT_FILE, NAME, SYMBOLS_FILE, VECTORS_FILE
+from bioverify.artifacts.vectors import JOINT_FILE, NAME, SYMBOLS_FILE, VECTORS_FILE, Vectors
 from bioverify.core.cell_lines import CELL_LINE_NAMES, CELL_LINES
 from bioverify.core.genes import GeneResolver
 from bioverify.core.knockdowns import KINDS, RATE_PRIOR_ROWS, canary_pair, rates_outside_folds, rows_outside_folds
@@ -48,7 +48,7 @@ from bioverify.verifiers.esm_mlp.knowledge import read_sources
 from bioverify.verifiers.esm_mlp.net import RbioNet, TwoTowerNet
 from bioverify.verifiers.esm_mlp.served import BELIEF_DIGITS
 from bioverify.verifiers.esm_mlp.settings import Form, Settings
-from bioverify.verifiers.esm_mlp.train import Rows, Vectors, logits, train_rbio, train_two_tower
+from bioverify.verifiers.esm_mlp.train import Rows, logits, train_rbio, train_two_tower
 from bioverify.verifiers.esm_mlp.vectors import go_svd
 from bioverify.verifiers.esm_mlp.verifier import open_verifier
 

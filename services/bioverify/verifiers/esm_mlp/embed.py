@@ -26,7 +26,8 @@ import typer
 from rich.progress import track
 
 from bioverify.artifacts.errors import ArtifactError
-from bioverify.verifiers.esm_mlp.embeddings import Vectors, mean_per_gene, write_vectors
+from bioverify.artifacts.vectors import Vectors
+from bioverify.verifiers.esm_mlp.embeddings import mean_per_gene, write_vectors
 
 MAX_RESIDUES, MAX_TEXT_TOKENS = 1022, 128
 _GENE_OF_HEADER = (re.compile(r"\bgene_symbol:(\S+)"), re.compile(r"\bGN=(\S+)"), re.compile(r"\bgene:([^\s.]+)"))

@@ -24,13 +24,12 @@ from bioverify.artifacts.arrow import read_parquet
 from bioverify.artifacts.errors import ArtifactError, one_line
 from bioverify.artifacts.hdf5 import open_hdf5
 from bioverify.artifacts.own_screens.words import is_missing
-from bioverify.artifacts.vectors import leading
+from bioverify.artifacts.vectors import Vectors, leading
 from bioverify.core.genes import GeneResolver
 
 SOURCE_NAME = "gene_vectors"
 """`bioverify data build esm_mlp --source gene_vectors.NAME=FILE`; NAME is how evidence calls the vectors."""
 
-Vectors = npt.NDArray[np.float32]
 
 UNREADABLE = (
     *(KeyError, ValueError, TypeError, RuntimeError, AttributeError, NotImplementedError),

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from bioverify.artifacts.vectors import Vectors
 from bioverify.core.knockdowns import smoothed_rates
 from bioverify.verifiers.esm_mlp.net import RbioNet, TwoTowerNet
 from bioverify.verifiers.esm_mlp.settings import SEED
@@ -25,7 +26,6 @@ _LOGIT_ROWS = 65536
 
 Int64s = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
-Vectors = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
