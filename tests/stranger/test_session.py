@@ -45,7 +45,9 @@ NOT_RUN = {
         "tests/integration/test_scaffold.py runs it"
     ),
     r"bioverify (serve|aggregate) .*--tls|grpcurl -cacert": "tests/integration/test_mtls.py runs it",
-    r"bioverify train (?!.*--dry-run)|OTEL_|bioverify (eval|runs|report|compare-recipes)": "minutes; tests/trainer runs them",
+    r"bioverify train (?!.*--dry-run)|OTEL_|bioverify (eval|runs|report|compare-recipes)": (
+        "minutes or hours; tests/trainer runs them"
+    ),
     r"(curl|bioverify healthcheck) .*127\.0\.0\.1:5\d{4}": "of the stack in containers",
     r"bioverify data (fetch|push|build .*(--source|data push))": "needs a bucket, a download or a file of your own",
     r"python -m benchmarks|python -m bioverify\.verifiers": "hours of computing, or a download",
