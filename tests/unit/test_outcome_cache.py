@@ -23,7 +23,7 @@ from tests.fixtures import servers
 from tests.fixtures.waiting import wait_until
 from tests.integration.test_cache import sentinel
 
-KEY, OTHER = b"bv3:{a}:1", b"bv3:{a}:2"
+KEY, OTHER = b"bv4:{a}:1", b"bv4:{a}:2"
 SAID = encode_outcome(outcome_to_wire("", Scored(0.25, belief=0.75)))
 FACT = encode_outcome(outcome_to_wire("", NotApplicable("unknown_gene", "X")))
 
@@ -81,7 +81,7 @@ async def test_each_question_counts_once_as_hit_miss_invalid_or_unavailable(admi
     async with opened(url) as cache:
         await remember(cache, KEY, OTHER)
         admin.set(OTHER, "garbled")
-        asked = [KEY, OTHER, b"bv3:{a}:3", b"bv3:{a}:4", b"bv3:{a}:5"]
+        asked = [KEY, OTHER, b"bv4:{a}:3", b"bv4:{a}:4", b"bv4:{a}:5"]
         assert await known(cache, *asked, verifier="counted") == {KEY}
         assert await cache.get("counted", asked[:4], time.monotonic() - 1, with_evidence=True) == {}
     assert [now - then for now, then in zip(counts(), before, strict=True)] == [1, 3, 1, 4]

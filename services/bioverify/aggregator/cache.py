@@ -1,10 +1,10 @@
 """Outcomes remembered in Redis or Valkey: one MGET for all that a call asks, and few fills.
 
-A value is ``checksum (8 bytes) · head (18 bytes) · Outcome message``. The checksum includes the Redis key, so that a
-value which was cut, changed or written under another key is a miss and never a number. With a secret the checksum is
-keyed by it (as BLAKE2b does by itself), so that nobody else who writes to Redis makes a value that is believed; 64 bits
-are enough, as each guess takes a lookup of ours. The head says whether evidence is inside, what kind of outcome it is,
-and repeats value and belief, so that nothing has to be parsed for a reward. A value with evidence answers callers with
+A value is ``checksum (8 bytes) · whether evidence is inside (1 byte) · Outcome message``. The checksum includes the
+Redis key, so that a value which was cut, changed or written under another key is a miss and never a number. With a
+secret the checksum is keyed by it (as BLAKE2b does by itself), so that nobody else who writes to Redis makes a value
+that is believed; 64 bits are enough, as each guess takes a lookup of ours. Without one a right checksum is easily made,
+so the message is held to the rules of an outcome that comes from a verifier. A value with evidence answers callers with
 and without, one without is a miss for those who want evidence and is then overwritten. Failures are never written.
 
 The verifiers of a call look up and fill at nearly the same moment, each for itself. What comes in the same turn of the
@@ -21,13 +21,10 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import math
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
-from struct import Struct
-from struct import error as StructError  # noqa: N812
 from typing import Any, TypeVar
 
 import structlog
@@ -40,7 +37,7 @@ from redis.credentials import CredentialProvider
 from redis.exceptions import ReadOnlyError, ResponseError
 
 from bioverify.aggregator import metrics
-from bioverify.aggregator.encoded import EncodedOutcome, Kind, strip_evidence
+from bioverify.aggregator.encoded import EncodedOutcome, read_numbers, strip_evidence
 from bioverify.aggregator.policy.pauses import Pauses
 from bioverify.aggregator.policy.together import Together
 from bioverify.transport.redis_address import RedisAddress
@@ -49,9 +46,7 @@ from bioverify.v1 import types_pb2
 from bioverify.wire.outcomes import MAX_OUTCOME_BYTES
 
 _CHECKSUM_BYTES = 8
-# With evidence or without, kind, value, belief; NaN if there is no such number.
-_HEAD = Struct("<?Bdd")
-_KINDS: tuple[Kind, ...] = ("scored", "not_applicable")
+_WITH, _WITHOUT = b"\x01", b"\x00"
 
 # One command for all: as a SET per key, a fill of a thousand costs the client twelve times as much.
 _FILL = "for i, key in ipairs(KEYS) do redis.call('SET', key, ARGV[i + 1], 'EX', ARGV[1]) end"
@@ -265,9 +260,7 @@ def _by_slot(keys: Iterable[bytes]) -> list[list[bytes]]:
 
 
 def pack(key: bytes, outcome: EncodedOutcome, *, with_evidence: bool, secret: bytes = b"") -> bytes:
-    value = math.nan if outcome.value is None else outcome.value
-    belief = math.nan if outcome.belief is None else outcome.belief
-    body = _HEAD.pack(with_evidence, _KINDS.index(outcome.kind), value, belief) + outcome.message
+    body = (_WITH if with_evidence else _WITHOUT) + outcome.message
     return _checksum(key, body, secret) + body
 
 
@@ -276,36 +269,23 @@ def unpack(key: bytes, value: bytes, *, with_evidence: bool, secret: bytes = b""
     body = value[_CHECKSUM_BYTES:]
     if not hmac.compare_digest(value[:_CHECKSUM_BYTES], _checksum(key, body, secret)):
         raise ValueError("the checksum does not fit")
+    inside, message = body[:1], body[1:]
+    if inside not in (_WITH, _WITHOUT) or len(message) > MAX_OUTCOME_BYTES:
+        raise ValueError("its content is no outcome")
     try:
-        has_evidence, kind, number, belief = _HEAD.unpack_from(body)
-        message = body[_HEAD.size :]
         parsed = types_pb2.Outcome.FromString(message)
-    except (StructError, DecodeError) as error:
+    except DecodeError as error:
         raise ValueError("its content is no outcome") from error
-    # Without a secret, whoever can write to Redis can write a right checksum.
-    if kind >= len(_KINDS) or parsed.WhichOneof("result") != _KINDS[kind]:
-        raise ValueError("its head and its content differ")
-    if not all(one != one or 0.0 <= one <= 1.0 for one in (number, belief)):
-        raise ValueError("a number of its head lies outside [0, 1]")
-    scored = parsed.scored
-    told = (scored.value, scored.belief if scored.HasField("belief") else None)
-    if _KINDS[kind] == "scored" and told != (number, _or_none(belief)):
-        raise ValueError("the numbers of its head and its content differ")
-    if len(scored.components) and not all(map(math.isfinite, scored.components.values())):
-        raise ValueError("a component is not finite")
-    if len(message) > MAX_OUTCOME_BYTES:
-        raise ValueError("its content is longer than any outcome")
-    if with_evidence and not has_evidence:
-        return None
-    if has_evidence and not with_evidence:
+    kind, number, belief = read_numbers(parsed)
+    if kind == "failure":
+        raise ValueError("its content is a failure, which is never remembered")
+    if inside == _WITHOUT:
+        if with_evidence:
+            return None
+    elif not with_evidence:
         strip_evidence(parsed)
         message = parsed.SerializeToString()
-    return EncodedOutcome(_KINDS[kind], message, _or_none(number), _or_none(belief), True)
-
-
-def _or_none(number: float) -> float | None:
-    # NaN is the one number that is not itself.
-    return number if number == number else None
+    return EncodedOutcome(kind, message, number, belief, True)
 
 
 def _checksum(key: bytes, body: bytes, secret: bytes) -> bytes:

@@ -52,17 +52,15 @@ class EncodedOutcome(NamedTuple):
         return types_pb2.Outcome.FromString(self.message).scored.components.get(component)
 
 
-def encode_outcome(message: types_pb2.Outcome) -> EncodedOutcome:
-    """Takes the message over, and cuts texts that are too long. Raises ValueError if it holds no outcome, a value
-    outside [0, 1], a component that is not finite, or too many of them: the rules of `core.outcomes.Scored` and
-    `bound_outcome`, without making one.
+def read_numbers(message: types_pb2.Outcome) -> tuple[Kind, float | None, float | None]:
+    """Kind, value and belief. Raises ValueError if the message holds no outcome, a value outside [0, 1] or a component
+    that is not finite: the rules of `core.outcomes.Scored`, without making one.
     """
     kind = message.WhichOneof("result")
     if kind is None:
         raise ValueError(f"the outcome of item {message.item_id!r} holds no result")
-    message.ClearField("item_id")
     if kind != "scored":
-        return EncodedOutcome(kind, _bounded(message))
+        return kind, None, None
     scored = message.scored
     value = scored.value
     belief = scored.belief if scored.HasField("belief") else None
@@ -71,8 +69,17 @@ def encode_outcome(message: types_pb2.Outcome) -> EncodedOutcome:
         raise ValueError(f"a score lies in [0, 1], not value={value!r}, belief={belief!r}")
     components = scored.components
     # Of the ways to go through a map this is the fastest. A component may be a term, where NaN would spread to a group.
-    if len(components) and not all(map(math.isfinite, [components[name] for name in components])):
+    if not all([math.isfinite(components[name]) for name in components]):  # noqa: C419
         raise ValueError(f"components are finite numbers, not {dict(components)}")
+    return kind, value, belief
+
+
+def encode_outcome(message: types_pb2.Outcome) -> EncodedOutcome:
+    """Takes the message over, and cuts texts that are too long. Raises ValueError as `read_numbers` does, or if there
+    are too many components (`bound_outcome`).
+    """
+    kind, value, belief = read_numbers(message)
+    message.ClearField("item_id")
     return EncodedOutcome(kind, _bounded(message), value, belief)
 
 

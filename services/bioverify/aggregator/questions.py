@@ -21,7 +21,7 @@ from bioverify.core.verifier import Item, Reads
 from bioverify.v1 import types_pb2
 from bioverify.wire.tasks import PROMPT_FORMS, answer_to_wire, task_to_wire
 
-SCHEMA = "3"
+SCHEMA = "4"
 """Changes with the meaning of a key or the form of a remembered value."""
 
 
@@ -66,7 +66,7 @@ def question_of(item: Item, reads: Reads) -> bytes:
 
 
 def cache_key(verifier: str, fingerprint: str, question: bytes) -> bytes:
-    """The Redis key of a question: ``bv3:{<verifier>}:<64 bits of the fingerprint>:<128 bits of the question>``.
+    """The Redis key of a question: ``bv4:{<verifier>}:<64 bits of the fingerprint>:<128 bits of the question>``.
 
     The braces are a cluster's hash tag: all keys of a verifier lie in one slot, so that one MGET may name any of them.
     """
