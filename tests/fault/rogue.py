@@ -21,6 +21,7 @@ from tests.fixtures.servers import free_port
 
 Reply = verifier_pb2.VerifierServiceScoreBatchResponse
 _OVERSIZED_BYTES = 80 * 2**20
+_UNKNOWN_FIELD = 99
 
 
 def _scored(reply: Reply) -> types_pb2.Scored:
@@ -108,24 +109,31 @@ LIES: dict[str, Callable[[Reply], None]] = {
 
 
 class RogueVerifier(verifier_pb2_grpc.VerifierServiceServicer):
-    """``told``: how often it told which lie."""
+    """``told``: how often it told which lie. ``is_newer``: it says that it reads a field that nobody here knows."""
 
-    def __init__(self, honest: str, *, share: float, seed: int) -> None:
+    def __init__(self, honest: str, *, share: float, seed: int, is_newer: bool = False) -> None:
         self._stub = verifier_pb2_grpc.VerifierServiceStub(grpc.insecure_channel(honest, options=CHANNEL_OPTIONS))
         self._share = share
         self._random = random.Random(seed)
+        self._is_newer = is_newer
         self.told: Counter[str] = Counter()
+        self.described = 0
 
     def Describe(  # noqa: N802
         self, request: verifier_pb2.DescribeRequest, context: grpc.ServicerContext
     ) -> verifier_pb2.DescribeResponse:
-        return self._stub.Describe(request, timeout=5)
+        described = self._stub.Describe(request, timeout=5)
+        self.described += 1
+        if self._is_newer:
+            # proto3 keeps numbers of an enumeration that it has no name for.
+            described.reads.append(_UNKNOWN_FIELD)
+        return described
 
     def ScoreBatch(  # noqa: N802
         self, request: verifier_pb2.VerifierServiceScoreBatchRequest, context: grpc.ServicerContext
     ) -> Reply:
         reply = self._stub.ScoreBatch(request, timeout=context.time_remaining())
-        if not self.told or self._random.random() < self._share:
+        if self._share and (not self.told or self._random.random() < self._share):
             # Each lie is told before one is told again.
             fewest = min(self.told[lie] for lie in LIES)
             lie = self._random.choice([lie for lie in LIES if self.told[lie] == fewest])
@@ -135,9 +143,9 @@ class RogueVerifier(verifier_pb2_grpc.VerifierServiceServicer):
 
 
 @contextlib.contextmanager
-def rogue(honest: str, *, share: float, seed: int) -> Iterator[tuple[str, RogueVerifier]]:
+def rogue(honest: str, *, share: float, seed: int, is_newer: bool = False) -> Iterator[tuple[str, RogueVerifier]]:
     """Its target, and itself."""
-    servicer = RogueVerifier(honest, share=share, seed=seed)
+    servicer = RogueVerifier(honest, share=share, seed=seed, is_newer=is_newer)
     options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
     server = grpc.server(ThreadPoolExecutor(8), options=options)
     verifier_pb2_grpc.add_VerifierServiceServicer_to_server(servicer, server)

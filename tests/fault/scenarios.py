@@ -6,6 +6,7 @@ job (some tenths of a second later, drawn from the seed), and what it leaves beh
 
 from __future__ import annotations
 
+import itertools
 import random
 import resource
 import shutil
@@ -14,7 +15,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,9 @@ import pytest
 from bioverify.cli.services import VERIFIERS
 from tests.fault.rogue import LIES, rogue
 from tests.fault.system import AGGREGATOR, VALKEY, System
+from tests.fixtures.caches import cluster_node, watched_primary
+from tests.fixtures.servers import free_port
+from tests.fixtures.waiting import wait_until
 
 Disturbance = Iterator[None]
 CLOCK_SOURCE = Path(__file__).parent / "clock.c"
@@ -32,13 +36,15 @@ CLOCK_SOURCE = Path(__file__).parent / "clock.c"
 class Scenario:
     """``starts_cold``: nothing is in the cache when the job starts, so that verifiers are asked.
 
-    ``fresh_connections``: each call of the job has a connection of its own.
+    ``fresh_connections``: each call of the job has a connection of its own. ``may_fail``: an outcome may be `Failed`,
+    as a verifier is disturbed; whatever happens to the cache costs none.
     """
 
     disturb: Callable[[System, random.Random], Disturbance]
     starts_cold: bool = True
     fresh_connections: bool = False
     moments: int = 3
+    may_fail: bool = True
 
 
 def _nothing(system: System, draw: random.Random) -> Disturbance:
@@ -180,7 +186,7 @@ def _redis_poisoned(system: System, draw: random.Random) -> Disturbance:
         present = [(key, value) for key, value in values.items() if value]
         pipeline = connection.pipeline(transaction=False)
         for (key, value), (_, other) in zip(present, present[1:] + present[:1], strict=True):
-            spoilt = draw.choice([draw.randbytes(len(value)), value[: len(value) // 2], other, value[26:], b""])
+            spoilt = draw.choice([draw.randbytes(len(value)), value[: len(value) // 2], other, value[9:], b""])
             pipeline.set(key, spoilt, ex=600)
         pipeline.execute()
         yield
@@ -201,6 +207,103 @@ def _rogue_verifier(name: str) -> Callable[[System, random.Random], Disturbance]
                 assert servicer.told, f"{name} told none of {sorted(LIES)}: nothing was tested"
 
     return disturb
+
+
+def _newer_verifier(name: str) -> Callable[[System, random.Random], Disturbance]:
+    """It names a field to read that this aggregator does not know: its answers may be about something else."""
+
+    def disturb(system: System, draw: random.Random) -> Disturbance:
+        honest = system.programs[name].target
+        with rogue(honest, share=0, seed=0, is_newer=True) as (target, servicer):
+            system.proxies[name].upstream = target
+            system.proxies[name].reset_all()
+            try:
+                while True:
+                    yield
+            finally:
+                system.proxies[name].upstream = honest
+                system.proxies[name].reset_all()
+                assert servicer.described, f"{name} was not asked for its description: nothing was tested"
+
+    return disturb
+
+
+@contextmanager
+def _cached_at(system: System, url: str, *more: str) -> Iterator[None]:
+    """The aggregator with this cache, by the words of its command line, in the place of its own."""
+    aggregator = system.aggregator
+    own = aggregator.command
+    at = own.index("--redis-url") + 1
+    aggregator.command = [*own[:at], url, *own[at + 1 :], *more]
+    aggregator.end(signal.SIGTERM)
+    aggregator.start()
+    aggregator.wait_until_ready()
+    try:
+        yield
+    finally:
+        aggregator.command = own
+        aggregator.end(signal.SIGTERM)
+
+
+def _cluster_dies(system: System, draw: random.Random) -> Disturbance:
+    port, bus_port = free_port(), free_port()
+    with _cached_at(system, f"redis+cluster://127.0.0.1:{port}"):
+        while True:
+            with cluster_node(port, bus_port) as admin:
+                yield
+                wait_until(lambda: admin.dbsize() > 0, "the cluster remembers")
+            yield
+
+
+def _failover(system: System, draw: random.Random) -> Disturbance:
+    with (
+        watched_primary(system.folder) as watched,
+        _cached_at(system, f"redis+sentinel://127.0.0.1:{watched.sentinel_port}/outcomes"),
+    ):
+        yield
+        wait_until(lambda: watched.replica.dbsize() > 0, "the primary remembers, and its replica with it")
+        watched.end_primary()
+        yield
+        wait_until(lambda: watched.replica.info("replication")["role"] == "master", "the replica is the primary")
+        while True:
+            yield
+
+
+def _password_rotated(system: System, draw: random.Random) -> Disturbance:
+    """In Redis first, in the aggregator's file a moment later; connections of the old one are ended."""
+    file = system.folder / "redis-password"
+    file.write_text("first")
+    connection = system.redis()
+    connection.config_set("requirepass", "first")
+    connection.execute_command("AUTH", "first")
+    try:
+        with _cached_at(system, system.cache, "--redis-password-file", str(file)):
+            for number in itertools.count(2):
+                yield
+                connection.config_set("requirepass", f"password {number}")
+                connection.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+                yield
+                file.write_text(f"password {number}")
+    finally:
+        connection.config_set("requirepass", "")
+
+
+def _proxy_refuses(system: System, draw: random.Random) -> Disturbance:
+    """Every process has a proxy of the environment that takes no connection, and nothing that is excepted from it."""
+    moved = [system.aggregator, *system.verifiers]
+    nobody = f"http://127.0.0.1:{free_port()}"
+    names = ("grpc_proxy", "https_proxy", "http_proxy", "all_proxy", "HTTPS_PROXY", "HTTP_PROXY")
+    try:
+        for program in moved:
+            program.extra_env = dict.fromkeys(names, nobody) | {"no_proxy": "", "NO_PROXY": "", "no_grpc_proxy": ""}
+            program.end(signal.SIGTERM)
+        system.start_all()
+        while True:
+            yield
+    finally:
+        for program in moved:
+            program.extra_env = {}
+            program.end(signal.SIGTERM)
 
 
 def _descriptors_used_up(system: System, draw: random.Random) -> Disturbance:
@@ -264,14 +367,19 @@ SCENARIOS = {
     "one verifier: black hole": Scenario(_black_hole),
     "one verifier: half-open connection": Scenario(_half_open("esm_mlp")),
     "aggregator: half-open connection": Scenario(_half_open(AGGREGATOR)),
-    "Redis: gone": Scenario(_redis_gone),
-    "Redis: full": Scenario(_redis_full),
-    "Redis: slow": Scenario(_redis_slow),
-    "Redis: read-only replica": Scenario(_redis_read_only),
-    "Redis: poisoned": Scenario(_redis_poisoned, starts_cold=False),
-    "Redis: half-open connection": Scenario(_proxied(VALKEY, is_half_open=True), starts_cold=False),
+    "Redis: gone": Scenario(_redis_gone, may_fail=False),
+    "Redis: full": Scenario(_redis_full, may_fail=False),
+    "Redis: slow": Scenario(_redis_slow, may_fail=False),
+    "Redis: read-only replica": Scenario(_redis_read_only, may_fail=False),
+    "Redis: poisoned": Scenario(_redis_poisoned, starts_cold=False, may_fail=False),
+    "Redis: half-open connection": Scenario(_proxied(VALKEY, is_half_open=True), starts_cold=False, may_fail=False),
+    "Redis Cluster: dies": Scenario(_cluster_dies, may_fail=False),
+    "Redis Sentinel: failover": Scenario(_failover, may_fail=False),
+    "Redis: password rotated": Scenario(_password_rotated, moments=6, may_fail=False),
+    "a proxy of the environment that refuses": Scenario(_proxy_refuses, may_fail=False),
     "rogue verifier that reads texts": Scenario(_rogue_verifier("format")),
     "rogue verifier that holds beliefs": Scenario(_rogue_verifier("experimental")),
+    "a newer verifier": Scenario(_newer_verifier("esm_mlp")),
     "aggregator: file descriptors used up": Scenario(_descriptors_used_up, fresh_connections=True),
     "clock jumps": Scenario(_clock_jumps),
 }

@@ -127,8 +127,8 @@ class System:
             targets += ["--verifier", f"{name}={','.join(self.proxies[replica].target for replica in replicas)}"]
         port, metrics = free_port(), free_port()
         listen = ["--listen", f"127.0.0.1:{port}", "--metrics-port", str(metrics)]
-        cache = ["--redis-url", f"redis://{self.proxies[VALKEY].target}/0"]
-        add(AGGREGATOR, [*cli, "aggregate", *listen, *cache, *targets], REWARD_SERVICE)
+        self.cache = f"redis://{self.proxies[VALKEY].target}/0"
+        add(AGGREGATOR, [*cli, "aggregate", *listen, "--redis-url", self.cache, *targets], REWARD_SERVICE)
         self.programs[AGGREGATOR].metrics_port = metrics
 
     def __enter__(self) -> System:

@@ -9,6 +9,7 @@ from tests.fault.scenarios import QUICK, SCENARIOS
 def check(bench, name, n_items):
     verdict, row = bench.run(name, n_items)
     assert verdict.is_clean, row
+    assert SCENARIOS[name].may_fail or verdict.failed == 0, f"a cache or a proxy cost outcomes: {verdict.failures}"
     after, _ = bench.recovered(n_items)
     assert after.is_clean
     assert after.failed == 0, f"after {name} is over, items still fail: {after.failures}"
