@@ -231,6 +231,75 @@ def test_a_mark_says_why_it_is_there_by_pointer_and_by_keyboard(watched: Watched
     check(watched)
 
 
+def test_claims_are_marked_by_their_verdict_with_the_source_by_pointer_and_by_keyboard(watched: Watched) -> None:
+    page = watched.page
+    page.goto("/")
+    expect(page.locator("#recipe option", has_text="claims+exp")).to_be_attached()
+    page.get_by_label("Reward by").select_option("claims+exp")
+    # The thought that the prompt opens stands before the completion as it is scored, and a character may be two units.
+    asked = "Is a knockdown of AARS1 in k562 cells likely to result in differential expression of TRIB3?"
+    page.get_by_label("Question").fill(f"{asked}\n<think>\n")
+    page.get_by_label("Completion", exact=True).fill(
+        "🧬🧬 AARS1 does alanyl-tRNA aminoacylation. It is not true that AARS1 does alanyl-tRNA aminoacylation. "
+        "TRIB3 transports calcium ions.</think> <answer>yes</answer>"
+    )
+    page.get_by_role("button", name="Score", exact=True).click()
+    text, says = page.locator("article.card p.said"), page.locator("article.card .says")
+    expect(text.locator("mark.supported")).to_have_text("alanyl-tRNA aminoacylation")
+    expect(text.locator("mark.contradicted")).to_have_text("alanyl-tRNA aminoacylation")
+    expect(text.locator("mark.unsupported").first).to_have_text("transports")
+    before = """(node) => {
+      const range = document.createRange();
+      range.setStart(node.closest(".said"), 0);
+      range.setEndBefore(node);
+      return range.toString();
+    }"""
+    assert text.locator("mark.supported").evaluate(before) == "🧬🧬 AARS1 does "
+    assert text.locator("mark.contradicted").evaluate(before).endswith("It is not true that AARS1 does ")
+    expect(says).to_contain_text("Claims: 1 contradicted, ")
+    text.locator("mark.supported").hover()
+    expect(says).to_contain_text("supported: GO:0006419 alanyl-tRNA aminoacylation")
+    expect(says).to_contain_text("(Gene Ontology)")
+    text.locator("button", has=page.locator("mark.supported")).focus()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
+    expect(text.locator("button:focus mark")).to_have_class("contradicted")
+    expect(says).to_contain_text('AARS1, not "alanyl-tRNA aminoacylation": contradicted')
+    check(watched)
+
+
+def test_marks_hold_to_what_is_quoted_and_do_not_fall_apart(watched: Watched) -> None:
+    page = watched.page
+    page.goto("/")
+
+    def pieces(text: str, *evidence: dict[str, object]) -> list[list[object]]:
+        found = page.evaluate(
+            """async ([text, evidence]) => (await import("./marks.js"))
+              .marked(text, [{ verifier: "v", component: "", evidence }])
+              .map(({ from, to, verdict }) => [text.slice(from, to), from, verdict])""",
+            [text, [{"source": "", "quote": None} | each for each in evidence]],
+        )
+        assert isinstance(found, list)
+        return found
+
+    def claim(text: str, start: int, end: int) -> dict[str, object]:
+        return {"text": text, "quote": {"start": start, "end": end, "verdict": "supported"}}
+
+    # A verifier of another house repeats no piece: its place counts. One beyond the text marks nothing.
+    assert pieces("🧬 binds DNA", claim("so it is", 2, 7)) == [["binds", 3, "supported"]]
+    assert pieces("binds", claim("so it is", 2, 700)) == []
+    # A piece that is not there, since the text was spelled otherwise when it was scored, is not put elsewhere.
+    assert pieces("binds DNA", claim('A, "cuts RNA": supported', 0, 8)) == []
+    # A quotation mark within the piece is no end of it.
+    assert pieces('a "b" c', claim('A, ""b" c": supported', 2, 7)) == [['"b" c', 2, "supported"]]
+    # Of words matched one by one those within a longer match are not marked again.
+    assert pieces("the kinase activity", {"text": "A: ROUGE-L 0.1; matched: kinase activity, kinase binding"}) == [
+        ["kinase activity", 4, None]
+    ]
+    assert pieces("names (AARS1) x", {"text": "names AARS1, X.*"}) == [["AARS1", 7, None]]
+    check(watched)
+
+
 def test_a_question_is_built_from_completed_names(watched: Watched) -> None:
     page = watched.page
     page.goto("/")
@@ -376,11 +445,6 @@ def test_what_is_named_in_a_card_leads_further(watched: Watched) -> None:
         "https://pubmed.ncbi.nlm.nih.gov/123/",
         "https://arxiv.org/abs/2502.21290",
     ]
-    marked = page.evaluate(
-        "async (text) => [...(await import('./marks.js')).matchedTerms([{ evidence: [{ text }] }]).keys()]",
-        text,
-    )
-    assert marked == ["charges trna"]
 
 
 def test_the_form_is_light_and_its_first_verdict_is_soon_there(browser: Browser, site: RunningGateway) -> None:
