@@ -567,7 +567,12 @@ def test_a_file_is_sent_watched_filtered_and_downloaded(watched: Watched, tmp_pa
     expect(page.locator("#jobs tbody tr")).to_have_count(0)
 
 
-def test_a_thousand_results_are_all_shown_filtered_and_sorted(
+LONGEST_TASK_MS = 200.0
+"""Of the page at a thousand results: what a reader begins to feel. Measured on two cores with ten busy processes: 86 ms
+at the opening, none of 50 ms at a key press and at sorting; all rows made at once 158 to 477 ms at the opening."""
+
+
+def test_a_thousand_results_are_shown_filtered_and_sorted_without_a_stutter(
     browser: Browser, site: RunningGateway, tmp_path: Path
 ) -> None:
     genes = ("AARS1", "EIF2B4", "BRAF", "ANXA1", "CTSC")
@@ -581,18 +586,50 @@ def test_a_thousand_results_are_all_shown_filtered_and_sorted(
     page.goto("/files.html")
     page.get_by_label("File", exact=True).set_input_files(file)
     page.get_by_role("button", name="Send").click()
-    job = page.locator("#jobs tbody tr").first
-    expect(job).to_contain_text("done", timeout=120_000)
-    job.get_by_role("button", name="Look").click()
-    expect(page.locator("#rewards tbody tr")).to_have_count(1000, timeout=30_000)
-    page.get_by_label("Filter").fill("eif2b4")
-    expect(page.locator("#rewards tbody tr")).to_have_count(200)
-    page.get_by_role("button", name="Show all").click()
-    page.get_by_role("button", name="reward", exact=True).click()
-    expect(page.locator("#rewards tbody tr")).to_have_count(1000, timeout=30_000)
-    rewards = [float(text.split()[0]) for text in page.locator("#rewards tbody td:nth-child(2)").all_inner_texts()]
-    assert rewards == sorted(rewards)
+    expect(page.locator("#jobs tbody tr").first).to_contain_text("done", timeout=120_000)
+    page.evaluate(
+        """() => {
+          window.tasks = [];
+          new PerformanceObserver((list) => window.tasks.push(...list.getEntries().map((each) => each.duration)))
+            .observe({ entryTypes: ["longtask"] });
+        }"""
+    )
+    shown = page.locator("#rewards tbody tr")
+
+    def longest_ms(selector: str, rows: int, event: str = "click", text: str = "") -> float:
+        """Of one action until its rows are there. By selectors: a locator by role reads the names of all thousand
+        buttons within the page, which takes a second and a half."""
+        page.evaluate("window.tasks.length = 0")
+        page.evaluate(
+            """([selector, event, text]) => {
+              const node = document.querySelector(selector);
+              if (event === "input") node.value = text;
+              node.dispatchEvent(new Event(event));
+            }""",
+            [selector, event, text],
+        )
+        expect(shown).to_have_count(rows, timeout=30_000)
+        # Entries come with the frame after the next one.
+        page.evaluate("() => new Promise((done) => requestAnimationFrame(() => setTimeout(done, 100)))")
+        return float(page.evaluate("Math.max(0, ...window.tasks)"))
+
+    actions = {
+        "look": ("#jobs tbody button", 1000),
+        "filter": ("#filter", 200, "input", "eif2b4"),
+        "show all": ("#clear", 1000),
+        "sort": ("[data-sort=reward]", 1000),
+    }
+    measured: dict[str, list[float]] = {name: [] for name in actions}
+    for _ in range(3):
+        for name, action in actions.items():
+            measured[name].append(longest_ms(*action))
+            if name == "sort":
+                texts = page.locator("#rewards tbody td:nth-child(2)").all_inner_texts()
+                rewards = [float(text.split()[0]) for text in texts]
+                assert rewards == sorted(rewards)
     page.close()
+    # The best of three, because the machine that tests has other work.
+    assert {name: took for name, took in measured.items() if min(took) > LONGEST_TASK_MS} == {}
 
 
 def test_the_verifiers_tell_of_themselves(watched: Watched) -> None:
