@@ -1,5 +1,7 @@
 """The report: one file, nothing fetched, nothing of a model's text taken for markup."""
 
+import base64
+import hashlib
 import json
 import re
 from html.parser import HTMLParser
@@ -104,28 +106,44 @@ class References(HTMLParser):
         self.found += [value for name, value in attrs if name in {"src", "href", "data", "xlink:href", "action"}]
 
 
-def test_the_page_is_one_file_that_fetches_and_runs_nothing(run):
+def test_the_page_is_one_file_that_fetches_nothing_and_runs_one_script(run):
     page = html_of(run)
     references = References()
     references.feed(page)
-    # Links within the drawings point to their own parts.
-    assert all(reference.startswith("#") for reference in references.found)
-    assert not {"script", "link", "img", "iframe", "object"} & set(references.tags)
-    assert not re.search(r"url\((?!['\"]?#)", page)
-    assert references.tags.count("svg") == 7
+    assert references.found == []
+    assert not {"link", "img", "iframe", "object"} & set(references.tags)
+    assert not re.search(r"url\(|@import", page)
+    # Data, and the components; the page's own policy lets nothing else run and nothing be fetched.
+    assert references.tags.count("script") == 2
+    script = page.split('<script type="module">')[1].split("</script>")[0]
+    assert "import " not in re.sub(r"//.*", "", script)
+    assert f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}" in page
+    assert "default-src 'none'" in page
 
 
 def test_text_of_a_model_is_shown_and_not_obeyed(run):
+    config = json.loads(run.config_file.read_text())
+    run.write_config(config | {"recipe": config["recipe"] | {"name": HOSTILE}})
     page = html_of(run)
     assert "<script>" not in page
+    assert "<img" not in page
     assert "&lt;script&gt;alert(" in page
-    assert "A down &amp; B &lt;up&gt;" in page
-    assert "knockdown of &lt;b&gt;A&lt;/b&gt;" in page
+    record = page.split('id="run">')[1].split("</script>")[0]
+    assert "<" not in record
+    [first, *_] = json.loads(record)["examples"]
+    assert first["completion"] == HOSTILE
+    assert first["parts"][0]["evidence"][0]["text"] == "K562: A down & B <up>"
+
+
+def test_a_loss_that_is_no_number_leaves_the_page_readable(run):
+    run.append_metrics({"step": 5, "reward": 1.0, "loss": float("nan")})
+    record = html_of(run).split('id="run">')[1].split("</script>")[0]
+    assert json.loads(record, parse_constant=lambda word: pytest.fail(word))["metrics"][-1]["loss"] is None
 
 
 def test_simulated_data_are_announced_before_any_figure(run):
     page = html_of(run)
-    assert page.index("Simulated data.") < page.index("<svg")
+    assert page.index("Simulated data.") < page.index('id="curves"')
     config = json.loads(run.config_file.read_text())
     run.write_config(config | {"simulated": False})
     assert "Simulated data." not in html_of(run)

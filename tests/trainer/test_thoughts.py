@@ -193,7 +193,7 @@ def test_a_run_counts_what_it_could_not_read_and_its_alarm_names_it_and_what_to_
     assert done.exit_code == 0, done.output
     page = (tmp_path / "report.html").read_text()
     assert f"({reason} 100%)" in page
-    assert "<h3>Not read</h3>" in page
+    assert f'"not_read/{what}/{reason}":1.0' in page
 
 
 def test_a_training_says_at_its_end_what_it_could_not_read(tiny_preset, store, target, tmp_path):

@@ -8,7 +8,15 @@ const FIRST = [["reward", "Mean reward"], ["reward_call/unscorable", "Share of u
 const HELD_OUT = "heldout/";
 // What was asked before the first step belongs to the curve of what was asked after later ones.
 const BEFORE = "heldout_before/";
-const GROUPS = [[HELD_OUT, "Held-out questions: "], ["value/", "Mean value of "], ["contribution/", "Mean contribution of "], ["source/", "Mean reward of questions from "], ["watch/", "Watched: "], ["not_read/", "Share not read: "], ["verifier/", "Verifier "]];
+const GROUPS = [
+  [HELD_OUT, "Held-out questions: ", "greedy answers to the same questions, half of them positive, which nothing rewards"],
+  ["value/", "Mean value of ", "what a verifier said, from 0 to 1, over the completions that it could score"],
+  ["contribution/", "Mean contribution of ", "weight × value of a term; the contributions add up to the reward"],
+  ["source/", "Mean reward of questions from ", "over the completions of one source of questions, which terms of its own may score"],
+  ["watch/", "Watched: ", "signs of reward hacking: repetition within a completion, answers “yes”, answers that cannot be read, thoughts that name the genes and say nothing else, distance between verifiers’ beliefs"],
+  ["not_read/", "Share not read: ", "completions of which the question, a thought or the answer could not be read, by reason: docs/reading.md"],
+  ["verifier/", "Verifier ", "seconds until its last reply, and shares of the distinct questions that the cache answered, that did not apply, that failed"],
+];
 
 // All figures of one run, or of two: those that every run has, and those that it recorded.
 export function figuresOf(runs, factor) {
@@ -24,7 +32,8 @@ export function figuresOf(runs, factor) {
   const figure = ([key, title]) => curve(title, runs.map(({ name, metrics }) => ({ name, points: points(metrics, key) })), factor);
   // How the verifiers' services fared is for whoever runs them: there, and closed.
   const services = found.pop();
-  return element("div", {}, element("div", { class: "columns" }, [FIRST[0], ...found[0], ...FIRST.slice(1), ...found.slice(1).flat()].map(figure)), services.length ? folded(`How the verifiers fared: ${services.length} figures`, () => services.map(figure)) : null);
+  const meanings = GROUPS.filter(([prefix]) => keys.some((key) => key.startsWith(prefix)));
+  return element("div", {}, element("div", { class: "columns" }, [FIRST[0], ...found[0], ...FIRST.slice(1), ...found.slice(1).flat()].map(figure)), meanings.length ? element("details", {}, element("summary", {}, "What the figures mean"), element("ul", { class: "plain" }, meanings.map(([, title, meaning]) => element("li", {}, element("b", {}, title.trim().replace(/:$| of$| from$/, "")), `: ${meaning}.`)))) : null, services.length ? folded(`How the verifiers fared: ${services.length} figures`, () => services.map(figure)) : null);
 }
 
 function folded(title, make) {
