@@ -489,18 +489,185 @@ def test_a_link_brings_the_same_texts_back(watched: Watched) -> None:
     check(watched)
 
 
-def test_the_keyboard_is_enough(watched: Watched) -> None:
+NAME_OF_FOCUS = """() => {
+  const at = document.activeElement;
+  const labels = [...(at.labels ?? [])].map((each) => each.textContent).join(" ");
+  return (at.getAttribute("aria-label") ?? (labels || at.textContent)).trim();
+}"""
+
+
+def tab_to(page: Page, name: str) -> None:
+    """Presses Tab until the focus is on what is called so ("so…": what begins so), and shows that it is there."""
+    seen = []
+    for _ in range(150):
+        page.keyboard.press("Tab")
+        seen.append(page.evaluate(NAME_OF_FOCUS))
+        if seen[-1].startswith(name[:-1]) if name.endswith("…") else seen[-1] == name:
+            assert page.evaluate("document.activeElement.matches(':focus-visible')")
+            return
+    raise AssertionError(f"no way by Tab to {name!r}, only to {seen}")
+
+
+def test_completions_are_scored_weighed_and_taken_away_by_keyboard_alone(watched: Watched) -> None:
     page = watched.page
     page.goto("/")
     page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="To the content")).to_be_focused()
-    page.get_by_label("Completion", exact=True).focus()
-    for _ in range(5):
-        page.keyboard.press("Tab")
-        if page.evaluate("document.activeElement.textContent") == "Score":
-            break
     page.keyboard.press("Enter")
-    expect(page.locator("article.card")).to_have_count(1)
+    tab_to(page, "Reward by")
+    expect(page.locator("#recipe option", has_text="claims+exp")).to_be_attached()
+    page.keyboard.type("claims+exp")
+    tab_to(page, "Build it from genes")
+    page.keyboard.press("Enter")
+    tab_to(page, "Form")
+    tab_to(page, "Gene A")
+    page.keyboard.type("ANXA1")
+    tab_to(page, "Gene B")
+    page.keyboard.type("CTSC")
+    page.keyboard.press("Escape")  # the list of completed names
+    tab_to(page, "Completion")
+    page.keyboard.press("Control+A")
+    page.keyboard.type("<think>ANXA1 takes part in inflammatory response.</think> <answer>yes</answer>")
+    tab_to(page, "Add a completion")
+    page.keyboard.press("Enter")
+    page.keyboard.type("<think>ANXA1 and CTSC.</think> <answer>no</answer>")
+    page.keyboard.press("Control+Enter")
+    expect(page.locator("article.card")).to_have_count(2)
+    expect(page.locator("article.card .read").first).to_contain_text("ANXA1 · CTSC")
+    before = page.locator("article.card .reward").all_inner_texts()
+    tab_to(page, "inflammatory response")
+    expect(page.locator("article.card .says").first).to_contain_text("claims: ANXA1")
+    tab_to(page, "Weights: move them…")
+    page.keyboard.press("Enter")
+    tab_to(page, "experimental")
+    page.keyboard.press("ArrowRight")
+    # The experiment says yes, so the first answer alone gains the step of the slider.
+    after = page.locator("article.card .reward").all_inner_texts()
+    gained = [float(now.split()[1]) - float(was.split()[1]) for was, now in zip(before, after, strict=True)]
+    assert gained == pytest.approx([0.05, 0], abs=2e-3)
+    tab_to(page, "Back to the recipe's")
+    page.keyboard.press("Enter")
+    assert page.locator("article.card .reward").all_inner_texts() == before
+    tab_to(page, "Use this from code")
+    page.keyboard.press("Enter")
+    tab_to(page, "Download the reply…")
+    with page.expect_download() as downloading:
+        page.keyboard.press("Enter")
+    assert len(json.loads(downloading.value.path().read_text())["rewards"]) == 2
+    # Round to the head of the page.
+    tab_to(page, "API key")
+    page.keyboard.press("Enter")
+    expect(page.get_by_label("Key", exact=True)).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("button", name="API key")).to_be_focused()
+    tab_to(page, "Remove completion 2")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Add a completion")).to_be_focused()
+    tab_to(page, "Copy a link")
+    page.keyboard.press("Enter")
+    expect(page.locator("#said")).to_contain_text("link")
+    tab_to(page, "Scored in this tab")
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.locator("#said")).to_contain_text("Answered in")
+    expect(page.locator("article.card")).to_have_count(2)
+    check(watched)
+
+
+def test_a_file_is_sent_read_sorted_and_removed_by_keyboard_alone(watched: Watched, tmp_path: Path) -> None:
+    file = tmp_path / "keys.jsonl"
+    rows = [item(gene, f"<think>{gene}</think> <answer>yes</answer>", id=gene) for gene in ("AARS1", "EIF2B4")]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows) + "not json\n")
+    page = watched.page
+    page.goto("/files.html")
+    tab_to(page, "File")
+    with page.expect_file_chooser() as choosing:
+        page.keyboard.press("Enter")
+    choosing.value.set_files(file)
+    tab_to(page, "Reward by")
+    page.keyboard.type("rbio1-exp")
+    tab_to(page, "Send")
+    page.keyboard.press("Enter")
+    job = page.locator("#jobs tbody tr").first
+    expect(job).to_contain_text("done", timeout=60_000)
+    expect(job).to_contain_text("rbio1-exp")
+    tab_to(page, "Bad lines…")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("region", name="Bad lines of a job")).to_contain_text("line 3: ")
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Enter")
+    # The focus is on the title of what was asked for, so the way to its filters is short.
+    expect(page.locator("#preview-title")).to_be_focused()
+    tab_to(page, "Filter")
+    page.keyboard.type("eif2b4")
+    expect(page.locator("#rewards tbody tr")).to_have_count(1)
+    tab_to(page, "Verifier")
+    page.keyboard.type("experimental")
+    tab_to(page, "Show all")
+    page.keyboard.press("Enter")
+    expect(page.locator("#rewards tbody tr")).to_have_count(2)
+    tab_to(page, "id")
+    page.keyboard.press("Enter")
+    page.keyboard.press("Enter")
+    expect(page.locator("#rewards th").first).to_have_attribute("aria-sort", "descending")
+    tab_to(page, "EIF2B4")
+    page.keyboard.press("Enter")
+    opened = page.get_by_role("dialog", name="A completion")
+    expect(opened).to_contain_text("Line 2 of keys.jsonl")
+    page.keyboard.press("Escape")
+    expect(opened).to_be_hidden()
+    expect(page.get_by_role("button", name="EIF2B4", exact=True)).to_be_focused()
+    tab_to(page, "Remove job…")
+    page.keyboard.press("Enter")
+    expect(page.locator("#jobs tbody tr")).to_have_count(0)
+    check(watched)
+
+
+def test_verifiers_are_asked_and_measured_by_keyboard_alone(watched: Watched) -> None:
+    page = watched.page
+    page.goto("/verifiers.html")
+    expect(page.locator("article.card")).to_have_count(len(VERIFIERS))
+    tab_to(page, "Gene")
+    page.keyboard.press("Control+A")
+    page.keyboard.type("ANXA1")
+    tab_to(page, "Second gene")
+    page.keyboard.press("Control+A")
+    page.keyboard.type("CTSC")
+    page.keyboard.press("Enter")
+    known = page.get_by_role("region", name="What each verifier knows")
+    expect(known.get_by_role("row", name="experimental")).to_contain_text("knows it")
+    tab_to(page, "Calibration…")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("img", name="Reliability of").first).to_be_visible()
+    tab_to(page, "Measure latency")
+    page.keyboard.press("Enter")
+    expect(page.locator("article.card").last).to_contain_text("slowest of nine", timeout=60_000)
+    # What was open stays open, though all cards were made again.
+    expect(page.get_by_role("img", name="Reliability of").first).to_be_visible()
+    check(watched)
+
+
+def test_runs_are_compared_and_gone_through_by_keyboard_alone(watched: Watched) -> None:
+    page = watched.page
+    page.goto("/runs.html")
+    expect(page.locator("#runs tbody tr")).to_have_count(2)
+    tab_to(page, "first")
+    page.keyboard.press("Enter")
+    expect(page.locator("#curves")).to_contain_text("first")
+    expect(page.locator("#runs button", has_text="first")).to_be_focused()
+    tab_to(page, "Beside it")
+    page.keyboard.press("ArrowDown")
+    expect(page.locator("#curves h2")).to_have_text("first and second")
+    tab_to(page, "Smoothing")
+    page.keyboard.press("End")
+    tab_to(page, "Mean reward…")
+    page.keyboard.press("Home")
+    expect(page.locator("figure.run").first).to_contain_text("step 1: first 0.1000; second 0.5000")
+    tab_to(page, "Step")
+    page.keyboard.press("Home")
+    expect(page.get_by_role("region", name="Completions over time")).to_contain_text("after 1 steps")
     check(watched)
 
 
@@ -691,44 +858,27 @@ def test_completions_over_time_are_gone_through_by_keyboard(watched: Watched) ->
     check(watched)
 
 
-def test_runs_are_started_and_stopped_where_there_is_a_service(browser: Browser, site: RunningGateway) -> None:
-    """The page alone: the service itself is tested in tests/trainer/test_service.py."""
-    page = browser.new_page(base_url=site.url)
-    page.goto("/runs.html")
-    expect(page.locator("#runs tbody tr")).to_have_count(2)
-    expect(page.locator("#start")).to_be_hidden()
-    standing = {"state": "", "reward": None, "unscorable": None, "steps": 0, "started_at": "2026-01-02T03:04:05+00:00"}
-    runs: list[dict[str, object]] = []
-    sent: list[dict[str, object]] = []
-
-    def listed(route: Route) -> None:
-        if route.request.method == "GET":
-            route.fulfill(json={"runs": runs, "starts_runs": True, "fault": ""})
-            return
-        sent.append(route.request.post_data_json)
-        runs.append(standing | {key: sent[-1][key] for key in ("name", "recipe", "preset")} | {"state": "running"})
-        route.fulfill(json=runs[-1], status=202)
-
-    def stopped(route: Route) -> None:
-        runs[0]["state"] = "stopped"
-        route.fulfill(json=runs[0], status=202)
-
-    page.route("**/v1/runs", listed)
-    page.route("**/v1/runs/mine:stop", stopped)
-    page.reload()
-    page.get_by_text("Start a run").press("Enter")
-    page.get_by_label("Name").fill("mine")
-    page.get_by_label("Changes of the preset").fill("grpo.max_steps=3\n\n grpo.beta=0.1 ")
-    page.get_by_label("Changes of the preset").press("Tab")
-    page.keyboard.press("Enter")
-    expect(page.locator("#runs tbody tr")).to_contain_text("running")
-    assert sent == [
-        {"name": "mine", "recipe": "rbio1-exp", "preset": "cpu", "changes": ["grpo.max_steps=3", "grpo.beta=0.1"]}
-    ]
-    page.get_by_role("button", name="Stop mine").press("Enter")
-    expect(page.locator("#runs tbody tr")).to_contain_text("stopped")
-    expect(page.get_by_role("button", name="Resume mine")).to_be_visible()
-    page.close()
+def test_a_run_that_trains_grows_under_the_eyes_of_who_reads_it(watched: Watched, runs: Path) -> None:
+    page = watched.page
+    grown = runs / "grown"
+    try:
+        shutil.copytree(runs / "first", grown)
+        lines = (grown / "metrics.jsonl").read_bytes().splitlines(keepends=True)[:8]
+        (grown / "metrics.jsonl").write_bytes(b"".join(lines))
+        page.goto("/runs.html#grown")
+        expect(page.locator("#start")).to_be_hidden()
+        page.get_by_text("What the figures mean").press("Enter")
+        page.get_by_role("img", name="Mean reward").focus()
+        page.keyboard.press("Home")
+        with (grown / "metrics.jsonl").open("ab") as file:
+            file.write(lines[-1].replace(b'"step": 8', b'"step": 9'))
+        reward = page.get_by_role("img", name="Mean reward: from 0.100 at step 1 to 0.800 at step 9")
+        expect(reward).to_be_focused(timeout=15_000)
+        expect(page.locator("figure.run").first).to_contain_text("step 1: 0.1000")
+        expect(page.locator("#curves details[open]")).to_contain_text("greedy answers to the same questions")
+        check(watched)
+    finally:
+        shutil.rmtree(grown)
 
 
 def test_two_runs_are_laid_over_each_other_and_read_by_keyboard(watched: Watched) -> None:

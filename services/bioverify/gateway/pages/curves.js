@@ -18,6 +18,9 @@ const GROUPS = [
   ["verifier/", "Verifier ", "seconds until its last reply, and shares of the distinct questions that the cache answered, that did not apply, that failed"],
 ];
 
+// Step that a person reads a figure at, by its title: a run that trains draws its figures again at every step.
+const readAt = new Map();
+
 // All figures of one run, or of two: those that every run has, and those that it recorded.
 export function figuresOf(runs, factor) {
   const all = [...new Set(runs.flatMap(({ metrics }) => metrics.flatMap((line) => Object.keys(line))).map((key) => key.replace(BEFORE, HELD_OUT)))].sort();
@@ -60,7 +63,7 @@ export function curve(title, runs, factor) {
   const x = (step) => LEFT + ((RIGHT - LEFT) * (step - first)) / Math.max(1, last - first);
   const y = (value) => BOTTOM - ((BOTTOM - TOP) * (value - lowest)) / (highest - lowest || 1);
   const told = known.map(({ name, points }) => `${known.length > 1 ? `${name} ` : ""}from ${number(points[0][1], 3)} at step ${points[0][0]} to ${number(points.at(-1)[1], 3)} at step ${points.at(-1)[0]}`);
-  const svg = drawn("svg", { viewBox: "0 0 700 214", role: "img", tabindex: 0, "aria-label": `${title}: ${told.join("; ")}` });
+  const svg = drawn("svg", { viewBox: "0 0 700 214", role: "img", tabindex: 0, "data-name": title, "aria-label": `${title}: ${told.join("; ")}` });
   for (let line = 0; line <= LINES; line += 1) {
     const value = lowest + ((highest - lowest) * line) / LINES;
     svg.append(drawn("line", { x1: LEFT, x2: RIGHT, y1: y(value), y2: y(value), class: line ? "grid" : "axis" }));
@@ -82,11 +85,13 @@ export function curve(title, runs, factor) {
   const tell = (index) => {
     at = Math.min(Math.max(index, 0), steps.length - 1);
     const step = steps[at];
+    readAt.set(title, step);
     for (const end of ["x1", "x2"]) cursor.setAttribute(end, x(step));
     cursor.setAttribute("visibility", "visible");
     const values = known.map(({ name, points }) => `${known.length > 1 ? `${name} ` : ""}${number(points.find(([each]) => each === step)?.[1], 4)}`);
     says.textContent = ` step ${step}: ${values.join("; ")}`;
   };
+  if (steps.includes(readAt.get(title))) tell(steps.indexOf(readAt.get(title)));
   svg.addEventListener("pointermove", (event) => {
     const box = svg.getBoundingClientRect();
     const wanted = first + (((event.clientX - box.left) * 700) / box.width - LEFT) * (Math.max(1, last - first) / (RIGHT - LEFT));

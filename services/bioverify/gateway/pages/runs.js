@@ -97,7 +97,11 @@ async function draw() {
   drawn = state;
   field("controls").hidden = false;
   field("alarms").replaceChildren(...records.flatMap(({ alarms }, index) => alarms.map((alarm) => element("p", { class: "alarm" }, element("b", {}, names.length > 1 ? `Look closer at ${names[index]}. ` : "Look closer. "), alarm))));
+  const [focused, open] = [field("curves").contains(document.activeElement) ? document.activeElement.dataset.name : null, [...field("curves").querySelectorAll("details[open] > summary")].map((each) => each.textContent)];
   field("curves").replaceChildren(element("h2", {}, names.join(" and ")), figuresOf(names.map((name, index) => ({ name, metrics: records[index].metrics })), Number(field("smoothing").value)));
+  // A run that trains changes at every step: who reads a curve stays on it, and what is open stays open.
+  for (const summary of field("curves").querySelectorAll("summary")) summary.parentElement.open = open.includes(summary.textContent);
+  if (focused) field("curves").querySelector(`[data-name="${CSS.escape(focused)}"]`)?.focus();
   if (follows) await showSamples();
 }
 
