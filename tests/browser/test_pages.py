@@ -911,20 +911,35 @@ def test_two_runs_are_laid_over_each_other_and_read_by_keyboard(watched: Watched
 
 
 DRESSES = {"1600": (1600, False), "1600-dark": (1600, True), "phone-dark": (390, True)}
-SHOWN = {"text", "source", "detail", "verdict", "description", "summary", "recipe", "preset", "prompt", "completion"}
+SHOWN = {
+    *(
+        "text",
+        "source",
+        "detail",
+        "reason",
+        "verdict",
+        "description",
+        "summary",
+        "recipe",
+        "preset",
+        "prompt",
+        "completion",
+    ),
+    *("question", "unscorable_because", "problem", "term", "license", "version"),
+    *("perturbation", "measured_gene", "gene_a", "gene_b", "genes", "cell_line"),
+}
 """Keys of replies whose text is shown, whoever wrote it."""
+NAMES = {"verifier", "component"}
+"""What some address or arithmetic goes by as well: shown as markup in one dress alone."""
 
 
-def hostile(content: Any) -> Any:
+def hostile(content: Any, keys: set[str], key: str = "") -> Any:
     """A reply whose every shown text begins with markup."""
     if isinstance(content, list):
-        return [hostile(each) for each in content]
-    if not isinstance(content, dict):
-        return content
-    return {
-        key: f"{INJECTED} {value}" if key in SHOWN and isinstance(value, str) else hostile(value)
-        for key, value in content.items()
-    }
+        return [hostile(each, keys, key) for each in content]
+    if isinstance(content, dict):
+        return {name: hostile(value, keys, name) for name, value in content.items()}
+    return f"{INJECTED} {content}" if key in keys and isinstance(content, str) else content
 
 
 @pytest.mark.parametrize("dress", list(DRESSES))
@@ -933,6 +948,7 @@ def test_every_page_is_accessible_in_every_dress_and_runs_nothing_that_it_shows(
 ) -> None:
     width, is_dark = DRESSES[dress]
     scheme: Any = "dark" if is_dark else "light"
+    keys = SHOWN | NAMES if dress == "1600" else SHOWN
     context = browser.new_context(
         viewport={"width": width, "height": 900}, base_url=site.url, color_scheme=scheme, reduced_motion="reduce"
     )
@@ -945,18 +961,40 @@ def test_every_page_is_accessible_in_every_dress_and_runs_nothing_that_it_shows(
         if not reply.ok or "json" not in reply.headers["content-type"]:
             route.fulfill(response=reply)
         elif "ndjson" in reply.headers["content-type"]:
-            lines = [json.dumps(hostile(json.loads(line))) for line in reply.text().splitlines()]
+            lines = [json.dumps(hostile(json.loads(line), keys)) for line in reply.text().splitlines()]
             route.fulfill(response=reply, body="".join(line + "\n" for line in lines))
         else:
-            route.fulfill(response=reply, json=hostile(reply.json()))
+            content = hostile(reply.json(), keys)
+            if route.request.url.endswith("/v1/recipes"):
+                content["recipes"].append(content["recipes"][0] | {"name": INJECTED})
+            route.fulfill(response=reply, json=content)
 
     page.route("**/v1/**", answer)
     page.goto("/")
+    expect(page.locator("#recipe option", has_text="<img src=x")).to_be_attached()
+    page.get_by_label("Reward by").select_option(INJECTED)
+    expect(page.locator("#rewards-what")).to_contain_text("<img src=x")
+    page.get_by_label("Reward by").select_option("all")
     page.get_by_role("button", name="Add a completion").click()
     page.get_by_role("button", name="Score", exact=True).click()
     expect(page.locator("article.card")).to_have_count(2)
     expect(page.locator("article.card").first).to_contain_text("<img src=x")
     check(watched)
+    # Genes of the builder, with the list of what was scored and the request as code open.
+    page.get_by_text("Build it from genes").click()
+    page.get_by_label("Gene A").fill(INJECTED)
+    page.get_by_label("Gene B").fill(INJECTED)
+    page.get_by_label("Completion", exact=True).fill(f"<think>{INJECTED}</think> <answer>{INJECTED}</answer>")
+    page.get_by_role("button", name="Score", exact=True).click()
+    expect(page.locator("article.card p.said").first).to_contain_text("<think><img src=x")
+    page.get_by_text("Scored in this tab").click()
+    expect(page.locator("#history")).to_contain_text("<img src=x")
+    page.get_by_text("Use this from code").click()
+    expect(page.get_by_role("region", name="curl", exact=True)).to_contain_text("<img src=x")
+    page.get_by_role("button", name="Copy a link").click()
+    check(watched)
+    page.reload()
+    expect(page.get_by_label("Question")).to_have_value(re.compile("<img src=x"))
     page.goto("/verifiers.html")
     expect(page.locator("article.card").first).to_contain_text("<img src=x")
     page.get_by_label("Second gene").fill(INJECTED[:60])
@@ -980,6 +1018,7 @@ def test_every_page_is_accessible_in_every_dress_and_runs_nothing_that_it_shows(
     expect(page.get_by_role("region", name="Completions over time")).to_contain_text("<img src=x")
     page.get_by_label("Beside it").select_option("second")
     check(watched)
+    expect(page.locator("#curves")).to_contain_text("first and second")
     assert page.title() != "run"
     assert page.locator("img").count() == 0
     context.close()
