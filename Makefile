@@ -181,8 +181,8 @@ $(DOCS_VENV)/.installed: $(BIN)/uv requirements/docs.txt
 	@uv pip install --quiet --python $(DOCS_VENV)/bin/python --no-deps --require-hashes -r requirements/docs.txt
 	@touch $@
 
-pictures: setup ## docs/img from a stack over the bundled set: GATEWAY=http://127.0.0.1:15059; needs Chromium
-	python docs/pictures.py $(GATEWAY)
+pictures: setup ## docs/img from a running stack over the bundled set, TARGET=127.0.0.1:15050; trains two small runs; needs Chromium
+	@python -m docs.pictures $(or $(TARGET),127.0.0.1:15050)
 
 lock: $(BIN)/uv ## Hash locks from pyproject.toml; UPGRADE=1 takes newer releases
 	$(LOCK) $(if $(UPGRADE),--upgrade) --all-extras --group dev pyproject.toml -o requirements/dev.txt

@@ -202,6 +202,32 @@ def test_what_does_not_apply_is_one_line_with_its_reason(watched: Watched) -> No
     check(watched)
 
 
+def test_a_mistyped_gene_is_named_before_the_account_of_all_verifiers(watched: Watched) -> None:
+    page = watched.page
+    page.goto("/")
+    page.get_by_label("Question").fill(item("TRIBB3")["prompt"])
+    page.get_by_role("button", name="Score", exact=True).click()
+    card = page.locator("article.card")
+    expect(card.locator(".verdict")).to_contain_text("The screen does not know one of the genes")
+    expect(card.locator(".reward")).to_have_text("unscorable")
+    expect(card.locator("p.warn")).to_have_text("TRIBB3 is no known human gene symbol, alias or id.")
+    expect(card.locator("p.warn + p.soft")).to_contain_text("no verifier had anything to say")
+    # A fault is told by the account, not by an address and a status.
+    said = page.evaluate(
+        """async () => {
+          const [{ card }, { Weights }] = [await import("./card.js"), await import("./group.js")];
+          const part = { verifier: "a", component: "", weight: 1, contribution: null, evidence: [], components: {} };
+          const parts = [{ ...part, outcome: "failed", detail: "a at 10.0.0.1: UNAVAILABLE", dropped_because: "" },
+                         { ...part, verifier: "b", outcome: "not_applicable", detail: "not in b" }];
+          const reward = { id: "1", verdict: "", reward: null, unscorable_because: "a failed: unavailable", parts };
+          const made = card({ ...reward, answer: null, task: null, consensus: null }, "", new Weights([reward]));
+          return made.querySelector("p.warn").textContent;
+        }"""
+    )
+    assert said == "a failed: unavailable"
+    check(watched)
+
+
 def test_a_question_of_direction_is_answered_in_its_own_words(watched: Watched) -> None:
     page = watched.page
     page.goto("/")
@@ -864,6 +890,7 @@ def test_a_run_that_trains_grows_under_the_eyes_of_who_reads_it(watched: Watched
     try:
         shutil.copytree(runs / "first", grown)
         lines = (grown / "metrics.jsonl").read_bytes().splitlines(keepends=True)[:8]
+        lines = [line.replace(b"}", b', "not_read/thought/no_thought": 1.0}') for line in lines]
         (grown / "metrics.jsonl").write_bytes(b"".join(lines))
         page.goto("/runs.html#grown")
         expect(page.locator("#start")).to_be_hidden()
@@ -876,6 +903,12 @@ def test_a_run_that_trains_grows_under_the_eyes_of_who_reads_it(watched: Watched
         expect(reward).to_be_focused(timeout=15_000)
         expect(page.locator("figure.run").first).to_contain_text("step 1: 0.1000")
         expect(page.locator("#curves details[open]")).to_contain_text("greedy answers to the same questions")
+        # What was seen is said; what to do about it, which is long, on demand.
+        alarm = page.locator("details.alarm")
+        expect(alarm.locator("summary")).to_contain_text("no thought could be read (no_thought 100%).")
+        expect(alarm.get_by_text("Read as a thought are")).to_be_hidden()
+        alarm.locator("summary").press("Enter")
+        expect(alarm.get_by_text("Read as a thought are")).to_be_visible()
         check(watched)
     finally:
         shutil.rmtree(grown)

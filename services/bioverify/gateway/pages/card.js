@@ -38,7 +38,7 @@ export function card(reward, completion, weights) {
     element("h2", { class: "verdict" }, reward.verdict),
     sum,
     recipes,
-    reward.reward === null ? element("p", { class: "warn" }, reward.unscorable_because) : null,
+    reward.reward === null ? whyUnscorable(reward) : null,
     bar,
     element("p", { class: "read" }, element("span", { class: "soft" }, `${reward.id}, read as `), read, element("br"), element("span", { class: "soft" }, "answer "), answer),
     genes.length ? geneLinks(genes) : null,
@@ -48,6 +48,14 @@ export function card(reward, completion, weights) {
     element("h3", {}, "The text, with what was matched"),
     markedText(completion, reward.parts),
   );
+}
+
+// What a person can mend, a mistyped gene for instance, comes first, each thing once; then the recipe's account. A fault is
+// told by the account, and its address and status below, with the verifier's own lines.
+function whyUnscorable({ parts, unscorable_because: because }) {
+  const isFault = parts.some((part) => part.outcome === "failed");
+  const facts = isFault ? [] : [...new Set(parts.map((part) => part.detail).filter(Boolean))];
+  return [...facts.map((fact) => element("p", { class: "warn" }, fact)), element("p", { class: facts.length ? "soft" : "warn" }, because)];
 }
 
 // A permanent fact about the question is no fault and no zero: one line, its reasons a click away.

@@ -77,7 +77,7 @@ export function groupTable(rewards, weights) {
     "section",
     { class: "card", "aria-label": "The group" },
     element("h2", {}, `A group of ${rewards.length}`),
-    element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Rewards and advantages" }, element("table", {}, element("thead", {}, element("tr", {}, ["completion", "answer", "reward", "advantage"].map((name, index) => element("th", { scope: "col", class: index > 1 ? "number" : "" }, name)))), body)),
+    element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Rewards and advantages" }, element("table", { class: "lines" }, element("thead", {}, element("tr", {}, ["completion", "answer", "reward", "advantage"].map((name, index) => element("th", { scope: "col", class: index > 1 ? "number" : "" }, name)))), body)),
     element("p", { class: "soft" }, "The advantage is what GRPO trains on: (reward − mean) ÷ (deviation + 0.0001) of the group."),
     because.length ? element("p", {}, "Not in these rewards:") : null,
     because.length ? element("ul", { class: "plain" }, because) : null,

@@ -69,6 +69,11 @@ async function refresh() {
 const UNDER_WAY = ["pending", "running"];
 const MAY_GO_ON = ["stopped", "failed"];
 
+function timeOf(text) {
+  const time = new Date(text);
+  return Number.isNaN(time.getTime()) ? text : time.toLocaleString();
+}
+
 function row(run) {
   const show = () => {
     choose(run.name);
@@ -80,7 +85,7 @@ function row(run) {
     "tr",
     { class: run.name === chosen ? "asked" : "" },
     element("th", { scope: "row" }, element("button", { type: "button", class: "link", "data-name": run.name, "aria-pressed": String(run.name === chosen), onclick: show }, run.name)),
-    ...[run.recipe, run.preset, run.started_at].map((text) => element("td", {}, text)),
+    ...[run.recipe, run.preset, timeOf(run.started_at)].map((text) => element("td", {}, text)),
     element("td", { class: run.state === "failed" ? "bad" : "" }, run.state || "–"),
     ...[run.steps.toLocaleString(), number(run.reward, 3), run.unscorable === null ? "–" : `${(100 * run.unscorable).toFixed(1)} %`].map((text) => element("td", { class: "number" }, text)),
     element("td", {}, UNDER_WAY.includes(run.state) ? action("Stop", "stop") : MAY_GO_ON.includes(run.state) ? action("Resume", "resume") : "–"),
@@ -96,13 +101,22 @@ async function draw() {
   if (state === drawn) return;
   drawn = state;
   field("controls").hidden = false;
-  field("alarms").replaceChildren(...records.flatMap(({ alarms }, index) => alarms.map((alarm) => element("p", { class: "alarm" }, element("b", {}, names.length > 1 ? `Look closer at ${names[index]}. ` : "Look closer. "), alarm))));
+  const opened = [...field("alarms").querySelectorAll("details")].map((each) => each.open);
+  field("alarms").replaceChildren(...records.flatMap(({ alarms }, index) => alarms.map((alarm) => alarmOf(alarm, names.length > 1 ? `Look closer at ${names[index]}. ` : "Look closer. "))));
+  field("alarms").querySelectorAll("details").forEach((each, index) => { each.open = opened[index] ?? false; });
   const [focused, open] = [field("curves").contains(document.activeElement) ? document.activeElement.dataset.name : null, [...field("curves").querySelectorAll("details[open] > summary")].map((each) => each.textContent)];
   field("curves").replaceChildren(element("h2", {}, names.join(" and ")), figuresOf(names.map((name, index) => ({ name, metrics: records[index].metrics })), Number(field("smoothing").value)));
   // A run that trains changes at every step: who reads a curve stays on it, and what is open stays open.
   for (const summary of field("curves").querySelectorAll("summary")) summary.parentElement.open = open.includes(summary.textContent);
   if (focused) field("curves").querySelector(`[data-name="${CSS.escape(focused)}"]`)?.focus();
   if (follows) await showSamples();
+}
+
+// What was seen, first; what to do about it may be long, and curves are what a reader comes for.
+function alarmOf(alarm, title) {
+  const [, seen, remedy] = alarm.match(/^(.*?[.])\s+(\S.*)$/s) ?? [null, alarm, ""];
+  const said = [element("b", {}, title), seen];
+  return remedy ? element("details", { class: "alarm" }, element("summary", {}, said), element("p", {}, remedy)) : element("p", { class: "alarm" }, said);
 }
 
 async function showSamples() {
