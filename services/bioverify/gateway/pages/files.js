@@ -53,6 +53,8 @@ async function refresh() {
     const focused = document.activeElement?.dataset?.name;
     body.dataset.state = state;
     body.replaceChildren(...jobs.map(jobRow));
+    field("jobs").hidden = !jobs.length;
+    field("no-jobs").hidden = jobs.length > 0;
     if (focused) body.querySelector(`[data-name="${CSS.escape(focused)}"]`)?.focus();
   }
   return jobs.some((job) => !ENDED.includes(job.state));
