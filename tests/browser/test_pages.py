@@ -246,11 +246,19 @@ def test_a_mark_says_why_it_is_there_by_pointer_and_by_keyboard(watched: Watched
     page = watched.page
     page.goto("/")
     page.get_by_role("button", name="Score", exact=True).click()
+    # What comes after the words moves the text below it.
+    for picture in ("Reliability of esm_mlp", "Reliability of analogy"):
+        expect(page.get_by_role("img", name=picture)).to_be_visible()
+    expect(page.get_by_role("region", name="AARS1 and TRIB3 across cell lines")).to_be_visible()
     says = page.locator("article.card .says")
     expect(says).to_contain_text("Point at a mark")
     page.locator("mark", has_text="alanyl-tRNA aminoacylation").hover()
     expect(says).to_contain_text("go_rouge: AARS1: ROUGE-L")
     page.get_by_role("button", name="TRIB3", exact=True).focus()
+    expect(says).to_contain_text("format: names AARS1, TRIB3")
+    # A pointer at rest, below which the text scrolls, takes nothing from who reads by the keyboard.
+    page.mouse.wheel(0, 40)
+    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => setTimeout(done, 100)))")
     expect(says).to_contain_text("format: names AARS1, TRIB3")
     page.keyboard.press("Shift+Tab")
     expect(says).not_to_contain_text("names AARS1, TRIB3")
@@ -283,6 +291,7 @@ def test_claims_are_marked_by_their_verdict_with_the_source_by_pointer_and_by_ke
     assert text.locator("mark.supported").evaluate(before) == "🧬🧬 AARS1 does "
     assert text.locator("mark.contradicted").evaluate(before).endswith("It is not true that AARS1 does ")
     expect(says).to_contain_text("Claims: 1 contradicted, ")
+    expect(page.get_by_role("region", name="AARS1 and TRIB3 across cell lines")).to_be_visible()
     text.locator("mark.supported").hover()
     expect(says).to_contain_text("supported: GO:0006419 alanyl-tRNA aminoacylation")
     expect(says).to_contain_text("(Gene Ontology)")

@@ -68,8 +68,17 @@ export function markedText(text, parts) {
   const counts = GRAVEST.map((verdict) => [verdict, pieces.filter((piece) => piece.verdict === verdict).length]).filter(([, count]) => count);
   const judged = counts.length ? ` Claims: ${counts.map(([verdict, count]) => `${count} ${verdict}`).join(", ")}.` : "";
   const nothing = pieces.length ? `Point at a mark, or go to it with Tab, to see why it is there.${judged}` : "No word of it is named by the evidence.";
-  const tell = (reasons) => says.replaceChildren(...(reasons ? reasons.map((reason) => element("span", {}, reason)) : [nothing]));
-  tell(null);
+  // The pointer's mark or else the keyboard's: text that scrolls away below a pointer at rest takes nothing from who tabs.
+  const at = { pointer: null, keyboard: null };
+  let told;
+  const tell = (change) => {
+    Object.assign(at, change);
+    const reasons = at.pointer ?? at.keyboard;
+    if (reasons === told) return;
+    told = reasons;
+    says.replaceChildren(...(reasons ? reasons.map((reason) => element("span", {}, reason)) : [nothing]));
+  };
+  tell({});
   // Pieces may overlap, so the text is cut at every end of one.
   const ends = [...new Set([0, text.length, ...pieces.flatMap(({ from, to }) => [from, to])])].sort((one, other) => one - other);
   const cut = ends.slice(1).map((to, index) => {
@@ -77,7 +86,8 @@ export function markedText(text, parts) {
     if (!on.length || !shown.trim()) return shown;
     const reasons = [...new Set(on.map(({ why }) => why))];
     const verdict = GRAVEST.find((each) => on.some((piece) => piece.verdict === each));
-    const listen = { onmouseenter: () => tell(reasons), onfocus: () => tell(reasons), onmouseleave: () => tell(null), onblur: () => tell(null), onclick: () => tell(reasons) };
+    const pointed = () => tell({ pointer: reasons });
+    const listen = { onmousemove: pointed, onclick: pointed, onmouseleave: () => tell({ pointer: null }), onfocus: () => tell({ pointer: null, keyboard: reasons }), onblur: () => tell({ keyboard: null }) };
     return element("button", { type: "button", class: "term", ...listen }, element("mark", { class: verdict }, shown));
   });
   return [element("p", { class: "said" }, cut), says];
