@@ -44,6 +44,8 @@ CHECKPOINTS = {
 
 _WANTED = (".safetensors", ".json", ".txt", ".jinja", ".model")
 _TIMEOUT = timedelta(seconds=30)
+# Twice, so that an address which cannot be reached is told within ten seconds.
+_CONNECT_TIMEOUT = timedelta(seconds=4)
 
 
 class CheckpointError(BioverifyError):
@@ -63,8 +65,8 @@ def fetch(name: str, models: Path, *, bucket: str | None = None) -> Path:
             endpoint=address,
             virtual_hosted_style_request=True,
             skip_signature=True,
-            client_options={"allow_http": True, "timeout": _TIMEOUT},
-            retry_config={"max_retries": 2, "retry_timeout": _TIMEOUT},
+            client_options={"allow_http": True, "timeout": _TIMEOUT, "connect_timeout": _CONNECT_TIMEOUT},
+            retry_config={"max_retries": 1, "retry_timeout": _TIMEOUT},
         )
         prefix = _prefix(name, address, obstore.list_with_delimiter(store)["common_prefixes"])
         size_bytes = {
