@@ -172,7 +172,9 @@ def _table(processes: Sequence[ProcessStatus]) -> Table:
 
     # On a narrow terminal the others give way.
     name, address = Column("process", no_wrap=True), Column("address", no_wrap=True)
-    table = Table(name, "pid", "state", "ready", address, "uptime", "simulated", box=None, padding=(0, 2, 0, 0))
+    table = Table(
+        name, "pid", "state", "ready", address, "uptime", "simulated", box=None, padding=(0, 2, 0, 0), pad_edge=False
+    )
     for process in processes:
         table.add_row(
             process.name,
