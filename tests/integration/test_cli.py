@@ -280,9 +280,7 @@ def test_an_artifact_that_is_damaged_is_listed_as_such(tmp_path: Path) -> None:
     assert "genes" in listed["damaged"]
 
 
-def test_at_80_columns_nothing_that_identifies_a_row_is_cut(
-    stack: LocalStack, tmp_path: Path
-) -> None:
+def test_at_80_columns_nothing_that_identifies_a_row_is_cut(stack: LocalStack, tmp_path: Path) -> None:
     narrow = LocalStack(stack.home, stack.state, stack.port_base, columns=80)
     long_id = "a-run-with-a-long-name/checkpoint-000123/question-0000000000000000000000042"
     file = write_lines(tmp_path / "in.jsonl", {**GOOD, "id": long_id})
