@@ -9,7 +9,7 @@ import psutil
 import pytest
 import typer
 
-from bioverify.cli.demo import BUILT, SERVED, Steps
+from bioverify.cli.demo import BUILT, SERVED, Steps, learnt
 
 
 def test_only_what_its_recipes_ask_is_built_and_served() -> None:
@@ -41,3 +41,16 @@ def test_a_step_that_fails_shows_the_end_of_its_log_and_stops_the_other_lane(
     assert "no artifact is called nonsense" in printed
     assert not (tmp_path / "never.log").exists()
     assert not [child for child in psutil.Process().children() if "serve" in child.cmdline()]
+
+
+def test_what_the_policy_learnt_is_told_beside_chance() -> None:
+    steps = [
+        b'{"step": 1, "reward": 1.5, "heldout_before/auc_per_gene": 0.5}',
+        b'{"step": 2, "reward": 1.5, "heldout/auc_per_gene": 0.55}',
+        b'{"step": 3, "reward": 1.61, "heldout/auc_per_gene": null}',
+        b'{"step": 4, "reward": 1.62, "heldout/auc_per_gene": 0.62}',
+    ]
+    said = learnt(steps)
+    assert said.startswith("Held-out questions, AUC per gene (chance: 0.5): 0.500 before, 0.620 after 4 steps")
+    assert said.endswith("reward 1.50 → 1.62")
+    assert "0.500 before, 0.500 after 1 steps" in learnt(steps[:1])

@@ -17,19 +17,21 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
+import orjson
 import psutil
 import typer
 from rich.console import Console
 
 from bioverify import recipes
 from bioverify.cli.services import ARTIFACTS, VERIFIERS, opened_by
+from bioverify.files import read_lines
 from bioverify.stack import StackError, free_port_base, state_folder
 from bioverify.stack import status as stack_status
 
@@ -54,8 +56,8 @@ class Steps:
     """Of the steps that are done."""
     _running: set[subprocess.Popen[bytes]] = field(default_factory=set)
 
-    def run(self, title: str, *words: str, threads: int = 1, shows: bool = False) -> None:
-        """One command. ``shows``: what it printed is worth a look. Ends the demo with its exit status if it fails."""
+    def run(self, title: str, *words: str, threads: int = 1, shows: int = 0) -> None:
+        """One command. ``shows``: so many of the last lines that it printed. Its exit status, if it fails, is ours."""
         started, command = time.monotonic(), (*BIOVERIFY, *words)
         # Threads wait passively: one that spins after losing its core to another process costs ten times the step.
         environment = os.environ | {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
@@ -75,8 +77,8 @@ class Steps:
             console.print(f"[red]{title}: exit status {process.returncode}[/]  {log or ''}", soft_wrap=True)
             console.print("\n".join(printed[-_TAIL_LINES:]), markup=False, soft_wrap=True)
             raise typer.Exit(process.returncode if process.returncode > 0 else 128 - process.returncode)
-        if shows:
-            console.print("\n".join(f"    {line}" for line in printed), markup=False, soft_wrap=True)
+        if shows and printed:
+            console.print("\n".join(f"    {line}" for line in printed[-shows:]), markup=False, soft_wrap=True)
 
     def side_by_side(self, *lanes: Sequence[tuple[str, ...]]) -> None:
         """Each lane a sequence of (title, words …). The first failure stops the other lanes."""
@@ -141,10 +143,10 @@ def main(
         demo.run("start services", "up", "--port-base", str(port_base), "--no-gateway", *only)
         if completions:
             by = ("--recipe", SCORED_BY, "--target", target, "--output", str(scored))
-            demo.run("score answers", "score", str(generated), *by, shows=True)
+            demo.run("score answers", "score", str(generated), *by, shows=3)
         how = (*PRESET, "--set", f"grpo.max_steps={steps}", "--target", target, "--output", str(run))
         demo.run("train", "train", TRAINED_BY, *how)
-        demo.run("show the run", "runs", "show", str(run), shows=True)
+        console.print(f"    {learnt(read_lines(run / 'metrics.jsonl'))}", soft_wrap=True)
         scores = ("--scores", str(scored)) if completions else ()
         demo.run("write report", "report", str(run), "--output", str(report), *scores)
         of_services = _cpu_of_services()
@@ -157,6 +159,21 @@ def main(
         f"\n[bold]Done in {time.monotonic() - started:.0f} s[/], {cpu:.0f} s of CPU, "
         f"{of_services:.0f} of them the services'. Open {report.absolute()}",
         soft_wrap=True,
+    )
+
+
+def learnt(records: Iterable[bytes]) -> str:
+    """From the figures of a run's steps: how well the policy orders what it was not trained on."""
+    figures = [orjson.loads(record) for record in records]
+    [before, *after] = [
+        record[key]
+        for record in figures
+        for key in ("heldout_before/auc_per_gene", "heldout/auc_per_gene")
+        if record.get(key) is not None
+    ]
+    return (
+        f"Held-out questions, AUC per gene (chance: 0.5): {before:.3f} before, {[before, *after][-1]:.3f} after "
+        f"{len(figures)} steps; reward {figures[0]['reward']:.2f} → {figures[-1]['reward']:.2f}"
     )
 
 

