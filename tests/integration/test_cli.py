@@ -209,10 +209,12 @@ def test_help_needs_nothing_heavy() -> None:
     assert loaded.stdout == "[]\n"
 
 
-def test_train_is_passed_on_with_all_its_options(stack: LocalStack) -> None:
+def test_train_takes_its_options_and_finds_the_stack_that_runs(stack: LocalStack) -> None:
     shown = json.loads(stack.run_alone("train", "rbio1-exp", "--output", "run", "--dry-run").stdout)
 
     assert shown["recipe"]["name"] == "rbio1-exp"
+    # By the stack that runs, of which the trainer knows nothing.
+    assert isinstance(shown["sources"][0]["example"]["reward"], float), shown["sources"][0]["example"]
 
 
 @given(st.lists(st.sampled_from(["", "a", "b", "c"]), max_size=60), st.integers(1, 7))
