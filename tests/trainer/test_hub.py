@@ -10,6 +10,7 @@ import pytest
 import torch
 from huggingface_hub import constants
 
+from bioverify_trainer.model.checkpoints import CheckpointError, fetch
 from bioverify_trainer.model.policy import PolicyError, open_policy
 
 
@@ -44,3 +45,10 @@ def test_an_adapter_whose_base_is_a_hubs_is_told_likewise_and_a_folder_asks_nobo
     assert open_policy(str(tiny_policy), dtype=torch.float32).path == str(tiny_policy)
     with pytest.raises(PolicyError, match="neither 'smollm2', nor a folder"):
         open_policy(str(tmp_path / "nowhere"), dtype=torch.float32)
+
+
+def test_a_bucket_that_does_not_answer_is_told_within_ten_seconds(silent_hub, tmp_path):
+    started = time.monotonic()
+    with pytest.raises(CheckpointError, match="rbio1-exp could not be fetched from"):
+        fetch("rbio1-exp", tmp_path, bucket=silent_hub)
+    assert time.monotonic() - started < 10
