@@ -1,4 +1,4 @@
-"""Writes what the docs and the web form list from the code that reads it: keys of settings, forms of questions, genes.
+"""Writes what the docs and the web form list from the code: settings, commands, recipes, errors, forms, genes.
 
 `python docs/settings.py` writes them between their marks; `--check` fails if one of them is not what would be written
 (`make lint`). The text of a key is its docstring in the model; a form is the published wording of its kind.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
@@ -17,12 +18,17 @@ from typing import Any
 from pyarrow import parquet
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined, to_jsonable_python
+from typer.main import get_command
 
+from bioverify import errors, recipes
 from bioverify.aggregator.config import AggregatorConfig
+from bioverify.cli import app as cli
+from bioverify.cli.training import COMMANDS as TRAINER_COMMANDS
 from bioverify.core.questions import FORMS
 from bioverify.core.tasks import TASKS
 from bioverify.gateway.config import GatewayConfig
 from bioverify.runtime.config import ServerConfig
+from bioverify_trainer.cli import app as trainer_cli
 from bioverify_trainer.preset import Preset
 
 DOCS = Path(__file__).parent
@@ -32,6 +38,7 @@ TABLES: dict[str, tuple[type[BaseModel], ...]] = {
     "training.md": (Preset,),
 }
 READING = DOCS / "reading.md"
+REFERENCE = DOCS / "reference.md"
 PACKAGE = DOCS.parent / "services" / "bioverify"
 WEB_FORM = PACKAGE / "gateway" / "pages" / "index.html"
 GENE_NAMES = PACKAGE / "gateway" / "pages" / "genes.txt"
@@ -73,6 +80,46 @@ def forms() -> Iterator[str]:
         yield f"| {kind.replace('co_', 'co-').replace('_', ' ')} | {form} | `{json.dumps(task)}` |"
 
 
+def commands() -> Iterator[str]:
+    """Every command under a heading of its own, with its help."""
+    # Pages are as wide as help on an ordinary terminal.
+    os.environ["COLUMNS"] = "80"
+    yield from _below(get_command(cli), ("bioverify",))
+
+
+def _below(group: Any, words: tuple[str, ...]) -> Iterator[str]:
+    trainer = get_command(trainer_cli).commands  # type: ignore[attr-defined]
+    for name, command in group.commands.items():
+        if words == ("bioverify",) and name in TRAINER_COMMANDS:
+            command = trainer[name]
+        typed = (*words, name)
+        if hasattr(command, "commands"):
+            yield from _below(command, typed)
+            continue
+        parent = get_command(cli).make_context("bioverify", [], resilient_parsing=True)
+        context = command.context_class(command, info_name=" ".join(typed[1:]), parent=parent)
+        yield from ("", f"### {' '.join(typed[1:])}", "", "```text", *command.get_help(context).splitlines(), "```")
+
+
+def mixtures() -> Iterator[str]:
+    """One row per recipe that ships: its name, what it sums up, what it is."""
+    yield from ("| recipe | terms | what it is |", "|---|---|---|")
+    for name in recipes.names():
+        recipe = recipes.load(name)
+        parts = [("every item", recipe.terms), *((f"{one.share:.0%} {one.name}", one.terms) for one in recipe.sources)]
+        told = "; ".join(
+            f"{where}: {' + '.join(f'{term.weight:g}·{term.label}' for term in terms)}"
+            for where, terms in parts
+            if terms
+        )
+        yield f"| `{name}` | {told} | {' '.join(recipe.description.split())} |"
+
+
+def errors_tree() -> Iterator[str]:
+    """The tree of our exceptions, as their module has it."""
+    yield from ("```text", *(errors.__doc__ or "").partition("\n\n")[2].rstrip().splitlines(), "```")
+
+
 def pages() -> Iterator[tuple[Path, str]]:
     """Each page that has a list of ours, and what it should hold."""
     for name, models in TABLES.items():
@@ -83,6 +130,10 @@ def pages() -> Iterator[tuple[Path, str]]:
         yield DOCS / name, text
     table = ["| kind | wording | `task` |", "|---|---|---|", *forms()]
     yield READING, written(READING.read_text(), "forms", table)
+    reference = REFERENCE.read_text()
+    for mark, lines in (("commands", commands()), ("recipes", mixtures()), ("errors", errors_tree())):
+        reference = written(reference, mark, lines)
+    yield REFERENCE, reference
     listed = (f"<li>{html.escape(form)}</li>" for form in FORMS.values())
     yield WEB_FORM, written(WEB_FORM.read_text(), "forms", listed)
     yield GENE_NAMES, "".join(f"{symbol}\n" for symbol in protein_coding())

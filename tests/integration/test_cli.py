@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import subprocess
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 
 from bioverify import recipes
 from bioverify.cli.services import ARTIFACTS, VERIFIERS
+from bioverify.client import AsyncClient, Client, ScoreItem
 from bioverify.gateway.schemas import ClaimsReply
 from bioverify.rollouts.lines import LineError, read_chunks, read_items
 from tests.fixtures.stack import LocalStack
@@ -207,10 +209,12 @@ def test_help_needs_nothing_heavy() -> None:
     assert loaded.stdout == "[]\n"
 
 
-def test_train_is_passed_on_with_all_its_options(stack: LocalStack) -> None:
+def test_train_takes_its_options_and_finds_the_stack_that_runs(stack: LocalStack) -> None:
     shown = json.loads(stack.run_alone("train", "rbio1-exp", "--output", "run", "--dry-run").stdout)
 
     assert shown["recipe"]["name"] == "rbio1-exp"
+    # By the stack that runs, of which the trainer knows nothing.
+    assert isinstance(shown["sources"][0]["example"]["reward"], float), shown["sources"][0]["example"]
 
 
 @given(st.lists(st.sampled_from(["", "a", "b", "c"]), max_size=60), st.integers(1, 7))
@@ -240,3 +244,82 @@ def test_whatever_a_line_holds_it_is_an_item_or_an_error(lines: list[bytes]) -> 
 
     assert len(items) + len(errors) == sum(bool(line.strip()) for line in lines)
     assert all(str(error).startswith("line ") for error in errors)
+
+
+def test_what_is_listed_for_people_is_had_as_json_for_programs(stack: LocalStack) -> None:
+    processes = {one["name"]: one for one in json.loads(stack.run("status", "--json").stdout)}
+    assert set(VERIFIERS) < set(processes)
+    assert processes["experimental"] | {"uptime_s": 0, "pid": 0} == {
+        "name": "experimental",
+        "address": f"127.0.0.1:{stack.port_base + 1}",
+        "state": "running",
+        "pid": 0,
+        "is_ready": True,
+        "uptime_s": 0,
+        "simulated": True,
+    }
+    known = {one["name"]: one for one in json.loads(stack.run("recipes", "--json").stdout)}
+    assert set(known) == set(recipes.names())
+    assert known["rbio1-exp"] == recipes.load("rbio1-exp").model_dump(mode="json")
+    verifiers = {one["name"]: one for one in json.loads(stack.run("verifiers", "--json").stdout)}
+    assert tuple(verifiers) == VERIFIERS
+    assert verifiers["go_rouge"]["is_ready"]
+    assert verifiers["experimental"]["artifacts"][0]["simulated"]
+    listed = {one["name"]: one for one in json.loads(stack.run("data", "list", "--json").stdout)}
+    assert set(listed) == set(ARTIFACTS)
+    described = json.loads(stack.run("data", "show", "genes").stdout)
+    assert {key: listed["genes"][key] for key in described} == described
+    opened = {one["name"]: one["digest"] for one in verifiers["go_rouge"]["artifacts"]}
+    assert opened == {name: listed[name]["digest"] for name in opened}
+
+
+def test_an_artifact_that_is_damaged_is_listed_as_such(tmp_path: Path) -> None:
+    broken = tmp_path / "home/artifacts/genes"
+    broken.mkdir(parents=True)
+    (broken / "current").write_text("0123456789abcdef\n")
+    (listed,) = json.loads(LocalStack(tmp_path / "home", tmp_path / "state", 0).run("data", "list", "--json").stdout)
+    assert listed["name"] == "genes"
+    assert "genes" in listed["damaged"]
+
+
+def test_at_80_columns_nothing_that_identifies_a_row_is_cut(stack: LocalStack, tmp_path: Path) -> None:
+    narrow = LocalStack(stack.home, stack.state, stack.port_base, columns=80)
+    long_id = "a-run-with-a-long-name/checkpoint-000123/question-0000000000000000000000042"
+    file = write_lines(tmp_path / "in.jsonl", {**GOOD, "id": long_id})
+
+    shown = {
+        command: narrow.run(*command.split()).stdout for command in ("status", "verifiers", "recipes", "data list")
+    }
+    scored = narrow.run("score", file, "--recipe", "rbio1-tf+go+mlp+exp").stdout
+
+    for name in VERIFIERS:
+        assert name in shown["status"]
+        assert name in shown["verifiers"]
+        assert f"127.0.0.1:{stack.port_base + 1 + VERIFIERS.index(name)}" in shown["status"]
+    assert all(name in shown["recipes"] for name in recipes.names())
+    digests = [one["digest"] for one in json.loads(narrow.run("data", "list", "--json").stdout)]
+    assert all(f"{digest.removeprefix('sha256:')[:16]}" in shown["data list"] for digest in digests)
+    # Folded over several lines of its column.
+    first_column = "".join(line.split("│")[1].strip() for line in scored.splitlines() if line.startswith("│"))
+    assert long_id in first_column
+    assert "format.mention" in scored
+
+
+def test_without_a_recipe_every_door_takes_the_same(stack: LocalStack, tmp_path: Path) -> None:
+    item = ScoreItem("first", GOOD["completion"], prompt=GOOD["prompt"])
+    file = write_lines(tmp_path / "in.jsonl", GOOD)
+
+    async def asked() -> float | None:
+        async with AsyncClient(stack.target) as client:
+            return (await client.score([item])).rewards[0].reward
+
+    with Client(stack.target) as client:
+        by_name = client.score([item], "all").rewards[0].reward
+        by_default = client.score([item]).rewards[0].reward
+    stack.run("score", file, "--output", tmp_path / "out.jsonl")
+    url = f"http://127.0.0.1:{stack.port_base + 9}/v1/score"
+    over_http = httpx.post(url, json={"items": [GOOD]}).raise_for_status().json()["rewards"][0]["reward"]
+
+    assert by_name is not None
+    answered = [by_default, asyncio.run(asked()), read_lines(tmp_path / "out.jsonl")[0]["reward"], over_http]
+    assert answered == [by_name] * 4

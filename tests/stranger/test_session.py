@@ -182,6 +182,17 @@ def test_what_readme_and_the_documents_show_is_what_happens(stranger: Stranger) 
     assert stranger.n_run["console"] >= 8
 
 
+def test_the_notebook_prints_what_it_shows(stranger: Stranger) -> None:
+    notebook = json.loads((stranger.clone / "examples/first_score.ipynb").read_text())
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert len(cells) >= 5
+    names: dict[str, Any] = {"__name__": "__main__"}
+    for cell in cells:
+        printed = "".join(text for output in cell["outputs"] for text in output["text"])
+        code = "".join(cell["source"])
+        stranger.runs(Block(ROOT / f"examples/first_score.ipynb#{cell['id']}", 1, "python", code, printed), names)
+
+
 def test_the_rewards_that_readme_tells_of_the_examples_are_those_of_the_session(stranger: Stranger) -> None:
     scored = [json.loads(line) for line in (stranger.clone / "scored.jsonl").read_text().splitlines()]
     assert [(one["id"], f"{one['reward']:.3f}") for one in scored] == told_rewards()[1]

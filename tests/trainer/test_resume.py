@@ -67,6 +67,7 @@ def test_a_run_killed_between_two_checkpoints_goes_on_as_if_it_had_not_been(
         for process in (undisturbed, resumed):
             _, problems = process.communicate(timeout=200)
             assert process.returncode == 0, problems[-2000:]
+            assert "arning:" not in problems
     expected, found = metrics_of(whole), metrics_of(killed)
     assert sorted(found) == list(range(1, 10))
     for step in range(1, 10):

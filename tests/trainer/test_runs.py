@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,8 +18,10 @@ from bioverify.client import ItemReward, RewardDetails, RewardPart, ScoreItem
 from bioverify.core import alarms
 from bioverify.core.outcomes import Scored
 from bioverify.core.recipes import Requirement, Term
+from bioverify.core.runs import StepFigures
 from bioverify.core.tasks import DifferentialExpression
 from bioverify_trainer.cli import app
+from bioverify_trainer.cli.service import progress_line
 from bioverify_trainer.evaluate.questions import EvaluationError
 from bioverify_trainer.heldout import held_out_rows
 from bioverify_trainer.preset import load_preset, preset_for
@@ -234,3 +239,41 @@ def test_a_dry_run_shows_a_prompt_and_a_scored_example_of_every_source(stack):
         assert source["example"]["parts"][0]["term"] == "format"
         assert source["example"]["reward"] is None or source["example"]["reward"] > 1
     assert load_preset("cpu").model_dump(mode="json") == plan["preset"]
+
+
+def test_the_line_of_a_step_says_how_far_the_run_is_and_what_time_is_left():
+    figures = {"reward": 1.5, "step_seconds": 30.0, "watch/words": 3.0}
+    line = progress_line(StepFigures(3, figures), 12, [20.0, 30.0, 40.0])
+    assert line == "step 3 of 12 (25%, 4 min left): reward 1.500, step_seconds 30.000"
+    assert "(50%, 60 s left)" in progress_line(StepFigures(6, figures), 12, [10.0])
+    assert "(1%, 8.2 h left)" in progress_line(StepFigures(10, figures), 1000, [30.0])
+    assert "(100%): " in progress_line(StepFigures(12, figures), 12, [10.0])
+    assert progress_line(StepFigures(1, {}), 0, []) == "step 1: "
+
+
+def test_runs_are_listed_as_json_and_on_80_columns_no_name_is_cut(tmp_path):
+    name = "a-run-with-quite-a-long-name-2026-11-29"
+    folder = tmp_path / name
+    folder.mkdir()
+    preset = {"name": "cpu-smollm2-135m", "grpo": {"max_steps": 12}}
+    config = {"recipe": {"name": "rbio1-tf+go+mlp+exp"}, "preset": preset, "started_at": "2026-11-29T08:00:00+00:00"}
+    (folder / "run.json").write_text(json.dumps(config | {"simulated": True}))
+    (folder / "metrics.jsonl").write_text('{"step": 1, "reward": 1.5}\n{"step": 2, "reward": 2.5}\n')
+
+    listed = CliRunner().invoke(app, ["runs", "list", "--folder", str(tmp_path), "--json"])
+    (one,) = json.loads(listed.stdout)
+    assert (one["name"], one["steps"], one["max_steps"], one["reward"]) == (name, 2, 12, 2.5)
+    assert (one["recipe"], one["preset"], one["simulated"]) == ("rbio1-tf+go+mlp+exp", "cpu-smollm2-135m", True)
+    assert one["unscorable"] is None
+
+    narrow = subprocess.run(
+        [sys.executable, "-m", "bioverify_trainer", "runs", "list", "--folder", str(tmp_path)],
+        env=os.environ | {"COLUMNS": "80"},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert "…" not in narrow
+    lines = narrow.splitlines()[1:]
+    width = narrow.splitlines()[0].index("recipe")
+    assert "".join(line[:width].strip() for line in lines) == name

@@ -728,6 +728,12 @@ def test_a_consensus_asks_its_members_once(terms: list[Term], members: tuple[str
     [
         (["format"], (), "recipe two asks a, consensus; this aggregator is configured with format"),
         ([], (), "recipe two asks format, a, consensus; this aggregator is configured with none"),
+        (
+            ["format", "experimental"],
+            (),
+            "recipe two asks a, consensus; this aggregator is configured with format, experimental. "
+            "Recipes that it can answer: rbio1-exp",
+        ),
         (["format", "a"], ("a",), ""),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
@@ -24,6 +26,7 @@ from bioverify.stack import Plan, StackError, down, status
 from bioverify.stack.plan import PLAN_FILE
 from bioverify.stack.supervision import MARK
 
+ROOT = Path(__file__).parents[2]
 VERIFIERS = ("experimental", "go_rouge", "format")
 
 
@@ -110,6 +113,19 @@ def test_a_plan_that_was_kept_is_the_plan_that_is_read(tmp_path: Path, runs: Pat
 
 def test_the_version_is_told_and_is_that_of_the_project() -> None:
     told = CliRunner().invoke(app, ["--version"])
-    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert (told.exit_code, told.output) == (0, f"bioverify {project['version']}\n")
-    assert __version__ == project["version"]
+    version = project["version"]
+    assert __version__ == version
+    # Of wheel, chart, images and citation there is one.
+    chart = yaml.safe_load((ROOT / "k8s/chart/Chart.yaml").read_text())
+    assert (chart["version"], chart["appVersion"]) == (version, version)
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == version
+    images = [
+        image
+        for file in (ROOT / "k8s/training").glob("*.yaml")
+        for image in re.findall(r"image: bioverify/\S+:(\S+)", file.read_text())
+    ]
+    assert len(images) >= 5
+    assert set(images) == {version}
+    assert f"## {version}\n" in (ROOT / "CHANGELOG.md").read_text()

@@ -1,5 +1,5 @@
-"""``python -m bioverify_trainer``."""
+"""``python -m bioverify_trainer``: the trainer's commands alone, as its image runs them."""
 
 from bioverify_trainer.cli import app
 
-app(prog_name="python -m bioverify_trainer")
+app(prog_name="bioverify")

@@ -39,6 +39,7 @@ _SET_ELSEWHERE = {
     "revision",
     "attn_implementation",
     "trust_remote_code",
+    "local_files_only",
 }
 """Arguments of ``from_pretrained`` that are no business of ``policy.model_init_kwargs``."""
 

@@ -33,6 +33,7 @@ from nemo_gym.base_resources_server import (
 from bioverify.adapters.alone import PATIENCE_S, Alone, NoRewardError
 from bioverify.adapters.reading import read_rollout
 from bioverify.client import ScoreItem
+from bioverify.core import DEFAULT_RECIPE
 
 
 class BioverifyConfig(BaseResourcesServerConfig):  # type: ignore[misc]
@@ -40,7 +41,7 @@ class BioverifyConfig(BaseResourcesServerConfig):  # type: ignore[misc]
 
     REVERIFY_MODE: ClassVar[ReverifyMode] = ReverifyMode.STATELESS
     target: str
-    recipe: str = "all"
+    recipe: str = DEFAULT_RECIPE
     patience_s: float = PATIENCE_S
 
 

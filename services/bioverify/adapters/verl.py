@@ -24,6 +24,7 @@ from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
 
 from bioverify.adapters.alone import PATIENCE_S, Alone
 from bioverify.adapters.reading import read_rollout
+from bioverify.core import DEFAULT_RECIPE
 from bioverify.core.conversation import opened_thought, without_tail_marks
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def compute_score(
     extra_info: dict[str, Any] | None = None,
     *,
     target: str,
-    recipe: str = "all",
+    recipe: str = DEFAULT_RECIPE,
     patience_s: float = PATIENCE_S,
     **_of_reward_models: Any,
 ) -> dict[str, float]:
@@ -52,7 +53,7 @@ class BioverifyRewardManager(RewardManagerBase):  # type: ignore[misc]
     def __init__(self, config: Any, tokenizer: Any, compute_score: Any, **_of_reward_models: Any) -> None:
         super().__init__(config, tokenizer, compute_score)
         kwargs = config.reward.custom_reward_function.reward_kwargs
-        self._alone = _alone(kwargs.target, kwargs.get("recipe", "all"), kwargs.get("patience_s", PATIENCE_S))
+        self._alone = _alone(kwargs.target, kwargs.get("recipe", DEFAULT_RECIPE), kwargs.get("patience_s", PATIENCE_S))
 
     async def run_single(self, data: DataProto) -> dict[str, Any]:
         """The reward of the last sequence, as the managers of verl have it. Raises NoRewardError, ValueError."""

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from bioverify.core.consensus import CONSENSUS, Consensus
 from bioverify.runtime.config import LogLevel, ServerConfig
+from bioverify.transport.addresses import why_no_target
 from bioverify.transport.channels import MAX_CALL_ITEMS, MAX_MESSAGE_BYTES
 from bioverify.transport.redis_address import RedisAddress, RedisAddressError, read_address
 from bioverify.transport.tls import TlsIdentity
@@ -78,6 +79,11 @@ class AggregatorConfig(BaseModel):
         unknown = [name for name in self.verifier_deadlines_s if name not in self.verifiers]
         if unknown:
             raise ValueError(f"verifier_deadlines_s names {', '.join(unknown)}, which verifiers lacks")
+        places = [("listen", self.listen)]
+        places += [(f"verifiers.{name}", one) for name, targets in self.verifiers.items() for one in targets.split(",")]
+        for place, target in places:
+            if problem := why_no_target(target):
+                raise ValueError(f"{place}: {problem}")
         absent = [name for name in self.members if name not in self.verifiers]
         if absent:
             raise ValueError(f"the consensus is made of {', '.join(absent)}, which verifiers lacks")

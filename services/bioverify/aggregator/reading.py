@@ -16,7 +16,7 @@ from bioverify.core.questions import Unread, UnreadReason
 from bioverify.core.recipes import AmbiguousSourceError, Recipe, Term
 from bioverify.core.tasks import TaskKind
 from bioverify.core.verifier import Item, Reads
-from bioverify.recipes import load
+from bioverify.recipes import load, names
 from bioverify.runtime.errors import invalid
 from bioverify.settings import SettingsError, problems
 from bioverify.v1 import reward_pb2
@@ -70,6 +70,8 @@ def read_recipe(
     if missing:
         known = ", ".join(known_names) or "none"
         problem = f"recipe {recipe.name} asks {', '.join(missing)}; this aggregator is configured with {known}"
+        if able := [name for name in names() if set(load(name).verifiers) <= set(known_names)]:
+            problem += f". Recipes that it can answer: {', '.join(able)}"
         raise invalid([(field, problem)])
     return recipe
 

@@ -35,8 +35,14 @@ _OF_THE_DISK = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQU
 
 
 class _Commands(TyperGroup):
-    """A folder that cannot be written to, a full disk, or an extra that is not installed is one sentence, whichever
-    command meets it."""
+    """The trainer's commands are imported when they are asked for. A folder that cannot be written to, a full disk, or
+    an extra that is not installed is one sentence, whichever command meets it."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, command, rest = super().resolve_command(ctx, args)
+        if name in training.COMMANDS:
+            command = training.trainer_command(name, ctx, rest)
+        return name, command, rest
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -59,6 +65,8 @@ app = typer.Typer(
     cls=_Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    # Plain help: rich's eats words in square brackets, and folds everything into a box.
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -95,10 +103,5 @@ app.command()(serving.serve)
 app.command()(serving.aggregate)
 app.command()(serving.gateway)
 app.command()(serving.healthcheck)
-app.command(context_settings=training.PASS_THROUGH, add_help_option=False)(training.train)
-app.command(context_settings=training.PASS_THROUGH, add_help_option=False)(training.report)
-app.command("eval", context_settings=training.PASS_THROUGH, add_help_option=False)(training.evaluate)
-app.command(context_settings=training.PASS_THROUGH, add_help_option=False)(training.compare_recipes)
-app.command(context_settings=training.PASS_THROUGH, add_help_option=False)(training.runs)
-for passed_on in (training.ask, training.chat, training.export):
-    app.command(context_settings=training.PASS_THROUGH, add_help_option=False)(passed_on)
+for name, summary in training.COMMANDS.items():
+    app.command(name, help=summary)(training.stand_in)

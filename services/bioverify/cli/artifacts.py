@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bioverify.cli.completion import artifact_names, built_names
 from bioverify.cli.services import ARTIFACTS, build_artifact
-from bioverify.cli.terminal import fail, plain_errors
+from bioverify.cli.terminal import AsJson, fail, plain_errors, print_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,9 +21,7 @@ if TYPE_CHECKING:
     from bioverify.artifacts.store import ArtifactStore, Manifest
     from bioverify.cli.build_settings import BuildSettings
 
-app = typer.Typer(
-    help="Fetch public sources, make the verifiers' artifacts, look at and check them.", no_args_is_help=True
-)
+app = typer.Typer(help="Public sources and the artifacts made of them.", no_args_is_help=True)
 
 MirrorOption = Annotated[Path | None, typer.Option(help="Folder with the public files, laid out as a mirror.")]
 LicenseOption = Annotated[
@@ -41,12 +40,15 @@ def fetch(
     mirror: MirrorOption = None,
     accept_license: LicenseOption = False,
 ) -> None:
-    """Bring the public source files into the cache: from the mirror, else from their official address.
+    """Bring the public source files into the cache.
 
-    A download that was cut off is resumed. Proxies are taken from HTTP_PROXY, HTTPS_PROXY and NO_PROXY.
+    From the mirror, else from their official address. A download that was cut off is resumed. Proxies are taken from
+    HTTP_PROXY, HTTPS_PROXY and NO_PROXY.
+
+    Example: bioverify data fetch --accept-license
     """
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from bioverify.artifacts.checkpoints import unpack
     from bioverify.artifacts.errors import ArtifactError
@@ -60,7 +62,7 @@ def fetch(
     if unknown:
         known = ", ".join(dict.fromkeys(one.name.partition("/")[0] for one in known_sources))
         raise fail(f"no source is called {', '.join(sorted(unknown))}; there are: {known}")
-    table = Table("source", "from", "size", "sha256", "licence")
+    table = Table(Column("source", overflow="fold"), "from", "size", "sha256", "licence")
     missing = []
     for source in chosen:
         with plain_errors(ArtifactError):
@@ -83,7 +85,10 @@ def fetch(
 
 @app.command()
 def build(
-    names: Annotated[list[str] | None, typer.Argument(help=f"Some of: {', '.join(ARTIFACTS)}. None: all.")] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help=f"Some of: {', '.join(ARTIFACTS)}. None: all.", autocompletion=artifact_names),
+    ] = None,
     every: Annotated[
         bool, typer.Option("--all", help="All of them, in the order in which they need each other.")
     ] = False,
@@ -99,10 +104,12 @@ def build(
         bool, typer.Option("--dry-run", help="Build nothing: tell what it would make of the settings' screens.")
     ] = False,
 ) -> None:
-    """Make artifacts: from your files, the cache, the mirror, the official address, or the small set that ships.
+    """Make the artifacts that verifiers answer from.
 
-    What was built from the same sources with the same settings is not built again, so a build that was interrupted
-    is resumed.
+    From your files, the cache, the mirror, the official address, or the small set that ships. What was built from the
+    same sources with the same settings is not built again, so a build that was interrupted is resumed.
+
+    Example: bioverify data build --all
     """
     from rich.console import Console
 
@@ -165,7 +172,12 @@ def check(
     measured_gene: Annotated[str, typer.Option(help="What was measured, if no column says it.")] = "",
     cell_line: Annotated[str, typer.Option(help="The cell line, if no column says it.")] = "",
 ) -> None:
-    """Read a screen the way a build would, and tell what it takes each column for, what it would say, and drop."""
+    """Read a screen of your own as a build would.
+
+    Tells what it takes each column for, what it would say, and drop.
+
+    Example: bioverify data check screen.csv --cell-line k562
+    """
     from rich.console import Console
 
     from bioverify.artifacts.errors import ArtifactError
@@ -193,8 +205,11 @@ def check(
 
 
 @app.command(name="list")
-def list_artifacts() -> None:
-    """The artifacts that are built."""
+def list_artifacts(as_json: AsJson = False) -> None:
+    """The artifacts that are built.
+
+    Example: bioverify data list
+    """
     from rich.console import Console
     from rich.table import Column, Table
 
@@ -203,10 +218,17 @@ def list_artifacts() -> None:
     from bioverify.verifiers.transcriptformer_pmi.artifact import PARTNERS_AUC, WORTH_ASKING
 
     store = ArtifactStore.default()
-    # On a narrow terminal the others give way, not the name nor the shares.
-    name_column, coverage_column = Column("artifact", no_wrap=True), Column("coverage", min_width=12)
-    table = Table(name_column, "digest", "version", "size", "built", "licence", "simulated", coverage_column)
-    for name in store.names():
+    names = store.names()
+    if not names:
+        raise fail(f"no artifact is built in {store.root}. Run: bioverify data build --all")
+    if as_json:
+        print_json([_listed(store, name) for name in names])
+        return
+    # On a narrow terminal the others give way, not what identifies an artifact nor the shares.
+    identity = Column("artifact", no_wrap=True), Column("digest", no_wrap=True)
+    coverage_column = Column("coverage", min_width=12)
+    table = Table(*identity, "version", "size", "built", "licence", "simulated", coverage_column)
+    for name in names:
         try:
             manifest = store.manifest(name)
         except ArtifactError:
@@ -221,14 +243,26 @@ def list_artifacts() -> None:
         coverage = "\n".join(lines)
         made = (manifest.folder_name, manifest.code_version, size, built, manifest.license)
         table.add_row(name, *made, simulated, coverage)
-    if not table.row_count:
-        raise fail(f"no artifact is built in {store.root}. Run: bioverify data build --all")
     Console().print(table)
+
+
+def _listed(store: ArtifactStore, name: str) -> dict[str, Any]:
+    """The manifest, or why it cannot be read."""
+    from bioverify.artifacts.errors import ArtifactError
+
+    try:
+        manifest = store.manifest(name)
+        return {**manifest.model_dump(mode="json"), "digest": manifest.digest, "size_bytes": manifest.size_bytes}
+    except ArtifactError as error:
+        return {"name": name, "damaged": str(error)}
 
 
 @app.command()
 def verify(
-    names: Annotated[list[str] | None, typer.Argument(help="Names of artifacts. None: all that are built.")] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="Names of artifacts. None: all that are built.", autocompletion=built_names),
+    ] = None,
     repair: Annotated[
         bool, typer.Option("--repair", help="Build or pull again what is damaged, under a new build id.")
     ] = False,
@@ -241,10 +275,13 @@ def verify(
     accept_license: LicenseOption = False,
     settings: Annotated[Path | None, typer.Option(help="As they were given to the build.")] = None,
 ) -> None:
-    """Read every file of every artifact and compare its sha256 with the manifest. Exit status 1 if one differs.
+    """Compare the files of artifacts with their checksums.
 
-    What --repair makes has the digest of before and a new build id, which enters the verifiers' fingerprints: nothing
-    that a cache remembers of the changed bytes is used. Services that have withdrawn open it by themselves.
+    Exit status 1 if one differs from the manifest's. What --repair makes has the digest of before and a new build id,
+    which enters the verifiers' fingerprints: nothing that a cache remembers of the changed bytes is used. Services that
+    have withdrawn open it by themselves.
+
+    Example: bioverify data verify --repair
     """
     from rich.console import Console
 
@@ -306,8 +343,11 @@ def _repair(name: str, store: ArtifactStore, sources: Sources, how: BuildSetting
 
 
 @app.command()
-def show(name: Annotated[str, typer.Argument(help="Name of an artifact.")]) -> None:
-    """Verify an artifact's files and print its manifest as JSON."""
+def show(name: Annotated[str, typer.Argument(help="Name of an artifact.", autocompletion=built_names)]) -> None:
+    """Verify an artifact's files and print its manifest as JSON.
+
+    Example: bioverify data show genes
+    """
     from bioverify.artifacts.errors import ArtifactError
     from bioverify.artifacts.store import ArtifactStore
 
@@ -323,11 +363,17 @@ RemoteUrl = Annotated[str, typer.Argument(help="s3://bucket/prefix, gs://…, az
 @app.command()
 def push(
     url: RemoteUrl,
-    names: Annotated[list[str] | None, typer.Argument(help="Names of artifacts. None: all that are built.")] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="Names of artifacts. None: all that are built.", autocompletion=built_names),
+    ] = None,
 ) -> None:
-    """Upload built artifacts to shared storage; what is there already is not sent again.
+    """Upload built artifacts to shared storage.
 
-    Access comes from the environment: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL, …
+    What is there already is not sent again. Access comes from the environment: AWS_ACCESS_KEY_ID,
+    AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL, …
+
+    Example: bioverify data push s3://bucket/artifacts
     """
     from bioverify.artifacts.errors import ArtifactError
     from bioverify.artifacts.remote import Remote
@@ -351,7 +397,12 @@ def pull(
         list[str] | None, typer.Argument(help="NAME, or NAME@sha256:DIGEST to insist on one. None: all that are there.")
     ] = None,
 ) -> None:
-    """Fetch built artifacts from shared storage, with every checksum verified; a pull that broke off is resumed."""
+    """Fetch built artifacts from shared storage.
+
+    Every checksum is verified; a pull that broke off is resumed.
+
+    Example: bioverify data pull s3://bucket/artifacts genes
+    """
     from bioverify.artifacts.errors import ArtifactError
     from bioverify.artifacts.remote import Remote
     from bioverify.artifacts.store import ArtifactStore

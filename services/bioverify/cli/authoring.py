@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bioverify.client import ScoreItem
     from bioverify.conformance import Report, Result
 
-app = typer.Typer(help="A verifier of your own: begin one, serve it, test one in any language.", no_args_is_help=True)
+app = typer.Typer(help="Begin, serve and test a verifier of your own.", no_args_is_help=True)
 
 
 @app.command()
@@ -28,7 +28,12 @@ def new(
         str, typer.Argument(help="Name of the folder and of the verifier: lower case, digits, underscores.")
     ],
 ) -> None:
-    """Begin a verifier in a folder ./NAME: code, five rows of data, test, README, files for Compose and Helm."""
+    """Begin a verifier in a folder ./NAME.
+
+    Code, five rows of data, a test, a README, files for Compose and Helm.
+
+    Example: bioverify verifier new gene_age
+    """
     from bioverify.scaffold import ScaffoldError, write
 
     with plain_errors(ScaffoldError):
@@ -54,7 +59,10 @@ def serve(
     tls_ca: TlsCa = None,
     health_port: HealthPort = None,
 ) -> None:
-    """Serve the verifier of a folder until SIGTERM."""
+    """Serve the verifier of a folder until SIGTERM.
+
+    Example: bioverify verifier serve gene_age
+    """
     from bioverify.runtime import server
     from bioverify.scaffold import ScaffoldError, opener
 
@@ -77,9 +85,11 @@ def hold_to_contract(
     tls_key: TlsKey = None,
     tls_ca: TlsCa = None,
 ) -> None:
-    """Hold a running verifier to the contract. Exit status 1 if a check fails.
+    """Hold a running verifier to the contract.
 
-    It is loaded with full calls, so do not point this at one that is in use.
+    Exit status 1 if a check fails. It is loaded with full calls, so do not point this at one that is in use.
+
+    Example: bioverify verifier test 127.0.0.1:15061
     """
     from bioverify.conformance import Unreachable, from_items, run
 

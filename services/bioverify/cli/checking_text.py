@@ -23,10 +23,12 @@ def check_text(
     tls_key: TlsKey = None,
     tls_ca: TlsCa = None,
 ) -> None:
-    """Print every claim about a gene that a text makes: supported, contradicted, or not known to the sources.
+    """Check the claims about genes that a text makes.
 
-    Each paragraph is read by itself; what is said of "it" belongs to the gene that it named last. Exit status
-    1 if a paragraph could not be checked.
+    Each is supported, contradicted, or not known to the sources. Each paragraph is read by itself; what is said of "it"
+    belongs to the gene that it named last. Exit status 1 if a paragraph could not be checked.
+
+    Example: bioverify check-text notes.txt
     """
     from rich.console import Console
 

@@ -42,9 +42,12 @@ def doctor(
         str | None, typer.Option(envvar="BIOVERIFY_REDIS_URL", help="A Redis or Valkey of your own.")
     ] = None,
 ) -> None:
-    """Look at Python, extras, ports, memory, disk, cache, artifacts, services, GPU and clock; say what to do.
+    """What this machine lacks, and what to do about it.
 
-    Exit status 1 if something keeps a local stack from starting. For example: bioverify doctor
+    Looks at Python, extras, ports, memory, disk, cache, artifacts, services, GPU and clock. Exit status 1 if something
+    keeps a local stack from starting.
+
+    Example: bioverify doctor
     """
     from rich.console import Console
     from rich.markup import escape

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bioverify.cli.terminal import fail, plain_errors
+from bioverify.cli.terminal import check_folder_of, fail, plain_errors
 
 if TYPE_CHECKING:
     from bioverify.gateway.api_keys import Key
@@ -27,12 +27,16 @@ def new(
     requests_per_minute: Annotated[int | None, typer.Option(min=1)] = None,
     items_per_day: Annotated[int | None, typer.Option(min=1)] = None,
 ) -> None:
-    """Make a key, print it once, keep its hash."""
+    """Make a key, print it once, keep its hash.
+
+    Example: bioverify keys new alice --file keys.yaml --scope score --days 90
+    """
     from pydantic import ValidationError
 
     from bioverify.gateway.api_keys import Key, Scope, new_key, write_keys
     from bioverify.settings import first_problem
 
+    check_folder_of(file, "--file")
     keys = _read(file) if file.exists() else ()
     if name in {key.name for key in keys}:
         raise fail(f"{file} has a key called {name}. Take it out first: bioverify keys remove {name}")
@@ -56,11 +60,15 @@ def new(
 
 @app.command("list")
 def show(file: File) -> None:
-    """The keys by name, never by text."""
-    from rich.console import Console
-    from rich.table import Table
+    """The keys by name, never by text.
 
-    table = Table("name", "scopes", "expires", "requests/min", "items/day", box=None, padding=(0, 2, 0, 0))
+    Example: bioverify keys list --file keys.yaml
+    """
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    others = ("scopes", "expires", "requests/min", "items/day")
+    table = Table(Column("name", overflow="fold"), *others, box=None, padding=(0, 2, 0, 0))
     for key in _read(file):
         expires = f"{key.expires:%Y-%m-%d}" if key.expires else "never"
         rates = ("–" if rate is None else f"{rate:,}" for rate in (key.requests_per_minute, key.items_per_day))
@@ -70,7 +78,10 @@ def show(file: File) -> None:
 
 @app.command()
 def remove(name: Name, file: File) -> None:
-    """Take a key out: it is refused from the next request on."""
+    """Take a key out: it is refused from the next request on.
+
+    Example: bioverify keys remove alice --file keys.yaml
+    """
     from bioverify.gateway.api_keys import write_keys
 
     keys = _read(file)

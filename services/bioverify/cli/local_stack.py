@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bioverify.cli.completion import recipe_names, verifier_names
 from bioverify.cli.services import CONSENSUS_MEMBERS, VERIFIERS, composes_consensus, opened_by, workers_of
-from bioverify.cli.terminal import fail, plain_errors
+from bioverify.cli.terminal import AsJson, fail, plain_errors, print_json
 from bioverify.ports import PORT_BASE
 
 if TYPE_CHECKING:
@@ -38,13 +39,24 @@ def up(
     ] = True,
     runs: Annotated[Path, typer.Option(help="Training runs that the page Runs shows.")] = Path("runs"),
     only: Annotated[
-        list[str] | None, typer.Option(help=f"Start this verifier, not all; repeat it. Of: {', '.join(VERIFIERS)}.")
+        list[str] | None,
+        typer.Option(
+            help=f"Start this verifier, not all; repeat it. Of: {', '.join(VERIFIERS)}.", autocompletion=verifier_names
+        ),
     ] = None,
     recipe: Annotated[
-        str | None, typer.Option(help="Start the verifiers that this recipe asks; or a YAML file of one.")
+        str | None,
+        typer.Option(
+            help="Start the verifiers that this recipe asks; or a YAML file of one.", autocompletion=recipe_names
+        ),
     ] = None,
 ) -> None:
-    """Start verifiers, aggregator, gateway and Valkey as supervised processes, and wait until all are ready."""
+    """Start the services on this machine.
+
+    Verifiers, aggregator, gateway and Valkey, as supervised processes; returns when all are ready.
+
+    Example: bioverify up --recipe rbio1-exp
+    """
     from bioverify.artifacts.store import ArtifactStore
     from bioverify.stack import Plan, state_folder
     from bioverify.transport.redis_address import RedisAddressError, read_address
@@ -121,7 +133,10 @@ def _chosen(only: list[str], recipe: str | None) -> tuple[str, ...]:
 
 
 def down() -> None:
-    """Stop everything that `bioverify up` started."""
+    """Stop everything that `bioverify up` started.
+
+    Example: bioverify down
+    """
     from bioverify.stack import StackError, state_folder
     from bioverify.stack import down as stop
 
@@ -130,8 +145,13 @@ def down() -> None:
     typer.echo(f"Stopped: {', '.join(stopped)}" if stopped else "Nothing was up.")
 
 
-def status() -> None:
-    """Every process as it is now; exit status 1 if one is not ready."""
+def status(as_json: AsJson = False) -> None:
+    """Every process as it is now.
+
+    Exit status 1 if one is not ready.
+
+    Example: bioverify status --json
+    """
     from rich.console import Console
 
     from bioverify.stack import StackError, state_folder
@@ -139,7 +159,10 @@ def status() -> None:
 
     with plain_errors(StackError):
         processes = look(state_folder())
-    Console(highlight=False).print(_table(processes))
+    if as_json:
+        print_json(processes)
+    else:
+        Console(highlight=False).print(_table(processes))
     if not all(process.is_ready for process in processes):
         raise typer.Exit(1)
 
@@ -149,7 +172,9 @@ def _table(processes: Sequence[ProcessStatus]) -> Table:
 
     # On a narrow terminal the others give way.
     name, address = Column("process", no_wrap=True), Column("address", no_wrap=True)
-    table = Table(name, "pid", "state", "ready", address, "uptime", "simulated", box=None, padding=(0, 2, 0, 0))
+    table = Table(
+        name, "pid", "state", "ready", address, "uptime", "simulated", box=None, padding=(0, 2, 0, 0), pad_edge=False
+    )
     for process in processes:
         table.add_row(
             process.name,

@@ -29,6 +29,7 @@ from bioverify.cli.scoring import (
 from bioverify.cli.showing import Target
 from bioverify.cli.terminal import fail, plain_errors, running_aggregator
 from bioverify.cli.tls import TlsCa, TlsCertificate, TlsKey, identity
+from bioverify.core import DEFAULT_RECIPE
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -45,7 +46,7 @@ SAMPLE_ROWS = 256
 
 def rescore(
     rollouts: Rollouts,
-    recipe_name: RecipeName = "all",
+    recipe_name: RecipeName = DEFAULT_RECIPE,
     target: Target = None,
     output: Output = None,
     only_failed: Annotated[bool, typer.Option("--only-failed", help="Only what lacks a verifier by a fault.")] = False,
@@ -60,10 +61,13 @@ def rescore(
     tls_key: TlsKey = None,
     tls_ca: TlsCa = None,
 ) -> None:
-    """Score what has no result yet, was scored by other verifiers or another recipe, or failed; add it to the results.
+    """Score again what is new, changed or failed.
 
-    Nothing is written twice: a second run adds nothing, and one that was killed is resumed. The last line of a row
-    counts.
+    That is: what has no result yet, was scored by other verifiers or another recipe, or lacks a verifier by a fault. It
+    is added to the results. Nothing is written twice: a second run adds nothing, and one that was killed is resumed.
+    The last line of a row counts.
+
+    Example: bioverify rescore completions.jsonl --recipe rbio1-exp --output scored.jsonl
     """
     from rich.console import Console
 

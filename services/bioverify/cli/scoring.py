@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bioverify.cli.completion import recipe_names
 from bioverify.cli.showing import Target
-from bioverify.cli.terminal import fail, plain_errors, running_aggregator
+from bioverify.cli.terminal import check_folder_of, fail, plain_errors, running_aggregator
 from bioverify.cli.tls import TlsCa, TlsCertificate, TlsKey, identity
+from bioverify.core import DEFAULT_RECIPE
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,7 +40,12 @@ Rollouts = Annotated[
     typer.Argument(exists=True, help="JSONL or Parquet with prompt and completion, task optional; or TRL's folder."),
 ]
 RecipeName = Annotated[
-    str, typer.Option("--recipe", help="A reward mixture, see: bioverify recipes; or a YAML file of one.")
+    str,
+    typer.Option(
+        "--recipe",
+        help="A reward mixture, see: bioverify recipes; or a YAML file of one.",
+        autocompletion=recipe_names,
+    ),
 ]
 Output = Annotated[Path | None, typer.Option(help="Where the JSONL goes; none: ROLLOUTS.scored.jsonl.")]
 WithEvidence = Annotated[bool, typer.Option("--evidence/--no-evidence", help="Leaving it out is faster.")]
@@ -46,7 +53,7 @@ WithEvidence = Annotated[bool, typer.Option("--evidence/--no-evidence", help="Le
 
 def score(
     rollouts: Rollouts,
-    recipe_name: RecipeName = "all",
+    recipe_name: RecipeName = DEFAULT_RECIPE,
     target: Target = None,
     output: Output = None,
     evidence: WithEvidence = True,
@@ -54,11 +61,13 @@ def score(
     tls_key: TlsKey = None,
     tls_ca: TlsCa = None,
 ) -> None:
-    """Score stored rollouts: a table here, JSONL with reward, parts and evidence there.
+    """Score a file of completions.
 
-    Exit status 1 if a row could not be read; the others are scored. An unscorable item is no error. Questions, thoughts
-    and answers that could not be read are counted by reason at the end. What questions, completions and files are read,
-    and how: docs/reading.md.
+    Prints tables; reward, parts and evidence of each row go into a JSONL file. Exit status 1 if a row could not be
+    read; the others are scored. An unscorable item is no error. Questions, thoughts and answers that could not be read
+    are counted by reason at the end. What questions, completions and files are read, and how: docs/reading.md.
+
+    Example: bioverify score completions.jsonl --recipe rbio1-exp --output scored.jsonl
     """
     from rich.console import Console
 
@@ -115,8 +124,7 @@ def output_for(rollouts: Path, output: Path | None) -> Path:
     output = output or (rollouts / "scored.jsonl" if rollouts.is_dir() else rollouts.with_suffix(".scored.jsonl"))
     if output.is_dir():
         raise fail(f"--output {output} is a folder; name a file in it")
-    if not output.parent.is_dir():
-        raise fail(f"--output {output}: there is no folder {output.parent}. Run: mkdir -p {output.parent}")
+    check_folder_of(output, "--output")
     if output.exists() and output.samefile(rollouts):
         raise fail(f"--output {output} is the input file")
     return output

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bioverify import ports
+from bioverify.cli.completion import verifier_names
 from bioverify.cli.services import VERIFIERS, open_verifier
 from bioverify.cli.terminal import fail, plain_errors
 from bioverify.cli.tls import TlsCa, TlsCertificate, TlsKey, identity
@@ -52,7 +53,7 @@ Workers = Annotated[int, typer.Option(min=1, help="Processes that share the port
 
 
 def serve(
-    verifier: Annotated[str, typer.Argument(help=f"One of: {', '.join(VERIFIERS)}.")],
+    verifier: Annotated[str, typer.Argument(help=f"One of: {', '.join(VERIFIERS)}.", autocompletion=verifier_names)],
     listen: Listen = ports.VERIFIER,
     metrics_port: MetricsPort = None,
     workers: Workers = 1,
@@ -61,7 +62,10 @@ def serve(
     tls_ca: TlsCa = None,
     health_port: HealthPort = None,
 ) -> None:
-    """Serve one verifier until SIGTERM."""
+    """Serve one verifier until SIGTERM.
+
+    Example: bioverify serve format --listen 127.0.0.1:15055
+    """
     from bioverify.artifacts.store import ArtifactStore
     from bioverify.runtime import server
 
@@ -112,7 +116,12 @@ def aggregate(
     tls_ca: TlsCa = None,
     health_port: HealthPort = None,
 ) -> None:
-    """Serve rewards until SIGTERM: asks the verifiers in parallel, remembers in Redis, composes by recipe."""
+    """Serve rewards until SIGTERM.
+
+    Asks the verifiers in parallel, remembers in Redis, composes by recipe.
+
+    Example: bioverify aggregate --verifier format=127.0.0.1:15055
+    """
     from bioverify.aggregator import server
     from bioverify.aggregator.config import AggregatorConfig
     from bioverify.artifacts.errors import ArtifactError
@@ -172,9 +181,12 @@ def gateway(
     tls_key: TlsKey = None,
     tls_ca: TlsCa = None,
 ) -> None:
-    """Serve the rewards over HTTP, and the web pages, until SIGTERM. Needs the extra [gateway].
+    """Serve HTTP and the web pages until SIGTERM.
 
-    The TLS options are what it shows the aggregator; HTTPS for its own callers is set in the settings.
+    Needs the extra [gateway]. The TLS options are what it shows the aggregator; HTTPS for its own callers is set in the
+    settings.
+
+    Example: bioverify gateway --target 127.0.0.1:15050 --listen 127.0.0.1:15059
     """
     if importlib.util.find_spec("fastapi") is None:
         raise fail(f"the gateway is not installed here. {how_to_install('gateway')}")
@@ -198,9 +210,15 @@ def healthcheck(
     tls_key: TlsKey = None,
     tls_ca: TlsCa = None,
 ) -> None:
-    """Exit with 0 if a service answers SERVING, else with 1."""
-    from bioverify.health import serves
+    """Exit with 0 if a service answers SERVING, else with 1.
 
+    Example: bioverify healthcheck 127.0.0.1:15050 --service bioverify.v1.RewardService
+    """
+    from bioverify.health import serves
+    from bioverify.transport.addresses import why_no_target
+
+    if problem := why_no_target(target):
+        raise fail(problem)
     tls = identity(tls_certificate, tls_key, tls_ca)
     if not serves(target, service, tls=tls):
         raise fail(f"{target} is not serving {service or '(alive)'}")

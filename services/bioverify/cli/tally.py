@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from rich.table import Table
+from rich.table import Column, Table
 
 from bioverify.client import ItemReward, ScoredBatch
 from bioverify.client.values import readings_of
@@ -111,7 +111,12 @@ class Tally:
                 tally.first_failure = tally.first_failure or f"{part.outcome.reason}: {part.outcome.detail}"
 
     def verifier_table(self) -> Table:
-        table = Table("term", "mean", "weighted", "scored", "n/a", "failed", "dropped", box=None, padding=(0, 2, 0, 0))
+        table = Table(
+            Column("term", overflow="fold"),
+            *("mean", "weighted", "scored", "n/a", "failed", "dropped"),
+            box=None,
+            padding=(0, 2, 0, 0),
+        )
         table.caption = "weighted: weight × value, as it entered the reward. dropped: missing for another of its group."
         table.caption_justify = "left"
         for column in table.columns[1:]:
@@ -122,7 +127,8 @@ class Tally:
         return table
 
     def first_rows_table(self) -> Table:
-        table = Table("id", "reward", "answer", "evidence", title=f"The first {len(self.first_rows)}", show_lines=True)
+        title = f"The first {len(self.first_rows)}"
+        table = Table(Column("id", overflow="fold"), "reward", "answer", "evidence", title=title, show_lines=True)
         for line, reward in self.first_rows:
             shown = "–" if reward.reward is None else f"{reward.reward:.3f}{_of(reward.highest)}"
             answer = (answer_word(reward.answer, reward.task) or "").replace("_", " ")

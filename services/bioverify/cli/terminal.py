@@ -5,10 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
 from bioverify import ports
+
+AsJson = Annotated[bool, typer.Option("--json", help="As JSON on stdout.")]
 
 
 def fail(message: str) -> typer.Exit:
@@ -25,6 +29,19 @@ def plain_errors(*kinds: type[Exception]) -> Iterator[None]:
         yield
     except kinds as error:
         raise fail(str(error)) from error
+
+
+def print_json(value: Any) -> None:
+    """For another program: indented, in UTF-8, whatever the terminal's width."""
+    import orjson
+
+    typer.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
+
+
+def check_folder_of(file: Path, option: str) -> None:
+    """End the command if the file cannot be written because its folder is missing."""
+    if not file.parent.is_dir():
+        raise fail(f"{option} {file}: there is no folder {file.parent}. Run: mkdir -p {file.parent}")
 
 
 def running_aggregator(target: str | None) -> str:

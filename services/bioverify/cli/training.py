@@ -1,67 +1,46 @@
-"""`bioverify train`, `eval`, `compare-recipes`, `runs`, `report`, `ask`, `chat`, `export`: passed on to the trainer."""
+"""`bioverify train`, `eval`, `runs` and the others of the trainer.
+
+Importing their command line takes longer than everything else that `bioverify --help` needs, so the list of commands
+has what stands here, and the trainer's own command takes its place when it is asked for.
+"""
 
 from __future__ import annotations
 
 import importlib.util
-import os
-import subprocess
-import sys
-
-import typer
+from typing import Any
 
 from bioverify.cli.terminal import fail, running_aggregator
 from bioverify.errors import how_to_install
 
-PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
+COMMANDS = {
+    "train": "Train a policy by GRPO against the services.",
+    "generate": "Let a policy answer questions, into a file.",
+    "eval": "Measure models on held-out questions.",
+    "compare-recipes": "One small policy trained by several recipes.",
+    "runs": "List, show, compare, resume, start, watch runs.",
+    "report": "A run as one self-contained HTML page.",
+    "ask": "Put a question to a model.",
+    "chat": "Put questions to a model, one by one.",
+    "export": "A run's model with a model card.",
+}
+"""Of the trainer, each with its line in the list of commands."""
 
 
-def train(context: typer.Context) -> None:
-    """GRPO training against a running aggregator (python -m bioverify_trainer train …)."""
-    _trainer("train", context.args)
+def stand_in() -> None:
+    """What is registered under the names of the trainer's commands; never called."""
 
 
-def evaluate(context: typer.Context) -> None:
-    """Models on PerturbQA's held-out questions, beside baselines (python -m bioverify_trainer eval …)."""
-    _trainer("eval", context.args)
+def trainer_command(name: str, context: Any, arguments: list[str]) -> Any:
+    """The trainer's own command of that name, told which local stack runs: it knows none by itself."""
+    from typer.main import get_command
 
+    from bioverify_trainer.cli import app
 
-def compare_recipes(context: typer.Context) -> None:
-    """The small policy trained by several recipes, side by side (python -m bioverify_trainer compare-recipes …)."""
-    _trainer("compare-recipes", context.args)
-
-
-def runs(context: typer.Context) -> None:
-    """List, show, compare, resume runs; start, stop, watch those of a service (python -m bioverify_trainer runs …)."""
-    _trainer("runs", context.args)
-
-
-def report(context: typer.Context) -> None:
-    """A run as one self-contained HTML page (python -m bioverify_trainer report …)."""
-    _trainer("report", context.args)
-
-
-def ask(context: typer.Context) -> None:
-    """Put a question to a model (python -m bioverify_trainer ask …); docs/reading.md has the forms of questions."""
-    _trainer("ask", context.args)
-
-
-def chat(context: typer.Context) -> None:
-    """Put questions to a model, one by one (python -m bioverify_trainer chat …)."""
-    _trainer("chat", context.args)
-
-
-def export(context: typer.Context) -> None:
-    """A run's model with a model card (python -m bioverify_trainer export …)."""
-    _trainer("export", context.args)
-
-
-def _trainer(command: str, arguments: list[str]) -> None:
-    # Whoever starts runs elsewhere, or looks at them, needs nothing of the trainer's.
-    if command != "runs" and importlib.util.find_spec("trl") is None:
-        raise fail(f"the trainer is not installed here. {how_to_install('train')}")
-    environment = dict(os.environ)
-    # The trainer knows no local stack, so it is told which one runs.
-    if not environment.get("BIOVERIFY_TARGET") and not any(word.split("=")[0] == "--target" for word in arguments):
-        environment["BIOVERIFY_TARGET"] = running_aggregator(None)
-    run = [sys.executable, "-m", "bioverify_trainer", command, *arguments]
-    raise typer.Exit(subprocess.call(run, env=environment))
+    if not context.resilient_parsing and not set(arguments) & {"-h", "--help"}:
+        # Whoever starts runs elsewhere, or looks at them, needs nothing of the trainer's.
+        if name != "runs" and importlib.util.find_spec("trl") is None:
+            raise fail(f"the trainer is not installed here. {how_to_install('train')}")
+        target = {"target": running_aggregator(None)}
+        context.default_map = {name: {**target, "serve": target}}
+    group: Any = get_command(app)
+    return group.commands[name]

@@ -29,9 +29,11 @@ def try_it(
         int, typer.Option(min=1024, max=64_000, help="The aggregator's port; the others follow from it.")
     ] = PORT_BASE,
 ) -> None:
-    """Score three examples from what ships with the package: no build, no download, under a minute.
+    """A first score in under a minute, from what ships.
 
-    Starts the verifiers that need nothing more, or asks the stack that runs, and leaves it running.
+    Starts the verifiers that need no build and no download, or asks the stack that runs, and leaves it running.
+
+    Example: bioverify try
     """
     from rich.console import Console
 

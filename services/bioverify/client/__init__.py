@@ -4,7 +4,7 @@
 from bioverify.client import Client, ScoreItem
 
 with Client("127.0.0.1:15050") as client:
-    batch = client.score([ScoreItem("1", completion, prompt=[Message("user", question)])], "all")
+    batch = client.score([ScoreItem("1", completion, prompt=question)])
 ```
 
 One `score` call may hold any number of items: it is split into as many requests as the aggregator's limits ask for, and

@@ -20,10 +20,11 @@ from opentelemetry.trace import SpanKind
 
 from bioverify import tracing
 from bioverify.client import messages
-from bioverify.client.errors import ClientError, client_error
+from bioverify.client.errors import ClientError, checked_target, client_error
 from bioverify.client.retries import pause_before_retry
 from bioverify.client.thoughts import ThoughtWatch
 from bioverify.client.values import ArrowStream, ListedVerifier, Progress, ScoredBatch, ScoreItem
+from bioverify.core import DEFAULT_RECIPE
 from bioverify.core.recipes import Recipe
 from bioverify.transport.channels import channel_options
 from bioverify.transport.headers import Sent, outgoing
@@ -45,7 +46,8 @@ class AsyncClient:
 
     Nothing is opened before the first call. ``tls``: whom it shows itself to be, if the services ask for
     certificates. ``max_items`` and ``max_bytes``: of one request; a larger call is cut. ``warns``: it logs
-    once that no completion has a thought; False for a caller that says so itself. Raises TlsError for unusable files.
+    once that no completion has a thought; False for a caller that says so itself. Raises TlsError for unusable files,
+    ClientError for a target that is a URL.
     """
 
     def __init__(
@@ -57,7 +59,7 @@ class AsyncClient:
         max_bytes: int = messages.MAX_BYTES,
         warns: bool = True,
     ) -> None:
-        self.target = target
+        self.target = checked_target(target)
         self._thoughts = ThoughtWatch(is_on=warns)
         self._cut = partial(messages.cut, max_items=max_items, max_bytes=max_bytes)
         self._tls = LiveIdentity(tls) if tls is not None else None
@@ -69,7 +71,7 @@ class AsyncClient:
     async def score(
         self,
         items: Sequence[ScoreItem],
-        recipe: str | Recipe,
+        recipe: str | Recipe = DEFAULT_RECIPE,
         *,
         deadline_s: float = 30,
         with_evidence: bool = True,
@@ -114,7 +116,7 @@ class AsyncClient:
     async def score_dataframe(
         self,
         frame: ArrowStream,
-        recipe: str | Recipe,
+        recipe: str | Recipe = DEFAULT_RECIPE,
         *,
         deadline_s: float = 600,
         with_evidence: bool = True,

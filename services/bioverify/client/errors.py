@@ -5,6 +5,7 @@ from __future__ import annotations
 import grpc
 
 from bioverify.errors import BioverifyError
+from bioverify.transport.addresses import why_no_target
 from bioverify.transport.headers import REQUEST_ID, Sent
 from bioverify.transport.refusals import Refusal
 
@@ -45,6 +46,13 @@ def mistake(field: str, problem: str) -> ClientError:
     return ClientError(
         message, Refusal(grpc.StatusCode.INVALID_ARGUMENT, message, "invalid_request", ((field, problem),))
     )
+
+
+def checked_target(target: str) -> str:
+    """The target. Raises ClientError for a URL, with the address that is meant."""
+    if problem := why_no_target(target):
+        raise mistake("target", problem)
+    return target
 
 
 def client_error(refusal: Refusal, target: str, deadline_s: float, sent: Sent = ()) -> ClientError:

@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import grpc
 
-from bioverify.client.errors import ClientError
+from bioverify.client.errors import ClientError, checked_target
 from bioverify.core.runs import StepFigures, TrainingRun
 from bioverify.transport.channels import CHANNEL_OPTIONS
 from bioverify.transport.headers import Sent, outgoing
@@ -34,11 +34,12 @@ class TrainingClient:
     """Asks one training service. ``token_file``: holds what it asks of its callers; None: nothing is asked.
 
     The file is read at every call, because tokens are replaced. ``tls``: whom it shows itself to be, if the service
-    asks for certificates. Raises TlsError for unusable files; its methods raise ClientError.
+    asks for certificates. Raises TlsError for unusable files, ClientError for a target that is a URL; its methods raise
+    ClientError.
     """
 
     def __init__(self, target: str, token_file: Path | None = None, *, tls: TlsIdentity | None = None) -> None:
-        self.target = target
+        self.target = checked_target(target)
         self._token_file = token_file
         self._tls = LiveIdentity(tls) if tls is not None else None
         self._shown: Pems | None = None

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from bioverify.core.answers import Answer
 from bioverify.core.completions import PromptForm, ThoughtProblem
@@ -61,6 +61,22 @@ class ScoreItem:
     prompt_form: PromptForm | None = None
     reasoning: str = ""
     prefix: str = ""
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            id: str,  # noqa: A002 - the field's name everywhere
+            completion: str | Sequence[Mapping[str, Any]],
+            prompt: str | Sequence[Message] | Sequence[Mapping[str, Any]] = (),
+            task: Task | None = None,
+            group_id: str = "",
+            source: str = "",
+            prompt_form: PromptForm | None = None,
+            reasoning: str = "",
+            prefix: str = "",
+        ) -> None:
+            """What may be given is more than what is held."""
 
     def __post_init__(self) -> None:
         # What cannot be read is told at the sending, for this item alone.

@@ -13,6 +13,7 @@ import grpc
 from bioverify.conformance import batches, calls, reading, service, texts
 from bioverify.conformance.peer import Broken, NotShown, Peer
 from bioverify.errors import BioverifyError
+from bioverify.transport.addresses import why_no_target
 from bioverify.transport.tls import TlsIdentity
 from bioverify.v1 import types_pb2
 
@@ -322,6 +323,8 @@ def run(
 
     Raises Unreachable, and TlsError if the files of ``tls`` are unusable.
     """
+    if problem := why_no_target(target):
+        raise Unreachable(problem)
     peer = Peer(target, probe_items, tls)
     try:
         grpc.channel_ready_future(peer.channel).result(CONNECT_S)

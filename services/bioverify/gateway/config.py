@@ -12,7 +12,7 @@ from bioverify import ports
 from bioverify.client import TlsIdentity
 from bioverify.runtime.config import LogLevel
 from bioverify.settings import checked, read_mapping
-from bioverify.transport.addresses import is_loopback
+from bioverify.transport.addresses import is_loopback, why_no_target
 
 MIB = 2**20
 
@@ -76,6 +76,9 @@ class GatewayConfig(BaseModel):
             raise ValueError("tls_certificate and tls_key are given together or not at all")
         if self.client_ca and not self.tls_certificate:
             raise ValueError("client_ca needs tls_certificate and tls_key")
+        for name, target in (("aggregator", self.aggregator), ("trainer", self.trainer)):
+            if problem := why_no_target(target or ""):
+                raise ValueError(f"{name}: {problem}")
         return self
 
     @property

@@ -15,6 +15,7 @@ from bioverify.adapters.alone import NoRewardError, reward_alone
 from bioverify.adapters.openrlhf import read_items
 from bioverify.adapters.reading import read_rollout
 from bioverify.client import ItemReward, ScoredBatch
+from bioverify.core import DEFAULT_RECIPE
 from bioverify.gateway.problems import ProblemError
 from bioverify.gateway.scoring import EXAMPLE_ITEM, Asked, Limits, read_body
 
@@ -53,7 +54,7 @@ class BioverifyGrader(BaseModel):
 
     type: Literal["bioverify"]
     name: str = "bioverify"
-    recipe: Annotated[str, Field(max_length=256)] = "all"
+    recipe: Annotated[str, Field(max_length=256)] = DEFAULT_RECIPE
 
 
 class GraderRequest(BaseModel):

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 
 from bioverify.client import ClientError
+from bioverify.core import DEFAULT_RECIPE
 from bioverify.core.conversation import whole_completion
 from bioverify.gateway import bodies
 from bioverify.gateway.access import Scorer, charger, gateway_of
@@ -34,7 +35,7 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=PROBLEMS)
 async def send_job(
     request: Request,
     key: Scorer,
-    recipe: Annotated[str, Query(max_length=256)] = "all",
+    recipe: Annotated[str, Query(max_length=256)] = DEFAULT_RECIPE,
     evidence: bool = True,
 ) -> Job:
     """Take in a file of JSON lines, one completion each, and score it in the background."""

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, m
 
 from bioverify.client import AsyncClient, ClientError, ScoredBatch, ScoreItem
 from bioverify.client.json_form import StrictItem, outcome_json, report_json, reward_json
+from bioverify.core import DEFAULT_RECIPE
 from bioverify.core.recipes import MAX_TERMS, MAX_WEIGHT, Recipe, Requirement, Term, one_verifier
 from bioverify.core.tasks import PROSE
 from bioverify.gateway.problems import ProblemError, of_client_error, of_validation
@@ -89,7 +90,7 @@ class ScoreRequest(_Items):
     @property
     def measure(self) -> str | Recipe:
         if self.weights is None:
-            return "all" if self.recipe is None else self.recipe
+            return DEFAULT_RECIPE if self.recipe is None else self.recipe
         return weighted(self.weights)
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from bioverify.transport.addresses import why_no_target
 from bioverify.transport.channels import MAX_MESSAGE_BYTES
 from bioverify.transport.tls import TlsIdentity
 
@@ -52,6 +53,8 @@ class ServerConfig(BaseModel):
                 f"max_items_in_flight is {self.max_items_in_flight}, below max_items {self.max_items}: "
                 "a full call would never be accepted"
             )
+        if problem := why_no_target(self.listen):
+            raise ValueError(f"listen: {problem}")
         if self.workers > 1 and self.listen.startswith("unix:"):
             raise ValueError("several workers share a TCP port, not a unix socket; listen on host:port")
         return self

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ipaddress
 import socket
 
+from bioverify import ports
+
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
@@ -37,6 +39,19 @@ def listen_everywhere(host: str, port: int) -> socket.socket | None:
     if address == "::":
         return socket.create_server((address, port), family=socket.AF_INET6, backlog=2048, dualstack_ipv6=True)
     return socket.create_server((address, port), backlog=2048) if address == "0.0.0.0" else None  # noqa: S104
+
+
+def why_no_target(target: str) -> str:
+    """What is wrong with a target of gRPC that was written as a URL; empty if it is none."""
+    scheme, _, place = target.partition("://")
+    if scheme.lower() not in {"http", "https", "grpc", "grpcs", "tcp"}:
+        return ""
+    place = place.partition("/")[0] or f"{ports.HOST}:{ports.PORT_BASE}"
+    port = place.rpartition(":")[2]
+    is_gateway = port == ports.GATEWAY.rpartition(":")[2]
+    http = place if is_gateway else ports.GATEWAY
+    grpc = ports.AGGREGATOR if is_gateway else place
+    return f"{target} is a URL; gRPC wants host:port, for instance {grpc}. HTTP is at http://{http}, docs/http.md"
 
 
 def literal(host: str) -> Address | None:

@@ -11,7 +11,14 @@ import typer
 from bioverify_trainer.cli import asking, comparing, generating, publishing, runs, service, training
 from bioverify_trainer.cli.evaluate import evaluate
 
-app = typer.Typer(help="GRPO training against live verifiers.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(
+    help="GRPO training against live verifiers.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 for command in (training.train, generating.generate, publishing.report, asking.ask, asking.chat, publishing.export):
     app.command()(command)
 app.command("eval")(evaluate)

@@ -28,7 +28,12 @@ def ask(
     max_tokens: MaxTokensOption = 256,
     temperature: TemperatureOption = 0.0,
 ) -> None:
-    """Put one question to a model. The forms of questions that verifiers read: docs/reading.md."""
+    """Put one question to a model.
+
+    The forms of questions that verifiers read: docs/reading.md.
+
+    Example: bioverify ask "Is gene CD3D likely to be co-expressed with gene CD3E?" --verify
+    """
     answer = _asker(model, target, preset, changes, max_tokens, temperature, verify=verify)
     answer(question)
 
@@ -42,7 +47,12 @@ def chat(
     max_tokens: MaxTokensOption = 256,
     temperature: TemperatureOption = 0.0,
 ) -> None:
-    """Put questions to a model, one by one, each on its own; an empty line ends the chat."""
+    """Put questions to a model, one by one.
+
+    Each stands on its own; an empty line ends the chat.
+
+    Example: bioverify chat --model runs/first/model --verify
+    """
     answer = _asker(model, target, preset, changes, max_tokens, temperature, verify=verify)
     while question := typer.prompt("?", default="", show_default=False, prompt_suffix=" ").strip():
         answer(question)

@@ -11,15 +11,29 @@ import typer
 
 from bioverify import ports
 from bioverify.files import replace_file
-from bioverify_trainer.cli.options import SetOption, TargetOption, errors, quieten, refuse, resolve
+from bioverify_trainer.cli.options import (
+    SetOption,
+    TargetOption,
+    errors,
+    known_presets,
+    quieten,
+    recipe_names,
+    refuse,
+    resolve,
+)
 from bioverify_trainer.stopping import STOPPED
 
 
 def compare_recipes(
     recipes: Annotated[
-        list[str], typer.Argument(help="Recipes, by name or as .yaml files; others are compared with the first.")
+        list[str],
+        typer.Argument(
+            help="Recipes, by name or as .yaml files; others are compared with the first.", autocompletion=recipe_names
+        ),
     ],
-    preset: Annotated[str, typer.Option("--preset", help="What is trained, and how.")] = "gene-vectors",
+    preset: Annotated[
+        str, typer.Option("--preset", help="What is trained, and how.", autocompletion=known_presets)
+    ] = "gene-vectors",
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each recipe, with the seeds 0, 1, …")] = 3,
     *,
     questions: Annotated[
@@ -33,9 +47,12 @@ def compare_recipes(
     changes: SetOption = None,
     output: Annotated[Path, typer.Option(help="Folder for runs and tables.")] = Path("runs/recipes"),
 ) -> None:
-    """Train one policy by several recipes, and compare on held-out rows of differential expression.
+    """One small policy trained by several recipes.
 
-    The same command resumes a comparison that was interrupted: finished runs are not trained again.
+    They are compared on held-out rows of differential expression. The same command resumes a comparison that was
+    interrupted: finished runs are not trained again.
+
+    Example: bioverify compare-recipes rbio1-exp lift --seeds 3
     """
     resolved = [resolve(recipe, preset, changes) for recipe in recipes]
     if len({recipe.name for recipe, _ in resolved}) < len(resolved):

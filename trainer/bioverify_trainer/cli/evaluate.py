@@ -13,7 +13,15 @@ from rich.progress import Progress
 from bioverify import ports
 from bioverify.core.cell_lines import CELL_LINES
 from bioverify.files import replace_file
-from bioverify_trainer.cli.options import TARGET_VARIABLE, OwnPresetOption, SetOption, errors, refuse
+from bioverify_trainer.cli.options import (
+    TARGET_VARIABLE,
+    OwnPresetOption,
+    SetOption,
+    a_file_to_write,
+    a_target,
+    errors,
+    refuse,
+)
 
 if TYPE_CHECKING:
     from bioverify_trainer.evaluate.labelling import Labelled
@@ -59,16 +67,29 @@ def evaluate(
     resamples: Annotated[int, typer.Option(min=1, help="Number of bootstrap resamples of the perturbations.")] = 1000,
     with_baselines: Annotated[bool, typer.Option("--baselines/--no-baselines", help="Measure baselines too.")] = True,
     target: Annotated[
-        str, typer.Option(envvar=TARGET_VARIABLE, help="The aggregator, for baseline:mlp; none: the running stack.")
+        str,
+        typer.Option(
+            envvar=TARGET_VARIABLE,
+            help="The aggregator, for baseline:mlp; none: the running stack.",
+            callback=a_target,
+        ),
     ] = ports.AGGREGATOR,
     output: Annotated[Path, typer.Option(help="Folder for answers, tables and the figure.")] = Path("runs/eval"),
     json_file: Annotated[
-        str | None, typer.Option("--json", help="File for the results as JSON; - for standard output.")
+        str | None,
+        typer.Option(
+            "--json",
+            help="File for the results as JSON; - for standard output.",
+            callback=lambda file: a_file_to_write(Path(file)) and file if file else None,
+        ),
     ] = None,
 ) -> None:
-    """Measure models on held-out questions, with 95 % intervals, beside baselines: PerturbQA's, or labels of cells.
+    """Measure models on held-out questions.
 
-    The same command resumes an evaluation that was interrupted. OPENAI_API_KEY is sent to an endpoint.
+    PerturbQA's, or labels of cells; with 95 % intervals, beside baselines. The same command resumes an evaluation that
+    was interrupted. OPENAI_API_KEY is sent to an endpoint.
+
+    Example: bioverify eval --model smollm2 --model runs/first/model --questions 520
     """
     from bioverify.artifacts.errors import ArtifactError
     from bioverify.artifacts.prompts import open_prompts

@@ -7,15 +7,20 @@ from typing import Annotated
 
 import typer
 
-from bioverify_trainer.cli.options import RunArgument, quieten, refuse
+from bioverify_trainer.cli.options import RunArgument, a_file_to_write, quieten, refuse, run_folders
 
 
 def report(
     run: RunArgument,
-    output: Annotated[Path, typer.Option("--output", help="HTML file to write.")] = Path("report.html"),
+    output: Annotated[Path, typer.Option("--output", help="HTML file to write.", callback=a_file_to_write)] = Path(
+        "report.html"
+    ),
     scores: Annotated[Path | None, typer.Option(help="A file that `bioverify score` wrote, to be shown too.")] = None,
 ) -> None:
-    """Write one self-contained HTML page about a run."""
+    """A run as one self-contained HTML page.
+
+    Example: bioverify report runs/first --output report.html
+    """
     from bioverify_trainer.runs.folder import RunError
     from bioverify_trainer.runs.report import write_report
 
@@ -27,11 +32,16 @@ def report(
 
 
 def export(
-    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.", autocompletion=run_folders)],
     output: Annotated[Path, typer.Option("--output", help="New folder for model, tokenizer and card.")],
     evaluation: Annotated[Path | None, typer.Option(help="results.json of `bioverify eval`, for the card.")] = None,
 ) -> None:
-    """Write a run's model as safetensors, adapters merged, with a model card filled from the run."""
+    """A run's model with a model card.
+
+    The model as safetensors, adapters merged; the card is filled from the run.
+
+    Example: bioverify export runs/first --output exported
+    """
     quieten()
     from bioverify_trainer.runs.export import export as write
     from bioverify_trainer.runs.folder import RunError

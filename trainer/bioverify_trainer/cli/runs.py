@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from bioverify.core import alarms
-from bioverify_trainer.cli.options import console
+from bioverify_trainer.cli.options import RunArgument, console, print_json, run_folders
 from bioverify_trainer.cli.service import TokenOption, show_states
 from bioverify_trainer.runs.folder import RunError
 from bioverify_trainer.runs.record import Run, differences, find_runs
 
-app = typer.Typer(help="The runs in a folder.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(help="The runs in a folder, or of a training service.", no_args_is_help=True)
 RunsFolder = Annotated[Path, typer.Option("--folder", help="Folder of the runs.")]
 
 
@@ -25,32 +25,63 @@ def list_runs(
     folder: RunsFolder = Path("runs"),
     service: Annotated[str | None, typer.Option(help="List the runs of this training service instead.")] = None,
     token_file: TokenOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON on stdout.")] = False,
 ) -> None:
-    """Every run: recipe, preset, steps done, reward of the last quarter of its steps."""
+    """Every run, and how far it got.
+
+    Recipe, preset, steps done, reward of the last quarter of its steps.
+
+    Example: bioverify runs list --folder runs
+    """
     if service is not None:
-        show_states(service, token_file)
+        show_states(service, token_file, as_json=as_json)
         return
-    table = Table("run", "started", "recipe", "preset", "steps", "reward", "unscorable", "simulated", box=None)
-    for run in find_runs(folder):
-        config = run.config
-        table.add_row(
-            run.folder.path.name,
-            config["started_at"][:16].replace("T", " "),
-            config["recipe"]["name"],
-            config["preset"]["name"],
-            run.steps,
-            _number(run.mean("reward", last=True)),
-            _number(run.mean("reward_call/unscorable", last=True)),
-            "simulated" if config["simulated"] else "no",
-        )
-    if not table.row_count:
+    found = [_listed(run) for run in find_runs(folder)]
+    if not found:
         raise typer.BadParameter(f"{folder} holds no run")
+    if as_json:
+        print_json(found)
+        return
+    # Names are folded on a narrow terminal, and never cut.
+    names = (Column(name, overflow="fold") for name in ("run", "recipe", "preset"))
+    figures = (Column(name, no_wrap=True) for name in ("steps", "reward", "unscorable", "simulated"))
+    table = Table(*names, Column("started", overflow="fold"), *figures, box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    for run in found:
+        table.add_row(
+            *map(escape, (run["name"], run["recipe"], run["preset"])),
+            run["started_at"][:16].replace("T", " "),
+            f"{run['steps']} of {run['max_steps']}",
+            _number(run["reward"]),
+            _number(run["unscorable"]),
+            "simulated" if run["simulated"] else "no",
+        )
     console.print(table)
 
 
+def _listed(run: Run) -> dict[str, Any]:
+    """What the list says of a run; ``reward`` and ``unscorable``: of the last quarter of its steps, null before one."""
+    return {
+        "name": run.folder.path.name,
+        "folder": str(run.folder.path),
+        "started_at": run.config["started_at"],
+        "recipe": run.config["recipe"]["name"],
+        "preset": run.config["preset"]["name"],
+        "steps": run.steps_done,
+        "max_steps": run.max_steps,
+        "reward": run.mean("reward", last=True),
+        "unscorable": run.mean("reward_call/unscorable", last=True),
+        "simulated": run.config["simulated"],
+    }
+
+
 @app.command()
-def show(run: Annotated[Path, typer.Argument(help="Folder of a run.")]) -> None:
-    """One run: first and last quarter of its steps, its verifiers, and what gives reason to doubt it."""
+def show(run: RunArgument) -> None:
+    """One run, and what gives reason to doubt it.
+
+    First and last quarter of its steps, its verifiers, its alarms.
+
+    Example: bioverify runs show runs/first
+    """
     opened = open_run(run)
     config = opened.config
     console.print(
@@ -66,10 +97,15 @@ def show(run: Annotated[Path, typer.Argument(help="Folder of a run.")]) -> None:
 
 
 @app.command()
-def compare(runs: Annotated[list[Path], typer.Argument(help="Folders of two runs or more.")]) -> None:
-    """What the runs differ in, and how they did."""
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of two runs or more.", autocompletion=run_folders)],
+) -> None:
+    """What the runs differ in, and how they did.
+
+    Example: bioverify runs compare runs/first runs/second
+    """
     opened = [open_run(run) for run in runs]
-    table = Table("", *(run.folder.path.name for run in opened), box=None)
+    table = Table(Column("", overflow="fold"), *_run_columns(opened), box=None)
     for key, values in differences(opened):
         table.add_row(key, *values)
     console.print(table)
@@ -84,9 +120,13 @@ def open_run(path: Path) -> Run:
         raise typer.BadParameter(str(error)) from error
 
 
+def _run_columns(runs: Sequence[Run]) -> list[Column]:
+    return [Column(escape(run.folder.path.name), overflow="fold") for run in runs]
+
+
 def _quarters(runs: Sequence[Run]) -> Table:
     """Means over the first and the last quarter of the steps."""
-    table = Table("mean of first → last quarter", *(run.folder.path.name for run in runs), box=None)
+    table = Table(Column("mean of first → last quarter", overflow="fold"), *_run_columns(runs), box=None)
     prefixes = ("reward_call/unscorable", "source/", "value/", "heldout/", "watch/")
     records = [record for run in runs for record in run.metrics]
     names = {key for record in records for key in record if key.startswith(prefixes)}

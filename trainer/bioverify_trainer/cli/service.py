@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -13,7 +14,16 @@ from bioverify import ports
 from bioverify.client import ClientError, TlsError, TlsIdentity, TrainingClient
 from bioverify.core.runs import RunState, StepFigures, TrainingRun
 from bioverify.transport.addresses import is_loopback
-from bioverify_trainer.cli.options import TARGET_VARIABLE, SetOption, console, refuse
+from bioverify_trainer.cli.options import (
+    TARGET_VARIABLE,
+    SetOption,
+    a_target,
+    console,
+    known_presets,
+    print_json,
+    recipe_names,
+    refuse,
+)
 
 _SHOWN = ("reward", "reward_call/unscorable", "step_seconds")
 
@@ -33,7 +43,12 @@ def serve(
     folder: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs"),
     listen: Annotated[str, typer.Option(help="host:port or unix:/path.")] = ports.TRAINER,
     target: Annotated[
-        str, typer.Option(envvar=TARGET_VARIABLE, help="The aggregator, as the runs reach it; none: the running stack.")
+        str,
+        typer.Option(
+            envvar=TARGET_VARIABLE,
+            help="The aggregator, as the runs reach it; none: the running stack.",
+            callback=a_target,
+        ),
     ] = ports.AGGREGATOR,
     token_file: TokenOption = None,
     most_at_once: Annotated[
@@ -58,7 +73,12 @@ def serve(
         typer.Option(help="A key of the preset that callers may change, beside the harmless ones. Repeat it."),
     ] = None,
 ) -> None:
-    """Serve the training of runs until SIGTERM. Runs outlive the service, and are found again."""
+    """Serve the training of runs until SIGTERM.
+
+    Runs outlive the service, and are found again.
+
+    Example: bioverify runs serve --folder runs
+    """
     from bioverify.runtime import logs
     from bioverify_trainer.service.changes import Allowed
     from bioverify_trainer.service.launching import Launcher
@@ -91,14 +111,19 @@ def serve(
 
 def start(
     name: NameArgument,
-    recipe: Annotated[str, typer.Argument(help="A shipped recipe; omit it with --resume.")] = "",
-    preset: Annotated[str, typer.Option(help="A shipped preset.")] = "cpu",
+    recipe: Annotated[
+        str, typer.Argument(help="A shipped recipe; omit it with --resume.", autocompletion=recipe_names)
+    ] = "",
+    preset: Annotated[str, typer.Option(help="A shipped preset.", autocompletion=known_presets)] = "cpu",
     changes: SetOption = None,
     resume: Annotated[bool, typer.Option("--resume", help="Resume a run that has ended.")] = False,
     service: ServiceOption = ports.TRAINER,
     token_file: TokenOption = None,
 ) -> None:
-    """Have a training service start a run."""
+    """Have a training service start a run.
+
+    Example: bioverify runs start first rbio1-exp --preset cpu
+    """
 
     async def ask(client: TrainingClient) -> TrainingRun:
         return await (client.resume(name) if resume else client.start(name, recipe, preset, changes or ()))
@@ -107,7 +132,10 @@ def start(
 
 
 def stop(name: NameArgument, service: ServiceOption = ports.TRAINER, token_file: TokenOption = None) -> None:
-    """Have a run of a training service keep a checkpoint and end."""
+    """Have a run of a training service keep a checkpoint and end.
+
+    Example: bioverify runs stop first
+    """
     _tell(_asked(service, token_file, lambda client: client.stop(name)))
 
 
@@ -117,14 +145,22 @@ def watch(
     service: ServiceOption = ports.TRAINER,
     token_file: TokenOption = None,
 ) -> None:
-    """Follow a run of a training service until it has ended; exit status 1 if it failed."""
+    """Follow a run of a training service until it has ended.
+
+    Exit status 1 if it failed.
+
+    Example: bioverify runs watch first
+    """
 
     async def follow(client: TrainingClient) -> TrainingRun | None:
         last: TrainingRun | None = None
+        # Of the latest steps: the first ones of a run wait for models and caches.
+        seconds: deque[float] = deque(maxlen=10)
         async for event in client.watch(name, after_step=after_step):
             if isinstance(event, StepFigures):
-                shown = [f"{key} {event.figures[key]:.3f}" for key in _SHOWN if key in event.figures]
-                console.print(f"step {event.step}: {', '.join(shown)}")
+                if (took_s := event.figures.get("step_seconds")) is not None:
+                    seconds.append(took_s)
+                console.print(progress_line(event, last.max_steps if last else 0, seconds), soft_wrap=True)
             elif last is None or event.state is not last.state:
                 last = event
                 _tell(event)
@@ -135,9 +171,31 @@ def watch(
         raise typer.Exit(1)
 
 
-def show_states(service: str, token_file: Path | None) -> None:
+def progress_line(event: StepFigures, max_steps: int, seconds: Collection[float]) -> str:
+    """One line of a step: how far the run is, when it may be done, and the figures that tell how it goes."""
+    shown = [f"{key} {event.figures[key]:.3f}" for key in _SHOWN if key in event.figures]
+    place = f"step {event.step}"
+    if max_steps:
+        place += f" of {max_steps} ({event.step / max_steps:.0%}"
+        if seconds and event.step < max_steps:
+            place += f", {_in_words(sum(seconds) / len(seconds) * (max_steps - event.step))} left"
+        place += ")"
+    return f"{place}: {', '.join(shown)}"
+
+
+def _in_words(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
+
+
+def show_states(service: str, token_file: Path | None, *, as_json: bool) -> None:
     """The runs of a service, one per line."""
-    for run in _asked(service, token_file, lambda client: client.list_runs()):
+    runs = _asked(service, token_file, lambda client: client.list_runs())
+    if as_json:
+        print_json(runs)
+        return
+    for run in runs:
         _tell(run)
 
 

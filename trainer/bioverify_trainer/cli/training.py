@@ -18,13 +18,16 @@ from bioverify.artifacts.errors import ArtifactError
 from bioverify.artifacts.store import ArtifactStore
 from bioverify.core.recipes import Recipe
 from bioverify_trainer.cli.options import (
+    TARGET_VARIABLE,
     PresetOption,
     RecipeArgument,
     SetOption,
     TargetOption,
+    a_target,
     quieten,
     refuse,
     resolve,
+    run_folders,
 )
 from bioverify_trainer.cli.runs import open_run
 from bioverify_trainer.preset import Preset
@@ -62,7 +65,12 @@ def train(
         ),
     ] = False,
 ) -> None:
-    """Train a policy by GRPO: RECIPE says what is rewarded, the preset what is trained and how."""
+    """Train a policy by GRPO against the services.
+
+    RECIPE says what is rewarded, the preset what is trained and how.
+
+    Example: bioverify train rbio1-exp --preset cpu --output runs/first
+    """
     resolved_recipe, resolved_preset = resolve(recipe, preset, changes)
     if dry_run:
         typer.echo(json.dumps(_plan(resolved_recipe, resolved_preset, target), indent=2))
@@ -79,13 +87,19 @@ def train(
 
 
 def resume(
-    run: Annotated[Path, typer.Argument(help="Folder of a run that stopped.")],
+    run: Annotated[Path, typer.Argument(help="Folder of a run that stopped.", autocompletion=run_folders)],
     target: Annotated[
-        str | None, typer.Option(help="The aggregator; if omitted, the one that the run began with.")
+        str | None,
+        typer.Option(help="The aggregator; if omitted, the one that the run began with.", callback=a_target),
     ] = None,
     metrics_listen: MetricsOption = None,
 ) -> None:
-    """Resume a run from its last checkpoint, with the recipe and the preset that it began with."""
+    """Resume a run from its last checkpoint.
+
+    With the recipe and the preset that it began with.
+
+    Example: bioverify runs resume runs/first
+    """
     config = open_run(run).config
     recipe, preset = Recipe.model_validate(config["recipe"]), Preset.model_validate(config["preset"])
     _train(recipe, preset, target or config["target"], run, resume=True, metrics_listen=metrics_listen)
@@ -116,7 +130,7 @@ def _train(
     """Train in this process, or start all processes of the preset, each of which comes here again."""
     launch = _launch_command(preset)
     if launch is not None:
-        raise typer.Exit(_wait_for(launch))
+        raise typer.Exit(_wait_for(launch, target))
     quieten()
     from bioverify.core import alarms
     from bioverify_trainer.evaluate.questions import EvaluationError
@@ -162,9 +176,10 @@ def _launch_command(preset: Preset) -> list[str] | None:
     return [*torchrun, f"--nproc-per-node={preset.launcher.processes}", *arguments]
 
 
-def _wait_for(launch: list[str]) -> int:
+def _wait_for(launch: list[str], target: str) -> int:
     """The exit status of torchrun; SIGTERM is passed on to the processes that it started."""
-    launched = subprocess.Popen(launch)
+    # They read the same arguments, and may not know of the local stack that was found here.
+    launched = subprocess.Popen(launch, env=os.environ | {TARGET_VARIABLE: target})
     was_told = False
 
     def stop(*_signal: object) -> None:

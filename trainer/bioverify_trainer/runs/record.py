@@ -29,10 +29,17 @@ class Run:
         return cls(folder, json.loads(folder.config_file.read_text()), read_records(folder.metrics_file))
 
     @property
+    def steps_done(self) -> int:
+        return int(self.metrics[-1]["step"]) if self.metrics else 0
+
+    @property
+    def max_steps(self) -> int:
+        return int(self.config["preset"]["grpo"]["max_steps"])
+
+    @property
     def steps(self) -> str:
         """Done and planned."""
-        done = self.metrics[-1]["step"] if self.metrics else 0
-        return f"{done} of {self.config['preset']['grpo']['max_steps']}"
+        return f"{self.steps_done} of {self.max_steps}"
 
     def mean(self, key: str, *, last: bool) -> float | None:
         """Over the first or the last quarter of the steps that have it."""
