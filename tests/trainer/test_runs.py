@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
 from bioverify import recipes
-from bioverify.artifacts.store import ArtifactStore
 from bioverify.client import ItemReward, RewardDetails, RewardPart, ScoreItem
 from bioverify.core import alarms
 from bioverify.core.outcomes import Scored
@@ -171,31 +168,6 @@ def test_runs_are_listed_shown_compared_and_resumed(runs_folder, store, monkeypa
     assert list((runs_folder / "first").glob("tensorboard/**/events.out.*"))
     refused = CliRunner().invoke(app, ["runs", "show", str(runs_folder)])
     assert refused.exit_code == 2
-
-
-@pytest.fixture
-def mixed_store(tmp_path):
-    """Questions in which every gene has both labels, in either split."""
-    table = pa.Table.from_pylist(
-        [
-            {
-                "line": "k562",
-                "task_kind": "differential_expression",
-                "perturbation": f"P{p}",
-                "measured_gene": f"G{g}",
-                "label": (p + g) % 2,
-                "split": "test" if p < 4 else "train",
-                "simulated": True,
-            }
-            for p in range(12)
-            for g in range(4)
-        ]
-    )
-    store = ArtifactStore(tmp_path / "mixed" / "artifacts")
-    with store.building("prompts") as folder:
-        pq.write_table(table.set_column(4, "label", table["label"].cast(pa.int8())), folder.path / "prompts.parquet")
-        folder.commit(description="Questions of the tests.", license="none", sources=(), simulated=True)
-    return store
 
 
 def test_held_out_questions_are_asked_before_and_during_a_run(

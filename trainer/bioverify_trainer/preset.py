@@ -257,8 +257,6 @@ class Preset(_Strict):
             raise ValueError("policy.bits: packed weights are not trained; give policy.lora, and no DeepSpeed")
         if self.policy.freeze and self.policy.lora:
             raise ValueError("policy.freeze: adapters leave all other weights as they are; leave one of the two out")
-        if self.heldout and self.launcher.deepspeed:
-            raise ValueError("heldout: DeepSpeed spreads the weights, and one process alone answers held-out questions")
         if (self.grpo.use_vllm and self.grpo.vllm_mode == "server") != (self.grpo.vllm_server_base_url is not None):
             raise ValueError(
                 "grpo.vllm_server_base_url: belongs to use_vllm: true with vllm_mode: server, and these need it; it is "

@@ -224,7 +224,7 @@ def make_trainer(
     trainer.add_callback(_LeaveUnscoredStepsOut(trainer))
     trainer.add_callback(_StopWhenTold())
     if held_out is not None:
-        trainer.add_callback(HeldOutQuestions(held_out, preset, policy))
+        trainer.add_callback(HeldOutQuestions(held_out, preset, policy, trainer))
     trainer.add_callback(_Record(folder))
     return trainer
 
@@ -318,20 +318,32 @@ class VerifiedTrainer(SavingTrainer, GRPOTrainer):
 
 
 class _LeaveUnscoredStepsOut(TrainerCallback):
-    """Takes the (zero) gradients away before the optimiser steps, which makes it skip the parameters altogether.
+    """Takes the (zero) gradients away when the optimiser steps, which makes it skip the parameters altogether.
 
-    DeepSpeed keeps gradients of its own and steps inside its backward pass: there the momentum stays.
+    It is torch's own optimiser that is told, inside of DeepSpeed's, which steps in its backward pass on copies of its
+    own: transformers' callbacks would come too late and find no gradients there.
     """
 
     def __init__(self, trainer: VerifiedTrainer | OneWordTrainer) -> None:
         self._trainer = trainer
 
-    def on_pre_optimizer_step(
+    def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
+        optimizer = kwargs["optimizer"]
+        while hasattr(optimizer, "optimizer"):
+            optimizer = optimizer.optimizer
+        optimizer.register_step_pre_hook(self._skip_unscored)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if not self._trainer.any_row_scored:
-            logger.warning("step %d: nothing could be scored, the weights stay as they are", state.global_step + 1)
-            kwargs["model"].zero_grad(set_to_none=True)
+            logger.warning("step %d: nothing could be scored, the weights stay as they are", state.global_step)
+
+    def _skip_unscored(self, optimizer: torch.optim.Optimizer, *_arguments: Any) -> None:
+        if not self._trainer.any_row_scored:
+            for group in optimizer.param_groups:
+                for parameter in group["params"]:
+                    parameter.grad = None
 
 
 class _StopWhenTold(TrainerCallback):
