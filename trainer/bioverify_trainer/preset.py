@@ -253,6 +253,11 @@ class Preset(_Strict):
                 "bfloat16 the weights do not come back as they were. Set policy.dtype=float32 (with grpo.bf16=true it "
                 "computes in bfloat16 all the same)"
             )
+        if self.grpo.use_vllm and "seed" in ((self.grpo.model_extra or {}).get("generation_kwargs") or {}):
+            raise ValueError(
+                "grpo.generation_kwargs: with one seed for all, the completions of a group are alike; set grpo.seed, "
+                "from which each has its own"
+            )
         if self.policy.bits and (self.policy.lora is None or self.launcher.deepspeed):
             raise ValueError("policy.bits: packed weights are not trained; give policy.lora, and no DeepSpeed")
         if self.policy.freeze and self.policy.lora:

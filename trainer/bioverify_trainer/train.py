@@ -46,6 +46,7 @@ from bioverify_trainer.heldout import HeldOutQuestions, held_out_rows
 from bioverify_trainer.model import generation, shared_prompts
 from bioverify_trainer.model.gene_vectors import GeneVectorsModel
 from bioverify_trainer.model.policy import Policy, open_for, use_threads
+from bioverify_trainer.model.vllm_seeds import give_seeds
 from bioverify_trainer.one_word import OneWordTrainer
 from bioverify_trainer.preset import Preset
 from bioverify_trainer.reward import make_reward
@@ -283,6 +284,8 @@ class VerifiedTrainer(SavingTrainer, GRPOTrainer):
     def __init__(self, *, prompts_computed_once: bool, **arguments: Any) -> None:
         super().__init__(**arguments)
         self._prompts_computed_once = prompts_computed_once
+        if self.use_vllm:
+            give_seeds(self.vllm_generation, seed=self.args.seed, step=lambda: self.state.global_step)
 
     def _generate_single_turn(self, prompt_ids: list[list[int]], *others: Any, **options: Any) -> Any:
         if not self._prompts_computed_once:
