@@ -18,6 +18,7 @@ from pyarrow import parquet
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined, to_jsonable_python
 
+import presets
 from bioverify.aggregator.config import AggregatorConfig
 from bioverify.core.questions import FORMS
 from bioverify.core.tasks import TASKS
@@ -80,6 +81,8 @@ def pages() -> Iterator[tuple[Path, str]]:
         for model in models:
             table = ["| key | default | what it is |", "|---|---|---|", *rows(model)]
             text = written(text, model.__name__, table)
+        if name == "training.md":
+            text = written(written(text, "values", presets.value_rows()), "prices", presets.price_rows())
         yield DOCS / name, text
     table = ["| kind | wording | `task` |", "|---|---|---|", *forms()]
     yield READING, written(READING.read_text(), "forms", table)

@@ -64,24 +64,14 @@ PUBLISHED = {
 
 
 def test_the_docs_name_the_source_of_each_value_of_the_published_run():
-    text = (
-        (ROOT / "docs" / "training.md")
-        .read_text()
-        .partition("rbio1-published` come from")[2]
-        .partition("\n`h100x1`")[0]
-    )
+    text = (ROOT / "docs" / "training.md").read_text().partition("<!-- values -->")[2].partition("<!-- end")[0]
     rows = [[cell.strip(" `") for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
-    documented = {key: (value, source) for key, value, source in rows[2:]}
+    documented = {key: (value, source) for key, value, source, *_ in rows[2:]}
     grpo = load_preset("rbio1-published").grpo.model_dump()
-    for key in PUBLISHED.keys() - {
-        "bf16",
-        "gradient_accumulation_steps",
-        "gradient_checkpointing",
-        "use_vllm",
-        "vllm_mode",
-    }:
+    for key in PUBLISHED:
         value, source = documented[f"grpo.{key}"]
-        assert yaml.safe_load(value) == grpo[key], key
+        # YAML takes 5e-06 for a word.
+        assert type(grpo[key])(yaml.safe_load(value)) == grpo[key], key
         assert source
 
 
@@ -160,6 +150,12 @@ def test_processes_that_would_take_a_waiting_one_for_dead_are_refused():
         load_preset("h100x8", ["launcher.process_group_timeout_s=100"])
 
 
+def test_one_seed_for_all_of_vllms_completions_is_refused():
+    with pytest.raises(SettingsError, match=r"grpo\.generation_kwargs: .*a group are alike; set grpo\.seed"):
+        load_preset("h100x8", ["grpo.generation_kwargs={seed: 3}"])
+    assert load_preset("h100x8", ["grpo.seed=3"]).grpo.seed == 3
+
+
 def test_a_number_in_scientific_notation_is_a_number():
     assert load_preset("cpu", ["grpo.learning_rate=1e-4"]).grpo.learning_rate == 1e-4
 
@@ -210,7 +206,7 @@ def test_the_one_gpu_preset_trains_adapters_and_makes_a_training_configuration()
     assert preset.policy.lora is not None
     assert preset.launcher.processes == 1
     config = grpo_config(preset, "runs/one-gpu")
-    assert (config.gradient_accumulation_steps, config.generation_batch_size) == (4, 32)
+    assert (config.gradient_accumulation_steps, config.generation_batch_size) == (8, 32)
 
 
 def test_a_dry_run_prints_the_resolved_run_and_the_launch_of_all_processes(monkeypatch):
@@ -222,6 +218,8 @@ def test_a_dry_run_prints_the_resolved_run_and_the_launch_of_all_processes(monke
     assert plan["recipe"]["name"] == "rbio1-exp"
     assert plan["completions_per_step"] == 32
     assert "--nproc-per-node=8" in plan["command"]
+    assert plan["estimate"]["h100_hours"][1] < plan["estimate"]["published_run_h100_hours"] == 1920
+    assert plan["estimate"]["gb_per_gpu"]["peak"] < 80
 
 
 @pytest.mark.parametrize(
