@@ -61,7 +61,7 @@ SOURCES: dict[str, tuple[str, str]] = {
     "grpo.save_steps": (PAPER, "ours: an hour or so of training is what a fault may cost"),
     "grpo.save_total_limit": (TRIES, "ours: 43 GB a checkpoint"),
     "grpo.bf16": ("our reading", ""),
-    "grpo.gradient_checkpointing": (MEMORY, "80 GB have room without"),
+    "grpo.activation_checkpointing": (MEMORY, "80 GB have room without"),
     "grpo.seed": (TRIES, ""),
     "grpo.use_vllm": ("our reading", ""),
     "grpo.vllm_mode": (TRIES, ""),

@@ -197,7 +197,7 @@ def tiny_preset(tiny_policy: Path) -> Preset:
                 "lr_scheduler_type": "constant",
                 "save_steps": 1,
                 "bf16": False,
-                "gradient_checkpointing": False,
+                "activation_checkpointing": False,
                 "use_cpu": True,
             },
             "rewards": {"deadline_s": 5, "samples_per_step": 1, "max_unscorable_share": 1},

@@ -76,7 +76,7 @@ def test_a_trl_trainer_learns_from_the_stack_that_serves_an_openrlhf_client(stac
         save_strategy="no",
         report_to="none",
         bf16=False,
-        gradient_checkpointing=False,
+        activation_checkpointing=False,
         use_cpu=True,
         seed=0,
     )

@@ -72,7 +72,7 @@ def test_a_part_of_the_memory_moves_by_what_it_depends_on(name, change, part, fa
 
 
 def test_recomputation_gives_memory_for_time():
-    kept, recomputed = parts("h100x8"), parts("h100x8", "grpo.gradient_checkpointing=true")
+    kept, recomputed = parts("h100x8"), parts("h100x8", "grpo.activation_checkpointing=true")
     assert recomputed["activations"] < kept["activations"] / 3
     assert recomputed["loss_and_gradient_s"][0] == pytest.approx(6 / 5 * kept["loss_and_gradient_s"][0], rel=0.01)
 

@@ -57,7 +57,7 @@ PUBLISHED = {
     "scale_rewards": "group",
     "save_steps": 10_000,
     "bf16": True,
-    "gradient_checkpointing": True,
+    "activation_checkpointing": True,
     "use_vllm": True,
     "vllm_mode": "colocate",
 }
@@ -90,7 +90,7 @@ def test_h100x1_takes_the_published_steps_and_h100x8_the_fixes_of_dapo():
     assert one.prompts_per_step == published.prompts_per_step == 8
     of_memory = {
         "gradient_accumulation_steps",
-        "gradient_checkpointing",
+        "activation_checkpointing",
         "per_device_train_batch_size",
         "save_steps",
         "save_total_limit",
@@ -102,7 +102,7 @@ def test_h100x1_takes_the_published_steps_and_h100x8_the_fixes_of_dapo():
     assert (one.launcher.processes, eight.launcher.processes) == (1, 8)
     for preset in (one, eight):
         assert preset.launcher.deepspeed["zero_optimization"]["stage"] == 2
-        assert not preset.grpo.gradient_checkpointing
+        assert not preset.grpo.activation_checkpointing
     changed = eight.grpo.model_dump()
     assert (changed["loss_type"], changed["epsilon"], changed["epsilon_high"]) == ("dapo", 0.2, 0.28)
     assert changed["mask_truncated_completions"]
@@ -130,7 +130,7 @@ def test_h100x1_takes_the_published_steps_and_h100x8_the_fixes_of_dapo():
             "grpo.vllm_server_base_url=http://gpu:8000",
             r"vllm_server_base_url: belongs to use_vllm: true with vllm_mode",
         ),
-        ("grpo.gradient_checkpointing=true", r"prompts\.computed_once: .*gradient checkpointing keeps no cache"),
+        ("grpo.activation_checkpointing=true", r"prompts\.computed_once: .*activation checkpointing keeps no cache"),
         ("grpo.max_steps", r"--set grpo\.max_steps: expected key=value"),
         ("name.first=x", r"--set name\.first=x: name has no keys of its own"),
     ],
@@ -268,7 +268,7 @@ PASSED = {
     "max_grad_norm": 0.2,
     "data_seed": 3,
     # Memory, machines, engines.
-    "gradient_checkpointing_kwargs": {"use_reentrant": False},
+    "activation_checkpointing_kwargs": {"use_reentrant": False},
     "torch_empty_cache_steps": 10,
     "cast_lm_head_to_fp32": True,
     "ds3_gather_for_generation": False,

@@ -175,7 +175,7 @@ def _memory(preset: Preset, shape: Shape, card_gb: float) -> dict[str, float]:
     layer = 2 * (8 * shape.hidden + 4 * shape.intermediate + 2 * shape.keys) + 8 * shape.hidden
     recomputed = 2 * shape.hidden * shape.layers + layer
     logits = grpo.per_device_train_batch_size * grpo.max_completion_length * shape.vocabulary * _BYTES_PER_LOGIT
-    parts["activations"] = tokens * (recomputed if grpo.gradient_checkpointing else layer * shape.layers) + logits
+    parts["activations"] = tokens * (recomputed if grpo.activation_checkpointing else layer * shape.layers) + logits
     colocated = grpo.vllm_mode == "colocate"
     parts["vllm"] = grpo.vllm_gpu_memory_utilization * card_gb * _GB if colocated else 0.0
     beside = 0.0 if grpo.vllm_enable_sleep_mode else parts["vllm"]
@@ -194,7 +194,7 @@ def _seconds(preset: Preset, shape: Shape, speed: Speed) -> dict[str, float]:
     grpo, processes, weights = preset.grpo, preset.launcher.processes, shape.weights
     rows = preset.completions_per_process
     length = PROMPT_TOKENS + grpo.max_completion_length
-    passes = 1 + bool(grpo.beta) + 1 + grpo.gradient_checkpointing
+    passes = 1 + bool(grpo.beta) + 1 + grpo.activation_checkpointing
     backward = 1 if preset.policy.lora else 2
     operations = 2 * weights * (passes + backward) * rows * length
     # A server of its own is taken for as fast as the trainers' cards would be.

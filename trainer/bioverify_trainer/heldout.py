@@ -80,7 +80,7 @@ class HeldOutQuestions(TrainerCallback):
     def _measure(self) -> dict[str, float]:
         accelerator = self._trainer.accelerator
         mine = range(accelerator.process_index, len(self._rows), accelerator.num_processes)
-        recomputation: Any = self._trainer.args.gradient_checkpointing_kwargs
+        recomputation: Any = self._trainer.args.activation_checkpointing_kwargs
         # Whole on every process: ZeRO-3 spreads the weights.
         with unwrap_model_for_generation(
             self._trainer.model_wrapped,

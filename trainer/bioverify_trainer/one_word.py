@@ -145,7 +145,7 @@ def check(preset: Preset) -> None:
         "grpo.gradient_accumulation_steps": grpo.gradient_accumulation_steps != 1,
         "grpo.temperature": grpo.temperature != 1,
         "grpo.loss_type": grpo.loss_type not in ("grpo", "bnpo", "dapo"),
-        "grpo.gradient_checkpointing": grpo.gradient_checkpointing,
+        "grpo.activation_checkpointing": grpo.activation_checkpointing,
         "launcher.processes": preset.launcher.processes != 1,
         "launcher.deepspeed": preset.launcher.deepspeed is not None,
     }

@@ -149,7 +149,7 @@ class Grpo(_Strict):
     """Checkpoints that are kept; without it all."""
     bf16: bool
     """Mixed precision in bfloat16."""
-    gradient_checkpointing: bool
+    activation_checkpointing: bool
     """Activations are computed again in the backward pass: less memory, more time."""
     use_cpu: bool
     """Train on the CPU even if there is a GPU."""
@@ -267,10 +267,10 @@ class Preset(_Strict):
                 "grpo.vllm_server_base_url: belongs to use_vllm: true with vllm_mode: server, and these need it; it is "
                 "the address of `trl vllm-serve`"
             )
-        if self.prompts.computed_once and (self.grpo.use_vllm or self.grpo.gradient_checkpointing):
+        if self.prompts.computed_once and (self.grpo.use_vllm or self.grpo.activation_checkpointing):
             raise ValueError(
-                "prompts.computed_once: vLLM has a prefix cache of its own, and gradient checkpointing keeps no cache; "
-                "set grpo.use_vllm and grpo.gradient_checkpointing to false, or leave this out"
+                "prompts.computed_once: vLLM has a prefix cache of its own, and activation checkpointing keeps no "
+                "cache; set grpo.use_vllm and grpo.activation_checkpointing to false, or leave this out"
             )
         return self
 
