@@ -12,7 +12,7 @@ from bioverify.client import ListedVerifier
 from bioverify.core.verifier import ArtifactIdentity, Reads
 from bioverify_trainer.preset import load_preset
 from bioverify_trainer.runs.folder import RunError, RunFolder, run_config
-from bioverify_trainer.runs.report import choose_examples, summarise, write_report
+from bioverify_trainer.runs.report import choose_examples, make_plots, summarise, write_report
 
 HOSTILE = '<think> <script>alert("x")</script> <img src=http://example.org/x.png> </think> & <answer> yes </answer>'
 
@@ -113,6 +113,21 @@ def test_the_page_is_one_file_that_fetches_and_runs_nothing(run):
     assert not {"script", "link", "img", "iframe", "object"} & set(references.tags)
     assert not re.search(r"url\((?!['\"]?#)", page)
     assert references.tags.count("svg") == 7
+
+
+def test_what_teaches_and_where_the_time_goes_are_figures_if_the_run_recorded_them(run):
+    records = [json.loads(line) for line in run.metrics_file.read_text().splitlines()]
+    titles = {plot.title for plot in make_plots(records)}
+    assert not titles & {"What teaches", "Where the time goes"}
+    for record in records:
+        record |= {"frac_reward_zero_std": 0.5, "kl": 0.01, "pace/rewards": 0.02, "pace/tokens_per_second": 9000.0}
+    plots = {plot.title: plot.svg for plot in make_plots(records)}
+    for name in ("frac_reward_zero_std", "kl"):
+        assert name in plots["What teaches"]
+    assert "entropy" not in plots["What teaches"]
+    assert "rewards" in plots["Where the time goes"]
+    # On an axis of shares.
+    assert "tokens_per_second" not in plots["Where the time goes"]
 
 
 def test_text_of_a_model_is_shown_and_not_obeyed(run):

@@ -162,7 +162,9 @@ def test_runs_are_listed_shown_compared_and_resumed(runs_folder, store, monkeypa
     compared = said("compare", runs_folder / "first", runs_folder / "second")
     assert "preset.grpo.seed" in compared
     assert "preset.grpo.learning_rate" not in compared
-    assert "source/questions" in said("show", runs_folder / "first")
+    shown = said("show", runs_folder / "first")
+    for name in ("source/questions", "frac_reward_zero_std", "entropy", "pace/rewards", "pace/tokens_per_second"):
+        assert name in shown
     said("resume", runs_folder / "second")
     assert [record["step"] for record in read_records(runs_folder / "second" / "metrics.jsonl")] == [1, 2, 3]
     assert list((runs_folder / "first").glob("tensorboard/**/events.out.*"))

@@ -48,12 +48,13 @@ from bioverify_trainer.model.gene_vectors import GeneVectorsModel
 from bioverify_trainer.model.policy import Policy, open_for, use_threads
 from bioverify_trainer.model.vllm_seeds import give_seeds
 from bioverify_trainer.one_word import OneWordTrainer
+from bioverify_trainer.pace import Pace, innermost
 from bioverify_trainer.preset import Preset
 from bioverify_trainer.reward import make_reward
 from bioverify_trainer.runs.folder import RunError, RunFolder, finite, run_config
 from bioverify_trainer.saving import DISK_ERRORS, SavingTrainer
 from bioverify_trainer.stopping import RunStopped, stop_signal
-from bioverify_trainer.telemetry import Telemetry, expose
+from bioverify_trainer.telemetry import Gauges, Telemetry, expose
 
 logger = logging.getLogger(__name__)
 
@@ -188,6 +189,9 @@ def make_trainer(
 ) -> VerifiedTrainer | OneWordTrainer:
     """The trainer, with reward, prompts and record in place. ``held_out``: questions for the preset's ``heldout``."""
     is_one_word = isinstance(policy.model, GeneVectorsModel)
+    # Counted before DeepSpeed spreads the weights. A backward pass computes as much as two forward, or one if only
+    # adapters have gradients.
+    pace = Pace(policy.model.num_parameters(), forward_passes=2 if preset.policy.lora else 3)
     reward = make_reward(
         target,
         recipe,
@@ -208,7 +212,7 @@ def make_trainer(
     )
     trainer: VerifiedTrainer | OneWordTrainer
     if is_one_word:
-        trainer = OneWordTrainer(preset, policy, reward, grpo_config(preset, folder.checkpoints), dataset)
+        trainer = OneWordTrainer(preset, policy, reward, grpo_config(preset, folder.checkpoints), dataset, pace)
     else:
         trainer = VerifiedTrainer(
             model=policy.model,
@@ -218,6 +222,7 @@ def make_trainer(
             train_dataset=dataset,
             peft_config=lora_config(preset, policy.model),
             prompts_computed_once=preset.prompts.computed_once,
+            pace=pace,
         )
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(Telemetry())
@@ -226,6 +231,9 @@ def make_trainer(
     trainer.add_callback(_StopWhenTold())
     if held_out is not None:
         trainer.add_callback(HeldOutQuestions(held_out, preset, policy, trainer))
+    trainer.add_callback(pace)
+    # Behind all that add to the log.
+    trainer.add_callback(Gauges())
     trainer.add_callback(_Record(folder))
     return trainer
 
@@ -281,17 +289,21 @@ class VerifiedTrainer(SavingTrainer, GRPOTrainer):
 
     any_row_scored = False
 
-    def __init__(self, *, prompts_computed_once: bool, **arguments: Any) -> None:
+    def __init__(self, *, prompts_computed_once: bool, pace: Pace, **arguments: Any) -> None:
         super().__init__(**arguments)
         self._prompts_computed_once = prompts_computed_once
+        self._pace = pace
         if self.use_vllm:
             give_seeds(self.vllm_generation, seed=self.args.seed, step=lambda: self.state.global_step)
+            engine: Any = self.vllm_generation
+            engine.sync_weights = pace.measuring("weights_to_vllm")(engine.sync_weights)
 
     def _generate_single_turn(self, prompt_ids: list[list[int]], *others: Any, **options: Any) -> Any:
-        if not self._prompts_computed_once:
-            return super()._generate_single_turn(prompt_ids, *others, **options)  # type: ignore[no-untyped-call]
-        model = self.accelerator.unwrap_model(self.model_wrapped)
-        return generation.write(model, prompt_ids, self.generation_config), None
+        with self._pace.measuring("generation"):
+            if not self._prompts_computed_once:
+                return super()._generate_single_turn(prompt_ids, *others, **options)  # type: ignore[no-untyped-call]
+            model = self.accelerator.unwrap_model(self.model_wrapped)
+            return generation.write(model, prompt_ids, self.generation_config), None
 
     def _get_per_token_logps_and_entropies(
         self, model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor, logits_to_keep: int, **options: Any
@@ -305,7 +317,8 @@ class VerifiedTrainer(SavingTrainer, GRPOTrainer):
 
     def _calculate_rewards(self, *args: Any) -> torch.Tensor:
         # TRL gathers these over all processes, so every process comes to the same conclusion.
-        rewards: torch.Tensor = super()._calculate_rewards(*args)
+        with self._pace.measuring("rewards"):
+            rewards: torch.Tensor = super()._calculate_rewards(*args)
         self._is_scored = ~rewards.isnan().all(dim=1)
         self.any_row_scored = bool(self._is_scored.any())
         return rewards
@@ -333,10 +346,7 @@ class _LeaveUnscoredStepsOut(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        optimizer = kwargs["optimizer"]
-        while hasattr(optimizer, "optimizer"):
-            optimizer = optimizer.optimizer
-        optimizer.register_step_pre_hook(self._skip_unscored)
+        innermost(kwargs["optimizer"]).register_step_pre_hook(self._skip_unscored)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if not self._trainer.any_row_scored:

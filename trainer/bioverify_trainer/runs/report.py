@@ -25,6 +25,7 @@ from matplotlib.ticker import MaxNLocator
 from bioverify.core import alarms
 from bioverify.files import read_lines
 from bioverify_trainer.runs.folder import RunError, RunFolder, read_records
+from bioverify_trainer.runs.record import TEACHES
 
 N_EXAMPLES = 3
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f")
@@ -111,6 +112,12 @@ def make_plots(metrics: Sequence[Mapping[str, Any]]) -> list[Plot]:
     held_out = {name: values for name, values in series("heldout/").items() if any(v is not None for v in values)}
     watched = {name: values for name, values in series("watch/").items() if name != "words"}
     not_read = {name: values for name, values in series(alarms.NOT_READ).items() if any(values)}
+    taught = {
+        name: [record.get(name) for record in metrics]
+        for name in TEACHES
+        if any(record.get(name) is not None for record in metrics)
+    }
+    pace = {name: values for name, values in series("pace/").items() if name != "tokens_per_second"}
     return [
         *(
             [
@@ -155,6 +162,29 @@ def make_plots(metrics: Sequence[Mapping[str, Any]]) -> list[Plot]:
             "What each verifier said",
             "Mean value in [0, 1] over the completions that it could score.",
             _draw(steps, series("value/"), "mean value", top=1.0),
+        ),
+        *(
+            [
+                Plot(
+                    "What teaches",
+                    "Groups whose members are all rewarded alike teach nothing. Tokens that the loss clips, distance "
+                    "to the start, entropy of the next token; ratio of the trainer's to vLLM's probability, near 1.",
+                    _draw(steps, taught, "share, nats"),
+                )
+            ]
+            if taught
+            else []
+        ),
+        *(
+            [
+                Plot(
+                    "Where the time goes",
+                    "Shares of a step. Rewards should be below 5 %: while they are waited for, nothing is computed.",
+                    _draw(steps, pace, "share", top=1.0),
+                )
+            ]
+            if pace
+            else []
         ),
         Plot(
             "Latency of each verifier",
