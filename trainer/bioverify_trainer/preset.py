@@ -164,7 +164,7 @@ class Grpo(_Strict):
     vllm_enable_sleep_mode: bool = False
     """vLLM leaves its memory to the optimiser's step when colocated."""
     vllm_server_base_url: Annotated[str, Field(pattern="^https?://")] | None = None
-    """Address of `trl vllm-serve`."""
+    """Address of `vllm serve`."""
     chat_template_kwargs: dict[str, Any] | None = None
     """Variables of the chat template (`enable_thinking`), for training, held-out questions and all other asking."""
 
@@ -265,7 +265,7 @@ class Preset(_Strict):
         if (self.grpo.use_vllm and self.grpo.vllm_mode == "server") != (self.grpo.vllm_server_base_url is not None):
             raise ValueError(
                 "grpo.vllm_server_base_url: belongs to use_vllm: true with vllm_mode: server, and these need it; it is "
-                "the address of `trl vllm-serve`"
+                "the address of `vllm serve`"
             )
         if self.prompts.computed_once and (self.grpo.use_vllm or self.grpo.activation_checkpointing):
             raise ValueError(
