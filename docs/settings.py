@@ -14,11 +14,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import preset_table
 from pyarrow import parquet
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined, to_jsonable_python
 
-import presets
 from bioverify.aggregator.config import AggregatorConfig
 from bioverify.core.questions import FORMS
 from bioverify.core.tasks import TASKS
@@ -82,7 +82,7 @@ def pages() -> Iterator[tuple[Path, str]]:
             table = ["| key | default | what it is |", "|---|---|---|", *rows(model)]
             text = written(text, model.__name__, table)
         if name == "training.md":
-            text = written(written(text, "values", presets.value_rows()), "prices", presets.price_rows())
+            text = written(written(text, "values", preset_table.value_rows()), "prices", preset_table.price_rows())
         yield DOCS / name, text
     table = ["| kind | wording | `task` |", "|---|---|---|", *forms()]
     yield READING, written(READING.read_text(), "forms", table)

@@ -95,7 +95,7 @@ def value_rows() -> Iterator[str]:
     for key, (first, *others) in values():
         source, reason = SOURCES.get(key, ("", ""))
         if not source or (any(other != first for other in others) and not reason):
-            sys.exit(f"docs/presets.py: {key} has no source, or the presets differ in it and no reason is given")
+            sys.exit(f"docs/preset_table.py: {key} has no source, or the presets differ in it and no reason is given")
         own = ["=" if other == first else _shown(other) for other in others]
         yield f"| `{key}` | {_shown(first)} | {source} | {' | '.join(own)} | {reason} |"
 
