@@ -93,7 +93,7 @@ ifneq ($(TORCH_BACKEND),)
 endif
 	@touch $@
 
-test-gpu-paths: setup $(GPU_PATHS)/.installed ## What a GPU runs, as far as CPUs show it: DeepSpeed's ZeRO-2 and ZeRO-3 on two processes
+test-gpu-paths: setup $(GPU_PATHS)/.installed ## What a GPU runs, as far as CPUs show it: DeepSpeed's ZeRO-2 and ZeRO-3, TRL's two ways to vLLM over a stand-in; 4 minutes
 	@BIOVERIFY_GPU_PACKAGES=$(abspath $(GPU_PATHS)) pytest -m gpu_paths tests/gpu_paths $(PYTEST_ARGS)
 
 $(GPU_PATHS)/.installed: $(VENV)/.installed requirements/gpu-paths.txt

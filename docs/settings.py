@@ -15,6 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import preset_table
 from pyarrow import parquet
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined, to_jsonable_python
@@ -127,6 +128,8 @@ def pages() -> Iterator[tuple[Path, str]]:
         for model in models:
             table = ["| key | default | what it is |", "|---|---|---|", *rows(model)]
             text = written(text, model.__name__, table)
+        if name == "training.md":
+            text = written(written(text, "values", preset_table.value_rows()), "prices", preset_table.price_rows())
         yield DOCS / name, text
     table = ["| kind | wording | `task` |", "|---|---|---|", *forms()]
     yield READING, written(READING.read_text(), "forms", table)

@@ -302,6 +302,17 @@ TRAINING = Page(
                 {"{{instance}}": f"time() - {RUN}_last_step_timestamp_seconds"},
                 "Grows while training waits for services: docs/runbooks/training-stalled.md.",
             ),
+            Panel(
+                "Where a step's time goes",
+                "percentunit",
+                {"{{part}}": f"{RUN}_step_share_ratio"},
+                "While rewards are waited for, GPUs compute nothing: docs/runbooks/training-waits-for-rewards.md.",
+            ),
+            Panel(
+                "Speed",
+                "short",
+                {"tokens/s": f"{RUN}_tokens_per_second", "share of the cards' arithmetic": f"{RUN}_mfu_ratio"},
+            ),
         ],
         "Reward": [
             Panel("Reward", "short", {"mean": f"{RUN}_reward", "deviation in a group": f"{RUN}_reward_deviation"}),
@@ -331,6 +342,17 @@ TRAINING = Page(
             Panel("Loss", "short", {"{{instance}}": f"{RUN}_loss"}),
             Panel("Entropy, divergence", "short", {"entropy": f"{RUN}_entropy", "KL": f"{RUN}_kl"}),
             Panel("Learning rate", "sci", {"{{instance}}": f"{RUN}_learning_rate"}),
+            Panel(
+                "What teaches",
+                "percentunit",
+                {
+                    "groups rewarded alike": f"{RUN}_groups_alike_ratio",
+                    "tokens that the loss clips": f"{RUN}_loss_clipped_ratio",
+                    "trainer's probability / vLLM's": f"{RUN}_importance_ratio",
+                },
+                "A group whose members are all rewarded alike teaches nothing. The ratio is near 1 if vLLM has the "
+                "trainer's weights.",
+            ),
             Panel(
                 "Length",
                 "short",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from playwright.sync_api import Browser, expect
 
 from bioverify import recipes
 from bioverify_trainer.preset import load_preset
-from bioverify_trainer.runs.folder import RunFolder, run_config
+from bioverify_trainer.runs.folder import RunFolder, read_records, run_config
 from bioverify_trainer.runs.report import write_report
 from tests.browser.test_pages import CHROMIUM, INJECTED, Watched, browser, check, runs
 from tests.trainer.test_report import listed
@@ -67,6 +68,23 @@ def test_the_report_shows_a_run_as_the_pages_do_and_runs_nothing_of_it(
     assert page.locator("img").count() == 0
     check(watched)
     context.close()
+
+
+def test_what_teaches_and_where_the_time_goes_are_figures_if_the_run_recorded_them(
+    browser: Browser, hostile_run: Path
+) -> None:
+    metrics = RunFolder(hostile_run).metrics_file
+    records = read_records(metrics)
+    more = {"frac_reward_zero_std": 0.5, "kl": 0.01, "pace/rewards": 0.02, "pace/tokens_per_second": 9000.0}
+    metrics.write_text("".join(json.dumps(record | more) + "\n" for record in records))
+    output = hostile_run / "report.html"
+    write_report(hostile_run, output)
+    page = browser.new_page()
+    page.goto(output.as_uri())
+    for name in ("Share of groups rewarded all alike", "KL divergence", "Pace: rewards", "Pace: tokens_per_second"):
+        expect(page.get_by_role("img", name=name)).to_be_visible()
+    expect(page.get_by_role("img", name="Entropy")).to_have_count(0)
+    page.close()
 
 
 def test_the_report_refuses_every_script_but_its_own(browser: Browser, hostile_run: Path) -> None:

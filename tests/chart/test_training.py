@@ -16,8 +16,6 @@ import pytest
 import yaml
 from kubeflow_trainer_api import models
 from torch.distributed.run import get_args_parser
-from trl.scripts.utils import TrlParser
-from trl.scripts.vllm_serve import ScriptArguments
 from typer.main import get_command
 
 from bioverify import recipes
@@ -142,17 +140,48 @@ def test_torchrun_and_the_vllm_server_take_their_words() -> None:
     (jobset,) = of_kind(manifests(), "JobSet")
     (server,) = [job for job in jobs(jobset) if job["name"] == "vllm"]
     (container,) = server["template"]["spec"]["template"]["spec"]["containers"]
-    assert container["command"] == ["trl", "vllm-serve"]
-    (given,) = TrlParser(ScriptArguments).parse_args_and_config(container["args"])
-    assert given.tensor_parallel_size == container["resources"]["limits"]["nvidia.com/gpu"]
-    assert container["ports"] == [{"name": "http", "containerPort": given.port}]
+    assert container["command"] == ["vllm", "serve"]
+    model, *options = container["args"]
+    given = dict(option.removeprefix("--").split("=", 1) for option in options)
+    assert int(given["tensor-parallel-size"]) == container["resources"]["limits"]["nvidia.com/gpu"]
+    assert container["ports"] == [{"name": "http", "containerPort": int(given["port"])}]
+    # What TRL's client asks for before it trains.
+    assert json.loads(given["weight-transfer-config"]) == {"backend": "nccl"}
+    assert (given["logprobs-mode"], given["max-logprobs"]) == ("processed_logprobs", "-1")
+    assert {"name": "VLLM_SERVER_DEV_MODE", "value": "1"} in container["env"]
+    assert given["generation-config"] == "vllm"
     (trainer,) = [job for job in jobs(jobset) if job["name"] == "trainer"]
     arguments = trainer["template"]["spec"]["template"]["spec"]["containers"][0]["args"]
     name = jobset["metadata"]["name"]
     # JobSet's name of the one pod: <jobset>-<job>-<index of the job>-<index of the pod>.<subdomain>
-    assert f"--set=grpo.vllm_server_base_url=http://{name}-vllm-0-0.{name}:{given.port}" in arguments
+    assert f"--set=grpo.vllm_server_base_url=http://{name}-vllm-0-0.{name}:{given['port']}" in arguments
     preset = load_preset("h100x8", [each.removeprefix("--set=") for each in arguments if each.startswith("--set=")])
-    assert preset.policy.model == given.model
+    assert preset.policy.model == model
+
+
+def test_only_its_own_pods_reach_the_vllm_servers_development_endpoints() -> None:
+    (policy,) = of_kind(manifests(), "NetworkPolicy")
+    (jobset,) = of_kind(manifests(), "JobSet")
+    own = {"podSelector": {"matchLabels": {"jobset.sigs.k8s.io/jobset-name": jobset["metadata"]["name"]}}}
+    spec = policy["spec"]
+    assert {"podSelector": spec["podSelector"]} == own
+    assert spec["policyTypes"] == ["Ingress"]
+    # No port is named: NCCL chooses its own.
+    assert spec["ingress"] == [{"from": [own]}]
+
+
+def test_a_pod_that_is_told_to_stop_has_time_for_a_checkpoint() -> None:
+    """Without these, torchrun kills its processes after 30 seconds and the kubelet after 60."""
+    (runtime,) = of_kind(manifests(), "TrainingRuntime")
+    (jobset,) = of_kind(manifests(), "JobSet")
+    trainers = [job for job in (*jobs(runtime), *jobs(jobset)) if job["name"] in ("node", "trainer")]
+    assert len(trainers) == 2
+    for job in trainers:
+        pod = job["template"]["spec"]["template"]["spec"]
+        (container,) = pod["containers"]
+        limit_s = torchrun(container["command"]).shutdown_timeout
+        # 43 GB at 50 MB/s.
+        assert 43_000 / 50 < limit_s < pod["terminationGracePeriodSeconds"]
 
 
 def test_the_training_ends_the_job_although_the_server_never_ends() -> None:

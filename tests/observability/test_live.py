@@ -155,7 +155,7 @@ def _tiny(policy: Path) -> dict[str, Any]:
             "lr_scheduler_type": "constant",
             "save_steps": 1_000_000,
             "bf16": False,
-            "gradient_checkpointing": False,
+            "activation_checkpointing": False,
             "use_cpu": True,
         },
         "rewards": {"deadline_s": 5},

@@ -73,6 +73,31 @@ def store(tmp_path: Path) -> ArtifactStore:
     return store
 
 
+@pytest.fixture
+def mixed_store(tmp_path):
+    """Questions in which every gene has both labels, in either split."""
+    table = pa.Table.from_pylist(
+        [
+            {
+                "line": "k562",
+                "task_kind": "differential_expression",
+                "perturbation": f"P{p}",
+                "measured_gene": f"G{g}",
+                "label": (p + g) % 2,
+                "split": "test" if p < 4 else "train",
+                "simulated": True,
+            }
+            for p in range(12)
+            for g in range(4)
+        ]
+    )
+    store = ArtifactStore(tmp_path / "mixed" / "artifacts")
+    with store.building("prompts") as folder:
+        pq.write_table(table.set_column(4, "label", table["label"].cast(pa.int8())), folder.path / "prompts.parquet")
+        folder.commit(description="Questions of the tests.", license="none", sources=(), simulated=True)
+    return store
+
+
 @pytest.fixture(scope="session")
 def verifier_targets() -> Iterator[dict[str, str]]:
     """Name → target of two verifiers that live as long as the tests: text reads completions, lookup the answer."""
@@ -172,7 +197,7 @@ def tiny_preset(tiny_policy: Path) -> Preset:
                 "lr_scheduler_type": "constant",
                 "save_steps": 1,
                 "bf16": False,
-                "gradient_checkpointing": False,
+                "activation_checkpointing": False,
                 "use_cpu": True,
             },
             "rewards": {"deadline_s": 5, "samples_per_step": 1, "max_unscorable_share": 1},

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import pickle
 import threading
+from dataclasses import replace
 from statistics import fmean
+from types import SimpleNamespace
 
 import httpx
 import numpy as np
@@ -12,6 +16,7 @@ import pytest
 import torch
 from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from trl.experimental.async_grpo.async_rollout_worker import RolloutGroup, _AsyncRolloutLoop
 from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
 
@@ -76,7 +81,7 @@ def test_a_trl_trainer_learns_from_the_stack_that_serves_an_openrlhf_client(stac
         save_strategy="no",
         report_to="none",
         bf16=False,
-        gradient_checkpointing=False,
+        activation_checkpointing=False,
         use_cpu=True,
         seed=0,
     )
@@ -146,3 +151,45 @@ def test_rows_of_one_prompt_are_a_group_and_what_is_not_scored_is_none_and_maske
     gone = reward(prompts, completions, bioverify=beside, log_metric=metrics.__setitem__)
     assert gone == [None] * 4
     assert metrics == {"bioverify/unscorable": 1.0}
+
+
+def test_asynchronous_training_scores_a_group_in_a_process_of_its_own(recipe, lasting_target, monkeypatch):
+    """As TRL's worker does it: the function by pickle, a group at a time, without the trainer's process group."""
+    # A child has its parent's environment: a function that looked for the other processes would wait for them.
+    for name, value in {"WORLD_SIZE": "8", "RANK": "0", "LOCAL_RANK": "0", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(name, value)
+    reward = trl.GroupReward(lasting_target, recipe)
+    question = "Is a knockdown of P1 in k562 cells likely to result in differential expression of G1? "
+    prompt = [{"role": "user", "content": question + "The answer is either yes or no."}]
+    texts = ["<think> P1 G1 </think> <answer> yes </answer>", "<answer> no </answer>", "aeiou aeiou"]
+    completions = [[{"role": "assistant", "content": text}] for text in texts]
+    beside = [json.dumps({"source": "questions"})] * 3
+    row = SimpleNamespace(input_ids=[1, 2], completion_mask=[0, 1], old_log_probs=[0.0, -1.0])
+    group = RolloutGroup(
+        group_id=0,
+        prompts=[prompt] * 3,
+        completions=completions,
+        completions_ids=[[1]] * 3,
+        completions_sequences=[[row]] * 3,
+        tool_call_counts=[0] * 3,
+        tool_failure_counts=[0] * 3,
+        reward_kwargs={"bioverify": beside},
+        env_rewards=[None] * 3,
+        rollout_rewards=[None] * 3,
+        model_version=0,
+    )
+    sent = pickle.loads(pickle.dumps(reward))
+    loop = SimpleNamespace(
+        reward_funcs=[sent], reward_func_names=["reward"], _env_reward_types=[], _provides_rollout_reward=False
+    )
+    samples = asyncio.run(_AsyncRolloutLoop._score_group(loop, group))
+    with Client(lasting_target) as direct:
+        items = [ScoreItem(str(n), text, [Message("user", prompt[0]["content"])]) for n, text in enumerate(texts)]
+        items = [replace(item, group_id="g", source="questions") for item in items]
+        expected = [found.reward for found in direct.score(items, recipe).rewards]
+    assert [sample.metrics["reward"] for sample in samples] == pytest.approx(expected)
+    assert len(set(expected)) > 1
+    # It is sent on after its first call as well, and a second call uses the same connection.
+    assert pickle.loads(pickle.dumps(sent))(group.prompts, completions, bioverify=beside) == pytest.approx(expected)
+    with pytest.raises(ValueError, match="there are: all"):
+        trl.GroupReward(lasting_target, "nonsense")(group.prompts, completions)

@@ -56,7 +56,7 @@ def preset_for(folder, seed):
                 "lr_scheduler_type": "constant",
                 "save_steps": 1000,
                 "bf16": False,
-                "gradient_checkpointing": False,
+                "activation_checkpointing": False,
                 "use_cpu": True,
                 "seed": seed,
             },

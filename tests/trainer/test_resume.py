@@ -14,6 +14,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from bioverify_trainer.pace import PREFIX
 from bioverify_trainer.runs.folder import read_records
 from tests.fixtures import servers
 
@@ -35,7 +36,9 @@ def launch(recipe, preset, store, target, output, tmp_path, *options):
 def metrics_of(output):
     """By step, without what a clock says."""
     return {
-        record["step"]: {key: value for key, value in record.items() if not key.endswith(CLOCKS)}
+        record["step"]: {
+            key: value for key, value in record.items() if not key.endswith(CLOCKS) and not key.startswith(PREFIX)
+        }
         for record in read_records(output / "metrics.jsonl")
     }
 

@@ -7,13 +7,10 @@ import os
 import subprocess
 import sys
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
 from bioverify import recipes
-from bioverify.artifacts.store import ArtifactStore
 from bioverify.client import ItemReward, RewardDetails, RewardPart, ScoreItem
 from bioverify.core import alarms
 from bioverify.core.outcomes import Scored
@@ -170,37 +167,14 @@ def test_runs_are_listed_shown_compared_and_resumed(runs_folder, store, monkeypa
     compared = said("compare", runs_folder / "first", runs_folder / "second")
     assert "preset.grpo.seed" in compared
     assert "preset.grpo.learning_rate" not in compared
-    assert "source/questions" in said("show", runs_folder / "first")
+    shown = said("show", runs_folder / "first")
+    for name in ("source/questions", "frac_reward_zero_std", "entropy", "pace/rewards", "pace/tokens_per_second"):
+        assert name in shown
     said("resume", runs_folder / "second")
     assert [record["step"] for record in read_records(runs_folder / "second" / "metrics.jsonl")] == [1, 2, 3]
     assert list((runs_folder / "first").glob("tensorboard/**/events.out.*"))
     refused = CliRunner().invoke(app, ["runs", "show", str(runs_folder)])
     assert refused.exit_code == 2
-
-
-@pytest.fixture
-def mixed_store(tmp_path):
-    """Questions in which every gene has both labels, in either split."""
-    table = pa.Table.from_pylist(
-        [
-            {
-                "line": "k562",
-                "task_kind": "differential_expression",
-                "perturbation": f"P{p}",
-                "measured_gene": f"G{g}",
-                "label": (p + g) % 2,
-                "split": "test" if p < 4 else "train",
-                "simulated": True,
-            }
-            for p in range(12)
-            for g in range(4)
-        ]
-    )
-    store = ArtifactStore(tmp_path / "mixed" / "artifacts")
-    with store.building("prompts") as folder:
-        pq.write_table(table.set_column(4, "label", table["label"].cast(pa.int8())), folder.path / "prompts.parquet")
-        folder.commit(description="Questions of the tests.", license="none", sources=(), simulated=True)
-    return store
 
 
 def test_held_out_questions_are_asked_before_and_during_a_run(

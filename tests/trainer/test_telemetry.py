@@ -78,6 +78,10 @@ def test_a_step_is_one_trace_and_its_figures_are_metrics(recipe, tiny_preset, st
     shown = done.stdout.partition("METRICS")[2]
     last = list(read_records(RunFolder(tmp_path / "run").metrics_file))[-1]
     assert f"bioverify_training_reward {last['reward']}" in shown
+    for part in ("rewards", "generation", "optimiser", "rest"):
+        assert f'bioverify_training_step_share_ratio{{part="{part}"}} {last[f"pace/{part}"]}' in shown
+    assert f"bioverify_training_tokens_per_second {last['pace/tokens_per_second']}" in shown
+    assert f"bioverify_training_groups_alike_ratio {last['frac_reward_zero_std']}" in shown
     assert "bioverify_training_step 2.0" in shown
     assert f'bioverify_training_info{{preset="{tiny_preset.name}",recipe="{recipe.name}"}} 1.0' in shown
     assert 'bioverify_training_reward_calls_total{result="answered"} 2.0' in shown

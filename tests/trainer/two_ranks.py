@@ -1,6 +1,7 @@
 """One of the processes of a training run over two: ``torchrun … -m tests.trainer.two_ranks JSON``.
 
 Writes the completions of this process and their rewards as JSON lines. With ``fixed_completions`` nothing is sampled.
+``unscored``: step → rows of each process whose reward is taken away; ``resume``: a checkpoint to begin from.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from accelerate import DistributedType, PartialState
 from bioverify.artifacts.store import ArtifactStore
 from bioverify.core.recipes import Recipe
 from bioverify_trainer.dataset import open_prompts
+from bioverify_trainer.heldout import held_out_rows
 from bioverify_trainer.model.policy import open_policy
 from bioverify_trainer.preset import Preset
 from bioverify_trainer.runs.folder import RunFolder
@@ -38,15 +40,20 @@ def fixed_completions(trainer: Any) -> Any:
     return generate
 
 
-def talk_over_gloo() -> None:
-    """Without a GPU accelerate knows no way for DeepSpeed's processes to talk, and would start each alone."""
+def talk_over_gloo(*, with_deepspeed: bool) -> None:
+    """Told to use GPUs, without one, accelerate knows no way for processes to talk, and would start each alone."""
+    if with_deepspeed:
+        import deepspeed.ops
+
+        # Its kernel for processes of one machine would be compiled first, for a minute.
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     PartialState._prepare_backend = lambda *_: ("gloo", DistributedType.MULTI_CPU)
 
 
-def main(settings: dict[str, Any]) -> None:
+def trained(settings: dict[str, Any]) -> VerifiedTrainer:
     torch.set_num_threads(1)
-    if settings["preset"]["launcher"].get("deepspeed"):
-        talk_over_gloo()
+    if not settings["preset"]["grpo"]["use_cpu"]:
+        talk_over_gloo(with_deepspeed=bool(settings["preset"]["launcher"]["deepspeed"]))
     preset, recipe = Preset.model_validate(settings["preset"]), Recipe.model_validate(settings["recipe"])
     folder = RunFolder(Path(settings["output"]))
     folder.path.mkdir(exist_ok=True)
@@ -57,13 +64,17 @@ def main(settings: dict[str, Any]) -> None:
         open_prompts(ArtifactStore(Path(settings["store"])), recipe, seed=0),
         target=settings["target"],
         folder=folder,
+        held_out=held_out_rows(ArtifactStore(Path(settings["store"])), preset) if preset.heldout else None,
     )
     assert isinstance(trainer, VerifiedTrainer)
     [reward] = trainer.reward_funcs
-    record = (folder.path / f"rank-{os.environ['RANK']}.jsonl").open("w")
+    record = (folder.path / f"rank-{os.environ.get('RANK', '0')}.jsonl").open("w")
+    unscored = settings.get("unscored", {})
 
     def recorded(**arguments: Any) -> list[float | None]:
         rewards: list[float | None] = reward(**arguments)
+        for row in unscored.get(str(arguments["trainer_state"].global_step + 1), []):
+            rewards[row] = None
         texts = [completion[-1]["content"] for completion in arguments["completions"]]
         line = {"groups": arguments["prompt_id"], "completions": texts, "rewards": rewards}
         print(json.dumps(line), file=record, flush=True)
@@ -72,10 +83,10 @@ def main(settings: dict[str, Any]) -> None:
     trainer.reward_funcs[0] = recorded
     if settings.get("fixed_completions"):
         trainer._generate_single_turn = fixed_completions(trainer)
-    trainer.train()
+    trainer.train(resume_from_checkpoint=settings.get("resume"))
     trainer.save_model(str(folder.model))
-    leave_process_group(trainer)
+    return trainer
 
 
 if __name__ == "__main__":
-    main(json.loads(sys.argv[1]))
+    leave_process_group(trained(json.loads(sys.argv[1])))

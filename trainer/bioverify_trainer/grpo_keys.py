@@ -23,6 +23,8 @@ _ORDER = "the order of the prompts is their number, so that a resumed run sees t
 OWNED = {
     "output_dir": "write --output",
     "resume_from_checkpoint": "write --resume",
+    "gradient_checkpointing": "its name is now grpo.activation_checkpointing",
+    "gradient_checkpointing_kwargs": "its name is now grpo.activation_checkpointing_kwargs",
     "num_train_epochs": "write grpo.max_steps",
     "deepspeed": "write launcher.deepspeed",
     "ddp_timeout": "write launcher.process_group_timeout_s",

@@ -1,4 +1,7 @@
-"""Held-out questions during a run: whether the policy becomes better at what it is not rewarded for."""
+"""Held-out questions during a run: whether the policy becomes better at what it is not rewarded for.
+
+Every process asks its share of them, by transformers, also if vLLM generates the completions of the run.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,9 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from accelerate.utils import gather_object  # type: ignore[import-untyped]
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from trl.models.utils import unwrap_model_for_generation
 
 from bioverify.artifacts import prompts
 from bioverify.artifacts.store import ArtifactStore
@@ -42,8 +47,9 @@ class HeldOutQuestions(TrainerCallback):
     Answers are greedy, so that the random numbers of the run are those of a run without.
     """
 
-    def __init__(self, rows: Rows, preset: Preset, policy: Policy) -> None:
+    def __init__(self, rows: Rows, preset: Preset, policy: Policy, trainer: Trainer) -> None:
         self._rows = rows
+        self._trainer = trainer
         self._preset = preset
         self._policy = policy
         self._found: dict[str, float] = {}
@@ -51,13 +57,13 @@ class HeldOutQuestions(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        if state.is_world_process_zero and state.global_step == 0:
-            self._found |= {f"heldout_before/{name}": value for name, value in self._measure(kwargs["model"]).items()}
+        if state.global_step == 0:
+            self._found |= {f"heldout_before/{name}": value for name, value in self._measure().items()}
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         assert self._preset.heldout is not None
-        if state.is_world_process_zero and state.global_step % self._preset.heldout.every == 0:
-            self._found |= {f"heldout/{name}": value for name, value in self._measure(kwargs["model"]).items()}
+        if state.global_step % self._preset.heldout.every == 0:
+            self._found |= {f"heldout/{name}": value for name, value in self._measure().items()}
 
     def on_log(
         self,
@@ -71,24 +77,33 @@ class HeldOutQuestions(TrainerCallback):
             logs.update(self._found)
             self._found = {}
 
-    def _measure(self, model: Any) -> dict[str, float]:
-        while hasattr(model, "module"):
-            model = model.module
-        was_training = model.training
-        model.eval()
-        asked = LocalModel(
-            replace(self._policy, model=model),
-            self._preset.prompts,
-            max_tokens=self._preset.grpo.max_completion_length,
-            samples=1,
-            temperature=0,
-        )
-        read = []
-        for start in range(0, len(self._rows), _AT_ONCE):
-            tasks = [self._rows.task(row) for row in range(start, min(start + _AT_ONCE, len(self._rows)))]
-            for [sample] in asked(tasks):
-                read.append(majority(read_answers([sample.completion], self._rows.kind), [sample.p_yes]))
-        model.train(was_training)
-        answer, belief = (np.array(column) for column in zip(*read, strict=True))
+    def _measure(self) -> dict[str, float]:
+        accelerator = self._trainer.accelerator
+        mine = range(accelerator.process_index, len(self._rows), accelerator.num_processes)
+        recomputation: Any = self._trainer.args.activation_checkpointing_kwargs
+        # Whole on every process: ZeRO-3 spreads the weights.
+        with unwrap_model_for_generation(
+            self._trainer.model_wrapped,
+            accelerator,
+            gradient_checkpointing_kwargs=recomputation,
+        ) as model:
+            was_training = model.training
+            model.eval()
+            asked = LocalModel(
+                replace(self._policy, model=model),
+                self._preset.prompts,
+                max_tokens=self._preset.grpo.max_completion_length,
+                samples=1,
+                temperature=0,
+            )
+            read = []
+            for start in range(0, len(mine), _AT_ONCE):
+                rows = mine[start : start + _AT_ONCE]
+                samples = asked([self._rows.task(row) for row in rows])
+                for row, [sample] in zip(rows, samples, strict=True):
+                    found = majority(read_answers([sample.completion], self._rows.kind), [sample.p_yes])
+                    read.append((row, *found))
+            model.train(was_training)
+        _, answer, belief = (np.array(column) for column in zip(*sorted(gather_object(read)), strict=True))
         figures = measure(self._rows, Answers(answer, belief), resamples=1).figures
         return {name: figures[name].value for name in FIGURES}

@@ -20,6 +20,7 @@ from bioverify.adapters.trl import RewardFunction
 from bioverify_trainer.model import generation
 from bioverify_trainer.model.gene_vectors import GeneVectorsModel
 from bioverify_trainer.model.policy import Policy
+from bioverify_trainer.pace import Pace
 from bioverify_trainer.preset import Preset
 from bioverify_trainer.runs.folder import RunError
 from bioverify_trainer.saving import SavingTrainer
@@ -37,7 +38,9 @@ class OneWordTrainer(SavingTrainer):
 
     any_row_scored = False
 
-    def __init__(self, preset: Preset, policy: Policy, reward: RewardFunction, args: GRPOConfig, draws: Dataset):
+    def __init__(
+        self, preset: Preset, policy: Policy, reward: RewardFunction, args: GRPOConfig, draws: Dataset, pace: Pace
+    ) -> None:
         """``draws``: the questions of all steps in order."""
         check(preset)
         # To transformers a step is one row.
@@ -52,6 +55,7 @@ class OneWordTrainer(SavingTrainer):
         self._grpo = preset.grpo
         self._policy = policy
         self._reward = reward
+        self._pace = pace
         self._start: Any = copy.deepcopy(policy.model)
         self._start.train(mode=False)
         self._figures: dict[str, float] = {}
@@ -63,7 +67,8 @@ class OneWordTrainer(SavingTrainer):
         log_p = answerer.answer_log_probabilities(ids)
         drawn = torch.bernoulli(log_p.detach()[:, :1].exp().expand(-1, self._grpo.num_generations)).sum(dim=1)
         counts = torch.stack([drawn, self._grpo.num_generations - drawn], dim=1)
-        rewards = self._rewards(rows, counts)
+        with self._pace.measuring("rewards"):
+            rewards = self._rewards(rows, counts)
         counts = counts * ~rewards.isnan()
         rewards = rewards.nan_to_num()
         self.any_row_scored = bool(counts.any())
@@ -145,7 +150,7 @@ def check(preset: Preset) -> None:
         "grpo.gradient_accumulation_steps": grpo.gradient_accumulation_steps != 1,
         "grpo.temperature": grpo.temperature != 1,
         "grpo.loss_type": grpo.loss_type not in ("grpo", "bnpo", "dapo"),
-        "grpo.gradient_checkpointing": grpo.gradient_checkpointing,
+        "grpo.activation_checkpointing": grpo.activation_checkpointing,
         "launcher.processes": preset.launcher.processes != 1,
         "launcher.deepspeed": preset.launcher.deepspeed is not None,
     }

@@ -150,7 +150,7 @@ class Grpo(_Strict):
     """Checkpoints that are kept; without it all."""
     bf16: bool
     """Mixed precision in bfloat16."""
-    gradient_checkpointing: bool
+    activation_checkpointing: bool
     """Activations are computed again in the backward pass: less memory, more time."""
     use_cpu: bool
     """Train on the CPU even if there is a GPU."""
@@ -165,7 +165,7 @@ class Grpo(_Strict):
     vllm_enable_sleep_mode: bool = False
     """vLLM leaves its memory to the optimiser's step when colocated."""
     vllm_server_base_url: Annotated[str, Field(pattern="^https?://")] | None = None
-    """Address of `trl vllm-serve`."""
+    """Address of `vllm serve`."""
     chat_template_kwargs: dict[str, Any] | None = None
     """Variables of the chat template (`enable_thinking`), for training, held-out questions and all other asking."""
 
@@ -254,21 +254,24 @@ class Preset(_Strict):
                 "bfloat16 the weights do not come back as they were. Set policy.dtype=float32 (with grpo.bf16=true it "
                 "computes in bfloat16 all the same)"
             )
+        if self.grpo.use_vllm and "seed" in ((self.grpo.model_extra or {}).get("generation_kwargs") or {}):
+            raise ValueError(
+                "grpo.generation_kwargs: with one seed for all, the completions of a group are alike; set grpo.seed, "
+                "from which each has its own"
+            )
         if self.policy.bits and (self.policy.lora is None or self.launcher.deepspeed):
             raise ValueError("policy.bits: packed weights are not trained; give policy.lora, and no DeepSpeed")
         if self.policy.freeze and self.policy.lora:
             raise ValueError("policy.freeze: adapters leave all other weights as they are; leave one of the two out")
-        if self.heldout and self.launcher.deepspeed:
-            raise ValueError("heldout: DeepSpeed spreads the weights, and one process alone answers held-out questions")
         if (self.grpo.use_vllm and self.grpo.vllm_mode == "server") != (self.grpo.vllm_server_base_url is not None):
             raise ValueError(
                 "grpo.vllm_server_base_url: belongs to use_vllm: true with vllm_mode: server, and these need it; it is "
-                "the address of `trl vllm-serve`"
+                "the address of `vllm serve`"
             )
-        if self.prompts.computed_once and (self.grpo.use_vllm or self.grpo.gradient_checkpointing):
+        if self.prompts.computed_once and (self.grpo.use_vllm or self.grpo.activation_checkpointing):
             raise ValueError(
-                "prompts.computed_once: vLLM has a prefix cache of its own, and gradient checkpointing keeps no cache; "
-                "set grpo.use_vllm and grpo.gradient_checkpointing to false, or leave this out"
+                "prompts.computed_once: vLLM has a prefix cache of its own, and activation checkpointing keeps no "
+                "cache; set grpo.use_vllm and grpo.activation_checkpointing to false, or leave this out"
             )
         return self
 

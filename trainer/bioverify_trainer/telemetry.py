@@ -19,6 +19,7 @@ from bioverify import tracing
 from bioverify.core.alarms import NOT_READ as NOT_READ_PREFIX
 from bioverify.core.recipes import Recipe
 from bioverify.transport.addresses import for_both_families
+from bioverify_trainer.pace import PREFIX, SHARES
 from bioverify_trainer.preset import Preset
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -50,6 +51,7 @@ NOT_READ = Gauge(
     "Share of the last step's completions of which the question, a thought or the answer could not be read.",
     ["what", "reason"],
 )
+STEP_SHARE = Gauge("bioverify_training_step_share_ratio", "Share of the last step, by what it went on.", ["part"])
 ACCURACY = Gauge("bioverify_training_heldout_balanced_accuracy", "Of the last look at held-out questions.")
 
 _PLAIN = {
@@ -59,6 +61,17 @@ _PLAIN = {
     "kl": Gauge("bioverify_training_kl", "Mean divergence from the reference, if there is one."),
     "entropy": Gauge("bioverify_training_entropy", "Mean entropy of the policy's next token."),
     "learning_rate": Gauge("bioverify_training_learning_rate", "Of the last step."),
+    "frac_reward_zero_std": Gauge(
+        "bioverify_training_groups_alike_ratio", "Share of the last step's groups whose members are all rewarded alike."
+    ),
+    "clip_ratio/region_mean": Gauge("bioverify_training_loss_clipped_ratio", "Share of tokens that the loss clips."),
+    "sampling/importance_sampling_ratio/mean": Gauge(
+        "bioverify_training_importance_ratio", "Mean ratio of the trainer's to vLLM's probability of a completion."
+    ),
+    f"{PREFIX}tokens_per_second": Gauge(
+        "bioverify_training_tokens_per_second", "Tokens of prompts and completions per second of the last step."
+    ),
+    f"{PREFIX}mfu": Gauge("bioverify_training_mfu_ratio", "Share of the cards' arithmetic that the last step used."),
     "completions/mean_length": Gauge("bioverify_training_completion_tokens", "Mean length of a completion."),
     "completions/clipped_ratio": Gauge("bioverify_training_clipped_ratio", "Share of completions cut at the limit."),
     "reward_call/unscorable": UNSCORABLE,
@@ -88,6 +101,10 @@ class Telemetry(TrainerCallback):
         STEP_SECONDS.observe(time.perf_counter() - self._step_began, tracing.exemplar())
         self._trace.end()
 
+
+class Gauges(TrainerCallback):
+    """To be behind the callbacks that add to the log."""
+
     def on_log(
         self,
         args: TrainingArguments,
@@ -107,6 +124,8 @@ def show(logs: Mapping[str, Any]) -> None:
         if name in _PLAIN:
             _PLAIN[name].set(value)
             continue
+        if name.startswith(PREFIX) and name.removeprefix(PREFIX) in SHARES:
+            STEP_SHARE.labels(name.removeprefix(PREFIX)).set(value)
         for prefix, gauge in _BY_NAME.items():
             if name.startswith(prefix):
                 gauge.labels(name.removeprefix(prefix)).set(value)

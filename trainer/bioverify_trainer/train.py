@@ -46,13 +46,15 @@ from bioverify_trainer.heldout import HeldOutQuestions, held_out_rows
 from bioverify_trainer.model import generation, shared_prompts
 from bioverify_trainer.model.gene_vectors import GeneVectorsModel
 from bioverify_trainer.model.policy import Policy, open_for, use_threads
+from bioverify_trainer.model.vllm_seeds import give_seeds
 from bioverify_trainer.one_word import OneWordTrainer
+from bioverify_trainer.pace import Pace, innermost
 from bioverify_trainer.preset import Preset
 from bioverify_trainer.reward import make_reward
 from bioverify_trainer.runs.folder import RunError, RunFolder, finite, run_config
 from bioverify_trainer.saving import DISK_ERRORS, SavingTrainer
 from bioverify_trainer.stopping import RunStopped, stop_signal
-from bioverify_trainer.telemetry import Telemetry, expose
+from bioverify_trainer.telemetry import Gauges, Telemetry, expose
 
 logger = logging.getLogger(__name__)
 
@@ -187,6 +189,9 @@ def make_trainer(
 ) -> VerifiedTrainer | OneWordTrainer:
     """The trainer, with reward, prompts and record in place. ``held_out``: questions for the preset's ``heldout``."""
     is_one_word = isinstance(policy.model, GeneVectorsModel)
+    # Counted before DeepSpeed spreads the weights. A backward pass computes as much as two forward, or one if only
+    # adapters have gradients.
+    pace = Pace(policy.model.num_parameters(), forward_passes=2 if preset.policy.lora else 3)
     reward = make_reward(
         target,
         recipe,
@@ -207,7 +212,7 @@ def make_trainer(
     )
     trainer: VerifiedTrainer | OneWordTrainer
     if is_one_word:
-        trainer = OneWordTrainer(preset, policy, reward, grpo_config(preset, folder.checkpoints), dataset)
+        trainer = OneWordTrainer(preset, policy, reward, grpo_config(preset, folder.checkpoints), dataset, pace)
     else:
         trainer = VerifiedTrainer(
             model=policy.model,
@@ -217,6 +222,7 @@ def make_trainer(
             train_dataset=dataset,
             peft_config=lora_config(preset, policy.model),
             prompts_computed_once=preset.prompts.computed_once,
+            pace=pace,
         )
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(Telemetry())
@@ -224,7 +230,10 @@ def make_trainer(
     trainer.add_callback(_LeaveUnscoredStepsOut(trainer))
     trainer.add_callback(_StopWhenTold())
     if held_out is not None:
-        trainer.add_callback(HeldOutQuestions(held_out, preset, policy))
+        trainer.add_callback(HeldOutQuestions(held_out, preset, policy, trainer))
+    trainer.add_callback(pace)
+    # Behind all that add to the log.
+    trainer.add_callback(Gauges())
     trainer.add_callback(_Record(folder))
     return trainer
 
@@ -280,15 +289,21 @@ class VerifiedTrainer(SavingTrainer, GRPOTrainer):
 
     any_row_scored = False
 
-    def __init__(self, *, prompts_computed_once: bool, **arguments: Any) -> None:
+    def __init__(self, *, prompts_computed_once: bool, pace: Pace, **arguments: Any) -> None:
         super().__init__(**arguments)
         self._prompts_computed_once = prompts_computed_once
+        self._pace = pace
+        if self.use_vllm:
+            give_seeds(self.vllm_generation, seed=self.args.seed, step=lambda: self.state.global_step)
+            engine: Any = self.vllm_generation
+            engine.sync_weights = pace.measuring("weights_to_vllm")(engine.sync_weights)
 
     def _generate_single_turn(self, prompt_ids: list[list[int]], *others: Any, **options: Any) -> Any:
-        if not self._prompts_computed_once:
-            return super()._generate_single_turn(prompt_ids, *others, **options)  # type: ignore[no-untyped-call]
-        model = self.accelerator.unwrap_model(self.model_wrapped)
-        return generation.write(model, prompt_ids, self.generation_config), None
+        with self._pace.measuring("generation"):
+            if not self._prompts_computed_once:
+                return super()._generate_single_turn(prompt_ids, *others, **options)  # type: ignore[no-untyped-call]
+            model = self.accelerator.unwrap_model(self.model_wrapped)
+            return generation.write(model, prompt_ids, self.generation_config), None
 
     def _get_per_token_logps_and_entropies(
         self, model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor, logits_to_keep: int, **options: Any
@@ -302,7 +317,8 @@ class VerifiedTrainer(SavingTrainer, GRPOTrainer):
 
     def _calculate_rewards(self, *args: Any) -> torch.Tensor:
         # TRL gathers these over all processes, so every process comes to the same conclusion.
-        rewards: torch.Tensor = super()._calculate_rewards(*args)
+        with self._pace.measuring("rewards"):
+            rewards: torch.Tensor = super()._calculate_rewards(*args)
         self._is_scored = ~rewards.isnan().all(dim=1)
         self.any_row_scored = bool(self._is_scored.any())
         return rewards
@@ -318,20 +334,29 @@ class VerifiedTrainer(SavingTrainer, GRPOTrainer):
 
 
 class _LeaveUnscoredStepsOut(TrainerCallback):
-    """Takes the (zero) gradients away before the optimiser steps, which makes it skip the parameters altogether.
+    """Takes the (zero) gradients away when the optimiser steps, which makes it skip the parameters altogether.
 
-    DeepSpeed keeps gradients of its own and steps inside its backward pass: there the momentum stays.
+    It is torch's own optimiser that is told, inside of DeepSpeed's, which steps in its backward pass on copies of its
+    own: transformers' callbacks would come too late and find no gradients there.
     """
 
     def __init__(self, trainer: VerifiedTrainer | OneWordTrainer) -> None:
         self._trainer = trainer
 
-    def on_pre_optimizer_step(
+    def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
+        innermost(kwargs["optimizer"]).register_step_pre_hook(self._skip_unscored)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if not self._trainer.any_row_scored:
-            logger.warning("step %d: nothing could be scored, the weights stay as they are", state.global_step + 1)
-            kwargs["model"].zero_grad(set_to_none=True)
+            logger.warning("step %d: nothing could be scored, the weights stay as they are", state.global_step)
+
+    def _skip_unscored(self, optimizer: torch.optim.Optimizer, *_arguments: Any) -> None:
+        if not self._trainer.any_row_scored:
+            for group in optimizer.param_groups:
+                for parameter in group["params"]:
+                    parameter.grad = None
 
 
 class _StopWhenTold(TrainerCallback):

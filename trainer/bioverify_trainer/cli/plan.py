@@ -2,6 +2,7 @@
 
 Of every source of the recipe: the first prompt that the run would draw, and a well-formed completion of it, scored by
 the services if they are up. The completion is made here: it shows how answers are rewarded, not how good a model is.
+What it takes on H100s is by formula.
 """
 
 from __future__ import annotations
@@ -15,11 +16,20 @@ from bioverify.core.completions import PromptForm
 from bioverify.core.recipes import Recipe
 from bioverify.core.tasks import YES_NO
 from bioverify_trainer.dataset import DatasetError, Draw, open_prompts
+from bioverify_trainer.estimate import NoEstimateError, estimate
 from bioverify_trainer.preset import Preset
 from bioverify_trainer.prompts import make_prompt
 from bioverify_trainer.reward import sample_record
 
 _MOST_DRAWS = 10_000
+
+
+def planned_estimate(preset: Preset) -> dict[str, Any] | str:
+    """Memory, time and price, or why they are not known."""
+    try:
+        return estimate(preset)
+    except NoEstimateError as error:
+        return f"none: {error}"
 
 
 def plan_sources(recipe: Recipe, preset: Preset, store: ArtifactStore, target: str) -> list[dict[str, Any]]:

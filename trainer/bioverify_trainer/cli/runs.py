@@ -14,7 +14,7 @@ from bioverify.core import alarms
 from bioverify_trainer.cli.options import RunArgument, console, print_json, run_folders
 from bioverify_trainer.cli.service import TokenOption, show_states
 from bioverify_trainer.runs.folder import RunError
-from bioverify_trainer.runs.record import Run, differences, find_runs
+from bioverify_trainer.runs.record import TEACHES, Run, differences, find_runs
 
 app = typer.Typer(help="The runs in a folder, or of a training service.", no_args_is_help=True)
 RunsFolder = Annotated[Path, typer.Option("--folder", help="Folder of the runs.")]
@@ -127,12 +127,13 @@ def _run_columns(runs: Sequence[Run]) -> list[Column]:
 def _quarters(runs: Sequence[Run]) -> Table:
     """Means over the first and the last quarter of the steps."""
     table = Table(Column("mean of first → last quarter", overflow="fold"), *_run_columns(runs), box=None)
-    prefixes = ("reward_call/unscorable", "source/", "value/", "heldout/", "watch/")
+    prefixes = ("reward_call/unscorable", "source/", "value/", "heldout/", "watch/", "pace/")
     records = [record for run in runs for record in run.metrics]
     names = {key for record in records for key in record if key.startswith(prefixes)}
     # Most reasons never come up.
     names |= {key for record in records for key in record if key.startswith(alarms.NOT_READ) and record[key]}
-    for name in ["reward", *sorted(names), "step_seconds"]:
+    taught = [name for name in TEACHES if any(record.get(name) is not None for record in records)]
+    for name in ["reward", *sorted(names), *taught, "step_seconds"]:
         cells = [f"{_number(run.mean(name, last=False))} → {_number(run.mean(name, last=True))}" for run in runs]
         table.add_row(name, *cells)
     return table

@@ -61,7 +61,8 @@ def train(
         bool,
         typer.Option(
             "--dry-run",
-            help="Train nothing: print the resolved run, and a prompt and a scored example of every source.",
+            help="Train nothing: print the resolved run, memory, time and price by formula, and a prompt and a scored "
+            "example of every source.",
         ),
     ] = False,
 ) -> None:
@@ -106,12 +107,13 @@ def resume(
 
 
 def _plan(recipe: Recipe, preset: Preset, target: str) -> dict[str, object]:
-    from bioverify_trainer.cli.plan import plan_sources
+    from bioverify_trainer.cli.plan import plan_sources, planned_estimate
 
     return {
         "recipe": recipe.model_dump(mode="json"),
         "preset": preset.model_dump(mode="json"),
         "completions_per_step": preset.prompts_per_step * preset.grpo.num_generations,
+        "estimate": planned_estimate(preset),
         "command": _launch_command(preset) or [sys.executable, *_own_arguments()],
         "sources": plan_sources(recipe, preset, ArtifactStore.default(), target),
     }

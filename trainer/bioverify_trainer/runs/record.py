@@ -9,7 +9,17 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from bioverify.core import alarms
 from bioverify_trainer.runs.folder import RunError, RunFolder, read_records
+
+TEACHES = (
+    alarms.ALIKE,
+    "clip_ratio/region_mean",
+    "kl",
+    "entropy",
+    "sampling/importance_sampling_ratio/mean",
+)
+"""TRL's names of what says whether a step teaches, and whether it teaches what was sampled."""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ KEYS = (
         "max_steps", "per_device_train_batch_size", "gradient_accumulation_steps", "num_generations",
         "num_iterations", "max_completion_length", "temperature", "learning_rate", "lr_scheduler_type", "warmup_steps",
         "weight_decay", "max_grad_norm", "beta", "loss_type", "scale_rewards", "save_steps", "save_total_limit", "bf16",
-        "gradient_checkpointing", "use_cpu", "seed", "use_vllm", "vllm_gpu_memory_utilization",
+        "activation_checkpointing", "use_cpu", "seed", "use_vllm", "vllm_gpu_memory_utilization",
     )),
 )  # fmt: skip
 """With what is below them: prompts.lines, policy.lora.rank. `policy.model` takes the listed models only."""

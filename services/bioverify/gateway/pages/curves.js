@@ -5,6 +5,8 @@ const [LEFT, RIGHT, TOP, BOTTOM] = [56, 690, 14, 190];
 const LINES = 4;
 
 const FIRST = [["reward", "Mean reward"], ["reward_call/unscorable", "Share of unscorable completions"], ["step_seconds", "Seconds a step"]];
+// TRL's names of what says whether a step teaches, and whether it teaches what was sampled.
+const TEACHES = [["frac_reward_zero_std", "Share of groups rewarded all alike"], ["clip_ratio/region_mean", "Share of tokens that the loss clips"], ["kl", "KL divergence from the start"], ["entropy", "Entropy of the next token"], ["sampling/importance_sampling_ratio/mean", "Probability at the trainer ÷ at vLLM"]];
 const HELD_OUT = "heldout/";
 // What was asked before the first step belongs to the curve of what was asked after later ones.
 const BEFORE = "heldout_before/";
@@ -15,6 +17,7 @@ const GROUPS = [
   ["source/", "Mean reward of questions from ", "over the completions of one source of questions, which terms of its own may score"],
   ["watch/", "Watched: ", "signs of reward hacking: repetition within a completion, answers “yes”, answers that cannot be read, thoughts that name the genes and say nothing else, distance between verifiers’ beliefs"],
   ["not_read/", "Share not read: ", "completions of which the question, a thought or the answer could not be read, by reason: docs/reading.md"],
+  ["pace/", "Pace: ", "shares of a step’s seconds, tokens per second, and the share of the accelerator’s arithmetic that is used (mfu); rewards should be below 5 %, for while they are waited for nothing is computed"],
   ["verifier/", "Verifier ", "seconds until its last reply, and shares of the distinct questions that the cache answered, that did not apply, that failed"],
 ];
 
@@ -36,7 +39,7 @@ export function figuresOf(runs, factor) {
   // How the verifiers' services fared is for whoever runs them: there, and closed.
   const services = found.pop();
   const meanings = GROUPS.filter(([prefix]) => keys.some((key) => key.startsWith(prefix)));
-  return element("div", {}, element("div", { class: "columns" }, [FIRST[0], ...found[0], ...FIRST.slice(1), ...found.slice(1).flat()].map(figure)), meanings.length ? element("details", {}, element("summary", {}, "What the figures mean"), element("ul", { class: "plain" }, meanings.map(([, title, meaning]) => element("li", {}, element("b", {}, title.trim().replace(/:$| of$| from$/, "")), `: ${meaning}.`)))) : null, services.length ? folded(`How the verifiers fared: ${services.length} figures`, () => services.map(figure)) : null);
+  return element("div", {}, element("div", { class: "columns" }, [FIRST[0], ...found[0], ...FIRST.slice(1), ...TEACHES.filter(([key]) => keys.includes(key)), ...found.slice(1).flat()].map(figure)), meanings.length ? element("details", {}, element("summary", {}, "What the figures mean"), element("ul", { class: "plain" }, meanings.map(([, title, meaning]) => element("li", {}, element("b", {}, title.trim().replace(/:$| of$| from$/, "")), `: ${meaning}.`)))) : null, services.length ? folded(`How the verifiers fared: ${services.length} figures`, () => services.map(figure)) : null);
 }
 
 function folded(title, make) {
