@@ -8,12 +8,15 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from bioverify.artifacts.go import Annotations, Term
 from bioverify.artifacts.store import ArtifactStore
 from bioverify.core.knockdowns import smoothed_rates
 from bioverify.core.outcomes import NotApplicable, Scored
 from bioverify.core.tasks import CoExpression, DifferentialExpression, DirectionOfChange, TaskKind
 from bioverify.core.verifier import Item
+from bioverify.verifiers.analogy.build import telling_sets
 from bioverify.verifiers.analogy.fit import fit
+from bioverify.verifiers.analogy.gene_sets import MOST_MEMBERS, GeneSets
 from bioverify.verifiers.analogy.model import folds_of
 from bioverify.verifiers.analogy.neighbours import (
     CHUNK,
@@ -189,7 +192,8 @@ SENTENCE = re.compile(
     r"(?:, base rate: (?P=gene) has no training row in (?P=line)(?P<fold> outside the fold of (?P=perturbation))?"
     r"; judged by genes like (?P=gene)"
     r"|; usually (?P<usual>[\d.]+); (?:similar: (?P<names>\S+(?:, \S+){0,2})(?: and (?P<more>\d+) more)? "
-    r"\(cosine (?P<low>-?[\d.]+)(?:–(?P<high>[\d.]+))?\); (?P=gene) (?P<verb>responded|increased) in "
+    r"\(cosine (?P<low>-?[\d.]+)(?:–(?P<high>[\d.]+))?\)(?:; (?P=perturbation) shares (?P<shared>.+? with \S+.*?))?; "
+    r"(?P=gene) (?P<verb>responded|increased) in "
     r"(?P<share>\d+)% of all perturbations, weighted by likeness(?:, which alone would "
     r"say (?P<alone>less|more): the trees and kriging over "
     r"all genes outweigh it)?"
@@ -220,9 +224,25 @@ def test_sentence_and_number_point_to_one_side_or_the_sentence_says_what_outweig
             assert float(told["low"]) > SIMILAR - 0.006
             opposite = (p - usual) * (share - usual) < 0 or (p - 0.5) * (share - 0.5) < 0
             assert told["alone"] == (("less" if share < p else "more") if opposite else None)
-            seen.add(told["alone"])
+            seen |= {told["alone"], "shared" if told["shared"] else ""}
         seen.add(told["fold"] or "")
-    assert {"no close analogue", None, "less", "more"} <= seen
+    assert {"no close analogue", "shared", None, "less", "more"} <= seen
+
+
+def test_complexes_and_processes_that_are_shared_are_told_the_most_telling_first() -> None:
+    names = ("C: pair", "P: pair", "P: many")
+    terms = [Term(str(number), name, name[0]) for number, name in enumerate(["complex of many", *names, "F: same"])]
+    genes = {"A": [0, 1, 3, 4], "B": [0, 1, 3], "C": [0, 2, 3], "D": [0, 2, 4], "E": [0, 3]}
+    genes |= {f"OTHER{number}": [0] for number in range(MOST_MEMBERS)}
+    terms[1] = Term("1", "a complex", "C")
+    annotations = Annotations(terms, genes, {}, [])
+    told, of_symbol = telling_sets(annotations, ["A", "B", "C", "D", "E", "UNKNOWN"])
+    assert told == ["a complex", "P: pair", "P: many"]
+    assert of_symbol == [[0, 2], [0, 2], [1, 2], [1], [2], []]
+    starts = np.cumsum([0, *map(len, of_symbol)]).astype(np.int32)
+    sets = GeneSets(told, starts, np.concatenate([np.array(one, np.int32) for one in of_symbol]))
+    assert sets.shared(0, [4, 1, 2, 3, 5]) == {"P: many": [4, 2], "a complex": [1]}
+    assert sets.shared(5, [0, 1]) == {}
 
 
 def test_the_share_is_weighted_as_the_neighbour_score_is(unit: Floats) -> None:

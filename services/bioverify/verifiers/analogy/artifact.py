@@ -6,6 +6,8 @@ from bioverify.core.tasks import TaskKind
 
 NAME = "analogy"
 SYMBOLS_FILE, VECTORS_FILE = "symbols.arrows", "vectors.npy"
+SETS_FILE, MEMBERS_FILE = "gene_sets.arrows", "members.arrows"
+"""``name`` of each complex and process, the more telling first; per gene the ``sets`` that it is in, in this order."""
 ROWS_FILE = "rows.arrows"
 """``line`` and ``kind``: positions in CELL_LINES and KINDS. ``perturbation`` and ``measured_gene``: vectors' rows.
 ``label``. Kriging's weights: `solved_column`."""

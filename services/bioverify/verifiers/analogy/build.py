@@ -6,6 +6,7 @@ of fold over training perturbations, ranked within a fold.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -15,6 +16,7 @@ import pyarrow.compute as pc
 
 from bioverify.artifacts import vectors as gene_vectors
 from bioverify.artifacts.arrow import write_served
+from bioverify.artifacts.go import Annotations, read_annotations
 from bioverify.artifacts.perturbqa import read_tables
 from bioverify.artifacts.resolver import open_genes
 from bioverify.artifacts.sources import Sources
@@ -25,14 +27,17 @@ from bioverify.core.knockdowns import KINDS, canary_pair
 from bioverify.core.metrics import auc_per_gene, calibration_figures, sigmoid
 from bioverify.core.verifier import canaries_of
 from bioverify.verifiers.analogy.artifact import (
+    MEMBERS_FILE,
     NAME,
     ROWS_FILE,
+    SETS_FILE,
     SYMBOLS_FILE,
     VECTORS_FILE,
     solved_column,
     trees_file,
 )
 from bioverify.verifiers.analogy.fit import FOLDS, ROUNDS, TREE_PARAMETERS, fit
+from bioverify.verifiers.analogy.gene_sets import MOST_MEMBERS
 from bioverify.verifiers.analogy.neighbours import (
     GENE_WIDTH,
     KRIGING_GENE_SHARE,
@@ -68,6 +73,8 @@ def build(
     unit = unit_vectors(vectors)
     components = leading_components(unit)
     row_of = {symbol: row for row, symbol in enumerate(symbols)}
+    annotations = read_annotations(sources, resolver, progress=progress)
+    set_names, sets_of = telling_sets(annotations, symbols)
     screens = read_tables(sources, progress=progress)
     training = screens.rows.filter(pc.equal(screens.rows["split"], "train"))
     index = {}
@@ -114,6 +121,8 @@ def build(
                 )
         np.save(folder.path / VECTORS_FILE, vectors, allow_pickle=False)
         write_served(pa.table({"symbol": symbols}), folder.path / SYMBOLS_FILE)
+        write_served(pa.table({"name": pa.array(set_names, pa.string())}), folder.path / SETS_FILE)
+        write_served(pa.table({"sets": pa.array(sets_of, pa.list_(pa.int32()))}), folder.path / MEMBERS_FILE)
         table = {"line": _positions(line[known], CELL_LINES), "kind": _positions(kind[known], KINDS)}
         table["label"] = every.label[known]
         table |= {name: values[known].astype(np.int32) for name, values in index.items()}
@@ -123,8 +132,12 @@ def build(
             canaries=lambda built: canaries_of(open_verifier(built)),
             description="How genes responded under similar perturbations: measured pairs, kriging, gene vectors, trees"
             + (", from a simulated screen, not from experiments." if screens.simulated else "."),
-            license="; ".join(dict.fromkeys([screens.license, embedded.manifest.license])),
-            sources=screens.records,
+            license="; ".join(
+                dict.fromkeys(
+                    [screens.license, embedded.manifest.license, *(one.license for one in annotations.records)]
+                )
+            ),
+            sources=[*screens.records, *annotations.records],
             simulated=screens.simulated,
             inputs=[genes, embedded],
             parameters={
@@ -144,10 +157,29 @@ def build(
                 "weights": weights,
                 "canary_belief": canary,
             },
-            counts={"vectors": len(symbols), "rows": int(known.sum()), "rows_without_vector": int((~known).sum())},
+            counts={
+                "vectors": len(symbols),
+                "gene_sets": len(set_names),
+                "rows": int(known.sum()),
+                "rows_without_vector": int((~known).sum()),
+            },
             coverage={"rows_with_vectors": float(known.mean())},
             quality=quality,
         )
+
+
+def telling_sets(annotations: Annotations, symbols: Sequence[str]) -> tuple[list[str], list[list[int]]]:
+    """Names of the sets, the more telling first, and per symbol the sets that it is in."""
+    members = Counter(term for terms in annotations.genes.values() for term in terms)
+    ranked = []
+    for term, size in members.items():
+        about = annotations.terms[term]
+        is_complex = about.aspect == "C" and "complex" in about.name
+        if 2 <= size <= MOST_MEMBERS and (is_complex or about.aspect == "P"):
+            ranked.append((not is_complex, size, about.name, term))
+    number = {term: place for place, (*_, term) in enumerate(sorted(ranked))}
+    names = [name for _, _, name, _ in sorted(ranked)]
+    return names, [sorted(number[term] for term in annotations.genes.get(one, ()) if term in number) for one in symbols]
 
 
 def _vectors(embedded: OpenArtifact, most: int | None) -> tuple[str, gene_vectors.Vectors]:

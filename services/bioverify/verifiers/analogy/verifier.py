@@ -23,13 +23,16 @@ from bioverify.core.outcomes import Outcome
 from bioverify.core.tasks import Task, TaskKind
 from bioverify.core.verifier import ArtifactIdentity, Description, Item, Reads
 from bioverify.verifiers.analogy.artifact import (
+    MEMBERS_FILE,
     NAME,
     ROWS_FILE,
+    SETS_FILE,
     SYMBOLS_FILE,
     VECTORS_FILE,
     solved_column,
     trees_file,
 )
+from bioverify.verifiers.analogy.gene_sets import GeneSets
 from bioverify.verifiers.analogy.model import LineModel, folds_of
 from bioverify.verifiers.analogy.neighbours import Kept, Rows, leading_components, unit_vectors
 
@@ -51,6 +54,7 @@ class Analogy:
         resolver: GeneResolver,
         symbols: Sequence[str],
         models: Mapping[tuple[str, TaskKind], LineModel],
+        gene_sets: GeneSets,
         *,
         vector_name: str,
         scores_base_rate: bool,
@@ -68,11 +72,11 @@ class Analogy:
             scores_base_rate=scores_base_rate,
             simulated=simulated,
         )
-        self._symbols, self._line_models = symbols, models
+        self._symbols, self._line_models, self._gene_sets = symbols, models, gene_sets
         self._vector_name, self._canary_belief = vector_name, canary_belief
         self.description = Description(
             name=NAME,
-            version="4",
+            version="5",
             summary=f"How the gene responded under the most similar perturbations (likeness by {vector_name}).",
             task_kinds=KINDS,
             reads=self.reads,
@@ -111,6 +115,7 @@ class Analogy:
             more = f" and {n_similar - _NAMED} more" if n_similar > _NAMED else ""
             low, high = _cosine(told.cosines[n_similar - 1]), _cosine(told.cosines[0])
             text += f"; similar: {names}{more} (cosine {high if low == high else f'{low}–{high}'})"
+            text += self._in_common(question.perturbation, told.perturbations[: min(n_similar, _NAMED)])
             verb = "increased" if question.kind is TaskKind.DIRECTION_OF_CHANGE else "responded"
             text += f"; {gene} {verb} in {told.share:.0%} of all perturbations, weighted by likeness"
             if _is_opposite(belief, told.share, usual):
@@ -125,6 +130,12 @@ class Analogy:
         else:
             text = f"; judged by genes like {gene}"
         return f"{text} ({self._vector_name})"
+
+    def _in_common(self, perturbation: int, others: Sequence[int]) -> str:
+        """Of the named analogues: which complexes and processes they share with the perturbation."""
+        shared = self._gene_sets.shared(perturbation, others)
+        told = (f"{name} with {', '.join(self._symbols[one] for one in own)}" for name, own in shared.items())
+        return f"; {self._symbols[perturbation]} shares {' and '.join(told)}" if shared else ""
 
 
 def _cosine(cosine: float) -> str:
@@ -175,6 +186,7 @@ def open_verifier(store: ArtifactStore) -> Analogy:
         resolver,
         read_served(artifact, SYMBOLS_FILE).strings("symbol"),
         models,
+        GeneSets(read_served(artifact, SETS_FILE).strings("name"), *read_served(artifact, MEMBERS_FILE).lists("sets")),
         vector_name=str(parameters["vectors"]),
         scores_base_rate=artifact.parameter("base_rate") == "score",
         canary_belief=float(str(parameters["canary_belief"])),
