@@ -17,7 +17,7 @@ perturbations' names.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -208,7 +208,7 @@ def vectors_of(
         )
     if unknown := sorted(settings.weights.keys() - tables.keys()):
         raise ArtifactError(f"esm_mlp: weights name {', '.join(unknown)}, and there are: {', '.join(tables)}")
-    weights: Mapping[str, float] = {**KNOWLEDGE_WEIGHTS, **settings.weights}
+    weights = {**KNOWLEDGE_WEIGHTS, **settings.weights}
     return beside(list(tables.values()), [weights.get(name, 1.0) for name in tables]), list(dict.fromkeys(records))
 
 

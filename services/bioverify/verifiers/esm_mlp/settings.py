@@ -16,7 +16,7 @@ MOST_DIMENSIONS = 256
 NetName = Literal["rbio", "two_tower"]
 Form = Literal["own", "strict", "loose"]
 Knowledge = Literal["string_links", "string", "coessential_modules", "complex_portal", "reactome", "biogrid", "intact"]
-KNOWLEDGE_WEIGHTS: Mapping[Knowledge, float] = {
+KNOWLEDGE_WEIGHTS: Mapping[str, float] = {
     "string_links": 0.7,
     "string": 0.7,
     "coessential_modules": 0.7,
