@@ -36,7 +36,7 @@ from bioverify.verifiers.analogy.neighbours import (
     leading_components,
     unit_vectors,
 )
-from bioverify.verifiers.analogy.verifier import SIMILAR, Analogy, open_verifier
+from bioverify.verifiers.analogy.verifier import Analogy, open_verifier
 
 N_GENES, N_PERTURBATIONS = 60, 36
 
@@ -85,7 +85,7 @@ def reference(rows: Rows, fold: npt.NDArray[np.int8], unit: Floats, pair: tuple[
     kriged = np.exp((cosine[perturbation] - 1) / KRIGING_WIDTH) @ solved @ same
     rate = smoothed_rates(rows.gene, rows.label, N_GENES)[gene]
     place = [rate, cosine[perturbation, gene], cosine[perturbation, others].max()]
-    parts = [scores, place, strength, components[perturbation], components[gene], [np.mean(scores), kriged]]
+    parts = [scores, place, strength, components[perturbation], components[gene], [kriged, np.mean(scores), kriged]]
     return np.concatenate(parts)
 
 
@@ -217,16 +217,25 @@ def test_sentence_and_number_point_to_one_side_or_the_sentence_says_what_outweig
         )
         if told["nearest"]:
             seen.add("no close analogue")
-            assert float(told["cosine"]) < SIMILAR + 0.005
+            assert float(told["cosine"]) < verifier._similar + 0.005
         if told["share"]:
             assert told["verb"] == ("increased" if "p(increase)" in told[0] else "responded")
             p, share, usual = float(told["p"]), int(told["share"]) / 100, float(told["usual"])
-            assert float(told["low"]) > SIMILAR - 0.006
+            assert float(told["low"]) > verifier._similar - 0.006
             opposite = (p - usual) * (share - usual) < 0 or (p - 0.5) * (share - 0.5) < 0
             assert told["alone"] == (("less" if share < p else "more") if opposite else None)
             seen |= {told["alone"], "shared" if told["shared"] else ""}
         seen.add(told["fold"] or "")
     assert {"no close analogue", "shared", None, "less", "more"} <= seen
+
+
+def test_one_in_twenty_random_pairs_of_a_lines_perturbations_is_called_similar(verifier: Analogy) -> None:
+    shares = []
+    for model in verifier._line_models.values():
+        own = np.unique(model.rows.perturbation)
+        cosines = (model.unit[own] @ model.unit[own].T)[np.triu_indices(len(own), 1)]
+        shares.append((cosines >= verifier._similar).mean())
+    assert np.mean(shares) == pytest.approx(0.05, abs=0.01)
 
 
 def test_complexes_and_processes_that_are_shared_are_told_the_most_telling_first() -> None:

@@ -14,6 +14,7 @@ ROWS_FILE = "rows.arrows"
 
 
 def trees_file(line: str, kind: TaskKind, number: int) -> str:
+    """``number``: of the fold; beyond the folds, of those that start from the gene's rate (`LineModel`)."""
     return f"trees-{line}-{kind}-{number}.txt"
 
 

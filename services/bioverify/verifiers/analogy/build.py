@@ -6,9 +6,13 @@ of fold over training perturbations, ranked within a fold.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
+import lightgbm
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -46,6 +50,7 @@ from bioverify.verifiers.analogy.neighbours import (
     PERTURBATION_WIDTHS,
     SCORES,
     SHRINKAGE,
+    Floats,
     Rows,
     leading_components,
     unit_vectors,
@@ -54,6 +59,9 @@ from bioverify.verifiers.analogy.settings import Settings
 from bioverify.verifiers.analogy.verifier import open_verifier
 
 SEED = 20250818
+ONE_IN = 20
+MOST_AT_ONCE = 2
+"""Of lines and kinds that are fitted: each keeps profiles of up to `KEPT_BYTES` beside its features."""
 
 
 def build(
@@ -91,34 +99,26 @@ def build(
     weights: dict[str, str] = {}
     solved = np.zeros((folds + 1, len(every)), np.float32)
     canary = ""
-    with store.building(NAME) as folder:
-        for one_kind in KINDS:
-            for one_line in CELL_LINES:
-                chosen = known & (line == one_line) & (kind == one_kind.value)
-                rows = every.where(chosen)
-                model, scored, logits = fit(rows, unit, components, folds, SEED)
-                solved[:, chosen] = model.solved
-                key = f"{one_line}.{one_kind}"
-                weights[key] = " ".join(map(repr, model.weights))
-                for number, trees in enumerate(model.trees):
-                    trees.save_model(folder.path / trees_file(one_line, one_kind, number))
-                within_fold = rows.gene * 128 + model.fold[rows.perturbation]
-                figures = {
-                    "auc_per_gene": auc_per_gene(within_fold, rows.label, logits)[0],
-                    **{
-                        f"auc_per_gene_{name}": auc_per_gene(within_fold, rows.label, scored[:, column])[0]
-                        for column, name in enumerate(SCORES)
-                    },
-                    **calibration_figures(rows.label, sigmoid(logits)),
-                }
-                quality |= {f"{key}.{name}": round(value, 4) for name, value in figures.items() if not np.isnan(value)}
-                if not canary:
-                    perturbation, gene = canary_pair(model.fold, model.has_rows)
-                    canary = repr(model.beliefs(np.array([perturbation]), np.array([gene]))[0])
-                progress(
-                    f"analogy: {CELL_LINE_NAMES[one_line]}, {one_kind}: {len(rows):,} rows, per-gene AUC out of fold "
-                    f"{figures['auc_per_gene']:.3f} (neighbours alone {figures['auc_per_gene_neighbours']:.3f})"
-                )
+    parts = [
+        (one_line, one_kind, known & (line == one_line) & (kind == one_kind.value))
+        for one_kind in KINDS
+        for one_line in CELL_LINES
+    ]
+    # Each is fitted on one thread; most of its time is in libraries that let others run.
+    with store.building(NAME) as folder, ThreadPoolExecutor(min(MOST_AT_ONCE, os.cpu_count() or 1)) as threads:
+        fitted = threads.map(lambda part: _fit(every.where(part[-1]), unit, components, folds), parts)
+        for (one_line, one_kind, chosen), one in zip(parts, fitted, strict=True):
+            solved[:, chosen] = one.solved
+            key = f"{one_line}.{one_kind}"
+            weights[key] = " ".join(map(repr, one.weights))
+            for number, trees in enumerate(one.trees):
+                trees.save_model(folder.path / trees_file(one_line, one_kind, number))
+            quality |= {f"{key}.{name}": round(value, 4) for name, value in one.figures.items() if not np.isnan(value)}
+            canary = canary or one.canary
+            progress(
+                f"analogy: {CELL_LINE_NAMES[one_line]}, {one_kind}: {chosen.sum():,} rows, per-gene AUC out of fold "
+                f"{one.figures['auc_per_gene']:.3f} (neighbours alone {one.figures['auc_per_gene_neighbours']:.3f})"
+            )
         np.save(folder.path / VECTORS_FILE, vectors, allow_pickle=False)
         write_served(pa.table({"symbol": symbols}), folder.path / SYMBOLS_FILE)
         write_served(pa.table({"name": pa.array(set_names, pa.string())}), folder.path / SETS_FILE)
@@ -142,6 +142,7 @@ def build(
             inputs=[genes, embedded],
             parameters={
                 "vectors": vector_name,
+                "similar": str(_similar(unit, [np.unique(every.perturbation[chosen]) for _, _, chosen in parts])),
                 "base_rate": settings.base_rate,
                 "folds": folds,
                 "perturbation_widths": [str(tau) for tau in PERTURBATION_WIDTHS],
@@ -166,6 +167,41 @@ def build(
             coverage={"rows_with_vectors": float(known.mean())},
             quality=quality,
         )
+
+
+def _similar(unit: Floats, perturbations: Sequence[npt.NDArray[np.int64]]) -> float:
+    """The least cosine of what evidence calls similar: one in `ONE_IN` random pairs of a line's perturbations is so."""
+    shares = []
+    for own in perturbations:
+        cosines = unit[own] @ unit[own].T
+        shares.append(np.quantile(cosines[np.triu_indices(len(own), 1)], 1.0 - 1.0 / ONE_IN))
+    return round(float(np.mean(shares)), 2)
+
+
+class _Fitted(NamedTuple):
+    """What the artifact keeps of a line and kind: not the profiles that its model holds."""
+
+    solved: npt.NDArray[np.float32]
+    trees: Sequence[lightgbm.Booster]
+    weights: Sequence[float]
+    figures: dict[str, float]
+    canary: str
+
+
+def _fit(rows: Rows, unit: Floats, components: Floats, folds: int) -> _Fitted:
+    model, scored, logits = fit(rows, unit, components, folds, SEED)
+    within_fold = rows.gene * 128 + model.fold[rows.perturbation]
+    figures = {
+        "auc_per_gene": auc_per_gene(within_fold, rows.label, logits)[0],
+        **{
+            f"auc_per_gene_{name}": auc_per_gene(within_fold, rows.label, scored[:, column])[0]
+            for column, name in enumerate(SCORES)
+        },
+        **calibration_figures(rows.label, sigmoid(logits)),
+    }
+    perturbation, gene = canary_pair(model.fold, model.has_rows)
+    canary = repr(model.beliefs(np.array([perturbation]), np.array([gene]))[0])
+    return _Fitted(model.solved, model.trees, model.weights, figures, canary)
 
 
 def telling_sets(annotations: Annotations, symbols: Sequence[str]) -> tuple[list[str], list[list[int]]]:

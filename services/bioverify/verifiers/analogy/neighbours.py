@@ -36,7 +36,7 @@ COMPONENTS = 8
 """Leading coordinates of each gene's vector, in the basis of the build."""
 
 SCORES = ("neighbours", "kriging")
-"""Of a pair, beside the trees' features: the mean of the neighbour scores, and kriging's."""
+"""Of a pair: the mean of the neighbour scores, and kriging's."""
 FEATURES = (
     *(f"neighbours_{tau_g}_{tau_p}" for tau_g in (0.0, GENE_WIDTH) for tau_p in PERTURBATION_WIDTHS),
     "gene_rate",
@@ -45,8 +45,9 @@ FEATURES = (
     *(f"strength_{tau_p}" for tau_p in PERTURBATION_WIDTHS),
     *(f"perturbed_{number}" for number in range(COMPONENTS)),
     *(f"measured_{number}" for number in range(COMPONENTS)),
+    "kriging",
 )
-N_NEIGHBOUR_SCORES = 2 * len(PERTURBATION_WIDTHS)
+GENE_RATE = FEATURES.index("gene_rate")
 WIDTHS = (*PERTURBATION_WIDTHS, KRIGING_WIDTH)
 N_PROFILES = 5
 FEATURE_DIGITS = 9
@@ -156,6 +157,7 @@ class Neighbours:
                 np.stack([weight.strength for weight in weights]),
                 self._components[perturbations],
                 self._components[genes],
+                sums[:, -1, -1],
             ]
         )
         return made, np.column_stack([scores.mean(axis=1), sums[:, -1, -1]])

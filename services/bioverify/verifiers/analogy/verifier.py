@@ -38,9 +38,6 @@ from bioverify.verifiers.analogy.neighbours import Kept, Rows, leading_component
 
 KEPT_BYTES = 32 * 2**20
 """Of profiles of genes and perturbations: some 450 of either."""
-SIMILAR = 0.35
-"""The least cosine of what is called similar: one in twenty random pairs of a line's perturbations is as alike (GO-SVD
-128-d: .31 to .37)."""
 _NAMED = 3
 
 
@@ -57,12 +54,16 @@ class Analogy:
         gene_sets: GeneSets,
         *,
         vector_name: str,
+        similar: float,
         scores_base_rate: bool,
         canary_belief: float,
         artifacts: tuple[ArtifactIdentity, ...] = (),
         simulated: bool = False,
     ) -> None:
-        """``models``: by cell line and kind of question. ``canary_belief``: of `canary_pair`, from the build."""
+        """``models``: by cell line and kind of question. ``canary_belief``: of `canary_pair`, from the build.
+
+        ``similar``: the least cosine of what is called similar.
+        """
         self._models = KnockdownModels(
             resolver,
             symbols,
@@ -73,7 +74,7 @@ class Analogy:
             simulated=simulated,
         )
         self._symbols, self._line_models, self._gene_sets = symbols, models, gene_sets
-        self._vector_name, self._canary_belief = vector_name, canary_belief
+        self._vector_name, self._similar, self._canary_belief = vector_name, similar, canary_belief
         self.description = Description(
             name=NAME,
             version="5",
@@ -109,7 +110,7 @@ class Analogy:
             question.perturbation, question.gene
         )
         text = ""
-        n_similar = sum(cosine >= SIMILAR for cosine in told.cosines)
+        n_similar = sum(cosine >= self._similar for cosine in told.cosines)
         if n_similar:
             names = ", ".join(self._symbols[row] for row in told.perturbations[: min(n_similar, _NAMED)])
             more = f" and {n_similar - _NAMED} more" if n_similar > _NAMED else ""
@@ -177,7 +178,7 @@ def open_verifier(store: ArtifactStore) -> Analogy:
                 solved[:, chosen],
                 [
                     lightgbm.Booster(model_file=artifact.path / trees_file(one_line, one_kind, number))
-                    for number in range(folds)
+                    for number in range(2 * folds)
                 ],
                 kept,
                 [float(number) for number in weights[f"{one_line}.{one_kind}"].split()],
@@ -188,6 +189,7 @@ def open_verifier(store: ArtifactStore) -> Analogy:
         models,
         GeneSets(read_served(artifact, SETS_FILE).strings("name"), *read_served(artifact, MEMBERS_FILE).lists("sets")),
         vector_name=str(parameters["vectors"]),
+        similar=float(str(artifact.parameter("similar"))),
         scores_base_rate=artifact.parameter("base_rate") == "score",
         canary_belief=float(str(parameters["canary_belief"])),
         artifacts=(artifact.identity, genes.identity),
