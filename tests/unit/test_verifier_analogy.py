@@ -14,9 +14,12 @@ from bioverify.core.knockdowns import smoothed_rates
 from bioverify.core.outcomes import NotApplicable, Scored
 from bioverify.core.tasks import CoExpression, DifferentialExpression, DirectionOfChange, TaskKind
 from bioverify.core.verifier import Item
+from bioverify.verifiers.analogy.artifact import others_of
 from bioverify.verifiers.analogy.build import telling_sets
+from bioverify.verifiers.analogy.elsewhere import Elsewhere
 from bioverify.verifiers.analogy.fit import fit
 from bioverify.verifiers.analogy.gene_sets import MOST_MEMBERS, GeneSets
+from bioverify.verifiers.analogy.kept import Floats, Kept, Rows
 from bioverify.verifiers.analogy.model import folds_of
 from bioverify.verifiers.analogy.neighbours import (
     CHUNK,
@@ -28,10 +31,7 @@ from bioverify.verifiers.analogy.neighbours import (
     PERTURBATION_WIDTHS,
     SHRINKAGE,
     STRENGTH_ROWS,
-    Floats,
-    Kept,
     Neighbours,
-    Rows,
     krige,
     leading_components,
     unit_vectors,
@@ -117,6 +117,66 @@ def test_features_are_what_the_formulas_say_whatever_is_kept_and_in_whatever_com
     assert set(fold[perturbations]) == {-1, 0, 1, 2}
 
 
+@pytest.mark.parametrize("size_bytes", [2**20, 0], ids=["kept", "nothing kept"])
+def test_another_line_tells_what_it_saw_without_the_fold_of_the_question(unit: Floats, size_bytes: int) -> None:
+    rows = screen(unit, seed=3)
+    rows = rows.where((rows.gene < 55) & (rows.perturbation > 4))
+    fold = folds_of(screen(unit), 3, N_GENES)
+    fold[9] = -1  # not perturbed in the line that is asked about
+    random = np.random.default_rng(4)
+    perturbations, genes = random.integers(0, N_GENES, (2, 300))
+    perturbations[:2], genes[:2] = (7, 50), (57, 3)
+    rate = smoothed_rates(rows.gene, rows.label, N_GENES)
+    expected = []
+    for perturbation, gene in zip(perturbations, genes, strict=True):
+        lacks = fold[rows.perturbation] == fold[perturbation] if fold[perturbation] >= 0 else np.zeros(len(rows), bool)
+        outside = rows.where(~lacks)
+        weight = np.exp((unit[outside.perturbation] @ unit[perturbation] - 1) / 0.1)
+        above = outside.label - rate[outside.gene]
+        own = outside.gene == gene
+        score = (weight * above)[own].sum() / (weight[own].sum() + 0.3)
+        expected.append([score, rate[gene], (weight * above).sum() / (weight.sum() + 10.0)])
+    told = Elsewhere(rows, fold, unit, Kept(size_bytes))
+    for some in (slice(0, 1), slice(None), slice(1, 40)):
+        np.testing.assert_allclose(told.features(perturbations[some], genes[some]), expected[some], atol=1e-6)
+    assert set(fold[perturbations]) == {-1, 0, 1, 2}
+
+
+def test_a_lines_tested_perturbations_are_in_no_other_lines_rows_for_it(verifier: Analogy, unit: Floats) -> None:
+    rows = screen(unit)
+    of_row = (np.arange(len(rows)) % 3).astype(np.int8)  # the fourth line has no row
+    others = others_of(1, of_row, rows, np.array([2, 5]))
+    assert [len(one) for one in others] == [
+        int(((of_row == other) & ~np.isin(rows.perturbation, [2, 5])).sum()) for other in (0, 2)
+    ]
+    assert not {2, 5} & {*others[0].perturbation, *others[1].perturbation}
+    assert {len(model.others) for model in verifier._line_models.values()} == {3}
+
+
+def test_trees_hear_other_lines_and_not_what_these_saw_of_the_questions_fold(unit: Floats) -> None:
+    rows, other, components = screen(unit), screen(unit, 7), leading_components(unit)
+    asked = np.arange(N_PERTURBATIONS), np.arange(N_PERTURBATIONS) % N_GENES
+    told = [
+        np.array(fit(rows, [one], unit, components, 3, 1)[0].beliefs(*asked))
+        for one in (other, Rows(other.perturbation, other.gene, 1 - other.label))
+    ]
+    assert np.abs(told[0] - told[1]).max() > 1e-3
+    model, _, _ = fit(rows, [other], unit, components, 3, 1)
+    fold = model.fold
+    own = other.perturbation == 4
+    flipped = Rows(other.perturbation, other.gene, np.where(own, 1 - other.label, other.label).astype(np.int8))
+    again, _, _ = fit(rows, [flipped], unit, components, 3, 1)
+    score = len(FEATURES)  # of the other line; its rate is of all rows
+    of_fold = rows.where(fold[rows.perturbation] == fold[4])
+    rate = smoothed_rates(flipped.gene, flipped.label, N_GENES) - smoothed_rates(other.gene, other.label, N_GENES)
+    same = np.abs(rate[of_fold.gene]) == 0
+    before, after = (
+        one.neighbours.features(of_fold.perturbation[same], of_fold.gene[same])[0][:, score] for one in (model, again)
+    )
+    assert same.any()
+    np.testing.assert_allclose(before, after, atol=1e-6)
+
+
 def test_what_is_kept_stays_within_its_size_and_forgets_what_was_not_asked_for_longest() -> None:
     kept = Kept(100)
     for number in range(4):
@@ -151,7 +211,7 @@ def test_a_training_perturbation_is_answered_without_its_own_rows(unit: Floats) 
     asked = rows.where(rows.perturbation == 4)
     components = leading_components(unit)
     one, other = (
-        fit(some, unit, components, 3, 1)[0].neighbours.features(asked.perturbation, asked.gene)
+        fit(some, [], unit, components, 3, 1)[0].neighbours.features(asked.perturbation, asked.gene)
         for some in (rows, flipped)
     )
     differs = {name for name, column in zip(FEATURES, (one[0] != other[0]).any(axis=0), strict=True) if column}
@@ -161,11 +221,11 @@ def test_a_training_perturbation_is_answered_without_its_own_rows(unit: Floats) 
 
 def test_trees_learn_who_is_like_whom_and_repeat_themselves(unit: Floats) -> None:
     rows, components = screen(unit), leading_components(unit)
-    model, _, out_of_fold = fit(rows, unit, components, 3, 1)
+    model, _, out_of_fold = fit(rows, [], unit, components, 3, 1)
     assert np.mean((out_of_fold > 0) == rows.label) > 0.85
     perturbations, genes = np.mgrid[40:60, 0:N_GENES].reshape(2, -1)
     beliefs = model.beliefs(perturbations, genes)
-    assert beliefs == fit(rows, unit, components, 3, 1)[0].beliefs(perturbations, genes)
+    assert beliefs == fit(rows, [], unit, components, 3, 1)[0].beliefs(perturbations, genes)
     some = range(0, len(genes), 97)
     assert [model.beliefs(perturbations[[row]], genes[[row]])[0] for row in some] == beliefs[::97]
     assert (model.fold == folds_of(rows, 3, N_GENES)).all()

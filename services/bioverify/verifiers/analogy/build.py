@@ -29,6 +29,7 @@ from bioverify.artifacts.tables import read_served
 from bioverify.core.cell_lines import CELL_LINE_NAMES, CELL_LINES
 from bioverify.core.knockdowns import KINDS, canary_pair
 from bioverify.core.metrics import auc_per_gene, calibration_figures, sigmoid
+from bioverify.core.tasks import TaskKind
 from bioverify.core.verifier import canaries_of
 from bioverify.verifiers.analogy.artifact import (
     MEMBERS_FILE,
@@ -36,12 +37,15 @@ from bioverify.verifiers.analogy.artifact import (
     ROWS_FILE,
     SETS_FILE,
     SYMBOLS_FILE,
+    TESTED_FILE,
     VECTORS_FILE,
+    others_of,
     solved_column,
     trees_file,
 )
 from bioverify.verifiers.analogy.fit import FOLDS, ROUNDS, TREE_PARAMETERS, fit
 from bioverify.verifiers.analogy.gene_sets import MOST_MEMBERS
+from bioverify.verifiers.analogy.kept import Floats, Rows
 from bioverify.verifiers.analogy.neighbours import (
     GENE_WIDTH,
     KRIGING_GENE_SHARE,
@@ -50,8 +54,6 @@ from bioverify.verifiers.analogy.neighbours import (
     PERTURBATION_WIDTHS,
     SCORES,
     SHRINKAGE,
-    Floats,
-    Rows,
     leading_components,
     unit_vectors,
 )
@@ -85,14 +87,27 @@ def build(
     set_names, sets_of = telling_sets(annotations, symbols)
     screens = read_tables(sources, progress=progress)
     training = screens.rows.filter(pc.equal(screens.rows["split"], "train"))
-    index = {}
-    for name in ("perturbation", "measured_gene"):
-        encoded = training[name].combine_chunks()
+
+    def rows_of_genes(column: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+        encoded = column.combine_chunks()
         resolved = [resolver.resolve(written) for written in encoded.dictionary.to_pylist()]
         of_name = np.array([row_of.get(gene, -1) if isinstance(gene, str) else -1 for gene in resolved], np.int64)
-        index[name] = of_name[encoded.indices.to_numpy()]
+        chosen: npt.NDArray[np.int64] = of_name[encoded.indices.to_numpy()]
+        return chosen
+
+    index = {name: rows_of_genes(training[name]) for name in ("perturbation", "measured_gene")}
+    # Of the rows that are held out nothing but what they perturb.
+    held_out = screens.rows.filter(pc.not_equal(screens.rows["split"], "train")).select(["line", "perturbation"])
+    tested_pairs = np.unique(
+        np.column_stack(
+            [_positions(np.asarray(held_out["line"].to_pylist()), CELL_LINES), rows_of_genes(held_out["perturbation"])]
+        ),
+        axis=0,
+    )
+    tested_pairs = tested_pairs[tested_pairs[:, 1] >= 0]
     known = (index["perturbation"] >= 0) & (index["measured_gene"] >= 0)
     line, kind = (np.asarray(training[name].to_pylist()) for name in ("line", "task_kind"))
+    line_number = _positions(line, CELL_LINES)
     every = Rows(index["perturbation"], index["measured_gene"], training["label"].to_numpy())
 
     quality: dict[str, float] = {}
@@ -104,9 +119,17 @@ def build(
         for one_kind in KINDS
         for one_line in CELL_LINES
     ]
+
+    def others(one_line: str, one_kind: TaskKind) -> list[Rows]:
+        of_kind, number = known & (kind == one_kind.value), CELL_LINES.index(one_line)
+        tested = tested_pairs[tested_pairs[:, 0] == number, 1]
+        return others_of(number, line_number[of_kind], every.where(of_kind), tested)
+
     # Each is fitted on one thread; most of its time is in libraries that let others run.
     with store.building(NAME) as folder, ThreadPoolExecutor(min(MOST_AT_ONCE, os.cpu_count() or 1)) as threads:
-        fitted = threads.map(lambda part: _fit(every.where(part[-1]), unit, components, folds), parts)
+        fitted = threads.map(
+            lambda part: _fit(every.where(part[-1]), others(*part[:2]), unit, components, folds), parts
+        )
         for (one_line, one_kind, chosen), one in zip(parts, fitted, strict=True):
             solved[:, chosen] = one.solved
             key = f"{one_line}.{one_kind}"
@@ -123,11 +146,13 @@ def build(
         write_served(pa.table({"symbol": symbols}), folder.path / SYMBOLS_FILE)
         write_served(pa.table({"name": pa.array(set_names, pa.string())}), folder.path / SETS_FILE)
         write_served(pa.table({"sets": pa.array(sets_of, pa.list_(pa.int32()))}), folder.path / MEMBERS_FILE)
-        table = {"line": _positions(line[known], CELL_LINES), "kind": _positions(kind[known], KINDS)}
+        table = {"line": line_number[known], "kind": _positions(kind[known], KINDS)}
         table["label"] = every.label[known]
         table |= {name: values[known].astype(np.int32) for name, values in index.items()}
         table |= {solved_column(one): solved[one, known] for one in (*range(folds), -1)}
         write_served(pa.table(table), folder.path / ROWS_FILE)
+        tested = {"line": tested_pairs[:, 0].astype(np.int8), "perturbation": tested_pairs[:, 1].astype(np.int32)}
+        write_served(pa.table(tested), folder.path / TESTED_FILE)
         return folder.commit(
             canaries=lambda built: canaries_of(open_verifier(built)),
             description="How genes responded under similar perturbations: measured pairs, kriging, gene vectors, trees"
@@ -188,8 +213,8 @@ class _Fitted(NamedTuple):
     canary: str
 
 
-def _fit(rows: Rows, unit: Floats, components: Floats, folds: int) -> _Fitted:
-    model, scored, logits = fit(rows, unit, components, folds, SEED)
+def _fit(rows: Rows, others: Sequence[Rows], unit: Floats, components: Floats, folds: int) -> _Fitted:
+    model, scored, logits = fit(rows, others, unit, components, folds, SEED)
     within_fold = rows.gene * 128 + model.fold[rows.perturbation]
     figures = {
         "auc_per_gene": auc_per_gene(within_fold, rows.label, logits)[0],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import combinations
 
 import lightgbm
@@ -9,16 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from bioverify.core.metrics import fit_logistic, fit_within
+from bioverify.verifiers.analogy.kept import Floats, Kept, Rows
 from bioverify.verifiers.analogy.model import LineModel, both_forms, folds_of, logit
 from bioverify.verifiers.analogy.neighbours import (
     FEATURE_DIGITS,
-    FEATURES,
     GENE_RATE,
-    Floats,
-    Kept,
     Neighbours,
-    Rows,
     krige,
+    names_of_features,
 )
 
 FOLDS = 3
@@ -41,14 +40,19 @@ TREE_PARAMETERS = {
 }
 
 
-def fit(rows: Rows, unit: Floats, components: Floats, folds: int, seed: int) -> tuple[LineModel, Floats, Floats]:
-    """The model of a line's training rows, and the rows' out-of-fold scores (× SCORES) and logits of belief."""
+def fit(
+    rows: Rows, others: Sequence[Rows], unit: Floats, components: Floats, folds: int, seed: int
+) -> tuple[LineModel, Floats, Floats]:
+    """The model of a line's training rows, and the rows' out-of-fold scores (× SCORES) and logits of belief.
+
+    ``others``: `LineModel.others`. ``folds``: at least three, as trees are fitted to scores that lack two of them.
+    """
     fold = folds_of(rows, folds, len(unit))
     of_row = fold[rows.perturbation]
     solved = np.zeros((folds + 1, len(rows)), np.float32)
     for one in (*range(folds), -1):
         solved[one, of_row != one] = krige(rows.where(of_row != one), unit)
-    model = LineModel(rows, fold, unit, components, solved, [], Kept(KEPT_BYTES))
+    model = LineModel(rows, fold, unit, components, solved, [], Kept(KEPT_BYTES), others)
     features, scored = model.neighbours.features(rows.perturbation, rows.gene)
     without_two = _features_without_two(model)
     plain, beyond = [], []
@@ -59,7 +63,7 @@ def fit(rows: Rows, unit: Floats, components: Floats, folds: int, seed: int) -> 
             if other != one:
                 told[of_row == other] = without_two[min(one, other), max(one, other)][other]
         label_alone, beyond_rate = both_forms(told[learned])
-        names = list(FEATURES)
+        names = names_of_features(len(others))
         start = logit(told[learned, GENE_RATE])
         plain.append(_trees(lightgbm.Dataset(label_alone, rows.label[learned], feature_name=names), seed))
         names.remove("gene_rate")
@@ -79,11 +83,12 @@ def _features_without_two(model: LineModel) -> dict[tuple[int, int], dict[int, F
     for pair in combinations(range(len(model.solved) - 1), 2):
         outside = rows.where(~np.isin(of_row, pair))
         solved = krige(outside, model.unit)[None, :]
-        others = Neighbours(outside, no_fold, model.unit, model.components, solved, Kept(KEPT_BYTES))
+        elsewhere = [one.where(~np.isin(model.fold[one.perturbation], pair)) for one in model.others]
+        without = Neighbours(outside, no_fold, model.unit, model.components, solved, Kept(KEPT_BYTES), elsewhere)
         made[pair] = {}
         for one in pair:
             asked = rows.where(of_row == one)
-            features, _ = others.features(asked.perturbation, asked.gene)
+            features, _ = without.features(asked.perturbation, asked.gene)
             # Within a gene the rate has to be constant (`Neighbours`).
             features[:, GENE_RATE] = model.neighbours.rate[asked.gene].round(FEATURE_DIGITS)
             made[pair][one] = features

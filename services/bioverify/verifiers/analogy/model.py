@@ -21,7 +21,8 @@ import numpy.typing as npt
 
 from bioverify.core.knockdowns import rows_outside_folds
 from bioverify.core.metrics import sigmoid
-from bioverify.verifiers.analogy.neighbours import GENE_RATE, Floats, Ints, Kept, Neighbours, Rows
+from bioverify.verifiers.analogy.kept import Floats, Ints, Kept, Rows
+from bioverify.verifiers.analogy.neighbours import GENE_RATE, Neighbours
 
 BELIEF_DIGITS = 9
 
@@ -32,6 +33,7 @@ class LineModel:
 
     ``solved``: kriging's weights, one row per fold without it and a last one with all; zero outside.
     ``kept``: profiles of genes and perturbations, for all lines together.
+    ``others``: of other lines, one each, without what this line tests (`Elsewhere`).
     ``trees``: per fold, and again per fold those that start from the gene's rate.
     ``weights``: of gene rate (as a logit), neighbours, kriging and trees in the logit of the belief, and the offset.
     """
@@ -43,11 +45,12 @@ class LineModel:
     solved: npt.NDArray[np.float32]
     trees: Sequence[lightgbm.Booster]
     kept: Kept
+    others: Sequence[Rows] = ()
     weights: Sequence[float] = ()
 
     @cached_property
     def neighbours(self) -> Neighbours:
-        return Neighbours(self.rows, self.fold, self.unit, self.components, self.solved, self.kept)
+        return Neighbours(self.rows, self.fold, self.unit, self.components, self.solved, self.kept, self.others)
 
     @cached_property
     def has_rows(self) -> npt.NDArray[np.bool_]:

@@ -28,13 +28,16 @@ from bioverify.verifiers.analogy.artifact import (
     ROWS_FILE,
     SETS_FILE,
     SYMBOLS_FILE,
+    TESTED_FILE,
     VECTORS_FILE,
+    others_of,
     solved_column,
     trees_file,
 )
 from bioverify.verifiers.analogy.gene_sets import GeneSets
+from bioverify.verifiers.analogy.kept import Kept, Rows
 from bioverify.verifiers.analogy.model import LineModel, folds_of
-from bioverify.verifiers.analogy.neighbours import Kept, Rows, leading_components, unit_vectors
+from bioverify.verifiers.analogy.neighbours import leading_components, unit_vectors
 
 KEPT_BYTES = 32 * 2**20
 """Of profiles of genes and perturbations: some 450 of either."""
@@ -165,11 +168,14 @@ def open_verifier(store: ArtifactStore) -> Analogy:
     perturbation, gene = (table.numbers(name).astype(np.int64) for name in ("perturbation", "measured_gene"))
     every = Rows(perturbation, gene, table.numbers("label"))
     solved = np.stack([table.numbers(solved_column(one)) for one in (*range(folds), -1)])
+    held_out = read_served(artifact, TESTED_FILE)
+    tested_line, tested = held_out.numbers("line"), held_out.numbers("perturbation").astype(np.int64)
     models = {}
     for line_index, one_line in enumerate(CELL_LINES):
         for kind_number, one_kind in enumerate(KINDS):
             chosen = (line == line_index) & (kind == kind_number)
             rows = every.where(chosen)
+            of_kind = kind == kind_number
             models[one_line, one_kind] = LineModel(
                 rows,
                 folds_of(rows, folds, len(unit)),
@@ -181,6 +187,7 @@ def open_verifier(store: ArtifactStore) -> Analogy:
                     for number in range(2 * folds)
                 ],
                 kept,
+                others_of(line_index, line[of_kind], every.where(of_kind), tested[tested_line == line_index]),
                 [float(number) for number in weights[f"{one_line}.{one_kind}"].split()],
             )
     return Analogy(

@@ -74,9 +74,18 @@ class Table:
             return self.of(line, kind, "train")
         allowed = (self.line != line) & (self.kind == kind.value) & (self.split == "train")
         if form == "strict":
-            tested = np.unique(self.rows.perturbation[(self.line == line) & (self.split == "test")])
-            allowed &= ~np.isin(self.rows.perturbation, tested)
+            allowed &= ~self._is_tested_in(line)
         return self.rows.where(allowed)
+
+    def of_other_lines(self, line: str, kind: TaskKind) -> list[Rows]:
+        """The strict form's rows, each line apart."""
+        allowed = (self.kind == kind.value) & (self.split == "train") & ~self._is_tested_in(line)
+        chosen = (allowed & (self.line == other) for other in CELL_LINES if other != line)
+        return [self.rows.where(one) for one in chosen if one.any()]
+
+    def _is_tested_in(self, line: str) -> npt.NDArray[np.bool_]:
+        tested = np.unique(self.rows.perturbation[(self.line == line) & (self.split == "test")])
+        return np.isin(self.rows.perturbation, tested)
 
 
 @dataclass(frozen=True)
