@@ -1,9 +1,9 @@
 """How true the verifiers are: PerturbQA's per-gene AUC, beside baselines and controls.
 
-``python -m benchmarks.quality --out quality --settings FILE --vectors STRING=LINKS`` measures two builds: *default*,
-which ``bioverify data build --all`` makes, and *best*, with the settings and sources named here; vectors and models are
-made by the code of ``data build``. It asks about the test rows. ``--held-out 0 --held-out 1`` measures a choice
-instead: folds of each line's training perturbations (sorted, index mod 5) stand for the test rows, which are not read.
+``python -m benchmarks.quality --out quality --settings FILE --vectors NAME=FILE`` measures two builds: *default*, which
+``bioverify data build --all`` makes, and *best*, with the settings and sources named here; vectors and models are made
+by the code of ``data build``. It asks about the test rows. ``--held-out 0 --held-out 1`` measures a choice instead:
+folds of each line's training perturbations (sorted, index mod 5) stand for the test rows, which are not read.
 
 One cell (part of ``quality_models.py``, kind of question, line, seed, fold) at a time, on one thread. Each is kept in
 the folder OUT.parts as soon as it is measured: a run that was interrupted goes on, ``--minutes`` ends one in time, and
@@ -47,6 +47,7 @@ from bioverify.core.metrics import aucs_of_genes, brier_score, pooled_measures, 
 from bioverify.core.tasks import TaskKind
 from bioverify.verifiers.esm_mlp.build import Table, vectors_of, with_vectors
 from bioverify.verifiers.esm_mlp.embeddings import GeneVectors, read_vectors, reduced, write_vectors
+from bioverify.verifiers.esm_mlp.knowledge import KNOWLEDGE
 from bioverify.verifiers.esm_mlp.train import Rows
 
 KINDS = {"DE": TaskKind.DIFFERENTIAL_EXPRESSION, "direction": TaskKind.DIRECTION_OF_CHANGE}
@@ -70,6 +71,7 @@ class Build:
     def setup(self) -> Figures:
         return {
             "vectors": {name: _sha256(path) for name, path in sorted(self.vectors.items())},
+            "knowledge": _public(tuple(sorted(set(self.settings.esm_mlp.knowledge) - self.vectors.keys()))),
             "esm_mlp": self.settings.esm_mlp.model_dump(mode="json"),
             "analogy": self.settings.analogy.model_dump(mode="json"),
         }
@@ -325,6 +327,14 @@ def _kept(folder: Path, build: Build, cell: Cell) -> Path:
 
 def _logits_file(folder: Path, build: Build, cell: Cell) -> Path:
     return _kept(folder, build, cell).with_suffix(".npz")
+
+
+@cache
+def _public(names: tuple[str, ...]) -> dict[str, str]:
+    """sha256 of these public sources, of each that is to be had."""
+    sources = Sources.default(tell=console.print)
+    located = {name: sources.find(KNOWLEDGE[name][0]) for name in names}
+    return {name: one.sha256 for name, one in located.items() if one is not None}
 
 
 @cache

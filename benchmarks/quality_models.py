@@ -22,6 +22,8 @@ from bioverify.core.tasks import TaskKind
 from bioverify.verifiers.analogy import neighbours as analogy
 from bioverify.verifiers.analogy.fit import FOLDS, KEPT_BYTES
 from bioverify.verifiers.analogy.fit import fit as fit_analogy
+from bioverify.verifiers.analogy.kept import Kept
+from bioverify.verifiers.analogy.kept import Rows as Pairs
 from bioverify.verifiers.analogy.neighbours import leading_components, unit_vectors
 from bioverify.verifiers.esm_mlp.build import Floats, Table, fit
 from bioverify.verifiers.esm_mlp.settings import Form, Settings
@@ -80,7 +82,8 @@ def mlp(inputs: Inputs) -> dict[str, Scores]:
 def neighbours_and_trees(inputs: Inputs) -> dict[str, Scores]:
     """The verifier analogy as it is built, and each of its three parts alone."""
     training, asked, unit = inputs.training, pairs(inputs.asked), unit_vectors(inputs.joint)
-    model, _, known = fit_analogy(pairs(training), unit, leading_components(unit), FOLDS, inputs.seed)
+    others = [pairs(rows) for rows in inputs.table.of_other_lines(inputs.line, inputs.kind)]
+    model, _, known = fit_analogy(pairs(training), others, unit, leading_components(unit), FOLDS, inputs.seed)
     features, scored = model.neighbours.features(asked.perturbation, asked.gene)
     new = model.logits(model.design(asked.perturbation, asked.gene, features, scored))
     return {
@@ -173,7 +176,7 @@ MEMBERS = {"mlp": "MLP", "analogy": "analogy"}
 
 def alike(training: Rows, asked: Rows, unit: Floats, remark: str) -> dict[str, Scores]:
     """Neighbours and kriging, without trees."""
-    rows, no_fold, kept = pairs(training), np.full(len(unit), -1, np.int8), analogy.Kept(KEPT_BYTES)
+    rows, no_fold, kept = pairs(training), np.full(len(unit), -1, np.int8), Kept(KEPT_BYTES)
     solved = analogy.krige(rows, unit)[None, :]
     line = analogy.Neighbours(rows, no_fold, unit, leading_components(unit), solved, kept)
     _, scored = line.features(asked.perturbation, asked.measured_gene)
@@ -245,5 +248,5 @@ def names_of(rows: pa.Table) -> list[str]:
     return sorted({*rows["perturbation"].unique().to_pylist(), *rows["measured_gene"].unique().to_pylist()})
 
 
-def pairs(rows: Rows) -> analogy.Rows:
-    return analogy.Rows(rows.perturbation, rows.measured_gene, rows.label)
+def pairs(rows: Rows) -> Pairs:
+    return Pairs(rows.perturbation, rows.measured_gene, rows.label)

@@ -142,21 +142,28 @@ def test_settings_add_a_screen_and_mistakes_in_them_are_named(home: Path, tmp_pa
     assert "settings.yaml: experimental.splits: Input should be 'train' or 'all'" in told
 
 
-def test_weights_and_descriptions_are_fetched_where_they_are_named_only(
+def test_weights_and_more_knowledge_are_fetched_where_they_are_named_only(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
-    for name in ("string/9606.protein.info.v12.0.txt.gz", "transcriptformer/tf_sapiens.tar.gz"):
+    for name in (
+        "string/9606.protein.info.v12.0.txt.gz",
+        "knowledge/complex_portal.9606.tsv",
+        "transcriptformer/tf_sapiens.tar.gz",
+    ):
         (tmp_path / "mirror" / name).parent.mkdir(parents=True)
         (tmp_path / "mirror" / name).write_bytes(b"not the published file")
-    named = data("fetch", "string", "--mirror", tmp_path / "mirror").stdout
+    named = data("fetch", "complex_portal", "string", "--mirror", tmp_path / "mirror").stdout
     assert "CC BY 4.0 (STRING)" in named
+    assert "CC0 1.0 (Complex Portal)" in named
     assert (home / "sources/string/9606.protein.info.v12.0.txt.gz").is_file()
     cut = data("fetch", "tf_sapiens", "--mirror", tmp_path / "mirror", status=1).stderr
     assert "has 22 bytes, expected 1,819,975,447" in cut
     everything = data("fetch", "--mirror", tmp_path / "mirror", "--accept-license", status=1)
     assert "tf_sapiens" not in everything.output
+    assert "complex_portal" not in everything.output
+    assert "string_links" in everything.stderr
 
 
 DESEQ2 = """"","baseMean","log2FoldChange","lfcSE","stat","pvalue","padj"

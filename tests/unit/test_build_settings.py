@@ -16,6 +16,8 @@ from bioverify.settings import SettingsError
 from bioverify.verifiers.analogy import build as analogy
 from bioverify.verifiers.analogy.settings import Settings as AnalogySettings
 from bioverify.verifiers.esm_mlp import build as esm_mlp
+from bioverify.verifiers.esm_mlp.knowledge import KNOWLEDGE
+from bioverify.verifiers.esm_mlp.settings import KNOWLEDGE_WEIGHTS
 from bioverify.verifiers.esm_mlp.settings import Settings as EsmMlpSettings
 from tests.fixtures.artifacts import bundled_sources, silent
 
@@ -47,16 +49,16 @@ def test_a_mistake_in_the_classifiers_settings_is_named(tmp_path: Path) -> None:
 
 
 def test_a_classifier_without_any_vectors_is_refused(tmp_path: Path) -> None:
-    settings = read_build_settings(written(tmp_path / "none.yaml", "esm_mlp: {go_dimensions: 0}\n"))
+    settings = read_build_settings(written(tmp_path / "none.yaml", "esm_mlp: {go_dimensions: 0, knowledge: []}\n"))
     store, sources = ArtifactStore(tmp_path / "artifacts"), bundled_sources(tmp_path)
     build_artifact("genes", store, sources, silent, settings)
     with pytest.raises(ArtifactError, match="no gene vectors"):
         build_artifact("esm_mlp", store, sources, silent, settings)
 
 
-def test_the_settings_of_the_examples_are_read_and_weigh_what_they_name() -> None:
+def test_the_settings_of_the_examples_are_read_and_name_all_knowledge_that_has_a_reader() -> None:
     settings = read_build_settings(Path(__file__).parents[2] / "examples" / "knowledge.yaml")
-    assert settings.esm_mlp.weights == {"string": 0.7, "text": 0.7, "coessential": 0.7}
+    assert set(settings.esm_mlp.knowledge) == KNOWLEDGE.keys() == KNOWLEDGE_WEIGHTS.keys()
     assert settings.analogy.reduce_to is None
 
 
@@ -68,7 +70,7 @@ def test_analogy_compares_genes_by_more_dimensions_than_nets_are_fed_with(
     nets = EsmMlpSettings(go_dimensions=16, reduce_to=6, steps=2, folds=2)
     esm_mlp.build(store, sources, progress=silent, settings=nets)
     for most, shown, width in ((None, "GO-SVD 16-d, not ESM2", 16), (9, "GO-SVD 16-d, not ESM2, PCA 9-d", 9)):
-        made = analogy.build(store, sources, progress=silent, settings=AnalogySettings(reduce_to=most), folds=2)
+        made = analogy.build(store, sources, progress=silent, settings=AnalogySettings(reduce_to=most))
         assert np.load(store.open("analogy").path / "vectors.npy").shape[1] == width
         assert made.parameters["vectors"] == shown
         assert open_verifier("analogy", store).description.summary.endswith(f"(likeness by {shown}).")

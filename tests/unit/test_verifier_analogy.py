@@ -8,12 +8,18 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from bioverify.artifacts.go import Annotations, Term
 from bioverify.artifacts.store import ArtifactStore
 from bioverify.core.knockdowns import smoothed_rates
 from bioverify.core.outcomes import NotApplicable, Scored
 from bioverify.core.tasks import CoExpression, DifferentialExpression, DirectionOfChange, TaskKind
 from bioverify.core.verifier import Item
+from bioverify.verifiers.analogy.artifact import others_of
+from bioverify.verifiers.analogy.build import telling_sets
+from bioverify.verifiers.analogy.elsewhere import Elsewhere
 from bioverify.verifiers.analogy.fit import fit
+from bioverify.verifiers.analogy.gene_sets import MOST_MEMBERS, GeneSets
+from bioverify.verifiers.analogy.kept import Floats, Kept, Rows
 from bioverify.verifiers.analogy.model import folds_of
 from bioverify.verifiers.analogy.neighbours import (
     CHUNK,
@@ -25,15 +31,12 @@ from bioverify.verifiers.analogy.neighbours import (
     PERTURBATION_WIDTHS,
     SHRINKAGE,
     STRENGTH_ROWS,
-    Floats,
-    Kept,
     Neighbours,
-    Rows,
     krige,
     leading_components,
     unit_vectors,
 )
-from bioverify.verifiers.analogy.verifier import SIMILAR, Analogy, open_verifier
+from bioverify.verifiers.analogy.verifier import Analogy, open_verifier
 
 N_GENES, N_PERTURBATIONS = 60, 36
 
@@ -82,7 +85,7 @@ def reference(rows: Rows, fold: npt.NDArray[np.int8], unit: Floats, pair: tuple[
     kriged = np.exp((cosine[perturbation] - 1) / KRIGING_WIDTH) @ solved @ same
     rate = smoothed_rates(rows.gene, rows.label, N_GENES)[gene]
     place = [rate, cosine[perturbation, gene], cosine[perturbation, others].max()]
-    parts = [scores, place, strength, components[perturbation], components[gene], [np.mean(scores), kriged]]
+    parts = [scores, place, strength, components[perturbation], components[gene], [kriged, np.mean(scores), kriged]]
     return np.concatenate(parts)
 
 
@@ -112,6 +115,66 @@ def test_features_are_what_the_formulas_say_whatever_is_kept_and_in_whatever_com
         made = np.hstack(line.features(perturbations[some], genes[some]))
         np.testing.assert_allclose(made, expected[some], rtol=0, atol=1e-8)
     assert set(fold[perturbations]) == {-1, 0, 1, 2}
+
+
+@pytest.mark.parametrize("size_bytes", [2**20, 0], ids=["kept", "nothing kept"])
+def test_another_line_tells_what_it_saw_without_the_fold_of_the_question(unit: Floats, size_bytes: int) -> None:
+    rows = screen(unit, seed=3)
+    rows = rows.where((rows.gene < 55) & (rows.perturbation > 4))
+    fold = folds_of(screen(unit), 3, N_GENES)
+    fold[9] = -1  # not perturbed in the line that is asked about
+    random = np.random.default_rng(4)
+    perturbations, genes = random.integers(0, N_GENES, (2, 300))
+    perturbations[:2], genes[:2] = (7, 50), (57, 3)
+    rate = smoothed_rates(rows.gene, rows.label, N_GENES)
+    expected = []
+    for perturbation, gene in zip(perturbations, genes, strict=True):
+        lacks = fold[rows.perturbation] == fold[perturbation] if fold[perturbation] >= 0 else np.zeros(len(rows), bool)
+        outside = rows.where(~lacks)
+        weight = np.exp((unit[outside.perturbation] @ unit[perturbation] - 1) / 0.1)
+        above = outside.label - rate[outside.gene]
+        own = outside.gene == gene
+        score = (weight * above)[own].sum() / (weight[own].sum() + 0.3)
+        expected.append([score, rate[gene], (weight * above).sum() / (weight.sum() + 10.0)])
+    told = Elsewhere(rows, fold, unit, Kept(size_bytes))
+    for some in (slice(0, 1), slice(None), slice(1, 40)):
+        np.testing.assert_allclose(told.features(perturbations[some], genes[some]), expected[some], atol=1e-6)
+    assert set(fold[perturbations]) == {-1, 0, 1, 2}
+
+
+def test_a_lines_tested_perturbations_are_in_no_other_lines_rows_for_it(verifier: Analogy, unit: Floats) -> None:
+    rows = screen(unit)
+    of_row = (np.arange(len(rows)) % 3).astype(np.int8)  # the fourth line has no row
+    others = others_of(1, of_row, rows, np.array([2, 5]))
+    assert [len(one) for one in others] == [
+        int(((of_row == other) & ~np.isin(rows.perturbation, [2, 5])).sum()) for other in (0, 2)
+    ]
+    assert not {2, 5} & {*others[0].perturbation, *others[1].perturbation}
+    assert {len(model.others) for model in verifier._line_models.values()} == {3}
+
+
+def test_trees_hear_other_lines_and_not_what_these_saw_of_the_questions_fold(unit: Floats) -> None:
+    rows, other, components = screen(unit), screen(unit, 7), leading_components(unit)
+    asked = np.arange(N_PERTURBATIONS), np.arange(N_PERTURBATIONS) % N_GENES
+    told = [
+        np.array(fit(rows, [one], unit, components, 3, 1)[0].beliefs(*asked))
+        for one in (other, Rows(other.perturbation, other.gene, 1 - other.label))
+    ]
+    assert np.abs(told[0] - told[1]).max() > 1e-3
+    model, _, _ = fit(rows, [other], unit, components, 3, 1)
+    fold = model.fold
+    own = other.perturbation == 4
+    flipped = Rows(other.perturbation, other.gene, np.where(own, 1 - other.label, other.label).astype(np.int8))
+    again, _, _ = fit(rows, [flipped], unit, components, 3, 1)
+    score = len(FEATURES)  # of the other line; its rate is of all rows
+    of_fold = rows.where(fold[rows.perturbation] == fold[4])
+    rate = smoothed_rates(flipped.gene, flipped.label, N_GENES) - smoothed_rates(other.gene, other.label, N_GENES)
+    same = np.abs(rate[of_fold.gene]) == 0
+    before, after = (
+        one.neighbours.features(of_fold.perturbation[same], of_fold.gene[same])[0][:, score] for one in (model, again)
+    )
+    assert same.any()
+    np.testing.assert_allclose(before, after, atol=1e-6)
 
 
 def test_what_is_kept_stays_within_its_size_and_forgets_what_was_not_asked_for_longest() -> None:
@@ -148,7 +211,7 @@ def test_a_training_perturbation_is_answered_without_its_own_rows(unit: Floats) 
     asked = rows.where(rows.perturbation == 4)
     components = leading_components(unit)
     one, other = (
-        fit(some, unit, components, 3, 1)[0].neighbours.features(asked.perturbation, asked.gene)
+        fit(some, [], unit, components, 3, 1)[0].neighbours.features(asked.perturbation, asked.gene)
         for some in (rows, flipped)
     )
     differs = {name for name, column in zip(FEATURES, (one[0] != other[0]).any(axis=0), strict=True) if column}
@@ -158,11 +221,11 @@ def test_a_training_perturbation_is_answered_without_its_own_rows(unit: Floats) 
 
 def test_trees_learn_who_is_like_whom_and_repeat_themselves(unit: Floats) -> None:
     rows, components = screen(unit), leading_components(unit)
-    model, _, out_of_fold = fit(rows, unit, components, 3, 1)
+    model, _, out_of_fold = fit(rows, [], unit, components, 3, 1)
     assert np.mean((out_of_fold > 0) == rows.label) > 0.85
     perturbations, genes = np.mgrid[40:60, 0:N_GENES].reshape(2, -1)
     beliefs = model.beliefs(perturbations, genes)
-    assert beliefs == fit(rows, unit, components, 3, 1)[0].beliefs(perturbations, genes)
+    assert beliefs == fit(rows, [], unit, components, 3, 1)[0].beliefs(perturbations, genes)
     some = range(0, len(genes), 97)
     assert [model.beliefs(perturbations[[row]], genes[[row]])[0] for row in some] == beliefs[::97]
     assert (model.fold == folds_of(rows, 3, N_GENES)).all()
@@ -189,7 +252,8 @@ SENTENCE = re.compile(
     r"(?:, base rate: (?P=gene) has no training row in (?P=line)(?P<fold> outside the fold of (?P=perturbation))?"
     r"; judged by genes like (?P=gene)"
     r"|; usually (?P<usual>[\d.]+); (?:similar: (?P<names>\S+(?:, \S+){0,2})(?: and (?P<more>\d+) more)? "
-    r"\(cosine (?P<low>-?[\d.]+)(?:–(?P<high>[\d.]+))?\); (?P=gene) (?P<verb>responded|increased) in "
+    r"\(cosine (?P<low>-?[\d.]+)(?:–(?P<high>[\d.]+))?\)(?:; (?P=perturbation) shares (?P<shared>.+? with \S+.*?))?; "
+    r"(?P=gene) (?P<verb>responded|increased) in "
     r"(?P<share>\d+)% of all perturbations, weighted by likeness(?:, which alone would "
     r"say (?P<alone>less|more): the trees and kriging over "
     r"all genes outweigh it)?"
@@ -213,16 +277,41 @@ def test_sentence_and_number_point_to_one_side_or_the_sentence_says_what_outweig
         )
         if told["nearest"]:
             seen.add("no close analogue")
-            assert float(told["cosine"]) < SIMILAR + 0.005
+            assert float(told["cosine"]) < verifier._similar + 0.005
         if told["share"]:
             assert told["verb"] == ("increased" if "p(increase)" in told[0] else "responded")
             p, share, usual = float(told["p"]), int(told["share"]) / 100, float(told["usual"])
-            assert float(told["low"]) > SIMILAR - 0.006
+            assert float(told["low"]) > verifier._similar - 0.006
             opposite = (p - usual) * (share - usual) < 0 or (p - 0.5) * (share - 0.5) < 0
             assert told["alone"] == (("less" if share < p else "more") if opposite else None)
-            seen.add(told["alone"])
+            seen |= {told["alone"], "shared" if told["shared"] else ""}
         seen.add(told["fold"] or "")
-    assert {"no close analogue", None, "less", "more"} <= seen
+    assert {"no close analogue", "shared", None, "less", "more"} <= seen
+
+
+def test_one_in_twenty_random_pairs_of_a_lines_perturbations_is_called_similar(verifier: Analogy) -> None:
+    shares = []
+    for model in verifier._line_models.values():
+        own = np.unique(model.rows.perturbation)
+        cosines = (model.unit[own] @ model.unit[own].T)[np.triu_indices(len(own), 1)]
+        shares.append((cosines >= verifier._similar).mean())
+    assert np.mean(shares) == pytest.approx(0.05, abs=0.01)
+
+
+def test_complexes_and_processes_that_are_shared_are_told_the_most_telling_first() -> None:
+    names = ("C: pair", "P: pair", "P: many")
+    terms = [Term(str(number), name, name[0]) for number, name in enumerate(["complex of many", *names, "F: same"])]
+    genes = {"A": [0, 1, 3, 4], "B": [0, 1, 3], "C": [0, 2, 3], "D": [0, 2, 4], "E": [0, 3]}
+    genes |= {f"OTHER{number}": [0] for number in range(MOST_MEMBERS)}
+    terms[1] = Term("1", "a complex", "C")
+    annotations = Annotations(terms, genes, {}, [])
+    told, of_symbol = telling_sets(annotations, ["A", "B", "C", "D", "E", "UNKNOWN"])
+    assert told == ["a complex", "P: pair", "P: many"]
+    assert of_symbol == [[0, 2], [0, 2], [1, 2], [1], [2], []]
+    starts = np.cumsum([0, *map(len, of_symbol)]).astype(np.int32)
+    sets = GeneSets(told, starts, np.concatenate([np.array(one, np.int32) for one in of_symbol]))
+    assert sets.shared(0, [4, 1, 2, 3, 5]) == {"P: many": [4, 2], "a complex": [1]}
+    assert sets.shared(5, [0, 1]) == {}
 
 
 def test_the_share_is_weighted_as_the_neighbour_score_is(unit: Floats) -> None:

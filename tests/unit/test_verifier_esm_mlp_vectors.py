@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +27,7 @@ from bioverify.artifacts.store import ArtifactStore
 from bioverify.verifiers.esm_mlp import embed
 from bioverify.verifiers.esm_mlp.embeddings import GeneVectors, beside, read_vectors, write_vectors
 from bioverify.verifiers.esm_mlp.knowledge import read_sources
+from tests.fixtures.artifacts import data_folder
 
 VECTORS = np.arange(12, dtype=np.float32).reshape(3, 4)
 
@@ -161,6 +163,26 @@ def test_esm_vectors_are_the_mean_over_residues_alone(tmp_path: Path) -> None:
 
     assert vectors[1] == pytest.approx(slow("MMWQ"), abs=1e-5)
     assert vectors[0] == pytest.approx((slow("MKVLLA") + slow("MK")) / 2, abs=1e-5)
+
+
+def test_real_proteins_are_read_as_far_as_the_model_can_see(tmp_path: Path) -> None:
+    source = data_folder() / "sequences" / "human_protein_seq_by_symbol.SHS148k.json.gz"
+    if not source.is_file():
+        pytest.skip(f"needs the real proteins: no {source}")
+    sequences = sorted(json.loads(gzip.decompress(source.read_bytes())).items(), key=lambda one: (len(one[1]), one[0]))
+    asked = dict([*sequences[:2], sequences[len(sequences) // 2], sequences[-1]])
+    folder, fasta, out = tmp_path / "esm", tmp_path / "proteins.fa.gz", tmp_path / "out.safetensors"
+    tiny_esm(folder)
+    cut = {f"CUT-{gene}": sequence[: embed.MAX_RESIDUES] for gene, sequence in asked.items()}
+    entries = [f">{gene}\n{sequence}\n" for gene, sequence in (asked | cut).items()]
+    fasta.write_bytes(gzip.compress("".join(entries).encode()))
+    result = CliRunner().invoke(embed.app, ["proteins", str(fasta), str(folder), str(out), "--batch", "2"])
+    assert result.exit_code == 0, result.output
+    names, vectors = read_vectors(out)
+    assert names == [*asked, *cut]
+    assert vectors[: len(asked)] == pytest.approx(vectors[len(asked) :], abs=1e-5)
+    assert len(np.unique(vectors.round(4), axis=0)) == len(asked)
+    assert max(map(len, asked.values())) > embed.MAX_RESIDUES
 
 
 def test_embedding_goes_on_after_the_last_whole_vector_and_begins_anew_for_other_proteins(

@@ -173,7 +173,7 @@ STRING_PROTEINS = Source(
     url="https://stringdb-downloads.org/download/protein.info.v12.0/9606.protein.info.v12.0.txt.gz",
     license=f"{CC_BY} (STRING)",
 )
-"""A functional description of each human gene, for vectors of a text model (`esm_mlp.embed`)."""
+"""A functional description of each human gene, as words or for a text model (`esm_mlp.embed`)."""
 STRING_LINKS = Source(
     name="string_links",
     file_names=("string/9606.protein.links.v12.0.txt.gz",),
@@ -182,12 +182,38 @@ STRING_LINKS = Source(
 )
 COESSENTIAL_MODULES = Source(
     name="coessential_modules",
-    file_names=("knowledge/coessential_modules.clusterOne.tsv.gz",),
-    url="",
+    file_names=("knowledge/clusterOne_clusters.tsv", "knowledge/coessential_modules.clusterOne.tsv.gz"),
+    url="https://raw.githubusercontent.com/kundajelab/coessentiality/a9f9a059460e5a16d7f5f46e843cb6d79251caf1/"
+    "clusterOne_clusters.tsv",
     license=f"{CC_BY} (DepMap; modules of Wainberg et al., MIT)",
 )
-"""Networks and gene sets for more vectors (`esm_mlp.knowledge`)."""
-ON_REQUEST = (TF_SAPIENS, STRING_PROTEINS, STRING_LINKS, COESSENTIAL_MODULES)
+COMPLEX_PORTAL = Source(
+    name="complex_portal",
+    file_names=("knowledge/complex_portal.9606.tsv",),
+    url="https://ftp.ebi.ac.uk/pub/databases/intact/complex/current/complextab/9606.tsv",
+    license="CC0 1.0 (Complex Portal)",
+)
+REACTOME = Source(
+    name="reactome",
+    file_names=("knowledge/ReactomePathways.gmt.zip", "knowledge/ReactomePathways.gmt"),
+    url="https://reactome.org/download/current/ReactomePathways.gmt.zip",
+    license="CC0 1.0 (Reactome)",
+)
+BIOGRID = Source(
+    name="biogrid",
+    file_names=("knowledge/BIOGRID-MV-Physical-LATEST.tab3.zip",),
+    url="https://downloads.thebiogrid.org/Download/BioGRID/Latest-Release/BIOGRID-MV-Physical-LATEST.tab3.zip",
+    license="MIT (BioGRID)",
+)
+INTACT = Source(
+    name="intact",
+    file_names=("knowledge/intact.human.zip",),
+    url="https://ftp.ebi.ac.uk/pub/databases/intact/current/psimitab/species/human.zip",
+    license=f"{CC_BY} (IntAct)",
+)
+"""Networks and gene sets for more vectors (`esm_mlp.knowledge`). The providers replace the last four in place, so no
+checksum can be known before; a manifest keeps that of the file which was read."""
+ON_REQUEST = (TF_SAPIENS, COMPLEX_PORTAL, REACTOME, BIOGRID, INTACT)
 """What ``bioverify data fetch`` brings only if it is named: no build needs it."""
 PUBLIC = (
     *PERTURBQA.values(),
@@ -196,6 +222,9 @@ PUBLIC = (
     HGNC,
     GO_TERMS,
     GO_ANNOTATIONS,
+    STRING_PROTEINS,
+    STRING_LINKS,
+    COESSENTIAL_MODULES,
     TISSUES,
     GLIOMA_CELLS,
     BLOOD_CELLS,

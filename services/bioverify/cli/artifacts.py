@@ -34,7 +34,8 @@ def fetch(
     names: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Sources or their folders. None: all that builds read; by name: tf_sapiens, string, string_links."
+            help="Sources or their folders. None: all that builds read; by name: tf_sapiens, complex_portal, reactome, "
+            "biogrid, intact."
         ),
     ] = None,
     mirror: MirrorOption = None,

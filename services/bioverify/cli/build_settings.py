@@ -28,8 +28,9 @@ esm_mlp:
   steps: 60                  # of the two-tower net
   epochs: 30                 # of rbio's net
   seed: 20250818
-  go_dimensions: 128         # 0: without vectors from GO
-  weights: {GO: 1}           # how much each table of vectors counts in likeness, by its name; 1 without
+  go_dimensions: 512         # 0: without vectors from GO
+  knowledge: [string_links, string, coessential_modules]   # public sources beside GO, as far as they are to be had
+  weights: {GO: 1}           # how much each table of vectors counts in likeness, by its name
   reduce_to: 256             # null: as many dimensions as there are
   base_rate: score           # not_applicable: no number for a gene without training rows
 analogy:

@@ -1,14 +1,24 @@
-"""Fits one line: kriging, trees on out-of-fold neighbour scores (LightGBM, MIT; one thread, fixed seed), weights."""
+"""Fits one line: kriging, trees on out-of-fold scores (LightGBM, MIT; one thread, fixed seed), weights."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
 
 import lightgbm
 import numpy as np
 import numpy.typing as npt
 
 from bioverify.core.metrics import fit_logistic, fit_within
-from bioverify.verifiers.analogy.model import LineModel, folds_of
-from bioverify.verifiers.analogy.neighbours import FEATURES, Floats, Kept, Rows, krige
+from bioverify.verifiers.analogy.kept import Floats, Kept, Rows
+from bioverify.verifiers.analogy.model import LineModel, both_forms, folds_of, logit
+from bioverify.verifiers.analogy.neighbours import (
+    FEATURE_DIGITS,
+    GENE_RATE,
+    Neighbours,
+    krige,
+    names_of_features,
+)
 
 FOLDS = 3
 KEPT_BYTES = 256 * 2**20
@@ -30,26 +40,63 @@ TREE_PARAMETERS = {
 }
 
 
-def fit(rows: Rows, unit: Floats, components: Floats, folds: int, seed: int) -> tuple[LineModel, Floats, Floats]:
-    """The model of a line's training rows, and the rows' out-of-fold scores (× SCORES) and logits of belief."""
+def fit(
+    rows: Rows, others: Sequence[Rows], unit: Floats, components: Floats, folds: int, seed: int
+) -> tuple[LineModel, Floats, Floats]:
+    """The model of a line's training rows, and the rows' out-of-fold scores (× SCORES) and logits of belief.
+
+    ``others``: `LineModel.others`. ``folds``: at least three, as trees are fitted to scores that lack two of them.
+    """
     fold = folds_of(rows, folds, len(unit))
     of_row = fold[rows.perturbation]
     solved = np.zeros((folds + 1, len(rows)), np.float32)
     for one in (*range(folds), -1):
         solved[one, of_row != one] = krige(rows.where(of_row != one), unit)
-    model = LineModel(rows, fold, unit, components, solved, [], Kept(KEPT_BYTES))
+    model = LineModel(rows, fold, unit, components, solved, [], Kept(KEPT_BYTES), others)
     features, scored = model.neighbours.features(rows.perturbation, rows.gene)
-    model.trees = [
-        lightgbm.train(
-            {**TREE_PARAMETERS, "seed": seed},
-            lightgbm.Dataset(features[of_row != one], rows.label[of_row != one], feature_name=list(FEATURES)),
-            num_boost_round=ROUNDS,
-        )
-        for one in range(folds)
-    ]
+    without_two = _features_without_two(model)
+    plain, beyond = [], []
+    for one in range(folds):
+        learned = of_row != one
+        told = features.copy()
+        for other in range(folds):
+            if other != one:
+                told[of_row == other] = without_two[min(one, other), max(one, other)][other]
+        label_alone, beyond_rate = both_forms(told[learned])
+        names = names_of_features(len(others))
+        start = logit(told[learned, GENE_RATE])
+        plain.append(_trees(lightgbm.Dataset(label_alone, rows.label[learned], feature_name=names), seed))
+        names.remove("gene_rate")
+        data = lightgbm.Dataset(beyond_rate, rows.label[learned], init_score=start, feature_name=names)
+        beyond.append(_trees(data, seed))
+    model.trees = [*plain, *beyond]
     design = model.design(rows.perturbation, rows.gene, features, scored)
     model.weights = _weights(design, rows, of_row)
     return model, scored, model.logits(design)
+
+
+def _features_without_two(model: LineModel) -> dict[tuple[int, int], dict[int, Floats]]:
+    """Per pair of folds, features of the rows of either that are made without both."""
+    rows, of_row = model.rows, model.fold[model.rows.perturbation]
+    no_fold = np.full_like(model.fold, -1)
+    made: dict[tuple[int, int], dict[int, Floats]] = {}
+    for pair in combinations(range(len(model.solved) - 1), 2):
+        outside = rows.where(~np.isin(of_row, pair))
+        solved = krige(outside, model.unit)[None, :]
+        elsewhere = [one.where(~np.isin(model.fold[one.perturbation], pair)) for one in model.others]
+        without = Neighbours(outside, no_fold, model.unit, model.components, solved, Kept(KEPT_BYTES), elsewhere)
+        made[pair] = {}
+        for one in pair:
+            asked = rows.where(of_row == one)
+            features, _ = without.features(asked.perturbation, asked.gene)
+            # Within a gene the rate has to be constant (`Neighbours`).
+            features[:, GENE_RATE] = model.neighbours.rate[asked.gene].round(FEATURE_DIGITS)
+            made[pair][one] = features
+    return made
+
+
+def _trees(data: lightgbm.Dataset, seed: int) -> lightgbm.Booster:
+    return lightgbm.train({**TREE_PARAMETERS, "seed": seed}, data, num_boost_round=ROUNDS)
 
 
 def _weights(design: Floats, rows: Rows, fold: npt.NDArray[np.int8]) -> list[float]:

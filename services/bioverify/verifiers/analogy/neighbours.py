@@ -11,17 +11,17 @@ neighbours to zero. One kernel v is the measured gene alone. R is sparse, so a p
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import reduce
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
 from bioverify.core.knockdowns import smoothed_rates
+from bioverify.verifiers.analogy.elsewhere import TOLD, Elsewhere
+from bioverify.verifiers.analogy.kept import Floats, Ints, Kept, Rows
 
 PERTURBATION_WIDTHS = (0.05, 0.1, 0.2)
 GENE_WIDTH = 0.1
@@ -36,7 +36,7 @@ COMPONENTS = 8
 """Leading coordinates of each gene's vector, in the basis of the build."""
 
 SCORES = ("neighbours", "kriging")
-"""Of a pair, beside the trees' features: the mean of the neighbour scores, and kriging's."""
+"""Of a pair: the mean of the neighbour scores, and kriging's."""
 FEATURES = (
     *(f"neighbours_{tau_g}_{tau_p}" for tau_g in (0.0, GENE_WIDTH) for tau_p in PERTURBATION_WIDTHS),
     "gene_rate",
@@ -45,16 +45,21 @@ FEATURES = (
     *(f"strength_{tau_p}" for tau_p in PERTURBATION_WIDTHS),
     *(f"perturbed_{number}" for number in range(COMPONENTS)),
     *(f"measured_{number}" for number in range(COMPONENTS)),
+    "kriging",
 )
-N_NEIGHBOUR_SCORES = 2 * len(PERTURBATION_WIDTHS)
+GENE_RATE = FEATURES.index("gene_rate")
+
+
+def names_of_features(n_others: int) -> list[str]:
+    """FEATURES, and what each other line tells."""
+    return [*FEATURES, *(f"{told}_elsewhere_{number}" for number in range(n_others) for told in TOLD)]
+
+
 WIDTHS = (*PERTURBATION_WIDTHS, KRIGING_WIDTH)
 N_PROFILES = 5
 FEATURE_DIGITS = 9
 CHUNK = 256
 """Pairs at a time: what they need beside what is kept is at most some 30 MB."""
-
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
 
 
 def unit_vectors(vectors: npt.NDArray[np.float32]) -> Floats:
@@ -73,21 +78,6 @@ def leading_components(unit: Floats) -> Floats:
     return made
 
 
-@dataclass(frozen=True)
-class Rows:
-    """Measured pairs of one line: rows of the vector table, and labels 0 or 1; all of one length."""
-
-    perturbation: Ints
-    gene: Ints
-    label: npt.NDArray[np.int8]
-
-    def __len__(self) -> int:
-        return len(self.label)
-
-    def where(self, chosen: npt.NDArray[np.bool_]) -> Rows:
-        return Rows(self.perturbation[chosen], self.gene[chosen], self.label[chosen])
-
-
 class Neighbours:
     """What is known of one line. A pair whose perturbation has a fold is answered without the rows of this fold.
 
@@ -104,12 +94,14 @@ class Neighbours:
         components: Floats,
         solved: npt.NDArray[np.float32],
         kept: Kept,
+        others: Sequence[Rows] = (),
     ) -> None:
         """``fold``: per gene of the vector table, −1 for no training perturbation. ``unit``: gene vectors of length 1.
 
         ``components``: per gene its leading coordinates. ``solved``: kriging's weights (`krige`), one row per fold
-        without it and a last one with all rows; zero outside.
+        without it and a last one with all rows; zero outside. ``others``: other lines' rows, one line each.
         """
+        self._elsewhere = [Elsewhere(one, fold, unit, kept) for one in others]
         self._fold, self._unit, self._components, self._kept = fold, unit, components, kept
         # Of all rows: within a gene it must be constant, or trees learn that where the rate without a fold is low, the
         # fold's rows are positive.
@@ -131,8 +123,9 @@ class Neighbours:
         self._row_perturbation, self._row_label = row_perturbation[by_gene], rows.label[by_gene]
 
     def features(self, perturbations: Ints, genes: Ints) -> tuple[Floats, Floats]:
-        """Of each pair FEATURES, which trees read, and SCORES."""
-        made, scored = np.empty((len(genes), len(FEATURES))), np.empty((len(genes), len(SCORES)))
+        """Of each pair what trees read (`names_of_features`), and SCORES."""
+        width = len(FEATURES) + len(TOLD) * len(self._elsewhere)
+        made, scored = np.empty((len(genes), width)), np.empty((len(genes), len(SCORES)))
         # Pairs of one gene side by side, so that what does not fit into memory is not made twice.
         order = np.argsort(genes, kind="stable")
         for start in range(0, len(order), CHUNK):
@@ -156,6 +149,8 @@ class Neighbours:
                 np.stack([weight.strength for weight in weights]),
                 self._components[perturbations],
                 self._components[genes],
+                sums[:, -1, -1],
+                *(one.features(perturbations, genes) for one in self._elsewhere),
             ]
         )
         return made, np.column_stack([scores.mean(axis=1), sums[:, -1, -1]])
@@ -293,27 +288,6 @@ class _Outside:
             )
         )
         self.residual_sum, self.count = self.residual.sum(axis=1), self.mask.sum(axis=1)
-
-
-class Kept:
-    """What was made lately, within ``size_bytes``; what was not asked for longest is forgotten first."""
-
-    def __init__(self, size_bytes: int) -> None:
-        self._free = size_bytes
-        self._made: OrderedDict[tuple[int, ...], tuple[Any, int]] = OrderedDict()
-
-    def get(self, key: tuple[int, ...]) -> Any:
-        found = self._made.get(key)
-        if found is None:
-            return None
-        self._made.move_to_end(key)
-        return found[0]
-
-    def put(self, key: tuple[int, ...], made: Any, size_bytes: int) -> None:
-        self._made[key] = made, size_bytes
-        self._free -= size_bytes
-        while self._free < 0:
-            self._free += self._made.popitem(last=False)[1][1]
 
 
 def _kernels(cosine: Floats, widths: Sequence[float]) -> list[Floats]:

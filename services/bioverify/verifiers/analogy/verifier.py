@@ -23,21 +23,24 @@ from bioverify.core.outcomes import Outcome
 from bioverify.core.tasks import Task, TaskKind
 from bioverify.core.verifier import ArtifactIdentity, Description, Item, Reads
 from bioverify.verifiers.analogy.artifact import (
+    MEMBERS_FILE,
     NAME,
     ROWS_FILE,
+    SETS_FILE,
     SYMBOLS_FILE,
+    TESTED_FILE,
     VECTORS_FILE,
+    others_of,
     solved_column,
     trees_file,
 )
+from bioverify.verifiers.analogy.gene_sets import GeneSets
+from bioverify.verifiers.analogy.kept import Kept, Rows
 from bioverify.verifiers.analogy.model import LineModel, folds_of
-from bioverify.verifiers.analogy.neighbours import Kept, Rows, leading_components, unit_vectors
+from bioverify.verifiers.analogy.neighbours import leading_components, unit_vectors
 
 KEPT_BYTES = 32 * 2**20
 """Of profiles of genes and perturbations: some 450 of either."""
-SIMILAR = 0.35
-"""The least cosine of what is called similar: one in twenty random pairs of a line's perturbations is as alike (GO-SVD
-128-d: .31 to .37)."""
 _NAMED = 3
 
 
@@ -51,14 +54,19 @@ class Analogy:
         resolver: GeneResolver,
         symbols: Sequence[str],
         models: Mapping[tuple[str, TaskKind], LineModel],
+        gene_sets: GeneSets,
         *,
         vector_name: str,
+        similar: float,
         scores_base_rate: bool,
         canary_belief: float,
         artifacts: tuple[ArtifactIdentity, ...] = (),
         simulated: bool = False,
     ) -> None:
-        """``models``: by cell line and kind of question. ``canary_belief``: of `canary_pair`, from the build."""
+        """``models``: by cell line and kind of question. ``canary_belief``: of `canary_pair`, from the build.
+
+        ``similar``: the least cosine of what is called similar.
+        """
         self._models = KnockdownModels(
             resolver,
             symbols,
@@ -68,11 +76,11 @@ class Analogy:
             scores_base_rate=scores_base_rate,
             simulated=simulated,
         )
-        self._symbols, self._line_models = symbols, models
-        self._vector_name, self._canary_belief = vector_name, canary_belief
+        self._symbols, self._line_models, self._gene_sets = symbols, models, gene_sets
+        self._vector_name, self._similar, self._canary_belief = vector_name, similar, canary_belief
         self.description = Description(
             name=NAME,
-            version="4",
+            version="5",
             summary=f"How the gene responded under the most similar perturbations (likeness by {vector_name}).",
             task_kinds=KINDS,
             reads=self.reads,
@@ -105,12 +113,13 @@ class Analogy:
             question.perturbation, question.gene
         )
         text = ""
-        n_similar = sum(cosine >= SIMILAR for cosine in told.cosines)
+        n_similar = sum(cosine >= self._similar for cosine in told.cosines)
         if n_similar:
             names = ", ".join(self._symbols[row] for row in told.perturbations[: min(n_similar, _NAMED)])
             more = f" and {n_similar - _NAMED} more" if n_similar > _NAMED else ""
             low, high = _cosine(told.cosines[n_similar - 1]), _cosine(told.cosines[0])
             text += f"; similar: {names}{more} (cosine {high if low == high else f'{low}–{high}'})"
+            text += self._in_common(question.perturbation, told.perturbations[: min(n_similar, _NAMED)])
             verb = "increased" if question.kind is TaskKind.DIRECTION_OF_CHANGE else "responded"
             text += f"; {gene} {verb} in {told.share:.0%} of all perturbations, weighted by likeness"
             if _is_opposite(belief, told.share, usual):
@@ -125,6 +134,12 @@ class Analogy:
         else:
             text = f"; judged by genes like {gene}"
         return f"{text} ({self._vector_name})"
+
+    def _in_common(self, perturbation: int, others: Sequence[int]) -> str:
+        """Of the named analogues: which complexes and processes they share with the perturbation."""
+        shared = self._gene_sets.shared(perturbation, others)
+        told = (f"{name} with {', '.join(self._symbols[one] for one in own)}" for name, own in shared.items())
+        return f"; {self._symbols[perturbation]} shares {' and '.join(told)}" if shared else ""
 
 
 def _cosine(cosine: float) -> str:
@@ -153,11 +168,14 @@ def open_verifier(store: ArtifactStore) -> Analogy:
     perturbation, gene = (table.numbers(name).astype(np.int64) for name in ("perturbation", "measured_gene"))
     every = Rows(perturbation, gene, table.numbers("label"))
     solved = np.stack([table.numbers(solved_column(one)) for one in (*range(folds), -1)])
+    held_out = read_served(artifact, TESTED_FILE)
+    tested_line, tested = held_out.numbers("line"), held_out.numbers("perturbation").astype(np.int64)
     models = {}
     for line_index, one_line in enumerate(CELL_LINES):
         for kind_number, one_kind in enumerate(KINDS):
             chosen = (line == line_index) & (kind == kind_number)
             rows = every.where(chosen)
+            of_kind = kind == kind_number
             models[one_line, one_kind] = LineModel(
                 rows,
                 folds_of(rows, folds, len(unit)),
@@ -166,16 +184,19 @@ def open_verifier(store: ArtifactStore) -> Analogy:
                 solved[:, chosen],
                 [
                     lightgbm.Booster(model_file=artifact.path / trees_file(one_line, one_kind, number))
-                    for number in range(folds)
+                    for number in range(2 * folds)
                 ],
                 kept,
+                others_of(line_index, line[of_kind], every.where(of_kind), tested[tested_line == line_index]),
                 [float(number) for number in weights[f"{one_line}.{one_kind}"].split()],
             )
     return Analogy(
         resolver,
         read_served(artifact, SYMBOLS_FILE).strings("symbol"),
         models,
+        GeneSets(read_served(artifact, SETS_FILE).strings("name"), *read_served(artifact, MEMBERS_FILE).lists("sets")),
         vector_name=str(parameters["vectors"]),
+        similar=float(str(artifact.parameter("similar"))),
         scores_base_rate=artifact.parameter("base_rate") == "score",
         canary_belief=float(str(parameters["canary_belief"])),
         artifacts=(artifact.identity, genes.identity),

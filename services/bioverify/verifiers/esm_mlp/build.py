@@ -44,10 +44,10 @@ from bioverify.core.tasks import TaskKind
 from bioverify.core.verifier import canaries_of
 from bioverify.verifiers.esm_mlp.artifact import NETS_FILE
 from bioverify.verifiers.esm_mlp.embeddings import GeneVectors, beside, reduced
-from bioverify.verifiers.esm_mlp.knowledge import read_sources
+from bioverify.verifiers.esm_mlp.knowledge import read_public, read_sources
 from bioverify.verifiers.esm_mlp.net import RbioNet, TwoTowerNet
 from bioverify.verifiers.esm_mlp.served import BELIEF_DIGITS
-from bioverify.verifiers.esm_mlp.settings import Form, Settings
+from bioverify.verifiers.esm_mlp.settings import KNOWLEDGE_WEIGHTS, Form, Settings
 from bioverify.verifiers.esm_mlp.train import Rows, logits, train_rbio, train_two_tower
 from bioverify.verifiers.esm_mlp.vectors import go_svd
 from bioverify.verifiers.esm_mlp.verifier import open_verifier
@@ -74,9 +74,18 @@ class Table:
             return self.of(line, kind, "train")
         allowed = (self.line != line) & (self.kind == kind.value) & (self.split == "train")
         if form == "strict":
-            tested = np.unique(self.rows.perturbation[(self.line == line) & (self.split == "test")])
-            allowed &= ~np.isin(self.rows.perturbation, tested)
+            allowed &= ~self._is_tested_in(line)
         return self.rows.where(allowed)
+
+    def of_other_lines(self, line: str, kind: TaskKind) -> list[Rows]:
+        """The strict form's rows, each line apart."""
+        allowed = (self.kind == kind.value) & (self.split == "train") & ~self._is_tested_in(line)
+        chosen = (allowed & (self.line == other) for other in CELL_LINES if other != line)
+        return [self.rows.where(one) for one in chosen if one.any()]
+
+    def _is_tested_in(self, line: str) -> npt.NDArray[np.bool_]:
+        tested = np.unique(self.rows.perturbation[(self.line == line) & (self.split == "test")])
+        return np.isin(self.rows.perturbation, tested)
 
 
 @dataclass(frozen=True)
@@ -188,23 +197,28 @@ def vectors_of(
 
     What is built and what docs/quality.md measures. Raises ArtifactError if there is no vector at all.
     """
-    tables, records = read_sources(sources, resolver, progress=progress)
-    names = [table.name for table in tables]
+    own, records = read_sources(sources, resolver, progress=progress)
+    tables = {table.name: table for table in own}
+    # A person's own file of one of these names stands for it.
+    wanted = [name for name in settings.knowledge if name not in tables]
+    public, found = read_public(wanted, sources, resolver, progress=progress)
+    tables |= public
+    records += found
     if dimensions := settings.go_dimensions:
         annotations = read_annotations(sources, resolver, progress=progress)
         progress(f"esm_mlp: {dimensions} dimensions from {len(annotations.genes):,} annotated genes")
         vectors_of_go = go_svd(annotations.genes, len(annotations.terms), dimensions)
-        name = f"GO-SVD {dimensions}-d" if tables else f"GO-SVD {dimensions}-d, not ESM2"
-        tables.append(GeneVectors(name, list(annotations.genes), vectors_of_go))
+        name = f"GO-SVD {dimensions}-d" if own else f"GO-SVD {dimensions}-d, not ESM2"
+        tables["GO"] = GeneVectors(name, list(annotations.genes), vectors_of_go)
         records += annotations.records
-        names.append("GO")
     if not tables:
         raise ArtifactError(
             "esm_mlp: no gene vectors: name a table (--source gene_vectors.NAME=FILE), or let go_dimensions be above 0"
         )
-    if unknown := sorted(settings.weights.keys() - set(names)):
-        raise ArtifactError(f"esm_mlp: weights name {', '.join(unknown)}, and there are: {', '.join(names)}")
-    return beside(tables, [settings.weights.get(name, 1.0) for name in names]), records
+    if unknown := sorted(settings.weights.keys() - tables.keys()):
+        raise ArtifactError(f"esm_mlp: weights name {', '.join(unknown)}, and there are: {', '.join(tables)}")
+    weights = {**KNOWLEDGE_WEIGHTS, **settings.weights}
+    return beside(list(tables.values()), [weights.get(name, 1.0) for name in tables]), list(dict.fromkeys(records))
 
 
 def fit(rows: Rows, own: Rows, vectors: Vectors, settings: Settings) -> Trained:

@@ -15,6 +15,17 @@ MOST_DIMENSIONS = 256
 
 NetName = Literal["rbio", "two_tower"]
 Form = Literal["own", "strict", "loose"]
+Knowledge = Literal["string_links", "string", "coessential_modules", "complex_portal", "reactome", "biogrid", "intact"]
+KNOWLEDGE_WEIGHTS: Mapping[str, float] = {
+    "string_links": 0.7,
+    "string": 0.7,
+    "coessential_modules": 0.7,
+    "complex_portal": 0.7,
+    "reactome": 0.3,
+    "biogrid": 0.7,
+    "intact": 0.7,
+}
+"""Of tables in the likeness of two genes, beside GO's of 1."""
 
 
 class Settings(BaseModel):
@@ -32,11 +43,13 @@ class Settings(BaseModel):
     epochs: Annotated[float, Field(gt=0)] = 30.0
     """Of rbio's net; 30 as published."""
     seed: Annotated[int, Field(ge=0)] = SEED
-    go_dimensions: Annotated[int, Field(ge=0)] = 128
+    go_dimensions: Annotated[int, Field(ge=0)] = 512
     """Of the vectors from GO, put beside those that were named; 0: none."""
+    knowledge: tuple[Knowledge, ...] = ("string_links", "string", "coessential_modules")
+    """Public sources whose vectors are put beside them, as far as they are to be had."""
     weights: Mapping[str, Annotated[float, Field(gt=0)]] = {}
-    """How much a table of vectors counts in the likeness of two genes, by the NAME of its source, ``GO`` for GO's; 1
-    for one that is not here."""
+    """How much a table of vectors counts in the likeness of two genes, by the NAME of its source, ``GO`` for GO's, or
+    as in ``knowledge``, which have `KNOWLEDGE_WEIGHTS`; 1 for any other that is not here."""
     base_rate: BaseRate = "score"
     """What a question gets whose measured gene no net has a training row of; not_applicable: no number."""
     reduce_to: Annotated[int, Field(ge=1)] | None = MOST_DIMENSIONS
