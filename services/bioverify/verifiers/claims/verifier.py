@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from ahocorasick_rs import AhoCorasick, Implementation, MatchKind
 
@@ -27,6 +27,7 @@ from bioverify.core.outcomes import Evidence, NotApplicable, Outcome, Quote, Sco
 from bioverify.core.tasks import GeneAnnotation, TaskKind
 from bioverify.core.verifier import UNRECOGNISED_QUESTION, ArtifactIdentity, Description, Item, Reads
 from bioverify.verifiers.claims.artifact import (
+    CALLED_FILE,
     CODES_FILE,
     GENES_FILE,
     IDS_FILE,
@@ -73,7 +74,7 @@ class Claims:
         self._row = {symbol: row for row, symbol in enumerate(knowledge.symbols)}
         self.description = Description(
             name=NAME,
-            version="2",
+            version="3",
             summary="Claims of the thoughts about genes, each held against the Gene Ontology and the genes' names.",
             task_kinds=_KINDS,
             reads=self.reads,
@@ -163,12 +164,14 @@ class Claims:
         """Every claim of the text that our sources could know of."""
         knowledge, found = self._knowledge, []
         claims = self._extractor.claims(self._words.encode(text), asked[0] if len(asked) == 1 else -1)
-        for gene, phrase, start, end, is_denied, tone, is_naming in claims.properties:
-            finding = knowledge.judge(gene, phrase, is_naming)
+        for gene, phrase, start, end, is_denied, tone, naming in claims.properties:
+            finding = knowledge.judge(gene, phrase, naming)
             if finding is None:
                 continue
             kind, verdict, weight, target = finding
             if is_denied:
+                if kind is Kind.NAME and not naming:  # "is no target of the kinase A" does not deny that it is A
+                    continue
                 verdict, weight = _denied(verdict, weight)
             found.append(
                 Judged((gene,), kind, target, verdict, weight * SHARE_OF_TONE[tone], start, end, is_denied, tone)
@@ -212,7 +215,7 @@ class Claims:
         if claim.kind is Kind.NAME:
             if knowledge.phrase_names.has(claim.target, gene):
                 return "so it is called"
-            called = ", ".join(knowledge.symbols[row] for row in knowledge.phrase_names[claim.target].tolist())
+            called = ", ".join(knowledge.symbols[row] for row in knowledge.phrase_called[claim.target].tolist())
             return f"the name belongs to {called}"
         if claim.target < 0:
             return _UNKNOWN
@@ -296,8 +299,25 @@ class _TermRows(Mapping[str, int]):
         return (f"{number:07}" for number in self._ids)
 
 
+class Parts(NamedTuple):
+    """What a `Claims` is made of."""
+
+    resolver: GeneResolver
+    words: Words
+    extractor: Extractor
+    knowledge: Knowledge
+    artifacts: tuple[ArtifactIdentity, ...]
+    gene_of_mention: Sequence[int]
+
+
 def open_verifier(store: ArtifactStore) -> Claims:
     """Open the artifacts ``genes`` and ``claims``. Raises ArtifactError with the command that mends it."""
+    parts = open_parts(store)
+    return Claims(parts.resolver, parts.words, parts.extractor, parts.knowledge, artifacts=parts.artifacts)
+
+
+def open_parts(store: ArtifactStore) -> Parts:
+    """What `open_verifier` opens, apart: benchmarks put other knowledge in."""
     resolver, genes_artifact = open_genes(store)
     artifact = store.open(NAME)
     ids, terms, phrases, genes = (
@@ -308,12 +328,6 @@ def open_verifier(store: ArtifactStore) -> Claims:
         {stem: at for at, stem in enumerate(read_served(artifact, WORDS_FILE).strings("stem"))},
         Names(mentions.texts("name"), int),
         _TermRows(ids.numbers("id").data, ids.numbers("term").data),
-    )
-    automaton = AhoCorasick(
-        phrases.strings("phrase"),
-        matchkind=MatchKind.LeftmostLongest,
-        store_patterns=False,
-        implementation=Implementation.ContiguousNFA,
     )
     knowledge = Knowledge(
         symbols=genes.strings("symbol"),
@@ -328,6 +342,28 @@ def open_verifier(store: ArtifactStore) -> Claims:
         denied=Lists(*genes.lists("denied")),
         phrase_terms=Lists(*phrases.lists("terms")),
         phrase_names=Lists(*phrases.lists("names")),
+        phrase_called=Lists(*read_served(artifact, CALLED_FILE).lists("genes")),
     )
-    extractor = Extractor(words, automaton, mentions.numbers("gene").data)
-    return Claims(resolver, words, extractor, knowledge, artifacts=(artifact.identity, genes_artifact.identity))
+    gene_of_mention = mentions.numbers("gene").data
+    is_function = functions(Lists(*phrases.lists("terms")), terms.strings("aspect"))
+    extractor = Extractor(words, automaton_of(phrases.strings("phrase")), gene_of_mention, is_function)
+    artifacts = (artifact.identity, genes_artifact.identity)
+    return Parts(resolver, words, extractor, knowledge, artifacts, gene_of_mention)
+
+
+def functions(phrase_terms: Lists, aspects: Sequence[str]) -> bytes:
+    """Of each phrase 1 if all that it names are molecular functions."""
+    return bytes(
+        bool(own) and all(aspects[term] == "F" for term in own)
+        for own in (phrase_terms[row].tolist() for row in range(len(phrase_terms)))
+    )
+
+
+def automaton_of(phrases: Sequence[str]) -> AhoCorasick:
+    """Finds the longest phrase that begins first."""
+    return AhoCorasick(
+        phrases,
+        matchkind=MatchKind.LeftmostLongest,
+        store_patterns=False,
+        implementation=Implementation.ContiguousNFA,
+    )
