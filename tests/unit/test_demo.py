@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import psutil
@@ -10,6 +11,7 @@ import pytest
 import typer
 
 from bioverify.cli.demo import BUILT, SERVED, Steps, learnt
+from tests.fixtures.waiting import wait_until
 
 
 def test_only_what_its_recipes_ask_is_built_and_served() -> None:
@@ -41,6 +43,20 @@ def test_a_step_that_fails_shows_the_end_of_its_log_and_stops_the_other_lane(
     assert "no artifact is called nonsense" in printed
     assert not (tmp_path / "never.log").exists()
     assert not [child for child in psutil.Process().children() if "serve" in child.cmdline()]
+
+
+def test_a_demo_that_is_told_to_stop_ends_the_step_that_runs() -> None:
+    code = (
+        "import signal, sys; from bioverify.cli.demo import Steps; "
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(143)); "
+        "Steps(None).run('serve', 'serve', 'format', '--listen', '127.0.0.1:0')"
+    )
+    demo = psutil.Popen([sys.executable, "-c", code])
+    wait_until(lambda: bool(demo.children()), "the step is started")
+    (step,) = demo.children()
+    demo.terminate()
+    assert demo.wait(30) == 143
+    assert not step.is_running()
 
 
 def test_what_the_policy_learnt_is_told_beside_chance() -> None:

@@ -65,7 +65,13 @@ class Steps:
         with log.open("wb") if log else nullcontext() as file:
             process = subprocess.Popen(command, env=environment, stdout=file, stderr=file and subprocess.STDOUT)
             self._running.add(process)
-            _, status, used = os.wait4(process.pid, 0)
+            try:
+                _, status, used = os.wait4(process.pid, 0)
+            except BaseException:
+                # Ctrl-C or SIGTERM: a step does not outlive the services that it asks.
+                process.terminate()
+                process.wait()
+                raise
             process.returncode = os.waitstatus_to_exitcode(status)
             self._running.discard(process)
         seconds, cpu = time.monotonic() - started, used.ru_utime + used.ru_stime
