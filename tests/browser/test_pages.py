@@ -658,6 +658,13 @@ def test_completions_are_scored_weighed_and_taken_away_by_keyboard_alone(watched
     check(watched)
 
 
+def sent_job(page: Page) -> str:
+    """The id of the file that was just sent: others may be listed."""
+    said = page.locator("#said")
+    expect(said).to_have_text(re.compile(r"^Job \w+: [\d,]+ lines"))
+    return said.inner_text().split()[1].removesuffix(":")
+
+
 def test_a_file_is_sent_read_sorted_and_removed_by_keyboard_alone(watched: Watched, tmp_path: Path) -> None:
     file = tmp_path / "keys.jsonl"
     rows = [item(gene, f"<think>{gene}</think> <answer>yes</answer>", id=gene) for gene in ("AARS1", "EIF2B4")]
@@ -672,7 +679,7 @@ def test_a_file_is_sent_read_sorted_and_removed_by_keyboard_alone(watched: Watch
     page.keyboard.type("rbio1-exp")
     tab_to(page, "Send")
     page.keyboard.press("Enter")
-    job = page.locator("#jobs tbody tr").first
+    job = page.locator("#jobs tbody tr", has_text=sent_job(page))
     expect(job).to_contain_text("done", timeout=60_000)
     expect(job).to_contain_text("rbio1-exp")
     tab_to(page, "Bad lines…")
@@ -763,7 +770,7 @@ def test_a_file_is_sent_watched_filtered_and_downloaded(watched: Watched, tmp_pa
     page.goto("/files.html")
     page.get_by_label("File", exact=True).set_input_files(file)
     page.get_by_role("button", name="Send").click()
-    job = page.locator("#jobs tbody tr").first
+    job = page.locator("#jobs tbody tr", has_text=sent_job(page))
     expect(job).to_contain_text("done", timeout=60_000)
     expect(job).to_contain_text("completions without a thought: no_thought 1")
     expect(job).not_to_contain_text("answers not read")
@@ -836,7 +843,8 @@ def test_a_thousand_results_are_shown_filtered_and_sorted_without_a_stutter(
     page.goto("/files.html")
     page.get_by_label("File", exact=True).set_input_files(file)
     page.get_by_role("button", name="Send").click()
-    expect(page.locator("#jobs tbody tr").first).to_contain_text("done", timeout=120_000)
+    job = sent_job(page)
+    expect(page.locator("#jobs tbody tr", has_text=job)).to_contain_text("done", timeout=120_000)
     page.evaluate(
         """() => {
           window.tasks = [];
@@ -864,7 +872,7 @@ def test_a_thousand_results_are_shown_filtered_and_sorted_without_a_stutter(
         return float(page.evaluate("Math.max(0, ...window.tasks)"))
 
     actions = {
-        "look": ("#jobs tbody button", 1000),
+        "look": (f'[data-name="Look {job}"]', 1000),
         "filter": ("#filter", 200, "input", "eif2b4"),
         "show all": ("#clear", 1000),
         "sort": ("[data-sort=reward]", 1000),
@@ -1096,7 +1104,7 @@ def test_every_page_is_accessible_in_every_dress_and_runs_nothing_that_it_shows(
     page.goto("/files.html")
     page.get_by_label("File", exact=True).set_input_files(file)
     page.get_by_role("button", name="Send").click()
-    job = page.locator("#jobs tbody tr").first
+    job = page.locator("#jobs tbody tr", has_text=sent_job(page))
     expect(job).to_contain_text("done", timeout=60_000)
     job.get_by_role("button", name="Bad lines").click()
     job.get_by_role("button", name="Look").click()
