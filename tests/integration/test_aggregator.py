@@ -118,7 +118,10 @@ def test_the_callers_request_id_reaches_the_logs_of_both_services() -> None:
             [messages.item_to_wire(item("a", "RAISES"))], recipe(required("lookup")), with_evidence=True
         )
         with grpc.insecure_channel(running.target) as channel:
-            reward_pb2_grpc.RewardServiceStub(channel).ScoreBatch(request, metadata=[("x-request-id", "step-7")])
+            began = time.monotonic()
+            stub = reward_pb2_grpc.RewardServiceStub(channel)
+            reply = stub.ScoreBatch(request, metadata=[("x-request-id", "step-7")])
+            assert 0 < reply.wall_seconds <= time.monotonic() - began
         assert {line["request_id"] for line in lookup.log_lines("scoring an item raised")} == {"step-7"}
 
 

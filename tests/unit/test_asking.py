@@ -488,8 +488,15 @@ async def test_a_full_queue_fails_new_items_at_once_and_only_them() -> None:
         waiting = ask(upstream, [f"b{n}" for n in range(many)])
         await asyncio.sleep(0.01)
         assert not upstream.has_room(1)
-        for refused in ([f"c{n}" for n in range(many)], ["few"]):
-            assert set(reasons(await ask(upstream, refused))) == {"overloaded"}
+        for refused, why in (
+            ([f"c{n}" for n in range(many)], f"{many} items wait already, and {many} more would exceed the limit"),
+            (["few"], "too many items wait for told"),
+        ):
+            outcomes = (await ask(upstream, refused)).outcomes
+            assert len(outcomes) == len(refused)
+            for one in outcomes:
+                assert isinstance(one.outcome, Failed)
+                assert (one.outcome.reason, one.outcome.detail.endswith(why)) == ("overloaded", True), one.outcome
         told.gate.set()
         assert {reason for reply in await asyncio.gather(busy, waiting) for reason in reasons(reply)} == {""}
         assert (await waiting).usage.waited_s > 0

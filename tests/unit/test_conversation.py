@@ -166,6 +166,8 @@ def test_a_mark_that_is_only_named_opens_nothing():
     assert whole_completion(text) == text
     both = f"<think>Not <reasoning>, {T}</think> {ANSWER}"
     assert whole_completion(both) == both
+    for half in (f"<think>{T} [THINK]so[/THINK] {ANSWER}", f"{T}</think> [THINK]so[/THINK] {ANSWER}"):
+        assert whole_completion(half) == half
 
 
 @pytest.mark.parametrize("tail", ["<|im_end|>", "</s>", "<pad><pad>", "<|im_end|>\n<|endoftext|>", "<|eot_id|> "])
@@ -283,6 +285,8 @@ def test_each_mark_that_a_decoder_leaves_behind_is_taken_off_and_no_other_text_i
         ([None], "completion[0]: a message with role and content, not null"),
         (assistant(None), "completion[0].content: a text; found none, and no reasoning beside it"),
         (assistant([]), "completion[0].content: a text; found none, and no reasoning beside it"),
+        ([{"type": "reasoning", "text": 7}], "completion[0].text: a text, not int ('7')"),
+        ([{"type": "reasoning", "content": 7.5}], "completion[0].content: a text, not float ('7.5')"),
     ],
 )
 def test_a_refusal_says_the_place_and_what_was_found(given, said):

@@ -13,11 +13,14 @@ from typing import Any
 
 import grpc
 import pytest
+import trustme
+from prometheus_client import REGISTRY
 
 from bioverify.gateway import jobs as module
 from bioverify.gateway.jobs import ENDED, Job, Jobs, JobState, TooManyJobsError
 from bioverify.transport.refusals import Refusal, refusal_metadata
 from bioverify.v1 import reward_pb2, reward_pb2_grpc
+from tests.fixtures.certificates import issue
 from tests.fixtures.waiting import wait_until
 
 
@@ -101,6 +104,15 @@ def ended(jobs: Jobs, job: Job) -> Job:
     return job
 
 
+def counted_lines() -> list[float]:
+    """Lines so far that the metrics call scored, unscorable and bad."""
+    counts = [
+        REGISTRY.get_sample_value("bioverify_http_job_lines_total", {"result": result})
+        for result in ("scored", "unscorable", "bad")
+    ]
+    return [count for count in counts if count is not None]
+
+
 def kept(place: tuple[Path, int]) -> list[dict[str, Any]]:
     path, size_bytes = place
     content = path.read_bytes()
@@ -113,11 +125,13 @@ def test_results_stand_in_the_order_of_the_file_and_everything_is_counted(
 ) -> None:
     monkeypatch.setattr(module, "CHUNK_ITEMS", 3)
     lines = [line(f"{n}") for n in range(5)] + [b"{", line("none-1"), b"", line("6", rubbish=1), b'{"id": "x"}']
+    counted = counted_lines()
     began = time.time()
     with opened(tmp_path, target) as jobs:
         job = ended(jobs, sent(jobs, *lines, evidence=False))
         assert (job.state, job.detail, job.owner, job.recipe, job.evidence) == ("done", "", "me", "r", False)
         assert (job.lines, job.line, job.scored, job.unscorable, job.bad_lines) == (10, 10, 6, 1, 2)
+        assert [now - then for now, then in zip(counted_lines(), counted, strict=True)] == [6, 1, 2]
         assert job.unread_keys == ["rubbish"]
         assert job.started is not None
         assert job.ended is not None
@@ -335,3 +349,22 @@ def test_what_is_no_job_is_left_alone_and_what_cannot_be_read_is_a_failed_job(
     assert {path.name for path in folder.iterdir()} == {
         "notes.txt", "a" * 16, "b" * 16, good.id, *(name * 16 for name in "1234")
     }  # fmt: skip
+
+
+def test_a_job_shows_the_aggregator_the_gateways_certificate(told: Told, tmp_path: Path) -> None:
+    (tmp_path / "tls").mkdir()
+    ours = issue(tmp_path / "tls", trustme.CA())
+    server = grpc.server(futures.ThreadPoolExecutor(2))
+    reward_pb2_grpc.add_RewardServiceServicer_to_server(told, server)
+    credentials = grpc.ssl_server_credentials(
+        [(ours.key.read_bytes(), ours.certificate.read_bytes())], ours.ca.read_bytes(), require_client_auth=True
+    )
+    port = server.add_secure_port("127.0.0.1:0", credentials)
+    server.start()
+    jobs = Jobs(tmp_path / "jobs", f"127.0.0.1:{port}", 3600, 10, ours)
+    try:
+        job = ended(jobs, sent(jobs, line("a")))
+        assert (job.state, job.scored) == ("done", 1)
+    finally:
+        jobs.close()
+        server.stop(None)

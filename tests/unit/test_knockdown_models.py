@@ -10,10 +10,11 @@ import numpy.typing as npt
 import pytest
 
 from bioverify.core.answers import AnswerProblem
+from bioverify.core.cell_lines import line_name
 from bioverify.core.genes import GeneResolver
-from bioverify.core.knockdowns import KnockdownModels, Question, smoothed_rates
+from bioverify.core.knockdowns import COMPONENTS, KnockdownModels, Question, smoothed_rates
 from bioverify.core.outcomes import Evidence, NotApplicable, Outcome, Scored
-from bioverify.core.tasks import CoExpression, DifferentialExpression, DirectionOfChange, Task, TaskKind
+from bioverify.core.tasks import CoExpression, DifferentialExpression, DirectionOfChange, Knockdown, Task, TaskKind
 from bioverify.core.verifier import Item, lift
 
 DE, DIRECTION = TaskKind.DIFFERENTIAL_EXPRESSION, TaskKind.DIRECTION_OF_CHANGE
@@ -192,6 +193,32 @@ def test_the_fold_is_the_perturbations() -> None:
 @pytest.mark.parametrize(("own_lines", "of_rpe1"), [(True, "RPE1"), (False, "K562, mine")])
 def test_a_model_says_whose_rows_it_learned_from(own_lines: bool, of_rpe1: str) -> None:
     assert made(own_lines=own_lines).trained_on("rpe1") == of_rpe1
+
+
+@pytest.mark.parametrize(
+    ("line", "name"), [("k562", "K562"), ("rpe1", "RPE1"), ("hepg2", "HepG2"), ("jurkat", "Jurkat"), ("mine", "mine")]
+)
+def test_a_line_is_called_as_people_write_it(line: str, name: str) -> None:
+    assert line_name(line) == name
+
+
+def test_what_a_score_is_made_of_is_described() -> None:
+    questions = [DifferentialExpression("AARS1", gene, "k562") for gene in ("ASNS", "TRIB3")]
+    answers: list[bool | AnswerProblem] = [True, AnswerProblem.NO_ANSWER_WORD]
+    found = score(made(), [Item(task, answer=answer) for task in questions for answer in answers])
+    named = {name for outcome in found if isinstance(outcome, Scored) for name in outcome.components}
+    assert named == {"lift", "base_rate", "no_answer.no_answer_word"}
+    assert {"no_answer.*" if name.startswith("no_answer.") else name for name in named} <= set(COMPONENTS)
+
+
+def test_canaries_are_drawn_from_every_line_and_kind_and_are_scored() -> None:
+    models = made()
+    items = models.canary_items()
+    asked = {(item.task.cell_line, item.task.kind) for item in items if isinstance(item.task, Knockdown)}
+    assert asked == {("k562", DE), ("k562", DIRECTION), ("rpe1", DE), ("rpe1", DIRECTION), ("mine", DE)}
+    assert {item.answer for item in items} == {True, False}
+    assert any(isinstance(outcome, Scored) for outcome in score(models, items))
+    assert len({(item.task, item.answer) for item in items}) == len(items) == 20
 
 
 def test_the_canary_is_the_first_pair_that_has_rows() -> None:

@@ -227,3 +227,11 @@ def test_names_are_no_difference_and_everything_else_is(wording, differences):
     form, _, rest = told.partition('?", but ')
     assert "{A}" in form
     assert rest.strip() == ", ".join(differences) + "."
+
+
+@pytest.mark.parametrize("around", ["({})", "[{}]", "'{}'", "{} )", "[({}) ]"])
+def test_a_mark_of_a_question_counts_within_brackets_and_quotes(around):
+    read = read_question(around.format("AARS knockdown in K562 changes TRIB3?"))
+    assert isinstance(read, Unread)
+    assert read.reason is UnreadReason.OTHER_WORDING
+    assert read_question(around.format("AARS knockdown in K562 changes TRIB3.")) is None

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bioverify.core.answers import AnswerProblem, ParseMode, parse_answer
+from bioverify.core.answers import AnswerProblem, ParseMode, answer_word, parse_answer
 from bioverify.core.questions import parse_task
 from bioverify.core.tasks import (
     CoExpression,
@@ -60,6 +60,20 @@ def test_a_cell_line_has_one_spelling(spelling):
 )
 def test_an_answer_is_one_whole_word_in_the_one_block(completion, answer):
     assert parse_answer(completion) == answer
+
+
+def test_an_answer_is_written_in_the_words_of_its_question():
+    asked = [
+        DifferentialExpression("A", "B", "k562"),
+        DirectionOfChange("A", "B", "k562"),
+        CoExpression("A", "B"),
+        None,
+    ]
+    assert [[answer_word(answer, task) for answer in (True, False)] for task in asked] == [
+        ["yes", "no"], ["increase", "decrease"], ["yes", "no"], ["yes", "no"]
+    ]  # fmt: skip
+    assert answer_word(AnswerProblem.NO_ANSWER_WORD, asked[1]) == "no_answer_word"
+    assert answer_word(None, asked[1]) is None
 
 
 def test_a_direction_is_answered_by_increase_or_decrease():

@@ -343,6 +343,27 @@ def test_a_belief_from_other_lines_is_marked_and_only_fills_gaps() -> None:
     assert isinstance(contradicted, NotApplicable)
 
 
+def test_a_belief_from_other_lines_is_an_option_of_the_build(bundled_store: ArtifactStore, tmp_path: Path) -> None:
+    store = with_genes(bundled_store, tmp_path)
+    rows = {
+        "de": ["AARS1,ASNS,1,train", "AARS1,H2AZ1,0,train", "ASNS,AARS1,1,train"],
+        "dir": ["AARS1,ASNS,1,train", "ASNS,AARS1,0,train"],
+    }
+    sources = write_screen(tmp_path / "screen", rows["de"], rows["dir"])
+    for kind, shared in rows.items():
+        lines = ["pert,gene,label,split", *shared, "ASNS,H2AZ1,1,train"]
+        (tmp_path / "screen" / f"rpe1-{kind}.csv").write_text("\n".join(lines) + "\n")
+    asked = Item(de("ASNS", "H2AZ1"), answer=True)
+    found = {}
+    for told in ("detail", "belief"):
+        settings = build.Settings.model_validate({"other_lines": told})
+        manifest = build.build(store, sources, progress=silent, settings=settings)
+        found[told] = open_verifier(store).score([asked])[0]
+    assert isinstance(found["detail"], NotApplicable)
+    assert isinstance(found["belief"], Scored)
+    assert found["belief"].belief == manifest.quality["differential_expression.yes_if_yes"]
+
+
 @given(
     st.lists(st.dictionaries(st.integers(0, 8), st.sampled_from([-1, 0, 1, 2])), min_size=1, max_size=4), st.randoms()
 )

@@ -173,6 +173,13 @@ def test_each_gene_is_compared_with_the_blocks_that_name_it_else_with_all_else_w
     assert value("<think>AARS1 is cytosol</think>") == value(own)
 
 
+def test_canaries_are_genes_with_their_own_words_and_anothers(verifier: GoRouge) -> None:
+    items = verifier.canary_items()
+    assert [item.task for item in items] == [GeneAnnotation(("AARS1",)), GeneAnnotation(("ASNS",))]
+    outcomes = verifier.score(items)
+    assert all(isinstance(outcome, Scored) and 0 < outcome.value < 1 for outcome in outcomes), outcomes
+
+
 def test_without_text_the_score_is_zero_and_says_so(verifier: GoRouge) -> None:
     for completion in ("", "<answer>yes</answer>", "<think> </think>"):
         outcome = verifier.score([Item(GeneAnnotation(("AARS1",)), completion=completion)])[0]

@@ -98,6 +98,18 @@ def test_the_canary_sings(name: str, bundled_store: ArtifactStore) -> None:
 
 
 @pytest.mark.parametrize("name", ALL)
+def test_the_description_names_what_was_opened_and_a_version_that_can_be_raised(
+    name: str, bundled_store: ArtifactStore
+) -> None:
+    description = open_named(name, bundled_store).description
+    opened = {artifact.name: artifact.digest for artifact in description.artifacts}
+    assert opened == {one: bundled_store.open(one).identity.digest for one in opened}
+    assert (name in opened) is (name in WITH_ARTIFACT)
+    assert int(description.version) > 0
+    assert description.problem() == ""
+
+
+@pytest.mark.parametrize("name", ALL)
 def test_components_are_all_described(name: str, bundled_store: ArtifactStore, items: Sequence[Item]) -> None:
     verifier = open_named(name, bundled_store)
     described = set(verifier.description.components)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 import shutil
 from pathlib import Path
 
@@ -28,7 +29,14 @@ from bioverify.verifiers.transcriptformer_pmi.factors import Factors
 from bioverify.verifiers.transcriptformer_pmi.partners import LEAST_PAIRS, MOST_MEMBERS, known_partners, partners_auc
 from bioverify.verifiers.transcriptformer_pmi.scaling import N_QUANTILES, Scaling, fit_scaling
 from bioverify.verifiers.transcriptformer_pmi.tissues import profiles, read_tissues
-from bioverify.verifiers.transcriptformer_pmi.verifier import TranscriptFormerPmi, _ordinal, open_verifier
+from bioverify.verifiers.transcriptformer_pmi.verifier import (
+    FACTORS_FILE,
+    MATRIX_FILE,
+    TranscriptFormerPmi,
+    _open_matrix,
+    _ordinal,
+    open_verifier,
+)
 from tests.fixtures.artifacts import data_folder, silent
 
 VALUES = np.random.default_rng(5).normal(0.0, 0.5, 5000).astype(np.float16)
@@ -223,6 +231,23 @@ def test_normalised_pmi_lies_between_never_and_always_together() -> None:
     assert np.abs(normalised).max() <= 1.0
     plain = pmi_matrix(detected).astype(float)
     assert (np.sign(normalised.round(2)) == np.sign(plain.round(2)))[normalised.round(2) != 0].all()
+
+
+class _Trap:
+    def __init__(self, sprung: Path) -> None:
+        self._sprung = sprung
+
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        return Path.touch, (self._sprung,)
+
+
+def test_a_matrix_that_is_a_pickle_is_refused_and_not_opened(tmp_path: Path) -> None:
+    sprung = tmp_path / "sprung"
+    for name, measure in ((MATRIX_FILE, "pmi"), (FACTORS_FILE, "correlation")):
+        (tmp_path / name).write_bytes(pickle.dumps(_Trap(sprung)))
+        with pytest.raises(ValueError, match="allow_pickle=False"):
+            _open_matrix(tmp_path, measure)
+        assert not sprung.exists()
 
 
 def test_own_cells_are_counted_and_named_in_evidence(

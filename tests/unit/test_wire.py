@@ -11,7 +11,7 @@ from bioverify.core.answers import AnswerProblem, ParseMode
 from bioverify.core.completions import PromptForm
 from bioverify.core.outcomes import Evidence, Failed, NotApplicable, Quote, Scored, Verdict
 from bioverify.core.tasks import DifferentialExpression, GeneAnnotation
-from bioverify.core.verifier import Reads
+from bioverify.core.verifier import ArtifactIdentity, Description, Reads, WatchedArtifact
 from bioverify.v1 import reward_pb2, types_pb2
 from bioverify.wire.outcomes import outcome_from_wire, outcome_to_wire
 from bioverify.wire.rewards import recipe_from_wire, recipe_to_wire
@@ -132,3 +132,11 @@ def test_a_component_that_is_no_number_is_no_outcome(number):
     message = types_pb2.Outcome(scored=types_pb2.Scored(value=0.5, components={"mention": number}))
     with pytest.raises(ValueError, match="finite"):
         outcome_from_wire(message)
+
+
+def test_an_artifact_of_which_nothing_was_counted_has_no_figures_and_no_problem():
+    artifact = ArtifactIdentity("genes", "sha256:" + "0" * 64, "CC0", ("HGNC",))
+    assert artifact.figures == {}
+    assert Description("v", "1", "", (), Reads.TASK, False, {}, (artifact,)).problem() == ""
+    damaged = WatchedArtifact("rows", artifact.digest, "CC0", ("HGNC",), problem=lambda: "rows.bin was changed")
+    assert Description("v", "1", "", (), Reads.TASK, False, {}, (artifact, damaged)).problem() == "rows.bin was changed"
