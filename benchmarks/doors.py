@@ -46,7 +46,7 @@ def doors(questions: Questions, port_base: int, state: str, runs: int) -> dict[s
         for run in range(runs):
             items = questions.draw(N, 80_000 + run)
             for way in ("cold", "warm"):
-                timed(f"gateway, JSON, 256 items, {way}", lambda items=items: _over_json(http, items))
+                timed(f"gateway, JSON, 256 items, {way}", lambda items=items: over_json(http, items))
     for name in ("experimental", "format", "go_rouge"):
         with grpc.insecure_channel(f"{HOST}:{port_base + 1 + VERIFIERS.index(name)}", CHANNEL_OPTIONS) as channel:
             stub = verifier_pb2_grpc.VerifierServiceStub(channel)
@@ -58,7 +58,8 @@ def doors(questions: Questions, port_base: int, state: str, runs: int) -> dict[s
     return {case: spread(values) | {"cpu_us": round(spread(cpu[case])["median"])} for case, values in rates.items()}
 
 
-def _over_json(http: httpx.Client, items: Sequence[ScoreItem]) -> int:
+def over_json(http: httpx.Client, items: Sequence[ScoreItem]) -> int:
+    """Scores them by the gateway in calls of 256; how many rewards came back."""
     scored = 0
     for start in range(0, len(items), CALL):
         body = {

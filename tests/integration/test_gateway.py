@@ -306,12 +306,22 @@ class TestKeys:
         assert not any(text in guarded.log for text in texts.values())
 
 
-def test_it_does_not_stand_open_to_a_network(tmp_path: Path) -> None:
+@pytest.mark.parametrize("everywhere", ["0.0.0.0", "0", "[::]"])
+def test_it_does_not_stand_open_to_a_network(tmp_path: Path, everywhere: str) -> None:
     with (
         pytest.raises(AssertionError, match="others could call it without a key"),
-        gateway(tmp_path, "127.0.0.1:9", listen=f"0.0.0.0:{servers.free_port()}"),
+        gateway(tmp_path, "127.0.0.1:9", listen=f"{everywhere}:{servers.free_port()}"),
     ):
         pass
+
+
+@pytest.mark.parametrize("own", ["127.1", "LOCALHOST"])
+def test_loopback_is_loopback_however_it_is_written(tmp_path: Path, own: str) -> None:
+    port = servers.free_port()
+    with gateway(tmp_path, "127.0.0.1:9", listen=f"{own}:{port}") as running:
+        for host in (f"{own}:{port}", f"127.0.0.1:{port}"):
+            assert running.http.get("/healthz", headers={"host": host}).json() == {"ready": True}
+        problem(running.http.get("/healthz", headers={"host": "evil.example"}), 421)
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,10 @@ def test_every_file_and_its_tests_are_there() -> None:
         assert tests, path
         for test in tests:
             file, _, name = test.partition("::")
-            assert f"def {name}" in (ROOT / file).read_text(encoding="utf-8"), test
+            text = (ROOT / file).read_text(encoding="utf-8")
+            function, _, parameter = name.removesuffix("]").partition("[")
+            assert f"def {function}" in text, test
+            assert not parameter or f'"{parameter}"' in text, test
 
 
 def test_every_listed_equivalent_is_of_lines_that_are_there_and_has_a_reason() -> None:
