@@ -1,12 +1,14 @@
 import json
 import math
+from dataclasses import asdict
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bioverify import recipes
-from bioverify.client.json_form import outcome_from_json, outcome_json
+from bioverify.client.json_form import outcome_from_json, outcome_json, reward_json
+from bioverify.client.values import ItemReward, RewardDetails
 from bioverify.core.answers import AnswerProblem, ParseMode
 from bioverify.core.completions import PromptForm
 from bioverify.core.outcomes import Evidence, Failed, NotApplicable, Quote, Scored, Verdict
@@ -140,3 +142,12 @@ def test_an_artifact_of_which_nothing_was_counted_has_no_figures_and_no_problem(
     assert Description("v", "1", "", (), Reads.TASK, False, {}, (artifact,)).problem() == ""
     damaged = WatchedArtifact("rows", artifact.digest, "CC0", ("HGNC",), problem=lambda: "rows.bin was changed")
     assert Description("v", "1", "", (), Reads.TASK, False, {}, (artifact, damaged)).problem() == "rows.bin was changed"
+
+
+@given(TASKS)
+def test_a_task_and_evidence_have_all_their_fields_in_json(task):
+    pieces = (Evidence("seen", "a screen", simulated=True), Evidence("told", quote=Quote(2, 5, Verdict.SUPPORTED)))
+    reward = ItemReward("a", None, "why", RewardDetails(task=task, consensus=Scored(0.5, {}, pieces)))
+    written = reward_json(reward)
+    assert written["task"] == {task.kind.value: asdict(task)}
+    assert written["consensus"]["evidence"] == [asdict(piece) for piece in pieces]

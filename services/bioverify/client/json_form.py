@@ -230,7 +230,7 @@ def reward_json(reward: ItemReward, item_id: str | None = None) -> dict[str, Any
         "highest": reward.highest,
         "unscorable_because": reward.unscorable_because,
         "answer": answer_word(reward.answer, reward.task),
-        "task": {reward.task.kind.value: asdict(reward.task)} if reward.task else None,
+        "task": _task_json(reward.task) if reward.task else None,
         "unread_question": reward.unread_question,
         "thought_problem": reward.thought_problem,
         "parts": [_part_json(part) for part in reward.parts],
@@ -301,5 +301,22 @@ def outcome_json(outcome: Outcome) -> dict[str, Any]:
         "detail": "" if isinstance(outcome, Scored) else outcome.detail,
         "belief": scored.belief if scored else None,
         "components": dict(scored.components) if scored else {},
-        "evidence": [asdict(evidence) for evidence in scored.evidence] if scored else [],
+        "evidence": [_evidence_json(evidence) for evidence in scored.evidence] if scored else [],
     }
+
+
+# A reply has thousands of these, and `asdict` takes twenty times as long (6 against 0.2 µs each).
+def _evidence_json(evidence: Evidence) -> dict[str, Any]:
+    return {
+        "text": evidence.text,
+        "source": evidence.source,
+        "simulated": evidence.simulated,
+        "quote": None if evidence.quote is None else asdict(evidence.quote),
+    }
+
+
+def _task_json(task: Task) -> dict[str, Any]:
+    return {task.kind.value: {name: getattr(task, name) for name in _FIELDS_OF[type(task)]}}
+
+
+_FIELDS_OF = {make: tuple(field.name for field in fields(make)) for make in TASKS.values()}
