@@ -139,6 +139,10 @@ def test_results_stand_in_the_order_of_the_file_and_everything_is_counted(
         results = kept(jobs.results(job))
         assert [one["id"] for one in results] == ["0", "1", "2", "3", "4", "none-1", "6"]
         assert [one["reward"] for one in results] == [0.5] * 5 + [None, 0.5]
+        # The line of each result, past an empty line and two that were refused.
+        found = [jobs.item(job, row) for row in range(8)]
+        assert [one and one[0] for one in found] == [1, 2, 3, 4, 5, 7, 9, None]
+        assert [one and one[1].id for one in found] == ["0", "1", "2", "3", "4", "none-1", "6", None]
         bad = kept(jobs.bad_lines(job))
         assert [one["line"] for one in bad] == [6, 10]
         assert all(one["problem"] for one in bad)
