@@ -23,20 +23,13 @@ from bioverify.core.outcomes import NotApplicable, Scored
 from bioverify.core.tasks import CoExpression, DifferentialExpression, DirectionOfChange
 from bioverify.core.verifier import Item
 from bioverify.verifiers.transcriptformer_pmi import build
-from bioverify.verifiers.transcriptformer_pmi.artifact import WORTH_ASKING
+from bioverify.verifiers.transcriptformer_pmi.artifact import FACTORS_FILE, MATRIX_FILE, WORTH_ASKING
 from bioverify.verifiers.transcriptformer_pmi.empirical import PSEUDO_CELLS, informative_genes, pmi_matrix
 from bioverify.verifiers.transcriptformer_pmi.factors import Factors
 from bioverify.verifiers.transcriptformer_pmi.partners import LEAST_PAIRS, MOST_MEMBERS, known_partners, partners_auc
 from bioverify.verifiers.transcriptformer_pmi.scaling import N_QUANTILES, Scaling, fit_scaling
 from bioverify.verifiers.transcriptformer_pmi.tissues import profiles, read_tissues
-from bioverify.verifiers.transcriptformer_pmi.verifier import (
-    FACTORS_FILE,
-    MATRIX_FILE,
-    TranscriptFormerPmi,
-    _open_matrix,
-    _ordinal,
-    open_verifier,
-)
+from bioverify.verifiers.transcriptformer_pmi.verifier import TranscriptFormerPmi, _open_matrix, _ordinal, open_verifier
 from tests.fixtures.artifacts import data_folder, silent
 
 VALUES = np.random.default_rng(5).normal(0.0, 0.5, 5000).astype(np.float16)
