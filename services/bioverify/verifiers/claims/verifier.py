@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from ahocorasick_rs import AhoCorasick, Implementation, MatchKind
 
@@ -296,8 +296,24 @@ class _TermRows(Mapping[str, int]):
         return (f"{number:07}" for number in self._ids)
 
 
+class Parts(NamedTuple):
+    """What a `Claims` is made of, in its order."""
+
+    resolver: GeneResolver
+    words: Words
+    extractor: Extractor
+    knowledge: Knowledge
+    artifacts: tuple[ArtifactIdentity, ...]
+
+
 def open_verifier(store: ArtifactStore) -> Claims:
     """Open the artifacts ``genes`` and ``claims``. Raises ArtifactError with the command that mends it."""
+    resolver, words, extractor, knowledge, artifacts = open_parts(store)
+    return Claims(resolver, words, extractor, knowledge, artifacts=artifacts)
+
+
+def open_parts(store: ArtifactStore) -> Parts:
+    """What `open_verifier` opens, apart: benchmarks put other knowledge in."""
     resolver, genes_artifact = open_genes(store)
     artifact = store.open(NAME)
     ids, terms, phrases, genes = (
@@ -330,4 +346,4 @@ def open_verifier(store: ArtifactStore) -> Claims:
         phrase_names=Lists(*phrases.lists("names")),
     )
     extractor = Extractor(words, automaton, mentions.numbers("gene").data)
-    return Claims(resolver, words, extractor, knowledge, artifacts=(artifact.identity, genes_artifact.identity))
+    return Parts(resolver, words, extractor, knowledge, (artifact.identity, genes_artifact.identity))
