@@ -38,13 +38,14 @@ from bioverify.artifacts.sources import STRING_PROTEINS, Sources
 from bioverify.artifacts.store import ArtifactStore
 from bioverify.artifacts.tables import read_served
 from bioverify.core.genes import GeneResolver
-from bioverify.core.outcomes import Evidence, Outcome, Scored, Verdict
+from bioverify.core.outcomes import Outcome, Scored, Verdict
 from bioverify.core.tasks import PROSE, DifferentialExpression
 from bioverify.core.verifier import Item
-from bioverify.verifiers.claims.artifact import NAME, TERMS_FILE
+from bioverify.verifiers.claims.artifact import NAME, PHRASES_FILE, TERMS_FILE
+from bioverify.verifiers.claims.extraction import Extractor
 from bioverify.verifiers.claims.knowledge import Knowledge, Lists
 from bioverify.verifiers.claims.phrases import FIRST_SYMBOL, FIRST_TERM
-from bioverify.verifiers.claims.verifier import Claims, Parts, open_parts
+from bioverify.verifiers.claims.verifier import Claims, Parts, automaton_of, open_parts
 from bioverify.verifiers.go_rouge.verifier import open_verifier as open_go_rouge
 
 Half = Literal["chosen", "measured"]
@@ -101,6 +102,7 @@ class Described:
     texts: Mapping[str, str]
     aspects: Sequence[str]
     """Of each term: C, F or P."""
+    phrases: Sequence[str]
 
     @property
     def knowledge(self) -> Knowledge:
@@ -153,8 +155,9 @@ def described(store: ArtifactStore, path: Path) -> Described:
             symbol, text = resolver.resolve(name), _CUT_SHORT.sub("", said).strip()
             if isinstance(symbol, str) and symbol in known and text:
                 texts.setdefault(symbol, text if text.endswith(".") else f"{text}.")
-    aspects = read_served(store.open(NAME), TERMS_FILE).strings("aspect")
-    return Described(parts, texts, aspects)
+    artifact = store.open(NAME)
+    aspects, phrases = read_served(artifact, TERMS_FILE).strings("aspect"), read_served(artifact, PHRASES_FILE)
+    return Described(parts, texts, aspects, phrases.strings("phrase"))
 
 
 # People's texts: own against swapped
@@ -177,10 +180,10 @@ def pairs_of_a_process(of: Described, genes: Sequence[str], n: int) -> list[tupl
     for term, own in members.items():
         for symbol in own if len(own) > 1 else ():
             terms[symbol].append(term)
-    found = []
-    for first in draw.sample(sorted(terms), min(n, len(terms))):
-        found.append((first, draw.choice([other for other in members[draw.choice(terms[first])] if other != first])))
-    return found
+    return [
+        (first, draw.choice([other for other in members[draw.choice(terms[first])] if other != first]))
+        for first in draw.sample(sorted(terms), min(n, len(terms)))
+    ]
 
 
 def told(pair: tuple[str, str], texts: tuple[str, str]) -> Item:
@@ -365,6 +368,18 @@ def with_hidden(of: Described, genes: Sequence[str]) -> Knowledge:
     return replace(knowledge, closure=lists(closures), direct=lists(directs), codes=lists(codes))
 
 
+def without_names(of: Described) -> Claims:
+    """The verifier as if its artifact had no names of genes; an automaton of theirs would hide the terms in them."""
+    knowledge, parts = of.knowledge, of.parts
+    rows = np.flatnonzero(knowledge.phrase_terms.sizes())
+    no_names = lists([np.empty(0, np.int32)] * len(rows))
+    terms = lists([knowledge.phrase_terms[row] for row in rows.tolist()])
+    phrases = [of.phrases[row] for row in rows.tolist()]
+    extractor = Extractor(parts.words, automaton_of(phrases), parts.gene_of_mention)
+    alone = replace(knowledge, phrase_terms=terms, phrase_names=no_names, phrase_called=no_names)
+    return Claims(parts.resolver, parts.words, extractor, alone)
+
+
 def lists(own: Sequence[npt.NDArray[np.int32]]) -> Lists:
     offsets = np.zeros(len(own) + 1, np.int32)
     np.cumsum([len(one) for one in own], out=offsets[1:])
@@ -392,8 +407,7 @@ def kept_from_contradiction(full: Sequence[Outcome], hidden: Sequence[Outcome]) 
 def measured(of: Described, rouge: Score, genes: Sequence[str], n: int) -> dict[str, Any]:
     knowledge = of.knowledge
     verifier = of.verifier(knowledge)
-    no_names = lists([np.empty(0, np.int32)] * len(knowledge.phrase_names))
-    go_alone = of.verifier(replace(knowledge, phrase_names=no_names))
+    go_alone = without_names(of)
     values: Score = lambda items: verifier.score(items, with_evidence=False)  # noqa: E731
     go_values: Score = lambda items: go_alone.score(items, with_evidence=False)  # noqa: E731
     texts = of.texts.__getitem__

@@ -7,6 +7,8 @@ WORDS_FILE = "words.arrows"
 """``stem``: of all phrases, in the order of their characters (`phrases`), the most frequent first."""
 PHRASES_FILE = "phrases.arrows"
 """``phrase``: one character per word. ``terms``: rows of terms that it names. ``names``: genes it is a name of."""
+CALLED_FILE = "called.arrows"
+"""``genes``: of each phrase, rows of the genes whose whole name, or whose family's, it is."""
 TERMS_FILE = "terms.arrows"
 """``id``, ``name``, ``aspect``; ``bits``, its information content; ``ancestors``: rows of itself, what it is a kind or
 part of, and what it regulates, sorted."""

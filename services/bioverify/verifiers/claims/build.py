@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from bioverify.artifacts.sources import GENES, Sources
 from bioverify.artifacts.store import ArtifactStore, Manifest
 from bioverify.core.genes import GeneResolver
 from bioverify.verifiers.claims.artifact import (
+    CALLED_FILE,
     CODES_FILE,
     GENES_FILE,
     IDS_FILE,
@@ -32,12 +34,15 @@ from bioverify.verifiers.claims.artifact import (
 from bioverify.verifiers.claims.extraction import WORDS_OF_ROLES
 from bioverify.verifiers.claims.knowledge import LEAST_BITS
 from bioverify.verifiers.claims.lexicon import (
+    NOT_FORMS,
     NOT_SAID,
+    PHASES,
     SCOPES,
     SHORT_FORMS,
     family_of,
     forms_of_term,
     is_telling,
+    names_a_family,
     shared_runs,
 )
 from bioverify.verifiers.claims.phrases import FIRST_STEM, FIRST_SYMBOL, UNKNOWN, Words, parts_of, stem_of
@@ -45,6 +50,9 @@ from bioverify.verifiers.claims.phrases import FIRST_STEM, FIRST_SYMBOL, UNKNOWN
 Float64s = npt.NDArray[np.float64]
 
 MIN_ALIAS = 3
+WHOLE_NAME = 3
+"""Words of a gene's name from which all of it tells the gene, general as each of them is."""
+_NO_SYMBOL = re.compile(r"LOC\d+")
 _UNIVERSAL = ("RNA", "DNA", "ATP", "GTP", "ADP", "GDP", "AMP", "NAD", "NADH", "MHC", "II", "III")
 
 
@@ -73,7 +81,7 @@ def build(store: ArtifactStore, sources: Sources, *, progress: Callable[[str], N
 
     has_gene = set().union(*closures)
     phrases = _phrases_of_terms(facts, ontology, bits, has_gene)
-    of_names = _phrases_of_names(kept)
+    of_names, called_of = _phrases_of_names(kept)
     of_names = {text: own for text, own in of_names.items() if math.log2(len(kept) / len(own)) >= LEAST_BITS}
     mentions = _mentions(kept, resolver, facts)
     often: Counter[str] = Counter()
@@ -83,6 +91,7 @@ def build(store: ArtifactStore, sources: Sources, *, progress: Callable[[str], N
     stems = sorted(often, key=lambda stem: (-often[stem], stem))
     words = Words({stem: at for at, stem in enumerate(stems)}, {name: at for at, name in enumerate(mentions)}, {})
     encoded = _encoded(words, phrases, of_names)
+    called_of_phrase = {words.encode(text): rows for text, rows in called_of.items()}
 
     codes: dict[str, int] = {}
     direct_codes = [
@@ -104,6 +113,8 @@ def build(store: ArtifactStore, sources: Sources, *, progress: Callable[[str], N
             ),
             folder.path / PHRASES_FILE,
         )
+        own = [called_of_phrase.get(phrase, []) for phrase in encoded]
+        write_served(pa.table({"genes": pa.array(own, pa.list_(pa.int32()))}), folder.path / CALLED_FILE)
         live = [facts.terms[term_id] for term_id in ontology.ids]
         write_served(
             pa.table(
@@ -243,9 +254,10 @@ def _phrases_of_terms(facts: Facts, ontology: _Ontology, bits: Float64s, has_gen
         elif rank == held[0] and row not in held[1]:
             held[1].append(row)
 
+    phases = ontology.row.get(PHASES, -1)
     for row, term_id in enumerate(ontology.ids):
         term = facts.terms[term_id]
-        if term_id in NOT_SAID:
+        if term_id in NOT_SAID or phases in ontology.ancestors[row]:
             continue
         names = [(term.name, 0)]
         ranks = {"EXACT": 1, "NARROW": 2, "RELATED": 4}
@@ -256,23 +268,35 @@ def _phrases_of_terms(facts: Facts, ontology: _Ontology, bits: Float64s, has_gen
                 continue
             if rank > 1 and len(name.split()) == 1 and name not in SHORT_FORMS.get(term_id, ()):
                 continue  # "tRNA" is a synonym of an activity
+            if name in NOT_FORMS:
+                continue
             for number, form in enumerate(forms_of_term(name, term.aspect)):
                 if number == 0 or (rank <= 1 and row in has_gene):
                     add(form, row, rank if number == 0 else rank + 3)
     return {text: own for text, (_, own) in ranked.items() if bits[own].max() >= LEAST_BITS}
 
 
-def _phrases_of_names(genes: Sequence[Gene]) -> dict[str, list[int]]:
-    """Text → rows of the genes that are called so, or whose name has it in it."""
+def _phrases_of_names(genes: Sequence[Gene]) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
+    """Text → rows of the genes that are called so, or whose name has it in it; and of those called so alone.
+
+    Genes without a symbol of their own (LOC…) are predicted, and called by what others are.
+    """
     found: dict[str, set[int]] = defaultdict(set)
-    names = [parts_of(gene.name) for gene in genes]
-    for row, gene in enumerate(genes):
-        for text in (gene.name, family_of(gene.name)):
-            if text and is_telling(parts_of(text)):
-                found[" ".join(parts_of(text))].add(row)
-    for run, rows in shared_runs(names).items():
-        found[" ".join(run)] |= rows
-    return {text: sorted(own) for text, own in found.items()}
+    called: dict[str, list[int]] = defaultdict(list)
+    own = [row for row, gene in enumerate(genes) if not _NO_SYMBOL.fullmatch(gene.symbol)]
+    names = [parts_of(genes[row].name) for row in own]
+    for row, parts in zip(own, names, strict=True):
+        if len(parts) >= WHOLE_NAME or is_telling(parts):
+            found[" ".join(parts)].add(row)
+            called[" ".join(parts)].append(row)
+        family = parts_of(family_of(genes[row].name))
+        if family and is_telling(family):
+            found[" ".join(family)].add(row)
+            if family != parts and names_a_family(family):
+                called[" ".join(family)].append(row)
+    for run, at in shared_runs(names).items():
+        found[" ".join(run)] |= {own[one] for one in at}
+    return {text: sorted(rows) for text, rows in found.items()}, called
 
 
 def _mentions(genes: Sequence[Gene], resolver: GeneResolver, facts: Facts) -> dict[str, int]:

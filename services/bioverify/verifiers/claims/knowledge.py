@@ -84,6 +84,8 @@ class Knowledge:
     """Of a gene: rows of terms that an annotation with NOT says it has not, and of all below them."""
     phrase_terms: Lists
     phrase_names: Lists
+    phrase_called: Lists
+    """Of a phrase: the genes whose whole name it is, or their family's, which is then no name of another gene."""
 
     @cached_property
     def weights(self) -> Float32s:
@@ -114,7 +116,7 @@ class Knowledge:
         return best if self.bits[best] >= MOST_BITS else -1
 
     def _judge(self, gene: int, phrase: int, is_naming: bool) -> Finding | None:
-        names = self.phrase_names[phrase] if phrase >= 0 else ()
+        called = self.phrase_called[phrase] if phrase >= 0 else ()
         terms = self.phrase_terms[phrase].tolist() if phrase >= 0 else [-1 - phrase]
         is_own_name = phrase >= 0 and self.phrase_names.has(phrase, gene)
         best: Finding | None = None
@@ -132,7 +134,7 @@ class Knowledge:
             weight = float(self.name_weights[phrase])
             if best is None or best.verdict is not Verdict.SUPPORTED or weight > best.weight:
                 best = Finding(Kind.NAME, Verdict.SUPPORTED, weight, phrase)
-        elif best is None and is_naming and 0 < len(names) <= MAX_NAMED:
+        elif best is None and is_naming and 0 < len(called) <= MAX_NAMED:
             best = Finding(Kind.NAME, Verdict.CONTRADICTED, float(self.name_weights[phrase]), phrase)
         return best if best is not None and best.weight > 0 else None
 

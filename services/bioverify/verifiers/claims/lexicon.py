@@ -9,7 +9,7 @@ that several genes' names share.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 SCOPES = frozenset({"EXACT", "NARROW", "RELATED"})
 """Of a synonym: what of it is taken for the term. BROAD ones name more than the term."""
@@ -29,10 +29,49 @@ SHORT_FORMS = {
     "GO:0022904": ("electron transport chain", "respiratory chain"),
     "GO:0005739": ("mitochondria",),
     "GO:0006412": ("protein synthesis", "mRNA translation"),
+    "GO:0043161": ("proteasomal degradation", "proteasomal protein degradation", "degradation by the proteasome"),
+    "GO:0004674": ("serine/threonine-protein kinase", "serine/threonine kinase"),
+    "GO:0004713": ("tyrosine-protein kinase", "tyrosine kinase"),
+    "GO:0006366": ("RNA polymerase II transcription",),
+    "GO:0003700": ("transcription factor",),
+    "GO:0140110": ("transcription factor", "regulation of transcription", "transcription regulation"),
+    "GO:0006355": ("transcription factor", "regulation of transcription", "transcription regulation"),
+    "GO:0045892": ("transcriptional repressor", "represses transcription", "repression of transcription"),
+    "GO:0061630": ("E3 ubiquitin-protein ligase", "E3 ubiquitin ligase", "ubiquitin E3 ligase", "ubiquitin ligase"),
+    "GO:0004842": ("E3 ubiquitin-protein ligase", "E3 ubiquitin ligase", "ubiquitin E3 ligase", "ubiquitin ligase"),
+    "GO:0005761": ("mitochondrial ribosomal protein",),
+    "GO:0003735": ("ribosomal protein",),
+    "GO:0005840": ("ribosomal protein",),
+    "GO:0008233": ("protease",),
+    "GO:0008236": ("serine protease", "serine proteinase"),
+    "GO:0008234": ("cysteine protease", "cysteine proteinase"),
+    "GO:0004190": ("aspartic protease", "aspartyl protease"),
+    "GO:0008237": ("metalloprotease", "metalloproteinase"),
+    "GO:0015297": ("exchanger",),
+    "GO:0006353": ("transcription termination",),
+    "GO:0043631": ("polyadenylation",),
+    "GO:0006457": ("chaperone", "molecular chaperone"),
+    "GO:0051082": ("chaperone", "molecular chaperone"),
+    "GO:0060090": ("adapter protein", "adaptor protein", "scaffold protein"),
+    "GO:0008270": ("zinc finger",),
+    "GO:0046872": ("zinc finger",),
+    "GO:0005576": ("secreted", "secreted protein"),
+    "GO:0045893": ("transcriptional activator", "activates transcription", "activation of transcription"),
 }
-"""Ids → forms that the ontology has as RELATED or not at all."""
-NOT_SAID = frozenset({"GO:0007349", "GO:0042640", "GO:0042641", "GO:0023052", "GO:0040007", "GO:0000003"})
-"""One word that means something else in prose: cellularization, anagen, exogen, signaling, growth, reproduction."""
+"""Ids → forms that the ontology has as RELATED or not at all. One form of several terms is true if one of them is."""
+NOT_SAID = frozenset({"GO:0007349", "GO:0042640", "GO:0042641", "GO:0023052", "GO:0040007", "GO:0000003", "GO:0003002"})
+"""One word that means something else in prose: cellularization, anagen, exogen, signaling, growth, reproduction,
+regionalization."""
+PHASES = "GO:0044848"
+"""Of this term and those below it ("S phase") no gene is said to be a part; curators may not annotate with them."""
+NOT_FORMS = frozenset(
+    [
+        "cytochrome", "cytochrome P450", "tumor suppressor", "tumour suppressor", "G protein", "RNA polymerase II",
+        "tumor necrosis factor receptor superfamily", "membrane protein", "signaling molecule", "signalling molecule",
+        "memory", "pore", "viral infection",
+    ]
+)  # fmt: skip
+"""Synonyms and shortened names that name something else in prose."""
 _QUALIFIED = re.compile(r" \((?:sensu [^)]*|obsolete[^)]*)\)$")
 _MIN_WORD = 6
 _MAX_SHARED_WORDS = 5
@@ -40,9 +79,12 @@ _GENERAL = (
     "protein gene family member domain containing factor subunit like type associated related homolog and of the "
     "non coding rna pseudogene antisense chromosome open reading frame uncharacterized novel putative transcript "
     "interacting dependent alpha beta gamma delta with to in binding complex component specific class group light "
-    "heavy chain large small cell human"
+    "heavy chain large small cell human glycoprotein transmembrane polypeptide membrane receptor"
 )
 _NO_FAMILY = frozenset(_GENERAL.split())
+_FUNCTION_WORDS = frozenset(
+    ["of", "and", "or", "to", "in", "with", "for", "by", "on", "at", "from", "via", "the", "a", "an", "as"]
+)
 _ENDINGS = re.compile(
     r"[\s,-]+(?:\d+[a-z]?|[a-z]|[ivx]+|alpha|beta|gamma|delta|epsilon|zeta|eta|theta|kappa|sigma|like|homolog|"
     r"member|subunit|type|isoform|mitochondrial|cytoplasmic|cytosolic|family|variant|group|class|chain|polypeptide)$",
@@ -53,12 +95,23 @@ _ENDINGS = re.compile(
 def forms_of_term(name: str, aspect: str) -> Iterator[str]:
     """A term's name or synonym, and what prose makes of it."""
     name = _QUALIFIED.sub("", name)
+    for number, form in enumerate(_forms(name, aspect)):
+        if number == 0 or (form not in NOT_FORMS and not _is_cut_off(form.split())):
+            yield form
+
+
+def _is_cut_off(words: Sequence[str]) -> bool:
+    """ "response to" of "response to activity", "mediator of" of a gene's name."""
+    return words[0] in _FUNCTION_WORDS or words[-1] in _FUNCTION_WORDS
+
+
+def _forms(name: str, aspect: str) -> Iterator[str]:
     yield name
     words = name.split()
     if words[-1] == "activity" and (len(words) > 2 or _is_telling_word(words[0])):
         yield (bare := name.removesuffix(" activity"))
         yield from _turned(bare)
-    elif words[-1] == "complex" and (len(words) > 2 or _is_telling_word(words[0])):
+    elif words[-1] == "complex" and not words[-2].endswith("ase") and (len(words) > 2 or _is_telling_word(words[0])):
         yield name.removesuffix(" complex")
     elif words[-1] == "binding" and len(words) > 1:
         bound = name.removesuffix(" binding")
@@ -80,7 +133,7 @@ def forms_of_term(name: str, aspect: str) -> Iterator[str]:
 
 def _is_telling_word(word: str) -> bool:
     """ "ligase activity" is a ligase, and a proteasome a complex; a receptor may be anything."""
-    return word.endswith(("ase", "some")) and len(word) >= _MIN_WORD
+    return word.endswith(("ase", "some", "porter")) and len(word) >= _MIN_WORD
 
 
 def _turned(name: str) -> Iterator[str]:
@@ -109,11 +162,17 @@ def is_telling(parts: list[str]) -> bool:
     return bool(telling) and (len(parts) > 1 or len(parts[0]) >= _MIN_WORD)
 
 
+def names_a_family(parts: list[str]) -> bool:
+    """Whether a family's name is no other gene's: "ankyrin repeat domain containing" and "RAS related" are of many."""
+    return parts[-1] not in _NO_FAMILY and sum(part not in _NO_FAMILY for part in parts) > 1
+
+
 def runs_of(parts: list[str]) -> Iterator[tuple[str, ...]]:
     """Runs of two words and more of a gene's name."""
     for first in range(len(parts) - 1):
         for end in range(first + 2, min(len(parts), first + _MAX_SHARED_WORDS) + 1):
-            yield tuple(parts[first:end])
+            if not _is_cut_off(parts[first:end]):
+                yield tuple(parts[first:end])
 
 
 def shared_runs(names: Iterable[list[str]]) -> dict[tuple[str, ...], set[int]]:

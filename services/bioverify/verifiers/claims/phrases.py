@@ -66,10 +66,21 @@ _IRREGULAR = {
     "ciliary": "cilium", "flagella": "flagellum", "cytoplasmic": "cytoplasm", "cytosolic": "cytosol",
     "biosynthetic": "biosynthesis", "synthetic": "synthesis", "centrioles": "centriole", "vacuolar": "vacuole",
     "melanogenesis": "melanogenesis", "signalling": "signaling", "haem": "heme", "oestrogen": "estrogen",
-    "sulphate": "sulfate", "apoptotic": "apoptosis", "mitotic": "mitosis", "meiotic": "meiosis",
+    "sulphate": "sulfate", "chemotactic": "chemotaxis", "apoptotic": "apoptosis", "mitotic": "mitosis",
+    "meiotic": "meiosis",
     "endocytic": "endocytosis", "exocytic": "exocytosis", "phagocytic": "phagocytosis", "autophagic": "autophagy",
     "lysosomes": "lysosome", "catabolism": "catabolic", "nuclease": "nuclease",
 }  # fmt: skip
+_KEPT_APART = frozenset(
+    [
+        "region", "regions", "sensitivity", "keratin", "keratins", "glycosyl", "fertility", "proteasomal", "secreted",
+        "phosphorylated", "dephosphorylated", "methylated", "demethylated", "acetylated", "deacetylated",
+        "ubiquitinated", "ubiquitylated", "glycosylated",
+    ]
+)  # fmt: skip
+"""Words whose stem is that of a term's name, of which they say nothing: what is phosphorylated does not do it."""
+_JOINED = frozenset({"post", "non"})
+"""Prefixes that make another word: what is post-translational is no translation."""
 _LETTERS = "alpha beta gamma delta epsilon zeta eta theta kappa lambda mu pi sigma omega"
 _GREEK = {ord(letter): f" {name} " for letter, name in zip("αβγδεζηθκλμπσω", _LETTERS.split(), strict=True)}
 _PLAIN = {**_GREEK, **dict.fromkeys(range(0x2010, 0x2016), "-"), 0x2212: "-", 0xA0: " "}
@@ -82,8 +93,18 @@ _WORD_OR_END = re.compile(rf"[A-Za-z0-9-]+|{_SENTENCE_END.pattern}")
 
 def stem_of(word: str) -> str:
     lowered = word.lower()
+    # "Inhibits kinases" does not say that the gene is one: the plural is another word.
+    if lowered in _KEPT_APART or lowered.endswith("ases"):
+        return lowered
     lowered = _IRREGULAR.get(lowered, lowered)
     return "".join(_tokenizer.tokenize(lowered)) or lowered  # type: ignore[no-untyped-call]
+
+
+def _parts(word: str) -> list[str]:
+    parts = word.split("-")
+    if len(parts) > 1 and parts[0].lower() in _JOINED:
+        parts[:2] = ["".join(parts[:2])]
+    return parts
 
 
 def words_of(text: str) -> list[bytes]:
@@ -107,14 +128,16 @@ class Words(dict[bytes, str]):
             self.clear()
         written = word.decode()
         symbol = self._symbol(written) if "-" in written else ""
-        characters = self[word] = symbol or "".join(map(self._part, written.split("-")))
+        parts = _parts(written)
+        # "Calcium-independent adhesion" denies nothing.
+        characters = self[word] = symbol or "".join([self._part(part, is_whole=len(parts) == 1) for part in parts])
         return characters
 
     def _symbol(self, written: str) -> str:
         number = self._symbols.get(written)
         return "" if number is None else chr(FIRST_SYMBOL + number)
 
-    def _part(self, part: str) -> str:
+    def _part(self, part: str, *, is_whole: bool) -> str:
         # "A" may be a sentence's first word, but is a part of names: coenzyme A.
         lowered = part.lower()
         if not part or part == "a" or lowered in _ARTICLES:
@@ -123,7 +146,7 @@ class Words(dict[bytes, str]):
             return END
         if symbol := self._symbol(part):
             return symbol
-        if turning := _TURNING.get(lowered):
+        if is_whole and (turning := _TURNING.get(lowered)):
             return turning[1]
         if len(part) == _ID_DIGITS and (row := self._term_rows.get(part)) is not None:
             return chr(FIRST_TERM + row)
@@ -169,5 +192,4 @@ def _stem_character(at: int) -> str:
 
 def parts_of(text: str) -> list[str]:
     """The parts of a phrase's words that have a stem, in lower case."""
-    parts = [part for word in words_of(text) for part in word.decode().split("-") if part and part != END]
-    return [part.lower() for part in parts]
+    return [part.lower() for word in words_of(text) for part in _parts(word.decode()) if part and part != END]

@@ -1,10 +1,10 @@
 """From judged claims to numbers: S / (S + F + 1).
 
 S is the weight of what is supported, F half the weight of what is not known and one and a half times that of what is
-contradicted. Of each of the question's genes at most `MOST_OF_A_GENE` counts, of what ties them together
-`MOST_OF_LINKS`, and of other genes, whose claims weigh a quarter, `MOST_OF_OTHERS`: so a list of true facts cannot
-outweigh false ones. Of one gene's claims a term counts once, and not beside a more special one of the same verdict:
-repeating a claim, or what follows from it, changes nothing. Hedges halve a claim, hypotheses leave a quarter.
+contradicted. Of each of the question's genes at most `MOST_OF_A_GENE` counts, of what ties them together, directly or
+through one gene, `MOST_OF_LINKS`, and of all else, which weighs a quarter, `MOST_OF_OTHERS`: so a list of true facts
+cannot outweigh false ones. Of one gene's claims a term counts once, and not beside a more special one of the same
+verdict: repeating a claim, or what follows from it, changes nothing. Hedges halve a claim, hypotheses leave a quarter.
 """
 
 from __future__ import annotations
@@ -82,17 +82,18 @@ def sums(claims: Collection[Judged], asked: Collection[int]) -> Sums:
     """Of `distinct` claims. ``asked``: the question's genes; none: all genes count alike."""
     of_gene: dict[int, float] = {}
     links = others = wrong = everything = 0.0
+    between = _between(claims, asked)
     for claim in claims:
         genes = claim.genes
-        is_asked = not asked or any(gene in asked for gene in genes)
+        is_asked = not asked or all(gene in asked for gene in genes)
         if claim.verdict is Verdict.SUPPORTED:
             everything += claim.weight
-            if not is_asked:
-                others += claim.weight
-            elif len(genes) > 1:
+            if len(genes) == 1 and is_asked:
+                of_gene[genes[0]] = of_gene.get(genes[0], 0.0) + claim.weight
+            elif is_asked or all(gene in between or gene in asked for gene in genes):
                 links += claim.weight
             else:
-                of_gene[genes[0]] = of_gene.get(genes[0], 0.0) + claim.weight
+                others += claim.weight
         else:
             share = CONTRADICTED_SHARE if claim.verdict is Verdict.CONTRADICTED else UNSUPPORTED_SHARE
             wrong += claim.weight * share * (1.0 if is_asked else OTHERS_SHARE)
@@ -103,6 +104,17 @@ def sums(claims: Collection[Judged], asked: Collection[int]) -> Sums:
         everything / (everything + wrong + SMOOTHING) if everything else 0.0,
         len(claims),
     )
+
+
+def _between(claims: Iterable[Judged], asked: Collection[int]) -> set[int]:
+    """Genes that supported claims tie to both of the question's genes."""
+    tied: dict[int, set[int]] = {}
+    for claim in claims:
+        if len(claim.genes) == 2 and claim.verdict is Verdict.SUPPORTED and not claim.is_denied:
+            for gene, other in (claim.genes, claim.genes[::-1]):
+                if other in asked and gene not in asked:
+                    tied.setdefault(gene, set()).add(other)
+    return {gene for gene, others in tied.items() if len(others) > 1}
 
 
 def _weight(claim: Judged) -> float:

@@ -27,6 +27,7 @@ from bioverify.core.outcomes import Evidence, NotApplicable, Outcome, Quote, Sco
 from bioverify.core.tasks import GeneAnnotation, TaskKind
 from bioverify.core.verifier import UNRECOGNISED_QUESTION, ArtifactIdentity, Description, Item, Reads
 from bioverify.verifiers.claims.artifact import (
+    CALLED_FILE,
     CODES_FILE,
     GENES_FILE,
     IDS_FILE,
@@ -73,7 +74,7 @@ class Claims:
         self._row = {symbol: row for row, symbol in enumerate(knowledge.symbols)}
         self.description = Description(
             name=NAME,
-            version="2",
+            version="3",
             summary="Claims of the thoughts about genes, each held against the Gene Ontology and the genes' names.",
             task_kinds=_KINDS,
             reads=self.reads,
@@ -212,7 +213,7 @@ class Claims:
         if claim.kind is Kind.NAME:
             if knowledge.phrase_names.has(claim.target, gene):
                 return "so it is called"
-            called = ", ".join(knowledge.symbols[row] for row in knowledge.phrase_names[claim.target].tolist())
+            called = ", ".join(knowledge.symbols[row] for row in knowledge.phrase_called[claim.target].tolist())
             return f"the name belongs to {called}"
         if claim.target < 0:
             return _UNKNOWN
@@ -297,19 +298,20 @@ class _TermRows(Mapping[str, int]):
 
 
 class Parts(NamedTuple):
-    """What a `Claims` is made of, in its order."""
+    """What a `Claims` is made of."""
 
     resolver: GeneResolver
     words: Words
     extractor: Extractor
     knowledge: Knowledge
     artifacts: tuple[ArtifactIdentity, ...]
+    gene_of_mention: Sequence[int]
 
 
 def open_verifier(store: ArtifactStore) -> Claims:
     """Open the artifacts ``genes`` and ``claims``. Raises ArtifactError with the command that mends it."""
-    resolver, words, extractor, knowledge, artifacts = open_parts(store)
-    return Claims(resolver, words, extractor, knowledge, artifacts=artifacts)
+    parts = open_parts(store)
+    return Claims(parts.resolver, parts.words, parts.extractor, parts.knowledge, artifacts=parts.artifacts)
 
 
 def open_parts(store: ArtifactStore) -> Parts:
@@ -325,12 +327,6 @@ def open_parts(store: ArtifactStore) -> Parts:
         Names(mentions.texts("name"), int),
         _TermRows(ids.numbers("id").data, ids.numbers("term").data),
     )
-    automaton = AhoCorasick(
-        phrases.strings("phrase"),
-        matchkind=MatchKind.LeftmostLongest,
-        store_patterns=False,
-        implementation=Implementation.ContiguousNFA,
-    )
     knowledge = Knowledge(
         symbols=genes.strings("symbol"),
         term_ids=terms.numbers("id"),
@@ -344,6 +340,19 @@ def open_parts(store: ArtifactStore) -> Parts:
         denied=Lists(*genes.lists("denied")),
         phrase_terms=Lists(*phrases.lists("terms")),
         phrase_names=Lists(*phrases.lists("names")),
+        phrase_called=Lists(*read_served(artifact, CALLED_FILE).lists("genes")),
     )
-    extractor = Extractor(words, automaton, mentions.numbers("gene").data)
-    return Parts(resolver, words, extractor, knowledge, (artifact.identity, genes_artifact.identity))
+    gene_of_mention = mentions.numbers("gene").data
+    extractor = Extractor(words, automaton_of(phrases.strings("phrase")), gene_of_mention)
+    artifacts = (artifact.identity, genes_artifact.identity)
+    return Parts(resolver, words, extractor, knowledge, artifacts, gene_of_mention)
+
+
+def automaton_of(phrases: Sequence[str]) -> AhoCorasick:
+    """Finds the longest phrase that begins first."""
+    return AhoCorasick(
+        phrases,
+        matchkind=MatchKind.LeftmostLongest,
+        store_patterns=False,
+        implementation=Implementation.ContiguousNFA,
+    )
