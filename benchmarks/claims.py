@@ -496,10 +496,29 @@ def short(number: float, digits: int = 3) -> str:
     return f"{number:.{digits}f}".removeprefix("0")
 
 
+def sheet(of: Described, genes: Sequence[str]) -> list[dict[str, str]]:
+    """Claims drawn at random from the texts of genes drawn at random, each with its sentence, to be judged by hand."""
+    draw, verifier = random.Random(DRAW_SEED), of.verifier(of.knowledge)
+    drawn = draw.sample(list(genes), min(len(genes), 10 * N_SHEET))
+    texts = [f"{gene} encodes {of.texts[gene]}" for gene in drawn]
+    rows = []
+    for text, outcome in zip(texts, verifier.score([Item(PROSE, completion=text) for text in texts]), strict=True):
+        assert isinstance(outcome, Scored)
+        for one in outcome.evidence:
+            if one.quote:
+                start = text.rfind(". ", 0, one.quote.start) + 1
+                end = text.find(". ", one.quote.end) + 1 or len(text)
+                rows.append({"claim": one.text, "sentence": text[start:end].strip(), "right": "", "why": ""})
+    return draw.sample(rows, N_SHEET)
+
+
 def main(
     half: Annotated[str, typer.Option(help="chosen or measured.")] = "chosen",
     pairs: Annotated[int, typer.Option(help="Pairs, and made sentences.")] = 3000,
     out: Annotated[Path | None, typer.Option(help="JSON with every figure.")] = None,
+    sheet_at: Annotated[
+        Path | None, typer.Option("--sheet", help="Write claims to be judged by hand; no more.")
+    ] = None,
     descriptions: Annotated[Path | None, typer.Option(help="STRING's file; else the mirror's or the cache's.")] = None,
 ) -> None:
     """Measure one half; print the tables."""
@@ -508,6 +527,12 @@ def main(
     store = ArtifactStore.default()
     path = descriptions or Sources.default(tell=lambda said: typer.echo(said, err=True)).locate(STRING_PROTEINS).path
     of = described(store, path)
+    if sheet_at:
+        with sheet_at.open("w", encoding="utf-8", newline="") as file:
+            table = csv.DictWriter(file, ("claim", "sentence", "right", "why"), delimiter="\t", lineterminator="\n")
+            table.writeheader()
+            table.writerows(sheet(of, of.half(half)))  # type: ignore[arg-type]
+        return
     rouge = open_go_rouge(store)
     found = measured(of, lambda items: rouge.score(items, with_evidence=False), of.half(half), pairs)  # type: ignore[arg-type]
     if out:

@@ -49,7 +49,8 @@ from bioverify.verifiers.claims.phrases import FIRST_STEM, FIRST_SYMBOL, UNKNOWN
 
 Float64s = npt.NDArray[np.float64]
 
-MIN_ALIAS = 3
+MIN_ALIAS, MIN_LETTERS = 3, 4
+"""Characters of an alias, and of one without a digit: NER is an alias, and nucleotide excision repair."""
 WHOLE_NAME = 3
 """Words of a gene's name from which all of it tells the gene, general as each of them is."""
 _NO_SYMBOL = re.compile(r"LOC\d+")
@@ -301,12 +302,15 @@ def _phrases_of_names(genes: Sequence[Gene]) -> tuple[dict[str, list[int]], dict
 
 def _mentions(genes: Sequence[Gene], resolver: GeneResolver, facts: Facts) -> dict[str, int]:
     """Symbols, and aliases that mean one gene and are no word of the ontology, as they are written; sorted by bytes."""
-    in_terms = {word for term in facts.terms.values() for word in term.name.replace("-", " ").split()}
+    called = [term.name for term in facts.terms.values()]
+    called += [text for own in facts.synonyms.values() for text, _ in own]
+    in_terms = {word for name in called for word in name.replace("-", " ").split()}
     row = {gene.symbol: at for at, gene in enumerate(genes)}
     found = {gene.symbol: at for at, gene in enumerate(genes) if gene.symbol not in _UNIVERSAL}
     for at, gene in enumerate(genes):
         for alias in (*gene.previous, *gene.aliases):
-            is_name = len(alias) >= MIN_ALIAS and any(one.isupper() or one.isdigit() for one in alias)
+            has_digit = any(map(str.isdigit, alias))
+            is_name = len(alias) >= (MIN_ALIAS if has_digit else MIN_LETTERS) and (has_digit or not alias.islower())
             is_word = (
                 (alias in in_terms and alias.isalpha())
                 or not any(one.isalpha() for one in alias)

@@ -8,9 +8,10 @@ no phrase, no gene and are no "and".
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from itertools import combinations
 from typing import NamedTuple, Protocol
 
 from bioverify.verifiers.claims.phrases import FIRST_SYMBOL, FIRST_TERM, TURN_OF, TURNING, Turn, Words
@@ -22,12 +23,40 @@ RELATING_WORDS = (
     "phosphorylates "
     "process both share shared upstream downstream subunits bound"
 )
+JOINT_WORDS = "complex heterodimer dimer interact interacts share together bind binds form forms"
+"""Behind genes that stand side by side: they are told to do it with each other, and are no mere list."""
 ONLY = "only"
-WORDS_OF_ROLES = (NAMING_WORDS, RELATING_WORDS, ONLY)
+OBJECT_WORDS = (
+    "with by to for from via through against between into among toward towards including like as than other "
+    "links linking recruits recruiting inhibiting activating activated regulating binding binds bind bound interacts "
+    "interacting inhibits activates phosphorylates phosphorylated represses targets controls its their such"
+)
+"""Directly before a gene: it is an object, and no subject."""
+OF_OR_ON = "of on"
+LACKING_WORDS = (
+    "loss lack absence knockdown knockout depletion deletion silencing inhibition function role expression activity "
+    "overexpression mutation depends depend depending relies rely"
+)
+""" "The loss of A" and "depends on A" speak of A; "phosphorylation of A" of what does it."""
+VERBS = (
+    "is are was were has have does do acts takes drives encodes regulates binds activates inhibits promotes plays "
+    "controls mediates catalyzes forms functions works contributes needs depends may can could might will would not "
+    "in also then"
+)
+"""Directly behind a gene that follows "and": it is a subject of its own."""
+BEGINNINGS = (
+    "mediates acts required involved regulates plays inhibits promotes activates binds may functions component part"
+)
+"""A sentence that begins so speaks of the gene before."""
+WORDS_OF_ROLES = (
+    BEGINNINGS,
+    NAMING_WORDS, RELATING_WORDS, JOINT_WORDS, ONLY, OBJECT_WORDS, OF_OR_ON, LACKING_WORDS, VERBS,
+)  # fmt: skip
 """Words that change what a claim is; all of them have a stem in the artifact."""
 
-NAMING_REACH, NEGATION_REACH, SUBJECT_REACH = 5, 10, 5
-"""Words between a gene and its name, a negation and what it denies, a sentence's beginning and its subject."""
+NAMING_REACH, NEGATION_REACH, SUBJECT_REACH, RELATING_REACH = 5, 10, 5, 3
+"""Words between a gene and its name, a negation and what it denies, a sentence's beginning and its subject, genes and
+the word that relates them."""
 
 
 Group = tuple[int, int, Sequence[int]]
@@ -84,6 +113,13 @@ class Extractor:
         self._naming = words.stems_in(NAMING_WORDS)
         self._relating = words.stems_in(RELATING_WORDS)
         self._only = words.stems_in(ONLY)
+        self._joint = words.stems_in(JOINT_WORDS)
+        self._before_objects = words.stems_in(OBJECT_WORDS)
+        self._of_or_on = words.stems_in(OF_OR_ON)
+        self._lacking = words.stems_in(LACKING_WORDS)
+        self._beginnings = words.stems_in(BEGINNINGS)
+        # Also those that turn a claim: "and B may not …".
+        self._verbs = words.stems_in(VERBS)
 
     def claims(self, text: str, spoken_of: int = -1) -> Claims:
         """All claims of a text. ``spoken_of``: the gene that it is about as long as it names none."""
@@ -150,7 +186,7 @@ class Extractor:
         """Adds the sentence's claims; the genes that the next one may be about."""
         own_words = end - begin - spent
         if own_words > 0:
-            subjects = _subjects(text, begin, groups, last, turns)
+            subjects = self._subjects(text, begin, groups, last, turns)
             if not subjects and groups:
                 subjects = groups[:1]
             for number, start, stop in phrases[:own_words]:
@@ -172,8 +208,44 @@ class Extractor:
                     found.properties.append(Property(gene, number, start, stop, is_denied, tone, is_naming))
             if len(groups) > 1 or (groups and len(groups[0][2]) > 1):
                 self._relate(text, begin, end, groups, turns, found)
-        subjects = _subjects(text, begin, groups, last, turns)
+        subjects = self._subjects(text, begin, groups, last, turns)
         return tuple(subjects[-1][2]) if subjects else last
+
+    def _subjects(
+        self,
+        text: str,
+        begin: int,
+        groups: list[Group],
+        last: tuple[int, ...],
+        turns: list[tuple[int, Turn]],
+    ) -> list[Group]:
+        """The genes that the sentence speaks of, in order: those of the sentence before, until it begins with its own.
+
+        A gene further on is an object ("binds B"), unless a clause begins with it: "…, whereas B", "…, and B does".
+        """
+        subjects: list[Group] = []
+        reach = 0 if text[begin] in self._beginnings else SUBJECT_REACH
+        for group in groups:
+            start, end, _ = group
+            before = text[start - 1 : start]
+            if (
+                (not subjects and (not last or (start - begin <= reach and not self._is_object(text, begin, start))))
+                or any(start - 2 <= at < start for at, turn in turns if turn is Turn.BREAK)
+                or (start > begin and TURN_OF.get(before) is Turn.JOIN and text[end : end + 1] in self._verbs)
+            ):
+                subjects.append(group)
+        is_far = subjects and subjects[0][0] - begin > SUBJECT_REACH
+        if last and (not subjects or (is_far and text[subjects[0][0] - 2] not in self._lacking)):
+            subjects.insert(0, (begin, begin, last))
+        return subjects
+
+    def _is_object(self, text: str, begin: int, start: int) -> bool:
+        if start == begin:
+            return False
+        before = text[start - 1]
+        if before in self._of_or_on:
+            return self._lacking.isdisjoint(text[begin:start])
+        return before in self._before_objects
 
     def _put(self, text: str, start: int, turns: list[tuple[int, Turn]], subject: int) -> tuple[bool, Tone]:
         """Whether what begins at ``start`` is denied, and its tone. ``subject``: where the gene stands.
@@ -206,44 +278,32 @@ class Extractor:
         turns: list[tuple[int, Turn]],
         found: Claims,
     ) -> None:
-        sentence = text[begin:end]
-        is_related = not self._relating.isdisjoint(sentence)
-        if is_related:
-            flat = [(start, stop, gene) for start, stop, members in groups for gene in members]
-            for at, (start, _, gene) in enumerate(flat[:MAX_RELATED]):
-                for _, stop, other in flat[at + 1 : MAX_RELATED]:
-                    if gene != other:
-                        is_denied, tone = self._put(text, stop, turns, start)
-                        found.relations.append(Relation(gene, other, start, stop, is_denied, tone))
+        pairs = [(one, other) for at, one in enumerate(groups) for other in groups[at + 1 : at + 1 + MAX_RELATED]]
+        for (start, stop, members), (start_of_other, end, others) in pairs[:MAX_RELATED]:
+            # "The binding of A to B" has the word in front.
+            if not self._relating.isdisjoint(
+                text[max(begin, start - RELATING_REACH) : start] + text[stop:start_of_other]
+            ):
+                self._add(text, ((gene, other) for gene in members for other in others), start, end, turns, found)
+        for start, stop, members in groups:
+            if len(members) > 1 and not self._joint.isdisjoint(text[stop : min(end, stop + RELATING_REACH)]):
+                self._add(text, combinations(members[:MAX_RELATED], 2), start, stop, turns, found)
+
+    def _add(
+        self,
+        text: str,
+        pairs: Iterable[tuple[int, int]],
+        start: int,
+        end: int,
+        turns: list[tuple[int, Turn]],
+        found: Claims,
+    ) -> None:
+        is_denied, tone = self._put(text, end, turns, start)
+        found.relations += [Relation(*pair, start, end, is_denied, tone) for pair in pairs if pair[0] != pair[1]]
 
 
 MAX_RELATED = 6
-"""Genes of a sentence that are related to each other."""
-
-
-def _subjects(
-    text: str,
-    begin: int,
-    groups: list[Group],
-    last: tuple[int, ...],
-    turns: list[tuple[int, Turn]],
-) -> list[Group]:
-    """The genes that the sentence speaks of, in order: those of the sentence before, until it begins with its own.
-
-    A gene further on is an object ("binds B"), unless a clause begins with it: "…, whereas B", "…, and B".
-    """
-    subjects: list[Group] = []
-    for group in groups:
-        start = group[0]
-        if (
-            (not subjects and (start - begin <= SUBJECT_REACH or not last))
-            or any(start - 2 <= at < start for at, turn in turns if turn is Turn.BREAK)
-            or (start > begin and TURN_OF.get(text[start - 1]) is Turn.JOIN)
-        ):
-            subjects.append(group)
-    if last and (not subjects or subjects[0][0] - begin > SUBJECT_REACH):
-        subjects.insert(0, (begin, begin, last))
-    return subjects
+"""Genes, and pairs of them, of a sentence that are related to each other."""
 
 
 def _start(event: tuple[int, int, int]) -> int:

@@ -59,16 +59,18 @@ SHORT_FORMS = {
     "GO:0045893": ("transcriptional activator", "activates transcription", "activation of transcription"),
 }
 """Ids → forms that the ontology has as RELATED or not at all. One form of several terms is true if one of them is."""
-NOT_SAID = frozenset({"GO:0007349", "GO:0042640", "GO:0042641", "GO:0023052", "GO:0040007", "GO:0000003", "GO:0003002"})
+NOT_SAID = frozenset(
+    {"GO:0007349", "GO:0042640", "GO:0042641", "GO:0023052", "GO:0040007", "GO:0000003", "GO:0003002", "GO:0051923"}
+)
 """One word that means something else in prose: cellularization, anagen, exogen, signaling, growth, reproduction,
-regionalization."""
+regionalization, sulfation ("sulfate")."""
 PHASES = "GO:0044848"
 """Of this term and those below it ("S phase") no gene is said to be a part; curators may not annotate with them."""
 NOT_FORMS = frozenset(
     [
         "cytochrome", "cytochrome P450", "tumor suppressor", "tumour suppressor", "G protein", "RNA polymerase II",
         "tumor necrosis factor receptor superfamily", "membrane protein", "signaling molecule", "signalling molecule",
-        "memory", "pore", "viral infection",
+        "memory", "pore", "viral infection", "enzyme activity", "behavior",
     ]
 )  # fmt: skip
 """Synonyms and shortened names that name something else in prose."""

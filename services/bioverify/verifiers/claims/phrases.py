@@ -75,7 +75,8 @@ _KEPT_APART = frozenset(
     [
         "region", "regions", "sensitivity", "keratin", "keratins", "glycosyl", "fertility", "proteasomal", "secreted",
         "phosphorylated", "dephosphorylated", "methylated", "demethylated", "acetylated", "deacetylated",
-        "ubiquitinated", "ubiquitylated", "glycosylated",
+        "ubiquitinated", "ubiquitylated", "glycosylated", "fragment", "fragments", "transcriptionally",
+        "factors", "receptors", "channels",
     ]
 )  # fmt: skip
 """Words whose stem is that of a term's name, of which they say nothing: what is phosphorylated does not do it."""
@@ -95,7 +96,7 @@ def stem_of(word: str) -> str:
     lowered = word.lower()
     # "Inhibits kinases" does not say that the gene is one: the plural is another word.
     if lowered in _KEPT_APART or lowered.endswith("ases"):
-        return lowered
+        return f"{lowered}="
     lowered = _IRREGULAR.get(lowered, lowered)
     return "".join(_tokenizer.tokenize(lowered)) or lowered  # type: ignore[no-untyped-call]
 

@@ -170,6 +170,8 @@ class Claims:
                 continue
             kind, verdict, weight, target = finding
             if is_denied:
+                if kind is Kind.NAME and not is_naming:  # "is no target of the kinase A" does not deny that it is A
+                    continue
                 verdict, weight = _denied(verdict, weight)
             found.append(
                 Judged((gene,), kind, target, verdict, weight * SHARE_OF_TONE[tone], start, end, is_denied, tone)
