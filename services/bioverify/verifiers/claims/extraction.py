@@ -32,6 +32,21 @@ OBJECT_WORDS = (
     "interacting inhibits activates phosphorylates phosphorylated represses targets controls its their such"
 )
 """Directly before a gene: it is an object, and no subject."""
+TYING_WORDS = "interaction binding complex association between"
+"""Before two genes: "the binding of A to B"."""
+ASIDE_WORDS = "during upon following after"
+"""Before a phrase that tells when something happens, and not what the gene does."""
+ACTING_WORDS = (
+    "inhibits inhibit inhibiting blocks block suppresses suppress activate activates activating stimulates recruits "
+    "recruit recruiting degrade degrades cleaves cleave dephosphorylate dephosphorylates phosphorylates phosphorylate "
+    "binds modulates modulate enhances enhance reduces such including"
+)
+"""Before a function that is another's: "inhibits kinases" says no kinase. Two words may stand between."""
+ACTED_REACH = 3
+MODIFYING_WORDS = "resistant sensitive independent inhibitor inhibitors"
+"""Behind a phrase: "protease-resistant" says nothing of a protease."""
+CLOSING_WORDS = "which that is are was has"
+"""Behind a gene's whole name; any other word may belong to it."""
 OF_OR_ON = "of on"
 LACKING_WORDS = (
     "loss lack absence knockdown knockout depletion deletion silencing inhibition function role expression activity "
@@ -45,11 +60,17 @@ VERBS = (
 )
 """Directly behind a gene that follows "and": it is a subject of its own."""
 BEGINNINGS = (
-    "mediates acts required involved regulates plays inhibits promotes activates binds may functions component part"
+    "mediates acts required involved regulates plays inhibits promotes activates binds may functions component part "
+    "receptor substrate ligand target subunit member belongs regulator inhibitor activator known has"
 )
 """A sentence that begins so speaks of the gene before."""
 WORDS_OF_ROLES = (
     BEGINNINGS,
+    TYING_WORDS,
+    ASIDE_WORDS,
+    ACTING_WORDS,
+    MODIFYING_WORDS,
+    CLOSING_WORDS,
     NAMING_WORDS, RELATING_WORDS, JOINT_WORDS, ONLY, OBJECT_WORDS, OF_OR_ON, LACKING_WORDS, VERBS,
 )  # fmt: skip
 """Words that change what a claim is; all of them have a stem in the artifact."""
@@ -69,6 +90,14 @@ class Tone(IntEnum):
     HYPOTHETICAL = 2
 
 
+class Naming(IntEnum):
+    """Whether a phrase is said to be what the gene is: "A encodes …", and whether more words of a name may follow."""
+
+    NONE = 0
+    OPEN = 1
+    WHOLE = 2
+
+
 class Property(NamedTuple):
     """A phrase said of a gene. ``start`` and ``end``: characters of the encoded text."""
 
@@ -78,8 +107,7 @@ class Property(NamedTuple):
     end: int
     is_denied: bool
     tone: Tone
-    is_naming: bool
-    """Said to be what the gene is: "A encodes …"."""
+    naming: Naming
 
 
 class Relation(NamedTuple):
@@ -108,8 +136,16 @@ class Claims:
 class Extractor:
     """Reads claims off encoded texts."""
 
-    def __init__(self, words: Words, automaton: Automaton, gene_of_mention: Sequence[int]) -> None:
-        self._automaton, self._gene_of_mention = automaton, gene_of_mention
+    def __init__(
+        self, words: Words, automaton: Automaton, gene_of_mention: Sequence[int], is_function: Sequence[bool]
+    ) -> None:
+        """``is_function``: of each phrase, whether all that it names are molecular functions."""
+        self._automaton, self._gene_of_mention, self._is_function = automaton, gene_of_mention, is_function
+        self._tying = words.stems_in(TYING_WORDS)
+        self._aside = words.stems_in(ASIDE_WORDS)
+        self._acting = words.stems_in(ACTING_WORDS)
+        self._modifying = words.stems_in(MODIFYING_WORDS)
+        self._closing = words.stems_in(CLOSING_WORDS)
         self._naming = words.stems_in(NAMING_WORDS)
         self._relating = words.stems_in(RELATING_WORDS)
         self._only = words.stems_in(ONLY)
@@ -198,16 +234,22 @@ class Extractor:
                     subject_start, subject_end, genes = group
                 if not genes:
                     continue
+                if self._is_another_s(text, max(begin, subject_end), number, start, stop):
+                    continue
                 is_denied, tone = self._put(text, start, turns, subject_start) if turns else (False, Tone.PLAIN)
-                is_naming = (
+                naming = Naming.NONE
+                if (
                     subject_end <= start
                     and 0 < start - subject_end <= NAMING_REACH
                     and not self._naming.isdisjoint(text[subject_end:start])
-                )
+                ):
+                    behind = text[stop : stop + 1]
+                    is_whole = not behind or behind in TURN_OF or behind in self._closing
+                    naming = Naming.WHOLE if is_whole else Naming.OPEN
                 for gene in genes:
-                    found.properties.append(Property(gene, number, start, stop, is_denied, tone, is_naming))
+                    found.properties.append(Property(gene, number, start, stop, is_denied, tone, naming))
             if len(groups) > 1 or (groups and len(groups[0][2]) > 1):
-                self._relate(text, begin, end, groups, turns, found)
+                self._relate(text, begin, end, groups, subjects, turns, found)
         subjects = self._subjects(text, begin, groups, last, turns)
         return tuple(subjects[-1][2]) if subjects else last
 
@@ -238,6 +280,16 @@ class Extractor:
         if last and (not subjects or (is_far and text[subjects[0][0] - 2] not in self._lacking)):
             subjects.insert(0, (begin, begin, last))
         return subjects
+
+    def _is_another_s(self, text: str, begin: int, phrase: int, start: int, stop: int) -> bool:
+        """Whether the phrase tells when something happens, what is acted on, or is a part of another word."""
+        if text[stop : stop + 1] in self._modifying or (start > begin and text[start - 1] in self._aside):
+            return True
+        return (
+            phrase >= 0
+            and self._is_function[phrase]
+            and not self._acting.isdisjoint(text[max(begin, start - ACTED_REACH) : start])
+        )
 
     def _is_object(self, text: str, begin: int, start: int) -> bool:
         if start == begin:
@@ -275,15 +327,19 @@ class Extractor:
         begin: int,
         end: int,
         groups: list[Group],
+        subjects: list[Group],
         turns: list[tuple[int, Turn]],
         found: Claims,
     ) -> None:
+        """A subject and an object with a word between that relates them, and genes side by side that do it jointly."""
         pairs = [(one, other) for at, one in enumerate(groups) for other in groups[at + 1 : at + 1 + MAX_RELATED]]
         for (start, stop, members), (start_of_other, end, others) in pairs[:MAX_RELATED]:
-            # "The binding of A to B" has the word in front.
-            if not self._relating.isdisjoint(
-                text[max(begin, start - RELATING_REACH) : start] + text[stop:start_of_other]
-            ):
+            between = text[stop:start_of_other]
+            if len(between) > BETWEEN_REACH:
+                continue
+            is_subject = any(start == one[0] for one in subjects)
+            is_tied = not self._tying.isdisjoint(text[max(begin, start - RELATING_REACH) : start])
+            if is_tied or (is_subject and not self._relating.isdisjoint(between)):
                 self._add(text, ((gene, other) for gene in members for other in others), start, end, turns, found)
         for start, stop, members in groups:
             if len(members) > 1 and not self._joint.isdisjoint(text[stop : min(end, stop + RELATING_REACH)]):
@@ -302,6 +358,8 @@ class Extractor:
         found.relations += [Relation(*pair, start, end, is_denied, tone) for pair in pairs if pair[0] != pair[1]]
 
 
+BETWEEN_REACH = 8
+"""Words between two genes that are related."""
 MAX_RELATED = 6
 """Genes, and pairs of them, of a sentence that are related to each other."""
 

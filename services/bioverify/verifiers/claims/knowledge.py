@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from bioverify.artifacts.names import Texts
 from bioverify.core.outcomes import Verdict
+from bioverify.verifiers.claims.extraction import Naming
 
 Int32s = npt.NDArray[np.int32]
 Float32s = npt.NDArray[np.float32]
@@ -99,8 +100,8 @@ class Knowledge:
         return np.where(n_called, _weights(np.log2(len(self.symbols) / np.maximum(n_called, 1))), 0).astype(np.float32)
 
     @cached_property
-    def judge(self) -> Callable[[int, int, bool], Finding | None]:
-        """Of a gene, a phrase, and whether it is said to be what the gene is. None: not a claim about the gene."""
+    def judge(self) -> Callable[[int, int, Naming], Finding | None]:
+        """Of a gene, a phrase, and how it is said to be what the gene is. None: not a claim about the gene."""
         return lru_cache(MAX_KEPT)(self._judge)
 
     @cached_property
@@ -115,10 +116,12 @@ class Knowledge:
         best = int(both[self.bits[both].argmax()])
         return best if self.bits[best] >= MOST_BITS else -1
 
-    def _judge(self, gene: int, phrase: int, is_naming: bool) -> Finding | None:
+    def _judge(self, gene: int, phrase: int, naming: Naming) -> Finding | None:
         called = self.phrase_called[phrase] if phrase >= 0 else ()
         terms = self.phrase_terms[phrase].tolist() if phrase >= 0 else [-1 - phrase]
-        is_own_name = phrase >= 0 and self.phrase_names.has(phrase, gene)
+        # Words of a name that stand elsewhere ("associates with RNA polymerase II") name another one.
+        own_names = self.phrase_names if naming else self.phrase_called
+        is_own_name = phrase >= 0 and own_names.has(phrase, gene)
         best: Finding | None = None
         for term in terms:
             weight = float(self.weights[term])
@@ -134,7 +137,7 @@ class Knowledge:
             weight = float(self.name_weights[phrase])
             if best is None or best.verdict is not Verdict.SUPPORTED or weight > best.weight:
                 best = Finding(Kind.NAME, Verdict.SUPPORTED, weight, phrase)
-        elif best is None and is_naming and 0 < len(called) <= MAX_NAMED:
+        elif best is None and naming is Naming.WHOLE and 0 < len(called) <= MAX_NAMED:
             best = Finding(Kind.NAME, Verdict.CONTRADICTED, float(self.name_weights[phrase]), phrase)
         return best if best is not None and best.weight > 0 else None
 

@@ -47,12 +47,11 @@ SHORT_FORMS = {
     "GO:0008234": ("cysteine protease", "cysteine proteinase"),
     "GO:0004190": ("aspartic protease", "aspartyl protease"),
     "GO:0008237": ("metalloprotease", "metalloproteinase"),
-    "GO:0015297": ("exchanger",),
     "GO:0006353": ("transcription termination",),
     "GO:0043631": ("polyadenylation",),
     "GO:0006457": ("chaperone", "molecular chaperone"),
     "GO:0051082": ("chaperone", "molecular chaperone"),
-    "GO:0060090": ("adapter protein", "adaptor protein", "scaffold protein"),
+    "GO:0060090": ("adapter protein", "adaptor protein"),
     "GO:0008270": ("zinc finger",),
     "GO:0046872": ("zinc finger",),
     "GO:0005576": ("secreted", "secreted protein"),
@@ -70,7 +69,7 @@ NOT_FORMS = frozenset(
     [
         "cytochrome", "cytochrome P450", "tumor suppressor", "tumour suppressor", "G protein", "RNA polymerase II",
         "tumor necrosis factor receptor superfamily", "membrane protein", "signaling molecule", "signalling molecule",
-        "memory", "pore", "viral infection", "enzyme activity", "behavior",
+        "memory", "pore", "viral infection", "enzyme activity", "behavior", "growth hormone", "mitotic checkpoint",
     ]
 )  # fmt: skip
 """Synonyms and shortened names that name something else in prose."""

@@ -76,7 +76,7 @@ _KEPT_APART = frozenset(
         "region", "regions", "sensitivity", "keratin", "keratins", "glycosyl", "fertility", "proteasomal", "secreted",
         "phosphorylated", "dephosphorylated", "methylated", "demethylated", "acetylated", "deacetylated",
         "ubiquitinated", "ubiquitylated", "glycosylated", "fragment", "fragments", "transcriptionally",
-        "factors", "receptors", "channels",
+        "factors", "receptors", "channels", "ribosomal",
     ]
 )  # fmt: skip
 """Words whose stem is that of a term's name, of which they say nothing: what is phosphorylated does not do it."""

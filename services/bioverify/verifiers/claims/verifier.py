@@ -164,13 +164,13 @@ class Claims:
         """Every claim of the text that our sources could know of."""
         knowledge, found = self._knowledge, []
         claims = self._extractor.claims(self._words.encode(text), asked[0] if len(asked) == 1 else -1)
-        for gene, phrase, start, end, is_denied, tone, is_naming in claims.properties:
-            finding = knowledge.judge(gene, phrase, is_naming)
+        for gene, phrase, start, end, is_denied, tone, naming in claims.properties:
+            finding = knowledge.judge(gene, phrase, naming)
             if finding is None:
                 continue
             kind, verdict, weight, target = finding
             if is_denied:
-                if kind is Kind.NAME and not is_naming:  # "is no target of the kinase A" does not deny that it is A
+                if kind is Kind.NAME and not naming:  # "is no target of the kinase A" does not deny that it is A
                     continue
                 verdict, weight = _denied(verdict, weight)
             found.append(
@@ -345,9 +345,18 @@ def open_parts(store: ArtifactStore) -> Parts:
         phrase_called=Lists(*read_served(artifact, CALLED_FILE).lists("genes")),
     )
     gene_of_mention = mentions.numbers("gene").data
-    extractor = Extractor(words, automaton_of(phrases.strings("phrase")), gene_of_mention)
+    is_function = functions(Lists(*phrases.lists("terms")), terms.strings("aspect"))
+    extractor = Extractor(words, automaton_of(phrases.strings("phrase")), gene_of_mention, is_function)
     artifacts = (artifact.identity, genes_artifact.identity)
     return Parts(resolver, words, extractor, knowledge, artifacts, gene_of_mention)
+
+
+def functions(phrase_terms: Lists, aspects: Sequence[str]) -> bytes:
+    """Of each phrase 1 if all that it names are molecular functions."""
+    return bytes(
+        bool(own) and all(aspects[term] == "F" for term in own)
+        for own in (phrase_terms[row].tolist() for row in range(len(phrase_terms)))
+    )
 
 
 def automaton_of(phrases: Sequence[str]) -> AhoCorasick:
