@@ -273,13 +273,8 @@ def facts(of: Described, genes: Sequence[str], n: int) -> Iterator[tuple[str, in
             above = of.knowledge.ancestors[draw.choice(terms)].tolist()
             term = draw.choice([one for one in above if of.knowledge.weights[one] >= LEAST_WEIGHT])
             other = draw.choice(genes)
-            yield (
-                gene,
-                term,
-                f"{other} encodes {_NAME.match(of.texts[other])[0].rstrip('; ')}."
-                if _NAME.match(of.texts[other])
-                else "",
-            )
+            name = _NAME.match(of.texts[other])
+            yield gene, term, f"{other} encodes {name[0].rstrip('; ')}." if name else ""
 
 
 def false_terms(of: Described, gene: str, term: int, draw: random.Random) -> dict[str, int]:

@@ -143,9 +143,9 @@ class Extractor:
     """Reads claims off encoded texts."""
 
     def __init__(
-        self, words: Words, automaton: Automaton, gene_of_mention: Sequence[int], is_function: Sequence[bool]
+        self, words: Words, automaton: Automaton, gene_of_mention: Sequence[int], is_function: Sequence[int]
     ) -> None:
-        """``is_function``: of each phrase, whether all that it names are molecular functions."""
+        """``is_function``: of each phrase, 1 if all that it names are molecular functions."""
         self._automaton, self._gene_of_mention, self._is_function = automaton, gene_of_mention, is_function
         self._tying = words.stems_in(TYING_WORDS)
         self._aside = words.stems_in(ASIDE_WORDS)

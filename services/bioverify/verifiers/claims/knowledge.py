@@ -56,7 +56,7 @@ class Lists:
     def __init__(self, offsets: Int32s, values: Int32s) -> None:
         self._offsets, self._values = offsets, values
         # Looking one number up is five times as fast without NumPy.
-        self._starts, self._numbers = memoryview(offsets), memoryview(values)
+        self._starts, self._numbers = offsets.data, values.data
 
     def __len__(self) -> int:
         return len(self._offsets) - 1
