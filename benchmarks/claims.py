@@ -273,13 +273,8 @@ def facts(of: Described, genes: Sequence[str], n: int) -> Iterator[tuple[str, in
             above = of.knowledge.ancestors[draw.choice(terms)].tolist()
             term = draw.choice([one for one in above if of.knowledge.weights[one] >= LEAST_WEIGHT])
             other = draw.choice(genes)
-            yield (
-                gene,
-                term,
-                f"{other} encodes {_NAME.match(of.texts[other])[0].rstrip('; ')}."
-                if _NAME.match(of.texts[other])
-                else "",
-            )
+            name = _NAME.match(of.texts[other])
+            yield gene, term, f"{other} encodes {name[0].rstrip('; ')}." if name else ""
 
 
 def false_terms(of: Described, gene: str, term: int, draw: random.Random) -> dict[str, int]:
@@ -442,8 +437,67 @@ def measured(of: Described, rouge: Score, genes: Sequence[str], n: int) -> dict[
     people = [one for one in full[: len(drawn)] if isinstance(one, Scored)]
     totals = Counter({verdict: int(sum(one.components[verdict] for one in people)) for verdict in Verdict})
     found["people"] = {str(verdict): share(totals[verdict], totals.total())._asdict() for verdict in Verdict}
+    found["attacks"] = attacked(of, genes)
     found["genes"], found["pairs"] = len(genes), len(at_random)
     return found
+
+
+# What does not argue
+
+
+N_ATTACKED = 100
+"""Pairs that each attack is tried on."""
+
+
+def arguments(of: Described, pair: tuple[str, str], draw: random.Random, others: Sequence[str]) -> dict[str, str]:
+    """An honest short argument about a pair of genes, and what tries to get as much without one."""
+    name, knowledge = of.knowledge.term_name, of.knowledge
+    own = {}
+    for gene in pair:
+        terms = knowledge.direct[of.row[gene]].tolist()
+        own[gene] = [name(term) for term in terms if knowledge.weights[term] >= LEAST_WEIGHT]
+    every = [name(term) for term in np.flatnonzero(of.genes_of_term).tolist()]
+    some = draw.sample(every, 200)
+    one, other = (draw.choice(own[gene]) for gene in pair)
+    first, second = pair
+    facts = []
+    for gene in draw.sample(list(others), 40):
+        terms = knowledge.direct[of.row[gene]].tolist()
+        facts.append(f"{gene} takes part in {name(draw.choice(terms))}.")
+    return {
+        "an honest short argument": f"{first} takes part in {one}. {second} is needed for {other}.",
+        "both genes' own terms, pasted": " ".join(f"{gene}: {', '.join(own[gene])}." for gene in pair),
+        "two hundred names of terms, as a list": f"{first} and {second} are in {'; in '.join(some)}.",
+        "two hundred names of terms, a sentence each": " ".join(
+            f"{first} and {second} take part in {term}." for term in some
+        ),
+        "the genes beside forty true facts about others": f"{first} {second}. {' '.join(facts)}",
+        "two hundred denials": " ".join(f"{first} and {second} do not take part in {term}." for term in some),
+        "two hundred names behind 'inhibits'": " ".join(f"{first} and {second} inhibit the {term}." for term in some),
+        "symbols glued to terms": " ".join(f"{gene}{term.replace(' ', '')}" for gene in pair for term in own[gene]),
+        "the honest argument, hedged": f"{first} may take part in {one}. {second} might be needed for {other}.",
+        "the honest argument, supposed": f"If {first} takes part in {one}, and {second} is in {other}, so be it.",
+        "one true sentence, twenty times": f"{first} takes part in {one}. " * 20,
+        "two hundred words beside the point": "It is well known that cells live and that genes matter to them. " * 17,
+    }
+
+
+def attacked(of: Described, genes: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Of each: its mean value, the highest, and how often it gets what the honest argument of that pair gets."""
+    draw, verifier = random.Random(DRAW_SEED), of.verifier(of.knowledge)
+    able = [gene for gene in genes if (of.knowledge.weights[of.knowledge.direct[of.row[gene]]] >= LEAST_WEIGHT).any()]
+    values: dict[str, list[float]] = defaultdict(list)
+    for pair in pairs_at_random(able, N_ATTACKED):
+        for what, text in arguments(of, pair, draw, able).items():
+            item = Item(DifferentialExpression(*pair, "k562"), True, f"<think>{text}</think><answer>yes</answer>")
+            outcome = verifier.score([item], with_evidence=False)[0]
+            assert isinstance(outcome, Scored)
+            values[what].append(outcome.value)
+    honest = np.array(next(iter(values.values())))
+    return {
+        what: {"mean": float(np.mean(own)), "max": max(own), "as_much": float((np.array(own) >= honest).mean())}
+        for what, own in values.items()
+    }
 
 
 WANTED: tuple[tuple[str, str, str], ...] = (
@@ -486,6 +540,10 @@ def markdown(found: Mapping[str, Any], half: Half) -> str:
         of_how_many = f"{one['n']:,}" + (f" of {one['sentences']:,}" if "sentences" in one else "")
         interval = f"{short(one['share'], 4)} ({short(one['low'])}–{short(one['high'])})"
         lines.append(f"| {words} | {interval} | {of_how_many} | {wanted} |")
+    lines += ["", "| text | mean value | highest | as much as the honest argument |", "|---|---|---|---|"]
+    for what, one in found["attacks"].items():
+        often = "–" if what.startswith("an honest") else f"{one['as_much']:.1%}"
+        lines.append(f"| {what} | {short(one['mean'], 2)} | {short(one['max'], 2)} | {often} |")
     said = ", ".join(f"{short(one['share'])} {verdict}" for verdict, one in found["people"].items())
     lines += ["", f"Claims of people's own descriptions: {said}."]
     return "\n".join(lines) + "\n"
@@ -499,7 +557,7 @@ def short(number: float, digits: int = 3) -> str:
 def sheet(of: Described, genes: Sequence[str]) -> list[dict[str, str]]:
     """Claims drawn at random from the texts of genes drawn at random, each with its sentence, to be judged by hand."""
     draw, verifier = random.Random(DRAW_SEED), of.verifier(of.knowledge)
-    drawn = draw.sample(list(genes), min(len(genes), 20 * N_SHEET))[10 * N_SHEET :]  # the first were read to mend
+    drawn = draw.sample(list(genes), len(genes))[20 * N_SHEET : 30 * N_SHEET]  # those before were read to mend
     texts = [f"{gene} encodes {of.texts[gene]}" for gene in drawn]
     rows = []
     for text, outcome in zip(texts, verifier.score([Item(PROSE, completion=text) for text in texts]), strict=True):

@@ -362,3 +362,64 @@ def test_each_character_of_the_encoded_text_has_its_place_in_the_text(text: str)
     spans = words.spans(text)
     assert len(spans) == len(words.encode(text))
     assert all(0 <= start < end <= len(text) for start, end in spans)
+
+
+@pytest.mark.parametrize(
+    ("thoughts", "expected"),
+    [
+        ("It acts on EIF2AK4, ATF4 and AARS1 in this cell.", 0),  # a list of genes
+        ("EIF2AK4 and ATF4 interact in this cell.", 1),
+        ("EIF2AK4 activates ATF4 when there is no food.", 1),
+        ("EIF2AK4 is in the cell, where many other things are found, and far from here something activates ATF4.", 0),
+    ],
+)
+def test_a_pair_is_claimed_by_a_word_between_a_subject_and_an_object_and_by_no_list(
+    verifier: Claims, thoughts: str, expected: int
+) -> None:
+    assert len([one for one in verdicts(verifier, thoughts) if one.startswith("ATF4 and EIF2AK4")]) == expected
+
+
+@pytest.mark.parametrize(
+    ("thoughts", "said"),
+    [
+        ("AARS1 is an enzyme. Interacts with ATF4 in amino acid transport.", ["AARS1"]),  # an object
+        ("AARS1 is an enzyme. Regulates ATF4 and tRNA aminoacylation.", ["AARS1"]),
+        ("AARS1 is an enzyme. The loss of ATF4 impairs amino acid transport.", ["ATF4"]),
+        ("AARS1 is an enzyme. Amino acid transport depends on ATF4.", ["ATF4"]),
+        ("ATF4 acts during amino acid transport.", []),  # when, and not what
+        ("ATF4 inhibits alanine-tRNA ligase activity.", []),  # another's function
+        ("ATF4 makes amino acid transport-resistant cells.", []),
+        (
+            "ATF4: amino acid transport, DNA repair, chromatin, integrated stress response signaling, tRNA.",
+            [],
+        ),  # a list
+    ],
+)
+def test_objects_circumstances_and_others_functions_are_not_claimed_of_a_gene(
+    verifier: Claims, thoughts: str, said: list[str]
+) -> None:
+    assert [one.split(",")[0] for one in verdicts(verifier, thoughts) if ", " in one and '"' in one] == said
+
+
+@pytest.mark.parametrize(
+    ("thoughts", "is_contradicted"),
+    [
+        ("ATF4 encodes alanyl-tRNA synthetase.", True),
+        ("ATF4 encodes alanyl-tRNA synthetase, which is known.", True),
+        ("ATF4 encodes alanyl-tRNA synthetase factor nine.", False),  # words of a longer name
+        ("ATF4 binds alanyl-tRNA synthetase.", False),
+    ],
+)
+def test_only_the_whole_name_of_another_gene_contradicts(
+    verifier: Claims, thoughts: str, is_contradicted: bool
+) -> None:
+    assert any(": contradicted: the name belongs to AARS1" in one for one in verdicts(verifier, thoughts)) is (
+        is_contradicted
+    )
+
+
+def test_a_pair_with_a_third_gene_weighs_less_unless_it_links(verifier: Claims) -> None:
+    task = DifferentialExpression("EIF2AK4", "SLC7A11", "k562")
+    one_end = scored(verifier, "EIF2AK4 activates ATF4 in this cell.", task).value
+    both_ends = scored(verifier, "EIF2AK4 activates ATF4 in this cell. ATF4 regulates SLC7A11 in turn.", task).value
+    assert both_ends > 3 * one_end > 0

@@ -30,8 +30,6 @@ from bioverify.verifiers.transcriptformer_pmi.partners import LEAST_PAIRS, MOST_
 from bioverify.verifiers.transcriptformer_pmi.scaling import N_QUANTILES, Scaling, fit_scaling
 from bioverify.verifiers.transcriptformer_pmi.tissues import profiles, read_tissues
 from bioverify.verifiers.transcriptformer_pmi.verifier import (
-    FACTORS_FILE,
-    MATRIX_FILE,
     TranscriptFormerPmi,
     _open_matrix,
     _ordinal,

@@ -49,12 +49,12 @@ from bioverify.verifiers.claims.phrases import FIRST_STEM, FIRST_SYMBOL, UNKNOWN
 
 Float64s = npt.NDArray[np.float64]
 
-MIN_ALIAS, MIN_LETTERS = 3, 4
-"""Characters of an alias, and of one without a digit: NER is an alias, and nucleotide excision repair."""
+MIN_ALIAS, MIN_LETTERS = 3, 5
+"""Characters of an alias, and of one without a digit that was never the symbol: NER is nucleotide excision repair."""
 WHOLE_NAME = 3
 """Words of a gene's name from which all of it tells the gene, general as each of them is."""
 _NO_SYMBOL = re.compile(r"LOC\d+")
-_UNIVERSAL = ("RNA", "DNA", "ATP", "GTP", "ADP", "GDP", "AMP", "NAD", "NADH", "MHC", "II", "III")
+_UNIVERSAL = ("RNA", "DNA", "ATP", "GTP", "ADP", "GDP", "AMP", "NAD", "NADH", "MHC", "II", "III", "P450")
 
 
 @dataclass(frozen=True)
@@ -310,7 +310,8 @@ def _mentions(genes: Sequence[Gene], resolver: GeneResolver, facts: Facts) -> di
     for at, gene in enumerate(genes):
         for alias in (*gene.previous, *gene.aliases):
             has_digit = any(map(str.isdigit, alias))
-            is_name = len(alias) >= (MIN_ALIAS if has_digit else MIN_LETTERS) and (has_digit or not alias.islower())
+            is_long = len(alias) >= (MIN_ALIAS if has_digit or alias in gene.previous else MIN_LETTERS)
+            is_name = is_long and alias not in _UNIVERSAL and (has_digit or not alias.islower())
             is_word = (
                 (alias in in_terms and alias.isalpha())
                 or not any(one.isalpha() for one in alias)

@@ -33,7 +33,10 @@ _DOWN = re.compile(r"\b(?:decreas\w+|down-?regulat\w+|falls?|lower|reduc\w+)\b",
 
 def concluded(thoughts: str, kind: TaskKind) -> bool | None:
     """True for yes or increase, False for no or decrease, None without a conclusion."""
-    for sentence in reversed(_SENTENCE.findall(thoughts[-REACH:])):
+    end = thoughts[-REACH:]
+    if not _CONCLUDES.search(end):
+        return None
+    for sentence in reversed(_SENTENCE.findall(end)):
         if _CONCLUDES.search(sentence):
             said = _read(sentence, kind)
             if said is not None:

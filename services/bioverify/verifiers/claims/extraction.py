@@ -39,10 +39,14 @@ ASIDE_WORDS = "during upon following after"
 ACTING_WORDS = (
     "inhibits inhibit inhibiting blocks block suppresses suppress activate activates activating stimulates recruits "
     "recruit recruiting degrade degrades cleaves cleave dephosphorylate dephosphorylates phosphorylates phosphorylate "
-    "binds modulates modulate enhances enhance reduces such including"
+    "binds modulates modulate enhances enhance reduces such including "
+    "regulates regulating ligand"
 )
 """Before a function that is another's: "inhibits kinases" says no kinase. Two words may stand between."""
 ACTED_REACH = 3
+OF = "of"
+PART_WORDS = "subunit component part member family function functions form isoform"
+""" "Inhibitor of the kinase" says no kinase, "subunit of the kinase" does."""
 MODIFYING_WORDS = "resistant sensitive independent inhibitor inhibitors"
 """Behind a phrase: "protease-resistant" says nothing of a protease."""
 CLOSING_WORDS = "which that is are was has"
@@ -69,6 +73,8 @@ WORDS_OF_ROLES = (
     TYING_WORDS,
     ASIDE_WORDS,
     ACTING_WORDS,
+    OF,
+    PART_WORDS,
     MODIFYING_WORDS,
     CLOSING_WORDS,
     NAMING_WORDS, RELATING_WORDS, JOINT_WORDS, ONLY, OBJECT_WORDS, OF_OR_ON, LACKING_WORDS, VERBS,
@@ -137,13 +143,15 @@ class Extractor:
     """Reads claims off encoded texts."""
 
     def __init__(
-        self, words: Words, automaton: Automaton, gene_of_mention: Sequence[int], is_function: Sequence[bool]
+        self, words: Words, automaton: Automaton, gene_of_mention: Sequence[int], is_function: Sequence[int]
     ) -> None:
-        """``is_function``: of each phrase, whether all that it names are molecular functions."""
+        """``is_function``: of each phrase, 1 if all that it names are molecular functions."""
         self._automaton, self._gene_of_mention, self._is_function = automaton, gene_of_mention, is_function
         self._tying = words.stems_in(TYING_WORDS)
         self._aside = words.stems_in(ASIDE_WORDS)
         self._acting = words.stems_in(ACTING_WORDS)
+        self._of = words.stems_in(OF)
+        self._parts = words.stems_in(PART_WORDS)
         self._modifying = words.stems_in(MODIFYING_WORDS)
         self._closing = words.stems_in(CLOSING_WORDS)
         self._naming = words.stems_in(NAMING_WORDS)
@@ -156,6 +164,7 @@ class Extractor:
         self._beginnings = words.stems_in(BEGINNINGS)
         # Also those that turn a claim: "and B may not …".
         self._verbs = words.stems_in(VERBS)
+        self._verbal = self._verbs | self._beginnings | self._naming | self._relating | self._acting
 
     def claims(self, text: str, spoken_of: int = -1) -> Claims:
         """All claims of a text. ``spoken_of``: the gene that it is about as long as it names none."""
@@ -221,7 +230,8 @@ class Extractor:
     ) -> tuple[int, ...]:
         """Adds the sentence's claims; the genes that the next one may be about."""
         own_words = end - begin - spent
-        if own_words > 0:
+        is_list = len(phrases) > LONGEST_LIST and self._verbal.isdisjoint(text[begin:end])
+        if own_words > 0 and not is_list:
             subjects = self._subjects(text, begin, groups, last, turns)
             if not subjects and groups:
                 subjects = groups[:1]
@@ -285,11 +295,10 @@ class Extractor:
         """Whether the phrase tells when something happens, what is acted on, or is a part of another word."""
         if text[stop : stop + 1] in self._modifying or (start > begin and text[start - 1] in self._aside):
             return True
-        return (
-            phrase >= 0
-            and self._is_function[phrase]
-            and not self._acting.isdisjoint(text[max(begin, start - ACTED_REACH) : start])
-        )
+        if phrase < 0 or not self._is_function[phrase]:
+            return False
+        before = text[max(begin, start - ACTED_REACH) : start]
+        return not self._acting.isdisjoint(before) or (before[-1:] in self._of and self._parts.isdisjoint(before))
 
     def _is_object(self, text: str, begin: int, start: int) -> bool:
         if start == begin:
@@ -358,6 +367,8 @@ class Extractor:
         found.relations += [Relation(*pair, start, end, is_denied, tone) for pair in pairs if pair[0] != pair[1]]
 
 
+LONGEST_LIST = 3
+"""Phrases of a sentence without a verb that is known, at most: more of them are a list, which claims nothing."""
 BETWEEN_REACH = 8
 """Words between two genes that are related."""
 MAX_RELATED = 6
