@@ -23,7 +23,7 @@ LOCKS = ("train.txt", "gpu-paths.txt")
 # fmt: off
 WANTED = {
     "annotated-types", "datasets", "deepspeed", "dill", "einops", "googleapis-common-protos", "grpcio",
-    "grpcio-health-checking", "grpcio-reflection", "grpcio-status", "hiredis", "hjson", "msgpack",
+    "grpcio-health-checking", "grpcio-reflection", "grpcio-status", "hiredis", "hjson",
     "multiprocess", "nanoarrow", "obstore", "opentelemetry-api", "opentelemetry-exporter-otlp-common",
     "opentelemetry-exporter-otlp-proto-common", "opentelemetry-exporter-otlp-proto-grpc", "opentelemetry-proto",
     "opentelemetry-sdk", "opentelemetry-semantic-conventions", "orjson", "prometheus-client", "protobuf",

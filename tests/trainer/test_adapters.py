@@ -16,7 +16,7 @@ import pytest
 import torch
 from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from trl.experimental.async_grpo.async_rollout_worker import RolloutGroup, _AsyncRolloutLoop
+from trl.experimental.async_grpo.async_rollout_worker import RolloutGroup, TrainingSequence, _AsyncRolloutLoop
 from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
 
@@ -164,7 +164,7 @@ def test_asynchronous_training_scores_a_group_in_a_process_of_its_own(recipe, la
     texts = ["<think> P1 G1 </think> <answer> yes </answer>", "<answer> no </answer>", "aeiou aeiou"]
     completions = [[{"role": "assistant", "content": text}] for text in texts]
     beside = [json.dumps({"source": "questions"})] * 3
-    row = SimpleNamespace(input_ids=[1, 2], completion_mask=[0, 1], old_log_probs=[0.0, -1.0])
+    row = TrainingSequence([1, 2], [0, 1], [0.0, -1.0], rollout_id="one")
     group = RolloutGroup(
         group_id=0,
         prompts=[prompt] * 3,

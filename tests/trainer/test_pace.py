@@ -11,7 +11,7 @@ from bioverify_trainer.pace import PARTS, PREFIX, Pace, innermost
 def clock(monkeypatch):
     """What `time.perf_counter` says; to be advanced by adding to its one number."""
     now = [100.0]
-    monkeypatch.setattr(pace.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr("bioverify_trainer.pace.time.perf_counter", lambda: now[0])
     return now
 
 

@@ -218,6 +218,8 @@ def test_a_dry_run_prints_the_resolved_run_and_the_launch_of_all_processes(monke
     assert plan["recipe"]["name"] == "rbio1-exp"
     assert plan["completions_per_step"] == 32
     assert "--nproc-per-node=8" in plan["command"]
+    # What stops it lets it keep a checkpoint.
+    assert "--shutdown-timeout=900" in plan["command"]
     assert plan["estimate"]["h100_hours"][1] < plan["estimate"]["published_run_h100_hours"] == 1920
     assert plan["estimate"]["gb_per_gpu"]["peak"] < 80
 
