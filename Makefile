@@ -78,7 +78,7 @@ test: setup ## All tests but the long ones, in two processes; the last line says
 test-slow: setup ## Policies that learn, runs killed and shared, large files, schemathesis: a few minutes; CI runs them too
 	@pytest -m slow --durations=0 --durations-min=1 $(PYTEST_ARGS)
 
-test-small-policy: setup ## The small policy learns from live rewards: three seeds, beside labels and shuffled vectors; at most three minutes
+test-small-policy: setup ## The small policy learns from live rewards: three seeds, beside shuffled vectors: minutes
 	@pytest -m small_policy tests/trainer/test_small_policy.py $(PYTEST_ARGS)
 
 test-stranger: setup ## README and the documents typed, from an empty home without data; writes reports/session.md
