@@ -37,6 +37,7 @@ BioverifyError
 ├── PolicyError            bioverify_trainer.model.policy         a model that cannot be opened
 ├── CheckpointError        bioverify_trainer.model.checkpoints    a checkpoint that cannot be had
 ├── RunError               bioverify_trainer.runs.folder          a run folder that cannot be used
+├── NoEstimateError        bioverify_trainer.estimate             nothing can be said of memory and time beforehand
 ├── RunStopped             bioverify_trainer.stopping             a run was told to stop while it waited
 ├── LaunchError            bioverify_trainer.service.launching    a run that cannot be started or stopped now
 └── EvaluationError        bioverify_trainer.evaluate.questions   an evaluation that cannot be done

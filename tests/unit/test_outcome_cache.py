@@ -20,8 +20,8 @@ from bioverify.core.outcomes import NotApplicable, Scored
 from bioverify.transport.redis_address import read_address
 from bioverify.wire.outcomes import outcome_to_wire
 from tests.fixtures import servers
+from tests.fixtures.caches import sentinel
 from tests.fixtures.waiting import wait_until
-from tests.integration.test_cache import sentinel
 
 KEY, OTHER = b"bv4:{a}:1", b"bv4:{a}:2"
 SAID = encode_outcome(outcome_to_wire("", Scored(0.25, belief=0.75)))

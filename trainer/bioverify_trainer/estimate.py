@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bioverify.errors import BioverifyError
 from bioverify_trainer.preset import Lora, Preset
 
 CARD_GB = 80.0
@@ -43,7 +44,7 @@ _BYTES_PER_LOGIT = 14
 _BYTES_PER_OPTIMISER_STEP = 30
 
 
-class NoEstimateError(ValueError):
+class NoEstimateError(BioverifyError):
     """Why there is no estimate, in one sentence."""
 
 
