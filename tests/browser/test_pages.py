@@ -670,6 +670,8 @@ def test_a_file_is_sent_read_sorted_and_removed_by_keyboard_alone(watched: Watch
     rows = [item(gene, f"<think>{gene}</think> <answer>yes</answer>", id=gene) for gene in ("AARS1", "EIF2B4")]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows) + "not json\n")
     page = watched.page
+    # The first listener turns the chooser's interception on, which a key pressed at once would overtake.
+    page.on("filechooser", lambda _: None)
     page.goto("/files.html")
     tab_to(page, "File")
     with page.expect_file_chooser() as choosing:

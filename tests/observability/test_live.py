@@ -321,4 +321,4 @@ def test_every_series_that_an_alert_looks_at_has_been_there(watched: Watched) ->
     missing = [one for one in sorted(looked_at) if not watched.prometheus.query(f"last_over_time({one}[30m])")]
     # A call that ends with an error of ours needs an aggregator that is overloaded or broken: promtool's tests have it.
     assert [one for one in missing if "rpc_calls" not in one] == []
-    assert len(alerts()) == 14
+    assert len(alerts()) == 15
