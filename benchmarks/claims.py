@@ -6,8 +6,8 @@ then made false by one exchanged term or by a denial. A fifth of each gene's ann
 the sources lack is called wrong. All is asked of the verifier in this process, by its value and its verdicts.
 
 The genes with a description and an annotation are split in two halves by a seed. Whatever is chosen about the verifier
-is chosen on the half ``chosen``; the half ``measured`` is read once, for docs/quality.md. Needs the artifacts genes,
-claims and go_rouge of the real files (``bioverify data build genes claims go_rouge``) and STRING's descriptions.
+is chosen on the half ``chosen``; the half ``measured`` is for the tables of docs/quality.md alone. Needs the artifacts
+genes, claims and go_rouge of the real files (``bioverify data build genes claims go_rouge``) and STRING's descriptions.
 
 ``--sheet FILE`` writes 200 claims drawn at random from texts of the half, with all that is needed to judge by hand
 whether they were read off rightly; docs/records has the judged one.
@@ -24,14 +24,13 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import sqrt
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import typer
-from scipy.stats import rankdata
+from scipy.stats import binomtest, rankdata
 
 from bioverify.artifacts.resolver import open_genes
 from bioverify.artifacts.sources import STRING_PROTEINS, Sources
@@ -240,9 +239,8 @@ class Share(NamedTuple):
 
 def share(n_true: int, n: int) -> Share:
     """With its 95 % interval (Wilson)."""
-    z, p = 1.96, n_true / n
-    middle, width = p + z * z / (2 * n), z * sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return Share(n, p, (middle - width) / (1 + z * z / n), (middle + width) / (1 + z * z / n))
+    low, high = binomtest(n_true, n).proportion_ci(method="wilson")
+    return Share(n, n_true / n, float(low), float(high))
 
 
 class Sentence(NamedTuple):
@@ -419,8 +417,9 @@ def measured(of: Described, rouge: Score, genes: Sequence[str], n: int) -> dict[
         "own_rouge": compared(rouge, at_random, texts)._asdict(),
         "hard_rouge": compared(rouge, hard, texts)._asdict(),
     }
+    made = made_sentences(of, genes, n)
     for key, sentences in (
-        ("made", made_sentences(of, genes, n)),
+        ("made", made),
         ("in_texts", exchanged_in_texts(of, verifier, genes, n)),
     ):
         for how, own in sentences.items():
@@ -430,7 +429,7 @@ def measured(of: Described, rouge: Score, genes: Sequence[str], n: int) -> dict[
             found[f"{key}_{how}"] = {"sentences": len(own), **share(wrong, checked)._asdict()}
     drawn = [gene for pair in at_random for gene in pair]
     items = [Item(PROSE, completion=f"{gene} encodes {of.texts[gene]}") for gene in drawn]
-    items += [Item(PROSE, completion=one.text) for one in made_sentences(of, genes, n)["true"]]
+    items += [Item(PROSE, completion=one.text) for one in made["true"]]
     hidden = of.verifier(with_hidden(of, genes))
     full = verifier.score(items)
     found["hidden"] = kept_from_contradiction(full, hidden.score(items))._asdict()
@@ -571,7 +570,7 @@ def sheet(of: Described, genes: Sequence[str]) -> list[dict[str, str]]:
 
 
 def main(
-    half: Annotated[str, typer.Option(help="chosen or measured.")] = "chosen",
+    half: Annotated[Half, typer.Option(help="Of the genes.")] = "chosen",
     pairs: Annotated[int, typer.Option(help="Pairs, and made sentences.")] = 3000,
     out: Annotated[Path | None, typer.Option(help="JSON with every figure.")] = None,
     sheet_at: Annotated[
@@ -580,8 +579,6 @@ def main(
     descriptions: Annotated[Path | None, typer.Option(help="STRING's file; else the mirror's or the cache's.")] = None,
 ) -> None:
     """Measure one half; print the tables."""
-    if half not in ("chosen", "measured"):
-        raise typer.BadParameter("it is chosen or measured")
     store = ArtifactStore.default()
     path = descriptions or Sources.default(tell=lambda said: typer.echo(said, err=True)).locate(STRING_PROTEINS).path
     of = described(store, path)
@@ -589,13 +586,13 @@ def main(
         with sheet_at.open("w", encoding="utf-8", newline="") as file:
             table = csv.DictWriter(file, ("claim", "sentence", "right", "why"), delimiter="\t", lineterminator="\n")
             table.writeheader()
-            table.writerows(sheet(of, of.half(half)))  # type: ignore[arg-type]
+            table.writerows(sheet(of, of.half(half)))
         return
     rouge = open_go_rouge(store)
-    found = measured(of, lambda items: rouge.score(items, with_evidence=False), of.half(half), pairs)  # type: ignore[arg-type]
+    found = measured(of, lambda items: rouge.score(items, with_evidence=False), of.half(half), pairs)
     if out:
         out.write_text(json.dumps(found, indent=2) + "\n")
-    print(markdown(found, half))  # type: ignore[arg-type]
+    print(markdown(found, half))
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def shape(name: str) -> Figures:
 
 
 def made(name: str, dtype: str = "bfloat16", layers: int | None = None) -> Any:
-    """A model of that shape with random weights, where it is to be measured."""
+    """A model of that shape with random weights, on the device that is measured."""
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 

@@ -55,7 +55,10 @@ SOURCES: dict[str, tuple[str, str]] = {
         "DAPO: each token counts alike, however the completions fall into batches",
     ),
     "grpo.epsilon": (TRL_0_16, ""),
-    "grpo.epsilon_high": (TRL_0_16, "DAPO: more room above, so that rare answers may become likely"),
+    "grpo.epsilon_high": (
+        "TRL 0.16 clips alike on both sides",
+        "DAPO: more room above, so that rare answers may become likely",
+    ),
     "grpo.mask_truncated_completions": ("TRL 0.16 did not have it", "DAPO: a cut answer is no wrong one"),
     "grpo.scale_rewards": (TRL_0_16, "one-gpu: how sure a soft verifier is counts (What teaches, below)"),
     "grpo.save_steps": (PAPER, "ours: an hour or so of training is what a fault may cost"),

@@ -192,10 +192,14 @@ def _redis_poisoned(system: System, draw: random.Random) -> Disturbance:
         yield
 
 
-def _rogue_verifier(name: str) -> Callable[[System, random.Random], Disturbance]:
+def _rogue_verifier(name: str, *, is_newer: bool = False) -> Callable[[System, random.Random], Disturbance]:
+    """It lies in half of its replies; a newer one is honest, and names a field to read that this aggregator does not
+    know, so that its answers may be about something else."""
+
     def disturb(system: System, draw: random.Random) -> Disturbance:
         honest = system.programs[name].target
-        with rogue(honest, share=0.5, seed=draw.randrange(1000)) as (target, servicer):
+        share = 0.0 if is_newer else 0.5
+        with rogue(honest, share=share, seed=draw.randrange(1000), is_newer=is_newer) as (target, servicer):
             system.proxies[name].upstream = target
             system.proxies[name].reset_all()
             try:
@@ -204,26 +208,8 @@ def _rogue_verifier(name: str) -> Callable[[System, random.Random], Disturbance]
             finally:
                 system.proxies[name].upstream = honest
                 system.proxies[name].reset_all()
-                assert servicer.told, f"{name} told none of {sorted(LIES)}: nothing was tested"
-
-    return disturb
-
-
-def _newer_verifier(name: str) -> Callable[[System, random.Random], Disturbance]:
-    """It names a field to read that this aggregator does not know: its answers may be about something else."""
-
-    def disturb(system: System, draw: random.Random) -> Disturbance:
-        honest = system.programs[name].target
-        with rogue(honest, share=0, seed=0, is_newer=True) as (target, servicer):
-            system.proxies[name].upstream = target
-            system.proxies[name].reset_all()
-            try:
-                while True:
-                    yield
-            finally:
-                system.proxies[name].upstream = honest
-                system.proxies[name].reset_all()
-                assert servicer.described, f"{name} was not asked for its description: nothing was tested"
+                tested = servicer.described if is_newer else servicer.told
+                assert tested, f"{name} told none of {sorted(LIES)}, or nobody asked what it reads: nothing was tested"
 
     return disturb
 
@@ -379,7 +365,7 @@ SCENARIOS = {
     "a proxy of the environment that refuses": Scenario(_proxy_refuses, may_fail=False),
     "rogue verifier that reads texts": Scenario(_rogue_verifier("format")),
     "rogue verifier that holds beliefs": Scenario(_rogue_verifier("experimental")),
-    "a newer verifier": Scenario(_newer_verifier("esm_mlp")),
+    "a newer verifier": Scenario(_rogue_verifier("esm_mlp", is_newer=True)),
     "aggregator: file descriptors used up": Scenario(_descriptors_used_up, fresh_connections=True),
     "clock jumps": Scenario(_clock_jumps),
 }

@@ -69,4 +69,4 @@ def test_what_the_policy_learnt_is_told_beside_chance() -> None:
     said = learnt(steps)
     assert said.startswith("Held-out questions, AUC per gene (chance: 0.5): 0.500 before, 0.620 after 4 steps")
     assert said.endswith("reward 1.50 → 1.62")
-    assert "0.500 before, 0.500 after 1 steps" in learnt(steps[:1])
+    assert "0.500 before, not asked again within 1 steps; " in learnt(steps[:1])

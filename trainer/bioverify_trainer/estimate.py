@@ -148,10 +148,15 @@ def shape_of(model: str) -> Shape:
         ) from error
 
 
+def _zero_stage(preset: Preset) -> int:
+    """0 without DeepSpeed."""
+    return int((preset.launcher.deepspeed or {}).get("zero_optimization", {}).get("stage", 0))
+
+
 def _memory(preset: Preset, shape: Shape, card_gb: float) -> dict[str, float]:
     """GB of each part, of each phase, and of the largest phase."""
     grpo, lora, deepspeed = preset.grpo, preset.policy.lora, preset.launcher.deepspeed
-    stage = int((deepspeed or {}).get("zero_optimization", {}).get("stage", 0))
+    stage = _zero_stage(preset)
     size = _BYTES[preset.policy.dtype]
     over = [preset.launcher.processes if stage >= least else 1 for least in (1, 2, 3)]
     kept = shape.weights * (preset.policy.bits / 8 if preset.policy.bits else size) / over[2]
@@ -202,7 +207,7 @@ def _seconds(preset: Preset, shape: Shape, speed: Speed) -> dict[str, float]:
     read = 2 * weights + rows * length * 4 * shape.keys * shape.layers
     written = grpo.max_completion_length * read / (_HBM * speed.memory)
     written += 2 * weights * rows * PROMPT_TOKENS / (_FLOPS * speed.computing)
-    stage = int((preset.launcher.deepspeed or {}).get("zero_optimization", {}).get("stage", 0))
+    stage = _zero_stage(preset)
     batches = grpo.gradient_accumulation_steps
     carried = 0.0
     if processes > 1:

@@ -16,6 +16,7 @@ from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from bioverify import tracing
+from bioverify.core.alarms import ALIKE
 from bioverify.core.alarms import NOT_READ as NOT_READ_PREFIX
 from bioverify.core.recipes import Recipe
 from bioverify.transport.addresses import for_both_families
@@ -61,7 +62,7 @@ _PLAIN = {
     "kl": Gauge("bioverify_training_kl", "Mean divergence from the reference, if there is one."),
     "entropy": Gauge("bioverify_training_entropy", "Mean entropy of the policy's next token."),
     "learning_rate": Gauge("bioverify_training_learning_rate", "Of the last step."),
-    "frac_reward_zero_std": Gauge(
+    ALIKE: Gauge(
         "bioverify_training_groups_alike_ratio", "Share of the last step's groups whose members are all rewarded alike."
     ),
     "clip_ratio/region_mean": Gauge("bioverify_training_loss_clipped_ratio", "Share of tokens that the loss clips."),

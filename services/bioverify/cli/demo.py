@@ -177,9 +177,10 @@ def learnt(records: Iterable[bytes]) -> str:
         for key in ("heldout_before/auc_per_gene", "heldout/auc_per_gene")
         if record.get(key) is not None
     ]
+    then = f"{after[-1]:.3f} after {len(figures)} steps" if after else f"not asked again within {len(figures)} steps"
     return (
-        f"Held-out questions, AUC per gene (chance: 0.5): {before:.3f} before, {[before, *after][-1]:.3f} after "
-        f"{len(figures)} steps; reward {figures[0]['reward']:.2f} → {figures[-1]['reward']:.2f}"
+        f"Held-out questions, AUC per gene (chance: 0.5): {before:.3f} before, {then}; "
+        f"reward {figures[0]['reward']:.2f} → {figures[-1]['reward']:.2f}"
     )
 
 

@@ -316,7 +316,4 @@ def _evidence_json(evidence: Evidence) -> dict[str, Any]:
 
 
 def _task_json(task: Task) -> dict[str, Any]:
-    return {task.kind.value: {name: getattr(task, name) for name in _FIELDS_OF[type(task)]}}
-
-
-_FIELDS_OF = {make: tuple(field.name for field in fields(make)) for make in TASKS.values()}
+    return {task.kind.value: {name: getattr(task, name) for name in task.__match_args__}}
