@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from bioverify.artifacts.store import ArtifactStore
 from bioverify.core.knockdowns import rates_outside_folds, rows_outside_folds
@@ -11,6 +12,7 @@ from bioverify.core.metrics import sigmoid
 from bioverify.core.outcomes import NotApplicable, Scored
 from bioverify.core.tasks import CoExpression, DifferentialExpression, DirectionOfChange, TaskKind
 from bioverify.core.verifier import Item
+from bioverify.verifiers.esm_mlp import build
 from bioverify.verifiers.esm_mlp.build import Table, Trained, fit, rates_of
 from bioverify.verifiers.esm_mlp.net import RbioNet
 from bioverify.verifiers.esm_mlp.served import MAX_KEPT_GENES, LineNets, ServedRbioNet, ServedTwoTowerNet
@@ -37,6 +39,21 @@ def test_both_nets_learn_a_rule_and_repeat_themselves() -> None:
     assert ((logits(two_tower, rows, vectors) > 0) == label).mean() > 0.75
     for one, other in ((rbio, again), (two_tower, once_more)):
         assert (logits(one, rows, vectors) == logits(other, rows, vectors)).all()
+
+
+def test_nets_that_are_fitted_in_processes_beside_each_other_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(0)
+    vectors = random.normal(size=(60, 8)).astype(np.float32)
+    genes = random.integers(0, 60, (2, 2, 600))
+    rows_of = [(Rows(a, b, random.integers(0, 2, 600).astype(np.int8)),) * 2 for a, b in genes]
+    found = [list(build.fitted(rows_of, vectors, Settings(steps=3)))]
+    monkeypatch.setattr(build, "WORTH_PROCESSES", 0)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    found.append(list(build.fitted(rows_of, vectors, Settings(steps=3))))
+    for here, elsewhere in zip(*found, strict=True):
+        assert (here.scale, here.offset, here.figures) == (elsewhere.scale, elsewhere.offset, elsewhere.figures)
+        for own, other in zip(here.trained.nets, elsewhere.trained.nets, strict=True):
+            assert all(torch.equal(*pair) for pair in zip(own.parameters(), other.parameters(), strict=True))
 
 
 def test_no_belief_is_a_memory_of_the_perturbations_own_rows() -> None:

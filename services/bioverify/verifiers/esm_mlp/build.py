@@ -17,8 +17,12 @@ perturbations' names.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
+from multiprocessing import get_context
 
 import numpy as np
 import numpy.typing as npt
@@ -54,6 +58,11 @@ from bioverify.verifiers.esm_mlp.verifier import open_verifier
 
 Texts = npt.NDArray[np.str_]
 Floats = npt.NDArray[np.float64]
+
+MOST_AT_ONCE = 2
+"""Of lines and kinds that are fitted: more hold more memory."""
+WORTH_PROCESSES = 200_000
+"""With fewer rows the start of two processes takes as long as it saves."""
 
 
 @dataclass(frozen=True)
@@ -123,33 +132,29 @@ def build(
     calibration: dict[str, str] = {}
     counts = {"vectors": len(vectors.symbols), "rows_without_vector": screens.rows.num_rows - len(table.rows)}
     canary = ""
-    for kind in KINDS:
-        for line in CELL_LINES:
-            key = f"{line}.{kind}"
-            rows = table.training_rows(line, kind, settings.form)
-            own = table.of(line, kind, "train")
-            trained = fit(rows, own, vectors.vectors, settings)
-            scores = trained.logits(own, vectors.vectors)
-            scale, offset = fit_logistic(scores[:, None], own.label).tolist()
-            counts[f"{key}.training_rows"] = len(rows)
-            calibration[key] = f"{scale!r} {offset!r}"
-            figures = _figures(own, trained.fold, scores, probability(scale * scores + offset))
-            figures["auc_per_gene_shuffled_vectors"] = _shuffled_auc(rows, own, vectors.vectors, settings)
-            quality |= {f"{key}.{name}": round(value, 4) for name, value in figures.items() if not math.isnan(value)}
-            for number, net in enumerate(trained.nets):
-                weights |= {f"{key}.{number}.{name}": tensor for name, tensor in net.state_dict().items()}
-            weights[f"{key}.fold"] = torch.from_numpy(trained.fold)
-            has_rows = rows_outside_folds(rows.perturbation, rows.measured_gene, trained.fold, len(trained.nets))
-            weights[f"{key}.has_rows"] = torch.from_numpy(has_rows)
-            weights[f"{key}.rates"] = torch.from_numpy(rates_of(own, trained, settings.form).astype(np.float32))
-            if not canary:
-                asked = canary_pair(trained.fold, has_rows)
-                canary = repr(_belief_of(asked, trained, scale, offset, vectors.vectors))
-            progress(
-                f"esm_mlp: {CELL_LINE_NAMES[line]}, {kind}: {len(rows):,} rows, per-gene AUC out of fold "
-                f"{figures['auc_per_gene']:.3f} (shuffled vectors {figures['auc_per_gene_shuffled_vectors']:.3f}), "
-                f"calibration error {figures['calibration_error']:.3f}"
-            )
+    parts = [(kind, line) for kind in KINDS for line in CELL_LINES]
+    rows_of = [(table.training_rows(line, kind, settings.form), table.of(line, kind, "train")) for kind, line in parts]
+    each = fitted(rows_of, vectors.vectors, settings)
+    for (kind, line), (rows, own), one in zip(parts, rows_of, each, strict=True):
+        key = f"{line}.{kind}"
+        trained, figures = one.trained, one.figures
+        counts[f"{key}.training_rows"] = len(rows)
+        calibration[key] = f"{one.scale!r} {one.offset!r}"
+        quality |= {f"{key}.{name}": round(value, 4) for name, value in figures.items() if not math.isnan(value)}
+        for number, net in enumerate(trained.nets):
+            weights |= {f"{key}.{number}.{name}": tensor for name, tensor in net.state_dict().items()}
+        weights[f"{key}.fold"] = torch.from_numpy(trained.fold)
+        has_rows = rows_outside_folds(rows.perturbation, rows.measured_gene, trained.fold, len(trained.nets))
+        weights[f"{key}.has_rows"] = torch.from_numpy(has_rows)
+        weights[f"{key}.rates"] = torch.from_numpy(rates_of(own, trained, settings.form).astype(np.float32))
+        if not canary:
+            asked = canary_pair(trained.fold, has_rows)
+            canary = repr(_belief_of(asked, trained, one.scale, one.offset, vectors.vectors))
+        progress(
+            f"esm_mlp: {CELL_LINE_NAMES[line]}, {kind}: {len(rows):,} rows, per-gene AUC out of fold "
+            f"{figures['auc_per_gene']:.3f} (shuffled vectors {figures['auc_per_gene_shuffled_vectors']:.3f}), "
+            f"calibration error {figures['calibration_error']:.3f}"
+        )
     with store.building(NAME) as folder:
         save_arrays({"vectors": vectors.vectors}, folder.path / VECTORS_FILE)
         if vectors is not joint:
@@ -219,6 +224,38 @@ def vectors_of(
         raise ArtifactError(f"esm_mlp: weights name {', '.join(unknown)}, and there are: {', '.join(tables)}")
     weights = {**KNOWLEDGE_WEIGHTS, **settings.weights}
     return beside(list(tables.values()), [weights.get(name, 1.0) for name in tables]), list(dict.fromkeys(records))
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """``scale``, ``offset``: of the nets' logit in that of the belief. ``figures``: on rows that a net has not seen."""
+
+    trained: Trained
+    scale: float
+    offset: float
+    figures: dict[str, float]
+
+
+def fitted(rows_of: Sequence[tuple[Rows, Rows]], vectors: Vectors, settings: Settings) -> Iterator[Fitted]:
+    """`fit_calibrated` of each, in order."""
+    # Training draws from torch's one generator, so two threads would disturb each other.
+    processes = min(MOST_AT_ONCE, os.cpu_count() or 1)
+    if processes == 1 or sum(len(rows) for rows, _ in rows_of) < WORTH_PROCESSES:
+        yield from (fit_calibrated(one, vectors, settings) for one in rows_of)
+        return
+    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
+        yield from pool.map(fit_calibrated, rows_of, repeat(vectors), repeat(settings))
+
+
+def fit_calibrated(rows_of: tuple[Rows, Rows], vectors: Vectors, settings: Settings) -> Fitted:
+    """The nets of a line and kind: of what they may learn from, and of the line's own training rows."""
+    rows, own = rows_of
+    trained = fit(rows, own, vectors, settings)
+    scores = trained.logits(own, vectors)
+    scale, offset = fit_logistic(scores[:, None], own.label).tolist()
+    figures = _figures(own, trained.fold, scores, probability(scale * scores + offset))
+    figures["auc_per_gene_shuffled_vectors"] = _shuffled_auc(rows, own, vectors, settings)
+    return Fitted(trained, scale, offset, figures)
 
 
 def fit(rows: Rows, own: Rows, vectors: Vectors, settings: Settings) -> Trained:
