@@ -274,7 +274,7 @@ def test_who_comes_in_one_turn_or_while_a_call_is_under_way_shares_the_next_one(
             await asyncio.sleep(0.01)
             return {key: 2 * value for key, value in entries.items()}
 
-        together = Together(call)
+        together = Together(call, at_once=1)
 
         async def caller(number: int, late: bool) -> None:
             if late:
@@ -298,7 +298,7 @@ def test_who_leaves_a_shared_call_takes_nobody_along_and_an_error_reaches_all_wh
                 raise ValueError("bad")
             return len(entries)
 
-        together = Together(call)
+        together = Together(call, at_once=1)
         hasty = asyncio.ensure_future(together.join({b"a": None}, soon(), 0.001))
         gone = asyncio.ensure_future(together.join({b"b": None}, soon(), 5))
         patient = asyncio.ensure_future(together.join({b"c": None}, soon(), 5))
@@ -483,10 +483,10 @@ async def test_as_many_calls_are_under_way_as_may_be_and_the_next_ones_wait_for_
         joined.append(asyncio.ensure_future(together.join({str(number).encode(): None}, soon() + number, 10)))
         await asyncio.sleep(0.001)
     assert not together.is_idle
-    assert ([keys for keys, _ in calls], together.waiting) == ([{b"0"}, {b"1"}], 2)
+    assert ([keys for keys, _ in calls], list(together.waiting)) == ([{b"0"}, {b"1"}], [b"2", b"3"])
     gate.set()
     assert await asyncio.gather(*joined) == [1, 1, 2, 2]
-    assert (most, together.waiting, together.is_idle) == (2, 0, True)
+    assert (most, list(together.waiting), together.is_idle) == (2, [], True)
     # A shared call lasts as long as the latest of those who share it.
     keys, deadline = calls[2]
     assert keys == {b"2", b"3"}
@@ -499,14 +499,14 @@ async def test_a_call_ends_with_the_last_of_its_callers_and_one_that_has_not_beg
     async def call(entries: dict[bytes, None], deadline: float) -> object:
         return await request()
 
-    together = Together(call)
+    together = Together(call, at_once=1)
     first = [asyncio.ensure_future(together.join({key: None}, soon(), 10)) for key in (b"a", b"b")]
     await asyncio.sleep(0.001)
     second = asyncio.ensure_future(together.join({b"c": None}, soon(), 10))
     await asyncio.sleep(0.001)
     second.cancel()
     await asyncio.sleep(0.001)
-    assert together.waiting == 0
+    assert not together.waiting
     first[0].cancel()
     await asyncio.sleep(0.001)
     assert not request.was_cancelled
@@ -522,13 +522,13 @@ async def test_a_callers_patience_ends_before_the_call_and_its_deadline_with_it_
         await asyncio.sleep(deadline - time.monotonic())
         return "at the deadline"
 
-    together = Together(call)
+    together = Together(call, at_once=1)
     started = time.monotonic()
     assert await together.join({b"a": None}, started + 2, 0.05) is None
     assert time.monotonic() - started < 1
     assert await together.join({b"b": None}, started + 0.1, 10) is None
-    assert await Together(call).join({b"c": None}, time.monotonic() + 0.05, 10) == "at the deadline"
-    closed = Together(call)
+    assert await Together(call, at_once=1).join({b"c": None}, time.monotonic() + 0.05, 10) == "at the deadline"
+    closed = Together(call, at_once=1)
     waiting = asyncio.ensure_future(closed.join({b"d": None}, soon(), 10))
     await asyncio.sleep(0.001)
     closed.close()

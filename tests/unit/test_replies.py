@@ -204,8 +204,14 @@ def replied(
     assert read.positions == {"a": [0, 1], "b": [0]}
     a1, a2, b1 = (encode_outcome(outcome_to_wire("", one)) for one in outcomes)
     replies = {
-        "a": VerifierReply([a1, a2], 2, 1, "1", Usage(calls=3, retries=1, hedges=2, shared=4, started=1.0, ended=1.5)),
-        "b": VerifierReply([b1], 1, 0, fingerprint, Usage(waited_s=0.25, queue_s=0.5, work_s=0.75)),
+        "a": VerifierReply(
+            [a1._replace(from_cache=True), a2],
+            [b"1", b"2"],
+            [b"2"],
+            "1",
+            Usage(calls=3, retries=1, hedges=2, started=1.0, ended=1.5),
+        ),
+        "b": VerifierReply([b1], [b"1"], fingerprint=fingerprint, usage=Usage(waited_s=0.25, queue_s=0.5, work_s=0.75)),
     }
     return reply_to(request, read, replies, {"a": State.HALF_OPEN, "b": State.OPEN}, consensus)
 
@@ -235,7 +241,7 @@ def test_a_report_says_what_each_verifier_cost_and_its_first_fault() -> None:
     a, b = replied(NotApplicable("unknown_gene", ""), fault, Scored(0.5, belief=0.5)).verifiers
     assert (a.verifier, a.fingerprint, a.items, a.distinct, a.cache_hits) == ("a", "1", 2, 2, 1)
     assert (a.failed, a.not_applicable, a.first_failure.reason, a.first_failure.detail) == (1, 1, "away", "Gone.")
-    assert (a.calls, a.retries, a.hedges, a.shared, a.wall_seconds) == (3, 1, 2, 4, 0.5)
+    assert (a.calls, a.retries, a.hedges, a.shared, a.wall_seconds) == (3, 1, 2, 1, 0.5)
     assert (a.breaker, b.breaker) == (reward_pb2.BREAKER_STATE_HALF_OPEN, reward_pb2.BREAKER_STATE_OPEN)
     assert (b.items, b.failed, b.not_applicable, b.HasField("first_failure")) == (1, 0, 0, False)
     assert (b.waited_seconds, b.timing.queue_seconds, b.timing.work_seconds, b.wall_seconds) == (0.25, 0.5, 0.75, 0.0)

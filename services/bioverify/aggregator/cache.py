@@ -86,8 +86,8 @@ class OutcomeCache:
         self._shown = tls.current() if tls is not None else None
         self._redis = self._connect()
         self._closing: set[asyncio.Task[None]] = set()
-        self._reads = Together(self._read)
-        self._writes = Together(self._write)
+        self._reads = Together(self._read, at_once=1)
+        self._writes = Together(self._write, at_once=1)
 
     async def get(
         self, verifier: str, keys: Sequence[bytes], deadline: float, *, with_evidence: bool

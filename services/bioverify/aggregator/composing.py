@@ -251,7 +251,7 @@ def _report(verifier: str, positions: list[int], reply: VerifierReply, state: St
         first_failure=types_pb2.Outcome.FromString(first_failure.message).failure if first_failure else None,
         retries=reply.usage.retries,
         hedges=reply.usage.hedges,
-        shared=reply.usage.shared,
+        shared=reply.shared,
         waited_seconds=reply.usage.waited_s,
         breaker=_BREAKER_STATES[state],
     )

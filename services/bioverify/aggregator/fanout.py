@@ -9,7 +9,7 @@ outcomes and only the others fail.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -30,13 +30,32 @@ log = structlog.stdlib.get_logger("bioverify.aggregator.fanout")
 
 @dataclass(frozen=True, slots=True)
 class VerifierReply:
-    """What a verifier said of some items. ``outcomes``: one per item, in order. ``distinct``: different questions."""
+    """What a verifier said of some items. ``outcomes``: one per item, in order.
+
+    ``keys``: of their questions, in order; none if nobody knows what the verifier reads. ``shared_keys``: of those that
+    another request's call answered. ``errors``: of the calls that failed.
+    """
 
     outcomes: list[EncodedOutcome]
-    distinct: int = 0
-    cache_hits: int = 0
+    keys: Sequence[bytes] = ()
+    shared_keys: Collection[bytes] = ()
     fingerprint: str = ""
     usage: Usage = field(default_factory=Usage)
+    errors: Sequence[UpstreamError] = ()
+
+    @property
+    def distinct(self) -> int:
+        """Different questions."""
+        return len(set(self.keys))
+
+    @property
+    def cache_hits(self) -> int:
+        """Different questions whose outcome was remembered."""
+        return len({key for key, outcome in zip(self.keys, self.outcomes, strict=False) if outcome.from_cache})
+
+    @property
+    def shared(self) -> int:
+        return len(self.shared_keys)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +90,19 @@ async def ask_verifier(
     except (Exception, asyncio.CancelledError) as error:
         if cancellation.is_wanted(error):
             raise
-        log.exception("asking a verifier raised", verifier=upstream.name, items=len(positions))
-        raised = f"asking {upstream.name} raised {type(error).__name__}; the aggregator's log has more"
-        fault = UpstreamError(INTERNAL, raised)
-        _count_failures(upstream, fault, len(positions))
-        return VerifierReply([fault.failed] * len(positions))
+        return fault_of_our_own(upstream, error, len(positions))
+
+
+def fault_of_our_own(upstream: Upstream, error: BaseException, items: int) -> VerifierReply:
+    log.error("asking a verifier raised", verifier=upstream.name, items=items, exc_info=error)
+    raised = f"asking {upstream.name} raised {type(error).__name__}; the aggregator's log has more"
+    return failed(upstream, UpstreamError(INTERNAL, raised), items)
+
+
+def failed(upstream: Upstream, error: UpstreamError, items: int) -> VerifierReply:
+    """The reply if nothing was heard of any of the items."""
+    _count_failures(upstream, error, items)
+    return VerifierReply([error.failed] * items)
 
 
 async def _ask_verifier(asking: Asking, positions: Sequence[int]) -> VerifierReply:
@@ -85,8 +112,7 @@ async def _ask_verifier(asking: Asking, positions: Sequence[int]) -> VerifierRep
         account = await upstream.account(deadline)
     except UpstreamError as error:
         if upstream.last_account is None:
-            _count_failures(upstream, error, len(positions))
-            return VerifierReply([error.failed] * len(positions), usage=usage)
+            return failed(upstream, error, len(positions))
         account, unreachable = upstream.last_account, error
 
     for _ in range(2):
@@ -98,22 +124,21 @@ async def _ask_verifier(asking: Asking, positions: Sequence[int]) -> VerifierRep
         unknown = {key: position for key, position in position_of.items() if key not in known}
         if unreachable is not None:
             _count_failures(upstream, unreachable, len(unknown))
-            found = Outcomes(dict.fromkeys(unknown, unreachable.failed))
+            found, shared = Outcomes(dict.fromkeys(unknown, unreachable.failed)), list[bytes]()
         else:
-            found = await _ask_once(asking, account, unknown)
+            found, shared = await _ask_once(asking, account, unknown)
         if found.fingerprints <= {account.fingerprint}:
             outcomes = known | found.by_key
-            return VerifierReply(
-                [outcomes[key] for key in keys], len(position_of), len(known), account.fingerprint, usage
-            )
+            said = [outcomes[key] for key in keys]
+            return VerifierReply(said, keys, shared, account.fingerprint, usage, found.errors)
         # Another version has taken over in between: what was known is about the old one.
         try:
             account = await upstream.account(deadline, refresh=True)
         except UpstreamError as error:
-            return VerifierReply([error.failed] * len(positions), len(position_of), usage=usage)
+            return VerifierReply([error.failed] * len(positions), keys, usage=usage)
 
     changed = UpstreamError(VERSION_CHANGED, f"{upstream.name} answers with several versions at once")
-    return VerifierReply([changed.failed] * len(positions), len(position_of), usage=usage)
+    return VerifierReply([changed.failed] * len(positions), keys, usage=usage)
 
 
 async def _known(asking: Asking, account: Account, keys: list[bytes]) -> dict[bytes, EncodedOutcome]:
@@ -122,8 +147,9 @@ async def _known(asking: Asking, account: Account, keys: list[bytes]) -> dict[by
     return await asking.cache.get(asking.upstream.name, keys, asking.deadline, with_evidence=asking.with_evidence)
 
 
-async def _ask_once(asking: Asking, account: Account, unknown: dict[bytes, int]) -> Outcomes:
-    """The outcomes: of a call under way if there is one that asks the same, else of a call of our own."""
+async def _ask_once(asking: Asking, account: Account, unknown: dict[bytes, int]) -> tuple[Outcomes, list[bytes]]:
+    """The outcomes: of a call under way if there is one that asks the same, else of a call of our own. And which are of
+    the first kind."""
     single_flight = asking.upstream.single_flight
     awaited: dict[SharedCall[Outcomes], list[bytes]] = {}
     own: dict[bytes, int] = {}
@@ -135,8 +161,8 @@ async def _ask_once(asking: Asking, account: Account, unknown: dict[bytes, int])
             own[key] = position
         else:
             awaited.setdefault(call, []).append(key)
-    asking.usage.shared += len(unknown) - len(own)
-    metrics.SHARED.labels(asking.upstream.name).inc(len(unknown) - len(own))
+    shared = [key for key in unknown if key not in own]
+    metrics.SHARED.labels(asking.upstream.name).inc(len(shared))
     if own:
         call_keys = [_call_key(key, asking.with_evidence) for key in own] if account.message.deterministic else []
         awaited[single_flight.start(call_keys, asking.deadline, _ask(asking, account, own))] = list(own)
@@ -147,7 +173,8 @@ async def _ask_once(asking: Asking, account: Account, unknown: dict[bytes, int])
         brought = call.task.result()
         found.by_key.update((key, brought.by_key[key]) for key in awaited[call])
         found.fingerprints |= brought.fingerprints
-    return found
+        found.errors += brought.errors
+    return found, shared
 
 
 async def _ask(asking: Asking, account: Account, unknown: dict[bytes, int]) -> Outcomes:

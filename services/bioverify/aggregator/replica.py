@@ -67,7 +67,6 @@ class Usage:
     calls: int = 0
     retries: int = 0
     hedges: int = 0
-    shared: int = 0
     started: float | None = None
     ended: float = 0.0
     waited_s: float = 0.0
@@ -77,18 +76,6 @@ class Usage:
     @property
     def wall_s(self) -> float:
         return 0.0 if self.started is None else self.ended - self.started
-
-    def add(self, shared: Usage) -> None:
-        """What a call cost that was made for this request and others."""
-        self.calls += shared.calls
-        self.retries += shared.retries
-        self.hedges += shared.hedges
-        self.waited_s += shared.waited_s
-        self.queue_s += shared.queue_s
-        self.work_s += shared.work_s
-        if shared.started is not None:
-            self.started = min(self.started or shared.started, shared.started)
-            self.ended = max(self.ended, shared.ended)
 
 
 class Replica:

@@ -22,6 +22,7 @@ from bioverify.aggregator.composing import least_bytes, reply_to
 from bioverify.aggregator.config import AggregatorConfig
 from bioverify.aggregator.fanout import VerifierReply, ask_verifier
 from bioverify.aggregator.faults import UpstreamError
+from bioverify.aggregator.jointly import FEW_ITEMS, Jointly
 from bioverify.aggregator.questions import Questions
 from bioverify.aggregator.reading import ReadRequest, asked_by, read_recipe, read_request
 from bioverify.aggregator.replica import DESCRIBE_TIMEOUT_S
@@ -71,6 +72,7 @@ class RewardService(reward_pb2_grpc.RewardServiceServicer):
                 password_file=config.redis_password_file,
                 secret=config.cache_secret(),
             )
+        self._jointly = Jointly(self._cache)
 
     async def prepare(self) -> bool:
         """Read the shipped recipes once, so that a broken one is seen at the start."""
@@ -88,6 +90,7 @@ class RewardService(reward_pb2_grpc.RewardServiceServicer):
         self, request: reward_pb2.RewardServiceScoreBatchRequest, context: Context
     ) -> reward_pb2.RewardServiceScoreBatchResponse:
         arrived = time.monotonic()
+        self._jointly.somebody_came()
         remaining_s: float | None = context.time_remaining()
         budget_s = self._config.default_deadline_s if remaining_s is None else remaining_s
         deadline = arrived + budget_s - min(self._config.deadline_margin_s, 0.1 * budget_s)
@@ -97,7 +100,9 @@ class RewardService(reward_pb2_grpc.RewardServiceServicer):
         tracing.note(recipe=recipe.name, items=len(request.items))
         self._refuse_where_a_queue_is_full(recipe, len(request.items))
         with self._admission.hold(len(request.items)):
-            reads = self._reads_of(recipe)
+            is_asked_jointly = len(request.items) <= FEW_ITEMS
+            # What is asked jointly is hashed then, all of it at once.
+            reads = set() if is_asked_jointly else self._reads_of(recipe)
 
             def read_it() -> ReadRequest:
                 read = read_request(request, recipe, self._config.members, reads)
@@ -145,7 +150,7 @@ class RewardService(reward_pb2_grpc.RewardServiceServicer):
         """A call that is bound to lose a required score is better refused before any work."""
         required = [term for term in recipe.all_terms if term.requirement is Requirement.REQUIRED]
         for verifier in asked_by(required, self._config.members):
-            if not self._upstreams[verifier].has_room(items):
+            if not self._upstreams[verifier].has_room(items + self._jointly.waiting(verifier)):
                 raise over_limit(f"too many items wait for {verifier}", retry_after_s=RETRY_AFTER_S)
 
     def _reads_of(self, recipe: Recipe) -> set[Reads]:
@@ -163,18 +168,18 @@ class RewardService(reward_pb2_grpc.RewardServiceServicer):
     ) -> VerifierReply:
         own_budget_s = self._config.verifier_deadlines_s.get(verifier, math.inf)
         with tracing.span(f"ask {verifier}", verifier=verifier, items=len(positions)):
-            reply = await ask_verifier(
-                self._upstreams[verifier],
-                self._cache,
-                questions,
-                positions,
-                min(deadline, time.monotonic() + own_budget_s),
-                with_evidence=not request.omit_evidence,
-            )
+            upstream, with_evidence = self._upstreams[verifier], not request.omit_evidence
+            deadline = min(deadline, time.monotonic() + own_budget_s)
+            if len(request.items) <= FEW_ITEMS:
+                reply = await self._jointly.ask(upstream, questions, positions, deadline, with_evidence=with_evidence)
+            else:
+                reply = await ask_verifier(
+                    upstream, self._cache, questions, positions, deadline, with_evidence=with_evidence
+                )
             tracing.note(
                 distinct=reply.distinct,
                 cache_hits=reply.cache_hits,
-                shared=reply.usage.shared,
+                shared=reply.shared,
                 retries=reply.usage.retries,
                 hedges=reply.usage.hedges,
             )

@@ -18,21 +18,15 @@ import random
 import time
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
-from math import frexp
 
 import structlog
-from structlog.contextvars import bound_contextvars
 
 from bioverify import tracing
 from bioverify.aggregator import metrics
 from bioverify.aggregator.encoded import EncodedOutcome, encode_outcome, strip_evidence
 from bioverify.aggregator.faults import (
-    DEADLINE_EXCEEDED,
     INVALID_REPLY,
     MISCONFIGURED,
-    OVERLOADED,
-    RETRYABLE,
     UNAVAILABLE,
     UpstreamError,
 )
@@ -41,11 +35,9 @@ from bioverify.aggregator.policy.budget import Budget, pause_s
 from bioverify.aggregator.policy.hedging import hedged
 from bioverify.aggregator.policy.latency import Latency
 from bioverify.aggregator.policy.single_flight import SingleFlight
-from bioverify.aggregator.policy.together import Together
 from bioverify.aggregator.replica import Replica, Usage
 from bioverify.core.answers import ParseMode
 from bioverify.core.verifier import Reads
-from bioverify.transport.headers import MOST_TOGETHER, current_request_id, request_id_from
 from bioverify.transport.refusals import WITHDRAWN
 from bioverify.transport.tls import LiveIdentity
 from bioverify.v1 import types_pb2, verifier_pb2
@@ -54,9 +46,6 @@ from bioverify.wire.tasks import PARSE_MODES, reads_from_wire
 ATTEMPTS = 3
 RETRY_SHARE, RETRY_BURST = 0.2, 10.0
 HEDGE_SHARE, HEDGE_BURST = 0.05, 1.0
-FEW_ITEMS = 32
-"""Up to so many are asked together with what others ask; more are worth a call of their own."""
-CALLS_AT_ONCE = 4
 UNSTATED_MAX_ITEMS = 256
 UNSTATED_MAX_BYTES = 4 * 2**20
 
@@ -76,35 +65,11 @@ class Account:
 
 @dataclass(slots=True)
 class Outcomes:
-    """What a verifier said, by the key of the question, and the fingerprints that it said so under."""
+    """What a verifier said, by the key of the question; under which fingerprints; and the errors of failed calls."""
 
     by_key: dict[bytes, EncodedOutcome] = field(default_factory=dict)
     fingerprints: set[str] = field(default_factory=set)
     errors: list[UpstreamError] = field(default_factory=list)
-
-    def add(self, other: Outcomes) -> None:
-        self.by_key.update(other.by_key)
-        self.fingerprints |= other.fingerprints
-        self.errors += other.errors
-
-
-@dataclass(frozen=True, slots=True)
-class _Way:
-    """How items are asked about; what differs in it cannot share a call."""
-
-    mode: ParseMode
-    fingerprint: str
-    with_evidence: bool
-    time_class: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """One item of a call that may be shared, and who asks: the requests' ids stand in the verifier's log."""
-
-    item: types_pb2.Item
-    caller: int
-    request_id: str
 
 
 class Upstream:
@@ -117,7 +82,6 @@ class Upstream:
         self.target = target
         self.last_account: Account | None = None
         self.single_flight: SingleFlight[Outcomes] = SingleFlight()
-        self._together: dict[_Way, Together[_Entry, tuple[Outcomes, Usage]]] = {}
         self._describe_ttl_s = describe_ttl_s
         self._latency = Latency()
         self._retries = Budget(RETRY_SHARE, RETRY_BURST)
@@ -137,8 +101,7 @@ class Upstream:
 
     def has_room(self, items: int) -> bool:
         """Whether ``items`` more could wait for their turn, were they all to be asked."""
-        waiting = sum(together.waiting for together in self._together.values())
-        return any(replica.limit.has_room(waiting + items) for replica in self._replicas)
+        return any(replica.limit.has_room(items) for replica in self._replicas)
 
     async def account(self, deadline: float, *, refresh: bool = False) -> Account:
         """What the verifier says of itself. ``deadline``: time.monotonic. Raises UpstreamError.
@@ -179,74 +142,10 @@ class Upstream:
         *,
         with_evidence: bool,
     ) -> Outcomes:
-        """Score ``items``, given by the key of their question: a few together with what others ask at the same time.
+        """Score ``items``, given by the key of their question, in as many calls as the verifier's limits ask for.
 
         Raises nothing: a call that fails gives `Failed` for its items.
         """
-        # Two who ask a verifier that is not deterministic have asked two questions, whatever their keys.
-        if len(items) > FEW_ITEMS or not account.message.deterministic:
-            return await self._ask_alone(items, account, mode, deadline, usage, with_evidence=with_evidence)
-        left_s = deadline - time.monotonic()
-        # Who has 2 s left and who has 30 s do not wait for the same call.
-        way = _Way(mode, account.fingerprint, with_evidence, frexp(max(left_s, 0.001))[1])
-        together = self._together.get(way)
-        if together is None:
-            together = self._together[way] = Together(partial(self._ask_together, way, account), at_once=CALLS_AT_ONCE)
-        if not self.has_room(len(items)):
-            full = UpstreamError(OVERLOADED, f"too many items wait for {self.name}")
-            metrics.FAILURES.labels(self.name, full.reason).inc(len(items))
-            return Outcomes(dict.fromkeys(items, full.failed))
-        request_id = current_request_id()
-        entries = {key: _Entry(item, id(usage), request_id) for key, item in items.items()}
-        try:
-            shared = await together.join(entries, deadline, left_s)
-        finally:
-            if together.is_idle:
-                self._together.pop(way, None)
-        if shared is None:
-            late = UpstreamError(DEADLINE_EXCEEDED, f"{self.name} did not answer in time")
-            metrics.FAILURES.labels(self.name, late.reason).inc(len(items))
-            return Outcomes(dict.fromkeys(items, late.failed))
-        outcomes, cost = shared
-        usage.add(cost)
-        return Outcomes({key: outcomes.by_key[key] for key in items}, set(outcomes.fingerprints))
-
-    async def _ask_together(
-        self, way: _Way, account: Account, entries: Mapping[bytes, _Entry], deadline: float
-    ) -> tuple[Outcomes, Usage]:
-        """One call for the items of several callers; if the verifier blames the call itself, one for each of them."""
-        usage = Usage()
-        callers: dict[int, dict[bytes, types_pb2.Item]] = {}
-        for key, entry in entries.items():
-            callers.setdefault(entry.caller, {})[key] = entry.item
-
-        async def ask(items: Mapping[bytes, types_pb2.Item]) -> Outcomes:
-            return await self._ask_alone(items, account, way.mode, deadline, usage, with_evidence=way.with_evidence)
-
-        request_ids = list(dict.fromkeys(entry.request_id for entry in entries.values() if entry.request_id))
-        together = ",".join(request_ids)
-        if len(request_ids) > MOST_TOGETHER:
-            together = request_id_from(None)
-            log.info("several requests ask as one", verifier=self.name, as_request=together, request_ids=request_ids)
-        with bound_contextvars(**({"request_id": together} if together else {})):
-            outcomes = await ask({key: entry.item for key, entry in entries.items()})
-            if len(callers) > 1 and any(error.reason not in RETRYABLE for error in outcomes.errors):
-                outcomes = Outcomes()
-                for own in await asyncio.gather(*map(ask, callers.values())):
-                    outcomes.add(own)
-        return outcomes, usage
-
-    async def _ask_alone(
-        self,
-        items: Mapping[bytes, types_pb2.Item],
-        account: Account,
-        mode: ParseMode,
-        deadline: float,
-        usage: Usage,
-        *,
-        with_evidence: bool,
-    ) -> Outcomes:
-        """In as many calls as the verifier's limits ask for."""
         outcomes = Outcomes()
 
         async def ask_batch(batch: dict[bytes, types_pb2.Item]) -> None:

@@ -1,0 +1,166 @@
+"""Small calls that come together ask a verifier as one.
+
+One item costs a call to each verifier, a look into the cache and a dozen tasks; thirty cost hardly more. So callers who
+ask about few items each, in the same way and with like time left, are asked for together: the first waits for a lull,
+which is a fraction of a millisecond if he is alone. What is told of each, what fails and when it ends stay his own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from math import frexp
+
+import structlog
+from structlog.contextvars import bound_contextvars
+
+from bioverify.aggregator import metrics
+from bioverify.aggregator.cache import OutcomeCache
+from bioverify.aggregator.fanout import VerifierReply, ask_verifier, failed, fault_of_our_own
+from bioverify.aggregator.faults import DEADLINE_EXCEEDED, RETRYABLE, UpstreamError
+from bioverify.aggregator.policy.lull import Lull
+from bioverify.aggregator.policy.together import Together
+from bioverify.aggregator.questions import Questions
+from bioverify.aggregator.replica import Usage
+from bioverify.aggregator.upstream import Upstream
+from bioverify.core.answers import ParseMode
+from bioverify.core.verifier import Item
+from bioverify.runtime import cancellation
+from bioverify.transport.headers import MOST_TOGETHER, current_request_id, request_id_from
+
+FEW_ITEMS = 32
+"""A call of more is worth one of its own."""
+
+log = structlog.stdlib.get_logger("bioverify.aggregator.jointly")
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """How items are asked about; what differs in it cannot share a call."""
+
+    mode: ParseMode
+    with_evidence: bool
+    time_class: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Share:
+    """What one caller asks, and his request's id, which stands in the verifier's log."""
+
+    items: list[Item]
+    request_id: str
+
+
+_Asked = Together[_Share, None, dict[_Share, VerifierReply]]
+
+
+class Jointly:
+    """To be made inside the running event loop."""
+
+    def __init__(self, cache: OutcomeCache | None) -> None:
+        self._cache = cache
+        self._lull = Lull()
+        self._asked: dict[str, dict[_Way, _Asked]] = {}
+
+    def somebody_came(self) -> None:
+        self._lull.somebody_came()
+
+    def waiting(self, verifier: str) -> int:
+        """Items that this verifier is about to be asked about."""
+        return sum(len(share.items) for one in self._asked.get(verifier, {}).values() for share in one.waiting)
+
+    async def ask(
+        self,
+        upstream: Upstream,
+        questions: Questions,
+        positions: Sequence[int],
+        deadline: float,
+        *,
+        with_evidence: bool,
+    ) -> VerifierReply:
+        """What the verifier says of the items at ``positions``: as `ask_verifier`, in a call that others may share."""
+        left_s = deadline - time.monotonic()
+        # Who has 2 s left and who has 30 s do not wait for the same call.
+        way = _Way(questions.mode, with_evidence, frexp(max(left_s, 0.001))[1])
+        asked = self._asked.setdefault(upstream.name, {})
+        if way not in asked:
+            asked[way] = Together(partial(self._ask, upstream, way), when=self._lull.call)
+        together = asked[way]
+        share = _Share([questions.items[position] for position in positions], current_request_id())
+        try:
+            replies = await together.join({share: None}, deadline, left_s)
+        except (Exception, asyncio.CancelledError) as error:
+            if cancellation.is_wanted(error):
+                raise
+            return fault_of_our_own(upstream, error, len(positions))
+        finally:
+            if together.is_idle and asked.get(way) is together:
+                del asked[way]
+        if replies is None:
+            late = UpstreamError(DEADLINE_EXCEEDED, f"{upstream.name} did not answer in time")
+            return failed(upstream, late, len(positions))
+        return replies[share]
+
+    async def _ask(
+        self, upstream: Upstream, way: _Way, shares: Mapping[_Share, None], deadline: float
+    ) -> dict[_Share, VerifierReply]:
+        async def ask(items: list[Item]) -> VerifierReply:
+            return await ask_verifier(
+                upstream,
+                self._cache,
+                Questions(items, way.mode),
+                range(len(items)),
+                deadline,
+                with_evidence=way.with_evidence,
+            )
+
+        async def ask_for_each() -> dict[_Share, VerifierReply]:
+            replies = await asyncio.gather(*(ask(share.items) for share in shares))
+            return dict(zip(shares, replies, strict=True))
+
+        if len(shares) == 1:
+            return await ask_for_each()
+        with suppress(UpstreamError):  # which each will be told of
+            await upstream.account(deadline)
+        account = upstream.last_account
+        # Two who ask a verifier that is not deterministic have asked two questions, whatever their keys.
+        if account is None or not account.message.deterministic:
+            return await ask_for_each()
+        request_ids = list(dict.fromkeys(share.request_id for share in shares if share.request_id))
+        together = ",".join(request_ids)
+        if len(request_ids) > MOST_TOGETHER:
+            together = request_id_from(None)
+            log.info(
+                "several requests ask as one", verifier=upstream.name, as_request=together, request_ids=request_ids
+            )
+        with bound_contextvars(**({"request_id": together} if together else {})):
+            reply = await ask([item for share in shares for item in share.items])
+            # What the verifier blames the call for may be the fault of one of those who share it.
+            if any(error.reason not in RETRYABLE for error in reply.errors):
+                return await ask_for_each()
+        return _divided(upstream, reply, shares)
+
+
+def _divided(upstream: Upstream, reply: VerifierReply, shares: Mapping[_Share, None]) -> dict[_Share, VerifierReply]:
+    """To each his part. A question that several ask was asked by the first and is shared by the others."""
+    replies: dict[_Share, VerifierReply] = {}
+    asked: set[bytes] = set()
+    start = 0
+    for share in shares:
+        stop = start + len(share.items)
+        outcomes, keys = reply.outcomes[start:stop], reply.keys[start:stop]
+        known = {key for key, outcome in zip(keys, outcomes, strict=False) if outcome.from_cache}
+        repeated = asked.intersection(keys) - known
+        metrics.SHARED.labels(upstream.name).inc(len(repeated))
+        shared = repeated.union(reply.shared_keys).intersection(keys)
+        own = set(keys) - shared - known
+        # No call was made for one who asked nothing of his own.
+        usage = reply.usage if own else Usage()
+        replies[share] = replace(reply, outcomes=outcomes, keys=keys, shared_keys=shared, usage=usage)
+        asked.update(keys)
+        start = stop
+    return replies

@@ -1,0 +1,210 @@
+"""Callers of few items each who ask a verifier as one: what they share, and what stays each one's own."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import grpc
+import pytest
+
+from bioverify.aggregator.cache import OutcomeCache
+from bioverify.aggregator.fanout import VerifierReply
+from bioverify.aggregator.jointly import Jointly
+from bioverify.aggregator.policy.lull import LONGEST_S, MOMENT_S, TURNS, Lull
+from bioverify.aggregator.questions import Questions
+from bioverify.aggregator.upstream import Upstream
+from bioverify.core.answers import ParseMode
+from bioverify.core.outcomes import Failed
+from bioverify.core.verifier import Item
+from tests.fixtures.waiting import wait_until
+from tests.unit.test_asking import Told, ask, asked, cache, counted, reasons, redis_url, stored, until_called, values
+
+__all__ = ["cache", "redis_url", "stored"]
+
+
+def join(
+    jointly: Jointly,
+    upstream: Upstream,
+    texts: list[str],
+    *,
+    mode: ParseMode = ParseMode.WHOLE_WORDS,
+    with_evidence: bool = False,
+    seconds: float = 20.0,
+) -> asyncio.Task[VerifierReply]:
+    jointly.somebody_came()
+    questions = Questions([Item(None, None, "of another verifier"), *(Item(None, None, text) for text in texts)], mode)
+    deadline = time.monotonic() + seconds
+    positions = list(range(1, 1 + len(texts)))
+    return asyncio.ensure_future(jointly.ask(upstream, questions, positions, deadline, with_evidence=with_evidence))
+
+
+def sizes(told: Told) -> list[int]:
+    return [len(call.items) for call in told.calls]
+
+
+async def test_callers_who_come_together_are_asked_for_in_one_call_and_each_is_told_of_his_own() -> None:
+    told = Told()
+    async with asked(told) as upstream:
+        await ask(upstream, ["warm"])
+        jointly = Jointly(None)
+        before = counted("aggregator_shared_total")
+        replies = await asyncio.gather(
+            *(join(jointly, upstream, texts) for texts in (["a", "b"], ["c"], ["b", "d", "d"]))
+        )
+    assert sizes(told) == [1, 4]
+    assert [one.completion for one in told.calls[1].items] == ["a", "b", "c", "d"]
+    assert [values(reply) for reply in replies] == [[0.02] * 2, [0.02], [0.02] * 3]
+    assert [(reply.distinct, reply.cache_hits, reply.shared) for reply in replies] == [(2, 0, 0), (1, 0, 0), (2, 0, 1)]
+    assert counted("aggregator_shared_total") - before == 1
+    for reply in replies:
+        assert (reply.fingerprint, reply.usage.calls, reply.usage.queue_s, reply.usage.work_s) == ("1", 1, 0.25, 0.5)
+        assert reply.usage.wall_s > 0
+
+
+async def test_what_is_remembered_is_counted_for_who_asked_it_and_only_the_rest_is_asked(
+    cache: OutcomeCache, stored: object
+) -> None:
+    told = Told()
+    async with asked(told) as upstream:
+        await ask(upstream, ["known"], cache=cache)
+        jointly = Jointly(cache)
+        both, none = await asyncio.gather(join(jointly, upstream, ["known", "new"]), join(jointly, upstream, ["known"]))
+    assert sizes(told) == [1, 1]
+    assert [(reply.distinct, reply.cache_hits, reply.shared) for reply in (both, none)] == [(2, 1, 0), (1, 1, 0)]
+    assert [reply.usage.calls for reply in (both, none)] == [1, 0]
+    assert [values(reply) for reply in (both, none)] == [[0.01, 0.02], [0.01]]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"mode": ParseMode.RBIO_DEMO}, {"with_evidence": True}, {"seconds": 200.0}],
+    ids=lambda one: next(iter(one)),
+)
+async def test_who_asks_in_another_way_asks_in_a_call_of_his_own(other: dict[str, object]) -> None:
+    told = Told()
+    async with asked(told) as upstream:
+        await ask(upstream, ["warm"])
+        jointly = Jointly(None)
+        await asyncio.gather(
+            join(jointly, upstream, ["a"]),
+            join(jointly, upstream, ["b"], **other),
+        )
+    assert sizes(told) == [1, 1, 1]
+
+
+async def test_a_verifier_that_is_not_deterministic_or_not_yet_known_is_asked_by_each_for_himself() -> None:
+    told = Told(deterministic=False)
+    async with asked(told) as upstream:
+        jointly = Jointly(None)
+        replies = await asyncio.gather(*(join(jointly, upstream, ["a"]) for _ in range(2)))
+        assert sorted(values(reply) for reply in replies) == [[0.01], [0.02]]
+        told.description.deterministic = True
+        await upstream.account(time.monotonic() + 5, refresh=True)
+        replies = await asyncio.gather(*(join(jointly, upstream, ["a"]) for _ in range(2)))
+        assert [values(reply) for reply in replies] == [[0.03], [0.03]]
+
+
+async def test_one_caller_whose_item_the_verifier_refuses_costs_the_others_nothing() -> None:
+    told = Told()
+    async with asked(told) as upstream:
+        await ask(upstream, ["warm"])
+        told.refusals = [grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.INVALID_ARGUMENT]
+        jointly = Jointly(None)
+        replies = await asyncio.gather(join(jointly, upstream, ["bad"]), join(jointly, upstream, ["good"]))
+    assert sorted(reasons(reply) for reply in replies) == [[""], ["refused"]]
+    assert sizes(told) == [1, 2, 1, 1]
+
+
+async def test_what_may_pass_is_no_reason_to_ask_for_each() -> None:
+    told = Told(idempotent=False)
+    async with asked(told) as upstream:
+        await ask(upstream, ["warm"])
+        told.refusals = [grpc.StatusCode.UNAVAILABLE]
+        jointly = Jointly(None)
+        replies = await asyncio.gather(join(jointly, upstream, ["a"]), join(jointly, upstream, ["b"]))
+    assert [reasons(reply) for reply in replies] == [["unavailable"], ["unavailable"]]
+    assert sizes(told) == [1, 2]
+
+
+async def test_who_has_less_time_left_fails_alone_and_who_leaves_ends_the_call_for_nobody_else() -> None:
+    told = Told()
+    told.gate.clear()
+    async with asked(told) as upstream:
+        await upstream.account(time.monotonic() + 5)
+        jointly = Jointly(None)
+        patient = join(jointly, upstream, ["a"], seconds=0.99)
+        hasty = join(jointly, upstream, ["b"], seconds=0.51)
+        gone = join(jointly, upstream, ["c"], seconds=0.9)
+        await until_called(told)
+        assert jointly.waiting("told") == 0
+        gone.cancel()
+        late = await hasty
+        assert not patient.done()
+        told.gate.set()
+        assert values(await patient) == [0.01]
+        assert told.cancelled == 0
+    assert [one.outcome for one in late.outcomes] == [
+        Failed("deadline_exceeded", "told did not answer in time", retryable=True)
+    ]
+    with pytest.raises(asyncio.CancelledError):
+        await gone
+
+
+async def test_the_verifier_stops_working_when_the_last_of_those_who_share_has_left() -> None:
+    told = Told()
+    told.gate.clear()
+    async with asked(told) as upstream:
+        await upstream.account(time.monotonic() + 5)
+        jointly = Jointly(None)
+        callers = [join(jointly, upstream, [text]) for text in "ab"]
+        assert jointly.waiting("told") == 0
+        await asyncio.sleep(0)
+        assert jointly.waiting("told") == 2
+        await until_called(told)
+        for caller in callers:
+            caller.cancel()
+        await asyncio.gather(*callers, return_exceptions=True)
+        await asyncio.to_thread(wait_until, lambda: told.cancelled == 1)
+
+
+async def test_an_exception_of_our_own_fails_these_items_at_this_verifier(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def raises(*_: object, **__: object) -> None:
+        raise LookupError("of our own")
+
+    async with asked(Told()) as upstream:
+        jointly = Jointly(None)
+        monkeypatch.setattr(jointly, "_ask", raises)
+        reply = await join(jointly, upstream, ["a", "b"])
+    said = "asking told raised LookupError; the aggregator's log has more"
+    assert [one.outcome for one in reply.outcomes] == [Failed("internal", said, retryable=False)] * 2
+
+
+async def test_a_lone_caller_waits_some_turns_and_those_who_came_together_a_moment_at_most() -> None:
+    lull = Lull()
+    called = asyncio.Event()
+    lull.call(called.set)
+    for _ in range(TURNS):
+        assert not called.is_set()
+        await asyncio.sleep(0)
+    assert called.is_set()
+
+    called.clear()
+    started = time.monotonic()
+    lull.call(called.set)
+    lull.somebody_came()
+    await called.wait()
+    assert MOMENT_S <= time.monotonic() - started < LONGEST_S
+
+
+async def test_who_wait_for_a_lull_do_not_wait_for_ever_if_somebody_always_comes() -> None:
+    lull = Lull()
+    order: list[int] = []
+    started = time.monotonic()
+    lull.call(lambda: order.append(1))
+    lull.call(lambda: order.append(2))
+    while not order:
+        lull.somebody_came()
+        await asyncio.sleep(0)
+    assert order == [1, 2]
+    assert LONGEST_S <= time.monotonic() - started < 10 * LONGEST_S
