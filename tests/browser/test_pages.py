@@ -763,6 +763,31 @@ def test_runs_are_compared_and_gone_through_by_keyboard_alone(watched: Watched) 
     check(watched)
 
 
+def test_a_files_progress_shows_while_it_is_scored_and_a_cancelled_one_keeps_what_it_has(
+    watched: Watched, tmp_path: Path
+) -> None:
+    file = tmp_path / "large.jsonl"
+    rows = (item("AARS1", f"<think>AARS1 {n}</think> <answer>yes</answer>", id=str(n)) for n in range(40_000))
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    page = watched.page
+    page.goto("/files.html")
+    page.get_by_label("File", exact=True).set_input_files(file)
+    page.get_by_role("button", name="Send").click()
+    job = page.locator("#jobs tbody tr", has_text=sent_job(page))
+    # Not "queued" for the four seconds after which a quiet page asks again: 2 s are for a busy machine.
+    expect(job).to_contain_text("running", timeout=2_000)
+    expect(job).to_contain_text("large.jsonl, ")
+    progress = job.get_by_role("progressbar")
+    expect(progress).not_to_have_attribute("value", "0")
+    line, lines = (int(progress.get_attribute(name) or "") for name in ("value", "max"))
+    assert 0 < line < lines == 40_000
+    job.get_by_role("button", name="Cancel").click()
+    expect(job).to_contain_text("cancelled")
+    job.get_by_role("button", name="Look").click()
+    expect(page.locator("#rewards tbody tr").first).to_be_visible()
+    check(watched)
+
+
 def test_a_file_is_sent_watched_filtered_and_downloaded(watched: Watched, tmp_path: Path) -> None:
     rows = [item(gene, f"<think>{gene}</think> <answer>yes</answer>", id=gene) for gene in ("AARS1", "EIF2B4", "BRAF")]
     rows[2]["completion"] = "<answer>yes</answer>"
