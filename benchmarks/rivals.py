@@ -33,16 +33,23 @@ from bioverify.client.messages import item_to_wire
 from bioverify.core.answers import ParseMode
 from bioverify.core.completions import TaggedText
 from bioverify.core.outcomes import Outcome, Scored
+from bioverify.core.recipes import Recipe
 from bioverify.core.rewards import Row, compose
 from bioverify.core.tasks import DifferentialExpression
 from bioverify.core.verifier import Item, Reads, Verifier
 from bioverify.wire.tasks import read_item
 
 _ALL = recipes.load("all")
+
+
+def all_but(*verifiers: str) -> Recipe:
+    """The recipe `all` without these."""
+    terms = tuple(term for term in _ALL.terms if term.verifier not in verifiers)
+    return _ALL.model_copy(update={"name": f"all-but-{'-'.join(verifiers)}", "terms": terms})
+
+
 # The five that the field's ways are raced with.
-RECIPE = _ALL.model_copy(
-    update={"name": "all-but-analogy", "terms": tuple(term for term in _ALL.terms if term.verifier != "analogy")}
-)
+RECIPE = all_but("analogy", "claims")
 NAMES = RECIPE.verifiers
 EVERYTHING = Reads.TASK | Reads.ANSWER | Reads.COMPLETION
 CALLS_AT_ONCE = 32

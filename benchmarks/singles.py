@@ -112,7 +112,7 @@ class Side:
 
 
 class Here(Side):
-    """This checkout's, with what only it is asked: the rivals, five verifiers, JSON, the transport alone."""
+    """This checkout's, with what only it is asked: the rivals, fewer verifiers, JSON, the transport alone."""
 
     def __init__(self, target: str, state: str, rivals: dict[str, str], gateway: str, nothing: str) -> None:
         super().__init__(target, state)
@@ -125,10 +125,16 @@ class Here(Side):
         return self.rate(lambda: len(over_http(items, self.rivals, call_size)))
 
     def five(self, seed: int, callers: int, *, one_item: bool = False) -> dict[str, float]:
-        """The recipe without `analogy`, which the rivals do not serve."""
+        """The recipe without `analogy` and `claims`, which the rivals do not serve."""
         from benchmarks.rivals import RECIPE as FIVE
 
         return self.singles(seed, callers, FIVE) if one_item else self.batches(seed, callers, FIVE)
+
+    def six(self, seed: int, callers: int) -> dict[str, float]:
+        """The recipe without `claims`."""
+        from benchmarks.rivals import all_but
+
+        return self.batches(seed, callers, all_but("claims"))
 
     def json(self, seed: int) -> dict[str, float]:
         import httpx
@@ -208,6 +214,7 @@ def one_round(here: Here, there: Callable[..., Any] | None, number: int) -> dict
         if there:
             found[f"one item, {CALLERS} callers, {way}, there"] = there("singles", seeds)
     found["256 items, 4 callers, cold, five verifiers"] = here.five(seed + 2, 4)
+    found["256 items, 4 callers, cold, six verifiers"] = here.six(seed + 12, 4)
     found["HTTP, one item"] = here.http(seed + 3, 1)
     found[f"one item, {CALLERS} callers, cold, five verifiers"] = here.five(seed + 4, CALLERS, one_item=True)
     found["HTTP, 256 items"] = here.http(seed + 5, CALL)
@@ -254,6 +261,11 @@ RATIOS: list[tuple[str, Callable[[Round], float], float]] = [
     (
         "recipe all ÷ five verifiers, 256 items, 4 callers",
         _per("per_s", "256 items, 4 callers, cold", "256 items, 4 callers, cold, five verifiers"),
+        0.8,
+    ),
+    (
+        "recipe all ÷ the six without claims, 256 items, 4 callers",
+        _per("per_s", "256 items, 4 callers, cold", "256 items, 4 callers, cold, six verifiers"),
         0.8,
     ),
     (

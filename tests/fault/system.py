@@ -1,4 +1,4 @@
-"""What is disturbed: five real verifiers, the aggregator and Valkey, each a process, each behind a fault proxy.
+"""What is disturbed: the real verifiers, the aggregator and Valkey, each a process, each behind a fault proxy.
 
 A process keeps its port when it is restarted, as a supervised one does, so what was connected to it finds it again.
 """

@@ -160,6 +160,29 @@ def test_a_second_scoring_is_answered_by_the_cache(stack: LocalStack, tmp_path: 
         assert line_cold["reward"] == line_warm["reward"]
 
 
+def test_rescoring_by_all_says_how_far_the_claims_of_stored_completions_are_supported(
+    stack: LocalStack, tmp_path: Path
+) -> None:
+    thoughts = (
+        "AARS1 takes part in alanyl-tRNA aminoacylation.",
+        "ASNS does not take part in asparagine biosynthetic process.",
+        "It is so.",
+    )
+    completions = (f"<think>{thought}</think> <answer>yes</answer>" for thought in thoughts)
+    file = write_lines(tmp_path / "in.jsonl", *({**GOOD, "id": text, "completion": text} for text in completions))
+    said_before = stack.run("score", file, "--recipe", "first-score").stdout
+
+    said = stack.run("rescore", file).stdout
+
+    assert "claims:" not in said_before
+    assert "claims: mean precision 0.250 over the 2 of 3 with something to check; 1 contradicted\n" in said
+    assert "3 results added" in said
+    last = read_lines(tmp_path / "in.scored.jsonl")[-3:]
+    assert [part["value"] is not None for row in last for part in row["parts"] if part["verifier"] == "claims"] == [
+        True
+    ] * 3
+
+
 def test_mistakes_are_answered_with_what_mends_them(stack: LocalStack, tmp_path: Path) -> None:
     file = write_lines(tmp_path / "in.jsonl", GOOD)
 

@@ -110,7 +110,7 @@ def test_from_python_with_nothing_up_a_stack_is_started_and_ended(
     ("options", "said"),
     [
         (("--only", "esm_mlp"), "not built yet in .*: esm_mlp. Run: bioverify data build esm_mlp"),
-        (("--recipe", "all"), "not built yet in .*: esm_mlp, analogy, consensus"),
+        (("--recipe", "all"), "not built yet in .*: claims, esm_mlp, analogy, consensus"),
         (("--only", "go-rouge"), "no verifier is called go-rouge; there are: experimental, go_rouge"),
         (("--recipe", "al"), "recipe 'al' is not known"),
         (("--only", "format", "--recipe", "all"), "give one of them"),

@@ -19,10 +19,12 @@ from sklearn.metrics import balanced_accuracy_score, f1_score, matthews_corrcoef
 from typer.testing import CliRunner
 
 from bioverify.artifacts.perturbqa import read_tables
+from bioverify.artifacts.prompts import open_prompts
+from bioverify.artifacts.store import ArtifactStore
 from bioverify.core.answers import AnswerProblem
 from bioverify.core.cell_lines import CELL_LINES
 from bioverify.core.metrics import auc_per_gene
-from bioverify.core.tasks import TaskKind
+from bioverify.core.tasks import DifferentialExpression, TaskKind
 from bioverify_trainer.cli import app
 from bioverify_trainer.evaluate import baselines, completions
 from bioverify_trainer.evaluate.answers import NO_ANSWER, Answers, majority
@@ -30,6 +32,7 @@ from bioverify_trainer.evaluate.endpoint import Endpoint, read_belief
 from bioverify_trainer.evaluate.local import LocalModel
 from bioverify_trainer.evaluate.measures import PerGeneAuc, measure
 from bioverify_trainer.evaluate.questions import EvaluationError, Rows, Screens, make_question
+from bioverify_trainer.evaluate.verifiers import claim_sums
 from bioverify_trainer.model.generation import prompt_ids, write
 from bioverify_trainer.model.policy import open_policy
 from bioverify_trainer.preset import PromptPreset
@@ -129,6 +132,77 @@ def test_the_pooled_figures_are_scikit_learns(screens):
     assert figures["balanced_accuracy"].value == pytest.approx(balanced_accuracy_score(rows.label, answer))
     for figure in figures.values():
         assert math.isnan(figure.value) or figure.low <= figure.high
+
+
+def test_claim_precision_is_a_mean_over_completions_that_claim_something(screens):
+    rows = screens.rows(DE, "test")
+    said = np.random.default_rng(0).integers(0, 2, len(rows))
+    answered = (rows.label, rows.label.astype(float), None)
+    # Two completions a question; of a question of which nothing is known the verifier says that it does not apply.
+    claims = np.array([(2, 1 + one, 0.8 + one * 0.2, one) if row else (0, 0, 0, 0) for row, one in enumerate(said)])
+    figures = measure(rows, Answers(*answered, claims), resamples=200).figures
+    checked = claims[:, 1].sum()
+    assert figures["claim_precision"].value == pytest.approx(claims[:, 2].sum() / checked)
+    assert figures["claim_precision"].value > 0.5
+    assert figures["with_claims"].value == pytest.approx(checked / (2 * (len(rows) - 1)))
+    assert figures["contradicted"].value == pytest.approx(claims[:, 3].sum() / checked)
+    for name in ("claim_precision", "with_claims", "contradicted"):
+        assert figures[name].low < figures[name].value < figures[name].high, name
+    silent = measure(rows, Answers(*answered, np.tile([1.0, 0, 0, 0], (len(rows), 1))), resamples=5).figures
+    assert math.isnan(silent["claim_precision"].value)
+    assert silent["with_claims"].value == 0
+    assert "claim_precision" not in measure(rows, Answers(*answered), resamples=5).figures
+
+
+TRUE_CLAIM = "AARS1 takes part in alanyl-tRNA aminoacylation."
+FALSE_CLAIM = "ASNS does not take part in asparagine biosynthetic process."
+
+
+def test_the_command_reports_the_claims_of_stored_completions(stack, tmp_path, monkeypatch):
+    monkeypatch.setenv("BIOVERIFY_HOME", str(stack.home))
+    rows = Screens.read(open_prompts(ArtifactStore(stack.home / "artifacts"))[0]).rows(DE, "test", ["k562"])
+    tasks = [rows.task(row) for row in range(20)]
+    known = [task for task in tasks if claim_sums([(task, "")], stack.target)[0, 0]][:4]
+    texts = (f"{TRUE_CLAIM} It is so.", FALSE_CLAIM, "It is so.")
+    lines = [
+        {"prompt": task.question, "completion": f"<think>{text}</think> <answer>yes</answer>"}
+        for task in known
+        for text in texts
+    ]
+    path = tmp_path / "written.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    arguments = [
+        "eval",
+        "--model",
+        str(path),
+        "--line",
+        "k562",
+        "--resamples",
+        "20",
+        "--output",
+        str(tmp_path / "eval"),
+    ]
+
+    done = CliRunner().invoke(app, [*arguments, "--target", stack.target])
+    without = CliRunner().invoke(app, [*arguments, "--target", stack.target, "--no-claims"])
+    refused = CliRunner().invoke(app, [*arguments, "--target", "127.0.0.1:1", "--claims"])
+    nobody = CliRunner().invoke(app, [*arguments, "--target", "127.0.0.1:1"])
+
+    assert len(known) == 4
+    assert done.exit_code == without.exit_code == nobody.exit_code == 0, done.output
+    assert "| claim precision | with claims | contradicted |" in done.stdout
+    assert "| .250 [.250, .250] | .667 [.667, .667] | .500 [.500, .500] |" in done.stdout
+    assert "claim" not in without.output
+    assert "claim" not in nobody.stdout
+    assert "were not checked: no verifier claims at 127.0.0.1:1" in nobody.stderr
+    assert refused.exit_code == 2
+    assert "--claims: no verifier claims answers at 127.0.0.1:1" in " ".join(refused.stderr.split())
+    assert "bioverify data build claims && bioverify up" in " ".join(refused.stderr.split())
+
+
+def test_a_question_that_claims_do_not_apply_to_counts_nowhere(stack):
+    unknown = DifferentialExpression("NOSUCHGENE", "NORTHISONE", "k562")
+    assert claim_sums([(unknown, f"<think>{TRUE_CLAIM}</think>")], stack.target).tolist() == [[0, 0, 0, 0]]
 
 
 def test_the_majority_of_the_samples_answers_and_a_draw_is_decided_by_the_belief():

@@ -203,6 +203,8 @@ def show_tally(console: Console, tally: Tally) -> None:
             console.print(line, markup=False, soft_wrap=True)
         console.print(tally.first_rows_table())
         console.print(tally.verifier_table())
+        if claims := tally.claims_line():
+            console.print(claims, soft_wrap=True)
 
 
 def show_reasons(console: Console, tally: Tally) -> None:

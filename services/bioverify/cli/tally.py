@@ -16,6 +16,7 @@ from bioverify.rollouts.lines import FileItem
 
 FIRST_ROWS = 5
 SHOWN_VERDICTS = 6
+CLAIMS = "claims"
 
 
 @dataclass
@@ -47,13 +48,20 @@ class _TermTally:
 
 @dataclass
 class Tally:
-    """Sums over all scored lines, and the first few of them."""
+    """Sums over all scored lines, and the first few of them.
+
+    ``claim_precision``: of those with a claim to check; ``n_checked``: of these and those without one;
+    ``contradicted``: claims.
+    """
 
     rewards: _Mean = field(default_factory=_Mean)
     highest: _Mean = field(default_factory=_Mean)
     verdicts: Counter[str] = field(default_factory=Counter)
     unscorable: Counter[str] = field(default_factory=Counter)
     terms: dict[str, _TermTally] = field(default_factory=dict)
+    claim_precision: _Mean = field(default_factory=_Mean)
+    n_checked: int = 0
+    contradicted: int = 0
     readings: Readings = field(default_factory=Readings)
     distinct: int = 0
     cache_hits: int = 0
@@ -77,6 +85,15 @@ class Tally:
         if others := self.verdicts.total() - sum(count for _, count in shown):
             lines.append(f"{others:,} × other verdicts")
         return lines
+
+    def claims_line(self) -> str:
+        """How far the claims of the thoughts are supported; empty if the verifier claims said nothing of any."""
+        if not self.n_checked:
+            return ""
+        return (
+            f"claims: mean precision {self.claim_precision} over the {self.claim_precision.count:,} of "
+            f"{self.n_checked:,} with something to check; {self.contradicted:,} contradicted"
+        )
 
     def add(self, chunk: list[FileItem], batch: ScoredBatch) -> None:
         self.readings.update(readings_of(batch.rewards))
@@ -109,6 +126,15 @@ class Tally:
             elif isinstance(part.outcome, Failed):
                 tally.failed += 1
                 tally.first_failure = tally.first_failure or f"{part.outcome.reason}: {part.outcome.detail}"
+        claims = next((part.outcome for part in reward.parts if part.term.verifier == CLAIMS), None)
+        if isinstance(claims, Scored):
+            self._add_claims(claims)
+
+    def _add_claims(self, said: Scored) -> None:
+        self.n_checked += 1
+        if said.components["claims"]:
+            self.claim_precision.add(said.components["precision"])
+            self.contradicted += int(said.components["contradicted"])
 
     def verifier_table(self) -> Table:
         table = Table(

@@ -66,11 +66,18 @@ def evaluate(
     seed: Annotated[int, typer.Option(help="Of the sample, of sampling and of the bootstrap.")] = 0,
     resamples: Annotated[int, typer.Option(min=1, help="Number of bootstrap resamples of the perturbations.")] = 1000,
     with_baselines: Annotated[bool, typer.Option("--baselines/--no-baselines", help="Measure baselines too.")] = True,
+    claims: Annotated[
+        bool | None,
+        typer.Option(
+            "--claims/--no-claims",
+            help="Check the claims of the thoughts; if omitted, if the stack serves the verifier claims.",
+        ),
+    ] = None,
     target: Annotated[
         str,
         typer.Option(
             envvar=TARGET_VARIABLE,
-            help="The aggregator, for baseline:mlp; none: the running stack.",
+            help="The aggregator, for claims and baseline:mlp; none: the running stack.",
             callback=a_target,
         ),
     ] = ports.AGGREGATOR,
@@ -97,20 +104,24 @@ def evaluate(
     from bioverify.client import ClientError
     from bioverify.settings import SettingsError
     from bioverify_trainer.evaluate import observations, tables
-    from bioverify_trainer.evaluate.evaluation import Settings
+    from bioverify_trainer.evaluate.evaluation import BASELINE, Settings
     from bioverify_trainer.evaluate.evaluation import evaluate as run
     from bioverify_trainer.evaluate.labelling import evaluate_labels
     from bioverify_trainer.evaluate.questions import TASKS, EvaluationError, Screens
+    from bioverify_trainer.evaluate.verifiers import has_claims
     from bioverify_trainer.preset import preset_for
 
     labelled_task = tasks[0] if tasks and len(tasks) == 1 and tasks[0] in observations.TASKS else None
     if (labelled_task is None) != (cells is None) or (cells is None) != (label is None):
         raise typer.BadParameter("--task cell-type or disease-state, --cells FILE and --label COLUMN go together")
+    if claims and labelled_task:
+        raise typer.BadParameter(f"--claims is for questions about pairs of genes, not for --task {labelled_task}")
     known_tasks = tuple(TASKS) if labelled_task is None else (labelled_task,)
     for given, known, option in ((lines, CELL_LINES, "--line"), (tasks, known_tasks, "--task")):
         for name in given or ():
             if name not in known:
                 raise typer.BadParameter(f"{option} {name}: not one of {', '.join(known)}")
+    writes = not all(model.startswith(BASELINE) for model in models)
     try:
         presets = {model: preset_for(model, preset, changes) for model in models}
         if chain_of_thought is not None:
@@ -131,6 +142,7 @@ def evaluate(
             target=target,
             resamples=resamples,
             with_baselines=with_baselines,
+            with_claims=writes and labelled_task is None and has_claims(target, wanted=claims),
             presets=presets,
         )
         with Progress(console=errors, transient=True) as bars:
@@ -164,6 +176,8 @@ def evaluate(
     if screens.simulated:
         errors.print("The screens are simulated: these figures say nothing about biology.", style="yellow")
     typer.echo(tables.as_markdown(results), nl=False)
+    if writes and claims is None and not settings.with_claims:
+        errors.print(f"Claims of the thoughts were not checked: no verifier claims at {target}", highlight=False)
     errors.print(f"In {output}: results.json, .md, .tex, .svg, and the answers", highlight=False)
 
 

@@ -11,6 +11,9 @@ import numpy.typing as npt
 from bioverify.core.answers import Answer, AnswerProblem
 
 NO_ANSWER = -1
+CLAIM_SUMS = ("claims_applicable", "claims_checked", "claims_precision", "claims_contradicted")
+"""Columns of `Answers.claims`: completions to which the verifier claims applies, those with something to check, and of
+these the precisions and the numbers of contradicted claims, summed."""
 
 
 @dataclass(frozen=True)
@@ -18,17 +21,20 @@ class Answers:
     """One entry per question, in the questions' order.
 
     ``answer``: 1 for "yes" or "increase", 0, or `NO_ANSWER`. ``belief``: p of 1, in [0, 1]. ``format_score``: mean over
-    the question's completions; None for a model that writes none.
+    the question's completions; None for a model that writes none. ``claims``: questions × `CLAIM_SUMS`, summed over the
+    question's completions; None if claims were not checked.
     """
 
     answer: npt.NDArray[np.int64]
     belief: npt.NDArray[np.float64]
     format_score: npt.NDArray[np.float64] | None = None
+    claims: npt.NDArray[np.float64] | None = None
 
     def where(self, chosen: npt.NDArray[np.int64]) -> Answers:
         """Those at the given positions."""
         form = None if self.format_score is None else self.format_score[chosen]
-        return Answers(self.answer[chosen], self.belief[chosen], form)
+        claims = None if self.claims is None else self.claims[chosen]
+        return Answers(self.answer[chosen], self.belief[chosen], form, claims)
 
 
 def majority(answers: Sequence[Answer], beliefs: Sequence[float | None]) -> tuple[int, float]:

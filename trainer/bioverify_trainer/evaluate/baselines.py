@@ -10,21 +10,17 @@ from collections.abc import Callable
 
 import numpy as np
 
-from bioverify.client import Client, ScoreItem, TlsIdentity
 from bioverify.core.metrics import Floats
-from bioverify.core.outcomes import Failed, Scored
-from bioverify.core.recipes import Recipe, Requirement, Term
+from bioverify.core.outcomes import Scored
 from bioverify_trainer.evaluate.answers import Answers
-from bioverify_trainer.evaluate.questions import EvaluationError, Ints, Rows
+from bioverify_trainer.evaluate.questions import Ints, Rows
+from bioverify_trainer.evaluate.verifiers import outcomes
 
 NAMES = ("always-yes", "gene-rate", "other-lines", "mlp")
 N_FOLDS = 5
 THRESHOLDS = np.arange(0.05, 0.951, 0.025)
 PRIOR_WEIGHT = 2
 """Rows that the prior counts for."""
-
-_CHUNK = 2048
-_DEADLINE_S = 120.0
 
 
 def answer(name: str, asked: Rows, *, target: str) -> Answers:
@@ -85,20 +81,11 @@ def other_lines(asked: Rows, training: Rows, _target: str) -> tuple[Floats, floa
 
 def mlp(asked: Rows, _training: Rows, target: str) -> tuple[Floats, float]:
     """The belief of the verifier ``esm_mlp``, "yes" from one half; one half if a gene has no vector."""
-    recipe = Recipe(name="belief", terms=(Term(verifier="esm_mlp", weight=1, requirement=Requirement.REQUIRED),))
     completion = "<answer>yes</answer>" if "expression" in asked.kind else "<answer>increase</answer>"
-    beliefs: list[float] = []
-    with Client(target, tls=TlsIdentity.from_environment()) as client:
-        for start in range(0, len(asked), _CHUNK):
-            rows = range(start, min(start + _CHUNK, len(asked)))
-            items = [ScoreItem(id=str(row), completion=completion, task=asked.task(row)) for row in rows]
-            for reward in client.score(items, recipe, deadline_s=_DEADLINE_S, with_evidence=False).rewards:
-                outcome = reward.parts[0].outcome if reward.parts else None
-                if outcome is None or isinstance(outcome, Failed):
-                    raise EvaluationError(f"baseline:mlp: {reward.unscorable_because or 'no reply'}; run it again")
-                known = isinstance(outcome, Scored) and outcome.belief is not None
-                beliefs.append(float(outcome.belief) if known else 0.5)  # type: ignore[union-attr, arg-type]
-    return np.array(beliefs), 0.5
+    pairs = [(asked.task(row), completion) for row in range(len(asked))]
+    said = outcomes("esm_mlp", pairs, target)
+    beliefs = (one.belief if isinstance(one, Scored) else None for one in said)
+    return np.array([0.5 if belief is None else belief for belief in beliefs]), 0.5
 
 
 def best_threshold(label: Ints, score: Floats) -> float:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import orjson
 
 from bioverify.client import ScoreItem
@@ -22,7 +23,7 @@ from bioverify.core.answers import Answer, parse_answer
 from bioverify.core.completions import TaggedText, format_score
 from bioverify.core.conversation import opened_thought, whole_completion
 from bioverify.core.questions import read_conversation
-from bioverify.core.tasks import DifferentialExpression, DirectionOfChange, Knockdown, TaskKind
+from bioverify.core.tasks import DifferentialExpression, DirectionOfChange, Knockdown, Task, TaskKind
 from bioverify.files import append_lines, read_lines, replace_file
 from bioverify.rollouts.lines import Line, LineError, fields_of, item_of
 from bioverify.rollouts.stored import StoredRollouts
@@ -41,6 +42,8 @@ class Sample:
     p_yes: float | None
 
 
+ClaimSums = Callable[[Sequence[tuple[Task, str]]], npt.NDArray[np.float64]]
+"""Of each question and completion a row of `answers.CLAIM_SUMS`."""
 Answerer = Callable[[Sequence[DifferentialExpression | DirectionOfChange]], list[list[Sample]]]
 """Asked some questions at once; the samples of each, in order."""
 
@@ -83,8 +86,11 @@ def keep_complete(path: Path, questions: Callable[[Sequence[bytes]], Sequence[Ha
     return {question for question, n in count.items() if n == samples}
 
 
-def read(path: Path, rows: Rows) -> tuple[Rows, Answers, int]:
-    """The rows that the file answers, the answers, and how many lines ask about none of ``rows``."""
+def read(path: Path, rows: Rows, *, claim_sums: ClaimSums | None = None) -> tuple[Rows, Answers, int]:
+    """The rows that the file answers, the answers, and how many lines ask about none of ``rows``.
+
+    ``claim_sums``: what is asked about the claims of every completion; none: they are not checked.
+    """
     places = rows.questions()
     by_row: defaultdict[int, list[dict[str, Any]]] = defaultdict(list)
     n_others = 0
@@ -109,7 +115,12 @@ def read(path: Path, rows: Rows) -> tuple[Rows, Answers, int]:
         form[place] = sum(format_score(TaggedText(completion).form_checks()) for completion in completions) / len(
             completions
         )
-    return rows.where(np.array(answered)), Answers(answer, belief, form), n_others
+    claims = None
+    if claim_sums is not None:
+        written = [(rows.task(row), record["completion"]) for row in answered for record in by_row[row]]
+        ends = np.cumsum([len(by_row[row]) for row in answered])
+        claims = np.add.reduceat(claim_sums(written), np.r_[0, ends[:-1]])
+    return rows.where(np.array(answered)), Answers(answer, belief, form, claims), n_others
 
 
 def read_answers(completions: Sequence[str], kind: TaskKind) -> list[Answer]:

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from bioverify_trainer.evaluate import baselines, completions
 from bioverify_trainer.evaluate.answers import Answers
 from bioverify_trainer.evaluate.measures import Measured, measure
 from bioverify_trainer.evaluate.questions import TASKS, EvaluationError, Rows, Screens
+from bioverify_trainer.evaluate.verifiers import claim_sums
 from bioverify_trainer.preset import Preset
 
 if TYPE_CHECKING:
@@ -36,7 +38,8 @@ SHOWN_BASELINES = ("always-yes", "gene-rate", "other-lines")
 class Settings:
     """``questions``: None for the whole test split, else a sample of about as many, ``per_gene`` of each gene.
 
-    ``max_tokens``: None for what each model's preset says. ``presets``: what each of the models is asked with.
+    ``max_tokens``: None for what each model's preset says. ``with_claims``: the verifier claims at ``target`` is asked
+    about every completion. ``presets``: what each of the models is asked with.
     """
 
     models: Sequence[str]
@@ -52,6 +55,7 @@ class Settings:
     target: str
     resamples: int
     with_baselines: bool
+    with_claims: bool
     presets: Mapping[str, Preset]
 
     def max_tokens_of(self, model: str) -> int:
@@ -128,7 +132,8 @@ def _answers(
         completions.ask(asked, answerer, path, samples=settings.samples, at_once=settings.at_once, progress=heard)
     elif not path.is_file():
         raise EvaluationError(f"--model {model}: there is no such file")
-    rows, answers, n_others = completions.read(path, asked)
+    claims = partial(claim_sums, target=settings.target) if settings.with_claims else None
+    rows, answers, n_others = completions.read(path, asked, claim_sums=claims)
     if n_others:
         progress(f"{model}: {n_others} lines ask other questions and are left out", len(rows), len(asked))
     return rows, answers

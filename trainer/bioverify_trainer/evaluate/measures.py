@@ -12,6 +12,7 @@ stays its one row never varies, so they are too narrow as well. Mirrored percent
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bioverify.core.metrics import ReliabilityPoint, brier_score, expected_calibration_error, reliability
-from bioverify_trainer.evaluate.answers import NO_ANSWER, Answers
+from bioverify_trainer.evaluate.answers import CLAIM_SUMS, NO_ANSWER, Answers
 from bioverify_trainer.evaluate.questions import Rows
 
 Floats = npt.NDArray[np.float64]
@@ -56,11 +57,12 @@ def measure(rows: Rows, answers: Answers, *, resamples: int = N_RESAMPLES, seed:
     _, cluster = np.unique(np.stack([rows.line, rows.perturbation]), axis=1, return_inverse=True)
     n_clusters = int(cluster.max()) + 1
     auc = PerGeneAuc(rows.line * len(rows.screens.genes) + rows.measured_gene, rows.label, answers.belief)
-    sums = np.stack([np.bincount(cluster, column, n_clusters) for column in _columns(rows, answers)], axis=1)
+    columns = _columns(rows, answers)
+    sums = np.stack([np.bincount(cluster, column, n_clusters) for column in columns.values()], axis=1)
 
     def figures(weight: Floats) -> dict[str, Any]:
         """Of one weighting (clusters) or of several at once (resamples × clusters)."""
-        return _pooled(weight @ sums, has_format=answers.format_score is not None)
+        return _pooled(dict(zip(columns, np.moveaxis(weight @ sums, -1, 0), strict=True)))
 
     whole = figures(np.ones(n_clusters))
     whole["auc_per_gene"] = auc(np.ones(len(rows)))
@@ -179,25 +181,33 @@ def standard_error(pulls: Floats) -> float:
     return float(np.sqrt((pulls**2).sum() * len(pulls) / max(1, len(pulls) - 1)))
 
 
-def _columns(rows: Rows, answers: Answers) -> list[Floats]:
+def _columns(rows: Rows, answers: Answers) -> dict[str, Floats]:
     """What the pooled figures are sums of, row by row."""
     label, answered = rows.label == 1, answers.answer != NO_ANSWER
     right = answered & (answers.answer == rows.label)
-    columns = [right & label, ~right & label, right & ~label, ~right & ~label, answered, answers.answer == 1]
-    if answers.format_score is not None:
-        columns.append(answers.format_score)
-    bins = np.minimum((answers.belief * N_BINS).astype(np.int64), N_BINS - 1)
     off = answers.belief - rows.label
-    columns.append(off**2)
-    columns += [np.where(bins == one, off, 0.0) for one in range(N_BINS)]
-    return [column.astype(np.float64) for column in columns]
+    columns = {
+        "hits": right & label,
+        "misses": ~right & label,
+        "rejections": right & ~label,
+        "alarms": ~right & ~label,
+        "answered": answered,
+        "yes": answers.answer == 1,
+        "square": off**2,
+    }
+    if answers.format_score is not None:
+        columns["format"] = answers.format_score
+    if answers.claims is not None:
+        columns |= dict(zip(CLAIM_SUMS, answers.claims.T, strict=True))
+    bins = np.minimum((answers.belief * N_BINS).astype(np.int64), N_BINS - 1)
+    columns |= {f"off_{one}": np.where(bins == one, off, 0.0) for one in range(N_BINS)}
+    return {name: column.astype(np.float64) for name, column in columns.items()}
 
 
-def _pooled(sums: Floats, *, has_format: bool) -> dict[str, Any]:
-    """Figures of sums of `_columns`, along the last axis."""
-    hits, misses, rejections, alarms, answered, yes, *rest = np.moveaxis(sums, -1, 0)
+def _pooled(sums: Mapping[str, Any]) -> dict[str, Any]:
+    """Figures of sums of `_columns`: numbers, or arrays with an entry per resample."""
+    hits, misses, rejections, alarms = (sums[name] for name in ("hits", "misses", "rejections", "alarms"))
     n = hits + misses + rejections + alarms
-    format_sum, square, *off = rest if has_format else (None, *rest)
     with np.errstate(divide="ignore", invalid="ignore"):
         recall, specificity = hits / (hits + misses), rejections / (rejections + alarms)
         spread = np.sqrt((hits + alarms) * (hits + misses) * (rejections + alarms) * (rejections + misses))
@@ -210,13 +220,19 @@ def _pooled(sums: Floats, *, has_format: bool) -> dict[str, Any]:
             "specificity": specificity,
             # Without a positive or a negative answer, no correlation.
             "mcc": np.where(spread > 0, (hits * rejections - alarms * misses) / spread, 0.0),
-            "coverage": answered / n,
-            "yes_share": yes / answered,
-            "brier": square / n,
-            "ece": sum(np.abs(one) for one in off) / n,
+            "coverage": sums["answered"] / n,
+            "yes_share": sums["yes"] / sums["answered"],
+            "brier": sums["square"] / n,
+            "ece": sum(np.abs(sums[f"off_{one}"]) for one in range(N_BINS)) / n,
         }
-        if format_sum is not None:
-            found["format"] = format_sum / n
+        if "format" in sums:
+            found["format"] = sums["format"] / n
+        if "claims_checked" in sums:
+            checked = sums["claims_checked"]
+            # A completion with nothing to check is no completion with precision 0.
+            found["claim_precision"] = sums["claims_precision"] / checked
+            found["with_claims"] = checked / sums["claims_applicable"]
+            found["contradicted"] = sums["claims_contradicted"] / checked
     return found
 
 

@@ -25,6 +25,9 @@ COLUMNS = {
     "specificity": "TNR",
     "auc_per_gene": "per-gene AUC",
     "ece": "ECE",
+    "claim_precision": "claim precision",
+    "with_claims": "with claims",
+    "contradicted": "contradicted",
 }
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f")
 
