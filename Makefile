@@ -35,7 +35,7 @@ SERVICE_LOCK := $(LOCK) pyproject.toml -c requirements/dev.txt --no-emit-package
 	--no-emit-package valkey
 
 .PHONY: help setup try demo prebuilt test test-slow test-small-policy test-stranger test-pmi-builder test-gpu-paths test-node test-chart test-cluster test-fault test-observability test-browser test-compose soak mutation lint audit proto \
-	chart release dashboards settings docs docs-links pictures lock bench clean
+	chart release dashboards settings docs docs-links pictures lock check-gpu bench clean
 # `make lint test` in one go must not run the two at once: they would share two cores.
 .NOTPARALLEL:
 
@@ -186,6 +186,10 @@ $(DOCS_VENV)/.installed: $(BIN)/uv requirements/docs.txt
 
 pictures: setup ## docs/img from a running stack over the bundled set, TARGET=127.0.0.1:15050; trains two small runs; needs Chromium
 	@python -m docs.pictures $(or $(TARGET),127.0.0.1:15050)
+
+check-gpu: $(BIN)/uv ## Resolve the GPU image's lock as a whole, without installing it; reads the metadata of what it names
+	@uv pip install --quiet --dry-run --target .cache/gpu-lock --python-platform x86_64-manylinux_2_28 --python-version 3.12 \
+	  --require-hashes -r requirements/gpu.txt && echo "requirements/gpu.txt: $$(grep -c == requirements/gpu.txt) packages, no contradiction"
 
 lock: $(BIN)/uv ## Hash locks from pyproject.toml; UPGRADE=1 takes newer releases
 	$(LOCK) $(if $(UPGRADE),--upgrade) --all-extras --group dev pyproject.toml -o requirements/dev.txt

@@ -32,6 +32,10 @@ SOURCES: dict[str, tuple[str, str]] = {
     "prompts.example_turns": ("our reading", ""),
     "prompts.chain_of_thought": ("our reading", ""),
     "prompts.balance": ("rbio's code", ""),
+    "prompts.redraws": (
+        "our reading: TRL has none",
+        "dynamic sampling (DAPO), once: by the estimate each redraw costs as much of vLLM's time as the first draw",
+    ),
     "grpo.max_steps": (PAPER, "h100x8: half as many questions, four times as many a step; one-gpu: ours"),
     "grpo.per_device_train_batch_size": (PAPER, ""),
     "grpo.gradient_accumulation_steps": (
@@ -56,10 +60,13 @@ SOURCES: dict[str, tuple[str, str]] = {
     ),
     "grpo.epsilon": (TRL_0_16, ""),
     "grpo.epsilon_high": (
-        "TRL 0.16 clips alike on both sides",
-        "DAPO: more room above, so that rare answers may become likely",
+        "without it TRL clips alike on both sides, since the key came (TRL's pull request 3118, March 2025)",
+        "DAPO's own value (arXiv:2503.14476): more room above, so that rare answers may become likely",
     ),
-    "grpo.mask_truncated_completions": ("TRL 0.16 did not have it", "DAPO: a cut answer is no wrong one"),
+    "grpo.mask_truncated_completions": (
+        "TRL 0.16 did not have it: it came with 0.17 (its release notes; pull request 3248, April 2025)",
+        "DAPO's overlong filtering: a cut answer is no wrong one",
+    ),
     "grpo.scale_rewards": (TRL_0_16, "one-gpu: how sure a soft verifier is counts (What teaches, below)"),
     "grpo.save_steps": (PAPER, "ours: an hour or so of training is what a fault may cost"),
     "grpo.save_total_limit": (TRIES, "ours: 43 GB a checkpoint"),

@@ -347,11 +347,13 @@ TRAINING = Page(
                 "percentunit",
                 {
                     "groups rewarded alike": f"{RUN}_groups_alike_ratio",
+                    "groups replaced": f"{RUN}_groups_replaced_ratio",
+                    "draws that can never be scored": f"{RUN}_never_scorable_ratio",
                     "tokens that the loss clips": f"{RUN}_loss_clipped_ratio",
                     "trainer's probability / vLLM's": f"{RUN}_importance_ratio",
                 },
-                "A group whose members are all rewarded alike teaches nothing. The ratio is near 1 if vLLM has the "
-                "trainer's weights.",
+                "A group whose members are all rewarded alike teaches nothing; with prompts.redraws others take their "
+                "place. The ratio is near 1 if vLLM has the trainer's weights.",
             ),
             Panel(
                 "Length",

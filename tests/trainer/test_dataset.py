@@ -12,7 +12,7 @@ from bioverify.core.completions import PromptForm
 from bioverify.core.recipes import Pairs, Recipe, Requirement, Source, Term
 from bioverify.core.tasks import CoExpression, TaskKind
 from bioverify.wire.rewards import recipe_from_wire, recipe_to_wire
-from bioverify_trainer.dataset import DatasetError, PromptSource, make_dataset, open_prompts, read_task
+from bioverify_trainer.dataset import DatasetError, PromptSource, make_dataset, open_prompts, read_task, rows_of
 from bioverify_trainer.prompts import CHAIN_OF_THOUGHT_SUFFIX, GENE_INFO_SYSTEM, RBIO_SYSTEM
 from tests.trainer.conftest import question_table
 
@@ -20,15 +20,15 @@ EXP = recipes.load("rbio1-exp")
 
 
 def test_the_same_seed_gives_the_same_prompts_whatever_was_asked_before():
-    whole = make_dataset(PromptSource(question_table(), EXP, seed=7), 50)
-    resumed = make_dataset(PromptSource(question_table(), EXP, seed=7), 50)
+    whole = make_dataset(rows_of(PromptSource(question_table(), EXP, seed=7)), 50)
+    resumed = make_dataset(rows_of(PromptSource(question_table(), EXP, seed=7)), 50)
     # A resumed run starts in the middle.
     later = [resumed[index] for index in range(30, 50)]
     assert later == [whole[index] for index in range(50)][30:]
 
 
 def test_another_seed_gives_other_prompts():
-    first, second = (make_dataset(PromptSource(question_table(), EXP, seed=seed), 30) for seed in (1, 2))
+    first, second = (make_dataset(rows_of(PromptSource(question_table(), EXP, seed=seed)), 30) for seed in (1, 2))
     assert first[:]["task"] != second[:]["task"]
 
 
@@ -220,23 +220,23 @@ def test_co_expression_asks_about_the_pairs_that_the_matrix_knows():
 @pytest.mark.parametrize("name", recipes.names())
 def test_every_shipped_recipe_gives_prompts_whose_task_can_be_read_back(name):
     source = PromptSource(question_table(), recipes.load(name), seed=0)
-    row = make_dataset(source, 3, example_turns=1)[1]
+    row = make_dataset(rows_of(source, example_turns=1), 3)[1]
     assert read_task(row["task_kind"], row["task"]) == source.draw(1).task
     assert row["prompt"][-1]["content"] == source.draw(1).task.question
 
 
 def test_the_prompt_is_the_published_one_with_examples_as_earlier_turns():
     source = PromptSource(question_table(), EXP, seed=0)
-    plain = make_dataset(source, 1, chain_of_thought=True)[0]["prompt"]
+    plain = make_dataset(rows_of(source, chain_of_thought=True), 1)[0]["prompt"]
     assert [turn["role"] for turn in plain] == ["system", "user"]
     assert plain[0]["content"] == RBIO_SYSTEM + CHAIN_OF_THOUGHT_SUFFIX
-    taught = make_dataset(source, 1, example_turns=1)[0]["prompt"]
+    taught = make_dataset(rows_of(source, example_turns=1), 1)[0]["prompt"]
     assert [turn["role"] for turn in taught] == ["system", "user", "assistant", "user"]
 
 
 def test_gene_ontology_prompts_ask_for_gene_info_and_show_it():
     source = PromptSource(question_table(), recipes.load("rbio1-go"), seed=0)
-    system, _, example, _ = make_dataset(source, 1, example_turns=1)[0]["prompt"]
+    system, _, example, _ = make_dataset(rows_of(source, example_turns=1), 1)[0]["prompt"]
     assert system["content"] == GENE_INFO_SYSTEM
     assert example["content"].startswith("<gene_info>")
 

@@ -13,6 +13,7 @@ from bioverify.artifacts.store import ArtifactStore
 from bioverify.artifacts.vectors import open_vectors
 from bioverify.core.tasks import DifferentialExpression, TaskKind
 from bioverify_trainer.dataset import PromptSource
+from bioverify_trainer.draws import REPLACED, WRITTEN_AGAIN
 from bioverify_trainer.evaluate.local import LocalModel
 from bioverify_trainer.evaluate.questions import Screens
 from bioverify_trainer.model import gene_vectors
@@ -163,6 +164,25 @@ def test_two_steps_by_the_live_services_move_the_head_and_leave_the_vectors(poli
     assert 0.4 < records[0]["value/experimental"] < 0.6
     assert policy.model.head.weight.abs().sum() > 0
     assert torch.equal(policy.model.transformer.wte.vectors, vectors)
+
+
+def test_redraws_replace_the_groups_whose_answers_are_rewarded_alike(folder, stack, tmp_path):
+    found = {}
+    for redraws in (0, 3):
+        changes = ("grpo.per_device_train_batch_size=512", "grpo.num_generations=2", f"prompts.redraws={redraws}")
+        (tmp_path / str(redraws)).mkdir()
+        policy = open_policy(str(folder), dtype=torch.float32)
+        [found[redraws]] = trained(policy, small(0, 1, *changes), stack, tmp_path / str(redraws))
+    plain, drawn = found[0], found[3]
+    # Of two answers at even odds every second pair is alike; after three further draws one in sixteen.
+    assert 0.4 < plain["frac_reward_zero_std"] < 0.6
+    assert drawn["frac_reward_zero_std"] < 0.12
+    assert drawn["frac_reward_zero_std"] + drawn[REPLACED] == pytest.approx(plain["frac_reward_zero_std"])
+    # A half, a quarter and an eighth of the groups.
+    assert 0.7 < drawn[WRITTEN_AGAIN] < 1.05
+    # All other figures are those of the questions as first drawn.
+    for figure in ("reward", "value/experimental", "reward_call/unscorable", "reward_call/waited_seconds"):
+        assert drawn[figure] == pytest.approx(plain[figure]), figure
 
 
 def test_a_step_without_any_score_leaves_the_weights_as_they_are(policy, lasting_target, tmp_path):

@@ -13,7 +13,7 @@ from trl.trainer.utils import is_async_callable
 from bioverify.adapters.trl import ask
 from bioverify.client import Client
 from bioverify.core.tasks import TaskKind
-from bioverify_trainer.dataset import PromptSource, make_dataset
+from bioverify_trainer.dataset import PromptSource, make_dataset, rows_of
 from bioverify_trainer.reward import make_reward
 from tests.fixtures import servers
 from tests.trainer.conftest import question_table
@@ -25,7 +25,7 @@ class Call:
     """What TRL hands to a reward function for two groups of two, and what is logged in return."""
 
     def __init__(self, recipe, *, tasks=None):
-        dataset = make_dataset(PromptSource(question_table(), recipe, seed=0), 2)
+        dataset = make_dataset(rows_of(PromptSource(question_table(), recipe, seed=0)), 2)
         rows = [dataset[0], dataset[0], dataset[1], dataset[1]]
         self.metrics = defaultdict(list)
         self.arguments: dict[str, Any] = {

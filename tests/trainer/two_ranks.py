@@ -1,7 +1,8 @@
 """One of the processes of a training run over two: ``torchrun … -m tests.trainer.two_ranks JSON``.
 
-Writes the completions of this process and their rewards as JSON lines. With ``fixed_completions`` nothing is sampled.
-``unscored``: step → rows of each process whose reward is taken away; ``resume``: a checkpoint to begin from.
+Writes the completions of this process and their rewards as JSON lines. With ``fixed_completions`` nothing is sampled,
+with ``half_alike`` half of the groups answer alike. ``unscored``: step → rows of each process whose reward is taken
+away; ``resume``: a checkpoint to begin from.
 """
 
 from __future__ import annotations
@@ -36,6 +37,19 @@ def fixed_completions(trainer: Any) -> Any:
             random = np.random.default_rng([place, *prompt])
             completions.append(random.integers(8, 200, size=random.integers(4, 12)).tolist())
         return completions, None
+
+    return generate
+
+
+def half_alike(trainer: Any) -> Any:
+    """To about every second question all members of a group answer yes; to the others every second one."""
+    yes, no = (trainer.processing_class(f"<answer> {word} </answer>")["input_ids"] for word in ("yes", "no"))
+
+    def generate(prompt_ids: list[list[int]], *_others: Any, **_options: Any) -> tuple[list[list[int]], None]:
+        first = trainer.accelerator.process_index * len(prompt_ids)
+        places = [(first + row) % trainer.num_generations for row in range(len(prompt_ids))]
+        differ = [np.random.default_rng(prompt).integers(2) for prompt in prompt_ids]
+        return [no if place % 2 and apart else yes for place, apart in zip(places, differ, strict=True)], None
 
     return generate
 
@@ -81,8 +95,9 @@ def trained(settings: dict[str, Any]) -> VerifiedTrainer:
         return rewards
 
     trainer.reward_funcs[0] = recorded
-    if settings.get("fixed_completions"):
-        trainer._generate_single_turn = fixed_completions(trainer)
+    for made_up in (fixed_completions, half_alike):
+        if settings.get(made_up.__name__):
+            trainer._generate_single_turn = made_up(trainer)
     trainer.train(resume_from_checkpoint=settings.get("resume"))
     trainer.save_model(str(folder.model))
     return trainer

@@ -11,8 +11,9 @@ A screen holds seven times as many unchanged genes as changed ones, so labels ar
 A source with ``pairs: any`` takes line and gene of the row, and any training perturbation of that line in place of the
 row's own; such a question has no label.
 
-A draw depends on the seed and its own index alone, so a resumed run sees the same prompts in the same order, and
-nothing is kept but the index: a row of the dataset is made when it is asked for.
+A draw depends on the seed, its own index and how often it was drawn again (`bioverify_trainer.draws`) alone, so a
+resumed run sees the same prompts in the same order, and nothing is kept but the index: a row of the dataset is made
+when it is asked for.
 
 Only rows of the ``train`` split are ever drawn. A perturbation that one line holds out may be a training perturbation
 of another; ``strict`` leaves such rows out as well.
@@ -21,7 +22,7 @@ of another; ``strict`` leaves such rows out as well.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -37,7 +38,7 @@ from bioverify.core.recipes import Pairs, Recipe, Source
 from bioverify.core.tasks import TASKS, Task, TaskKind, make_task
 from bioverify.errors import BioverifyError
 from bioverify_trainer.preset import PromptPreset
-from bioverify_trainer.prompts import Turn, make_prompt
+from bioverify_trainer.prompts import make_prompt
 
 # Genes to write about are those of measured pairs; any other question has rows of its own kind.
 _ROWS_OF = {kind: kind for kind in TaskKind} | {TaskKind.GENE_ANNOTATION: TaskKind.DIFFERENTIAL_EXPRESSION}
@@ -56,8 +57,10 @@ class DatasetError(BioverifyError):
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """One training prompt. ``label`` is None if none is known."""
+    """One training prompt. ``label`` is None if none is known. ``again``: which of the draws of its index it is."""
 
+    index: int
+    again: int
     prompt_id: str
     source: str
     task: Task
@@ -129,12 +132,13 @@ class PromptSource:
                     there = of_kind[self._lines.codes[of_kind] == line]
                     self._perturbations_of[kind, line] = np.unique(self._perturbations.codes[there])
 
-    def draw(self, index: int) -> Draw:
-        """The draw number ``index``; always the same for the same seed."""
-        rng = np.random.default_rng([self._seed, index])
+    def draw(self, index: int, again: int = 0) -> Draw:
+        """The draw number ``index``, or the ``again``-th in its place; always the same for the same seed."""
+        which = [index, again] if again else [index]
+        rng = np.random.default_rng([self._seed, *which])
         sources = self._recipe.sources or (_DEFAULT_SOURCE,)
         source = sources[int(rng.choice(len(sources), p=[source.share for source in sources]))]
-        prompt_id = f"{self._seed}-{index}"
+        prompt_id = "-".join(map(str, [self._seed, *which]))
         name = source.name if self._recipe.sources else ""
         kind = _ROWS_OF[source.task_kind]
         genes = self._genes.get(kind)
@@ -149,7 +153,7 @@ class PromptSource:
         task = TASKS[source.task_kind].about(perturbation, measured_gene, line)
         # A question without a yes or no has no label, whatever the row that it was drawn from says.
         is_labelled = task.words is not None and source.pairs is Pairs.MEASURED
-        return Draw(prompt_id, name, task, label if is_labelled else None, source.prompt_form)
+        return Draw(index, again, prompt_id, name, task, label if is_labelled else None, source.prompt_form)
 
     def _any_perturbation(self, kind: TaskKind, row: int, rng: np.random.Generator) -> str:
         """A training perturbation of the row's line that is not its measured gene."""
@@ -210,32 +214,47 @@ def open_prompts(
     return PromptSource(table, recipe, seed=seed, lines=wanted.lines, strict=wanted.strict, balance=wanted.balance)
 
 
-def make_dataset(
-    source: PromptSource, n_prompts: int, *, example_turns: int = 0, chain_of_thought: bool = False
-) -> Dataset:
-    """A dataset of ``n_prompts`` draws, made lazily.
+Row = dict[str, Any]
+"""A row of the dataset: ``prompt`` (messages), ``prompt_id``, ``source``, ``prompt_form``, ``task_kind``, ``task`` (its
+fields as JSON, since the kinds differ in theirs), ``label`` (None if unknown), ``index`` and ``again`` of the draw."""
+MakeRow = Callable[[int, int], Row]
+"""Index and how often it was drawn again → the row."""
 
-    Columns: ``prompt`` (messages), ``prompt_id``, ``source``, ``prompt_form``, ``task_kind``, ``task`` (its fields as
-    JSON, since the kinds differ in theirs) and ``label`` (None if unknown).
-    """
+
+def rows_of(source: PromptSource, *, example_turns: int = 0, chain_of_thought: bool = False) -> MakeRow:
+    """What makes a row of a draw of ``source``."""
+
+    def row(index: int, again: int) -> Row:
+        draw = source.draw(index, again)
+        return {
+            "prompt": make_prompt(
+                draw.task, draw.prompt_form, example_turns=example_turns, chain_of_thought=chain_of_thought
+            ),
+            "prompt_id": draw.prompt_id,
+            "source": draw.source,
+            "prompt_form": str(draw.prompt_form),
+            "task_kind": str(draw.task.kind),
+            "task": json.dumps(asdict(draw.task)),
+            "label": draw.label,
+            "index": index,
+            "again": again,
+        }
+
+    return row
+
+
+def make_dataset(row: MakeRow, n_prompts: int) -> Dataset:
+    """A dataset of the first ``n_prompts`` rows, made lazily."""
 
     def rows(batch: Mapping[str, list[int]]) -> dict[str, list[Any]]:
-        draws = [source.draw(index) for index in batch["draw"]]
-        return {
-            "prompt": [_prompt(draw, example_turns, chain_of_thought) for draw in draws],
-            "prompt_id": [draw.prompt_id for draw in draws],
-            "source": [draw.source for draw in draws],
-            "prompt_form": [str(draw.prompt_form) for draw in draws],
-            "task_kind": [str(draw.task.kind) for draw in draws],
-            "task": [json.dumps(asdict(draw.task)) for draw in draws],
-            "label": [draw.label for draw in draws],
-        }
+        return columns_of([row(index, 0) for index in batch["draw"]])
 
     return Dataset.from_dict({"draw": range(n_prompts)}).with_transform(rows)
 
 
-def _prompt(draw: Draw, example_turns: int, chain_of_thought: bool) -> list[Turn]:
-    return make_prompt(draw.task, draw.prompt_form, example_turns=example_turns, chain_of_thought=chain_of_thought)
+def columns_of(rows: Sequence[Row]) -> dict[str, list[Any]]:
+    """The rows, at least one, column by column."""
+    return {name: [row[name] for row in rows] for name in rows[0]}
 
 
 def read_task(kind: str, fields: str) -> Task:

@@ -14,8 +14,9 @@ Nothing here was measured. Memory is counted (P: weights of the model, N: proces
 The peak is that of the three phases: generate, backward, optimiser. Seconds are those of a good and a poor run (`GOOD`,
 `POOR`): floating-point operations 2P per token for each forward pass (policy, reference, vLLM's importance ratio), 4P
 backward (2P with adapters), 2P recomputed; each token of generation reads all weights and the keys and values once;
-each optimiser step moves 30 bytes per weight over N; NVLink carries 4P bytes with ZeRO-2, 2P per pass over the weights
-with ZeRO-3.
+each redraw (``prompts.redraws``) costs one more generation, because a few groups take as long as all, and one more call
+for rewards; each optimiser step moves 30 bytes per weight over N; NVLink carries 4P bytes with ZeRO-2, 2P per pass over
+the weights with ZeRO-3.
 """
 
 from __future__ import annotations
@@ -213,11 +214,12 @@ def _seconds(preset: Preset, shape: Shape, speed: Speed) -> dict[str, float]:
     if processes > 1:
         carried = 2 * weights * (batches * (passes + 1) + 1) if stage == 3 else 4.0 * weights
     trained = shape.adapter_weights(preset.policy.lora) if preset.policy.lora else weights / processes
+    turns = 1 + preset.prompts.redraws
     return {
-        "generation": written,
+        "generation": turns * written,
         "loss_and_gradient": operations / (_FLOPS * speed.computing),
         "network": carried / (_NVLINK * speed.network),
         "optimiser": _BYTES_PER_OPTIMISER_STEP * trained / (_HBM * speed.memory),
-        "rewards": speed.rewards_s,
-        "weights_to_vllm": speed.hand_over_s / (1 if grpo.vllm_enable_sleep_mode else 2),
+        "rewards": turns * speed.rewards_s,
+        "weights_to_vllm": speed.hand_over_s * (turns if grpo.vllm_enable_sleep_mode else 0.5),
     }

@@ -100,6 +100,8 @@ class PromptPreset(_Strict):
     """Cell lines that are trained on; without any: all."""
     strict: bool = False
     """No cell line trains on what any cell line holds out."""
+    redraws: Annotated[int, Field(ge=0, le=8)] = 0
+    """Dynamic sampling (DAPO): how often groups that are all rewarded alike are written for other questions."""
 
 
 class Grpo(_Strict):

@@ -43,6 +43,8 @@ from bioverify_trainer.runs import watch
 from bioverify_trainer.stopping import stop_signal
 
 FIRST_PAUSE_S = 1.0
+WAITED = "reward_call/waited_seconds"
+"""Metric: seconds that services were waited for."""
 
 logger = logging.getLogger(__name__)
 
@@ -65,13 +67,14 @@ def make_reward(
 
     Above ``max_unscorable_share`` (in [0, 1]) of rows lost to faults that may pass, ``before_pause`` is called once on
     every process, and the rows are asked for again until the share is met. ``samples_per_step`` completions of each
-    call are handed to ``record_sample`` with their parts and evidence. ``prefix_of``: the thought that the template
-    opens behind a prompt, which is no part of the completions. ``decode``: what makes a completion's text of its
-    tokens, if TRL's own decoding would lose tags.
+    step's first call are handed to ``record_sample`` with their parts and evidence. ``prefix_of``: the thought that the
+    template opens behind a prompt, which is no part of the completions. ``decode``: what makes a completion's text of
+    its tokens, if TRL's own decoding would lose tags.
     """
     client = Client(target, tls=TlsIdentity.from_environment())
     as_published = recipe.parse_mode is ParseMode.RBIO_DEMO
     wants_samples = samples_per_step > 0 and record_sample is not None
+    sampled_step = 0
 
     def bioverify_reward(
         prompts: list[list[Turn]],
@@ -87,6 +90,7 @@ def make_reward(
         trainer_state: Any,
         **_unused_columns: Any,
     ) -> list[float | None]:
+        nonlocal sampled_step
         step = int(trainer_state.global_step) + 1
         first = PartialState().process_index * len(completions)
         prefix = prefix_of(prompts[0]) if prompts else ""
@@ -127,7 +131,7 @@ def make_reward(
             )
             stop_signal.wait(pause_s)
             waited_s = time.perf_counter() - started
-        log_metric("reward_call/waited_seconds", waited_s)
+        log_metric(WAITED, waited_s)
         if isinstance(reply, LostCall):
             logger.warning("step %d: %d completions have no reward, %s", step, len(items), reply.why)
             log_metric("reward_call/failed", 1.0)
@@ -136,7 +140,8 @@ def make_reward(
         log_metric("reward_call/failed", 0.0)
         log_metric("reward_call/seconds", call_s)
         _log_batch(items, reply, log_metric)
-        if wants_samples and record_sample is not None:
+        if wants_samples and record_sample is not None and step != sampled_step:
+            sampled_step = step
             # The first of each group in turn, so that several prompts are seen.
             for row in _first_of_each_group(items)[:samples_per_step]:
                 record_sample(sample_record(step, items[row], reply.rewards[row]))

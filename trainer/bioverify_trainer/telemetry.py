@@ -20,6 +20,7 @@ from bioverify.core.alarms import ALIKE
 from bioverify.core.alarms import NOT_READ as NOT_READ_PREFIX
 from bioverify.core.recipes import Recipe
 from bioverify.transport.addresses import for_both_families
+from bioverify_trainer.draws import NEVER_SCORABLE, REPLACED
 from bioverify_trainer.pace import PREFIX, SHARES
 from bioverify_trainer.preset import Preset
 
@@ -64,6 +65,13 @@ _PLAIN = {
     "learning_rate": Gauge("bioverify_training_learning_rate", "Of the last step."),
     ALIKE: Gauge(
         "bioverify_training_groups_alike_ratio", "Share of the last step's groups whose members are all rewarded alike."
+    ),
+    REPLACED: Gauge(
+        "bioverify_training_groups_replaced_ratio",
+        "Share of the last step's groups that took the place of one whose members were all rewarded alike.",
+    ),
+    NEVER_SCORABLE: Gauge(
+        "bioverify_training_never_scorable_ratio", "Share of the last step's draws left out: they can never be scored."
     ),
     "clip_ratio/region_mean": Gauge("bioverify_training_loss_clipped_ratio", "Share of tokens that the loss clips."),
     "sampling/importance_sampling_ratio/mean": Gauge(

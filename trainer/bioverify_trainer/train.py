@@ -31,7 +31,6 @@ from transformers import (
     TrainingArguments,
 )
 from trl.trainer.grpo_config import GRPOConfig
-from trl.trainer.grpo_trainer import GRPOTrainer
 
 from bioverify import tracing
 from bioverify.adapters.decoding import decoder, special_tags
@@ -40,7 +39,8 @@ from bioverify.client import AsyncClient, ClientError, ListedVerifier, TlsError,
 from bioverify.core import alarms
 from bioverify.core.conversation import opened_thought
 from bioverify.core.recipes import Recipe, Requirement
-from bioverify_trainer.dataset import PromptSource, make_dataset, open_prompts
+from bioverify_trainer.dataset import PromptSource, make_dataset, open_prompts, rows_of
+from bioverify_trainer.draws import DrawingTrainer, FindRows, ScorableRows
 from bioverify_trainer.evaluate.questions import Rows
 from bioverify_trainer.heldout import HeldOutQuestions, held_out_rows
 from bioverify_trainer.model import generation, shared_prompts
@@ -204,16 +204,13 @@ def make_trainer(
         prefix_of=lambda turns: opened_thought(generation.rendered(policy, turns)),
         decode=decoder(policy.tokenizer) if special_tags(policy.tokenizer) and not is_one_word else None,
     )
-    dataset = make_dataset(
-        prompts,
-        preset.grpo.max_steps * preset.prompts_per_step,
-        example_turns=preset.prompts.example_turns,
-        chain_of_thought=preset.prompts.chain_of_thought,
-    )
+    row = rows_of(prompts, example_turns=preset.prompts.example_turns, chain_of_thought=preset.prompts.chain_of_thought)
+    dataset = make_dataset(row, preset.grpo.max_steps * preset.prompts_per_step)
     trainer: VerifiedTrainer | OneWordTrainer
     if is_one_word:
-        trainer = OneWordTrainer(preset, policy, reward, grpo_config(preset, folder.checkpoints), dataset, pace)
+        trainer = OneWordTrainer(preset, policy, reward, grpo_config(preset, folder.checkpoints), dataset, row, pace)
     else:
+        scorable_rows: FindRows = ScorableRows(row, target, recipe, deadline_s=preset.rewards.deadline_s)
         trainer = VerifiedTrainer(
             model=policy.model,
             processing_class=policy.tokenizer,
@@ -221,6 +218,8 @@ def make_trainer(
             args=grpo_config(preset, folder.checkpoints),
             train_dataset=dataset,
             peft_config=lora_config(preset, policy.model),
+            scorable_rows=pace.measuring("rewards")(scorable_rows),
+            most_redraws=preset.prompts.redraws,
             prompts_computed_once=preset.prompts.computed_once,
             pace=pace,
         )
@@ -281,7 +280,7 @@ def lora_config(preset: Preset, model: PreTrainedModel) -> LoraConfig | None:
     )
 
 
-class VerifiedTrainer(SavingTrainer, GRPOTrainer):
+class VerifiedTrainer(SavingTrainer, DrawingTrainer):
     """GRPOTrainer that leaves rows without a reward out of the loss altogether, and a failed checkpoint behind.
 
     ``any_row_scored``: whether anything that was generated since the last optimiser step could be scored.
@@ -294,9 +293,12 @@ class VerifiedTrainer(SavingTrainer, GRPOTrainer):
         self._prompts_computed_once = prompts_computed_once
         self._pace = pace
         if self.use_vllm:
-            give_seeds(self.vllm_generation, seed=self.args.seed, step=lambda: self.state.global_step)
+            give_seeds(self.vllm_generation, seed=self.args.seed, call=self._call_of_vllm)
             engine: Any = self.vllm_generation
             engine.sync_weights = pace.measuring("weights_to_vllm")(engine.sync_weights)
+
+    def _call_of_vllm(self) -> list[int]:
+        return [self.state.global_step, self.redraw] if self.redraw else [self.state.global_step]
 
     def _generate_single_turn(self, prompt_ids: list[list[int]], *others: Any, **options: Any) -> Any:
         with self._pace.measuring("generation"):

@@ -127,7 +127,7 @@ def _run_columns(runs: Sequence[Run]) -> list[Column]:
 def _quarters(runs: Sequence[Run]) -> Table:
     """Means over the first and the last quarter of the steps."""
     table = Table(Column("mean of first → last quarter", overflow="fold"), *_run_columns(runs), box=None)
-    prefixes = ("reward_call/unscorable", "source/", "value/", "heldout/", "watch/", "pace/")
+    prefixes = ("reward_call/unscorable", "source/", "value/", "heldout/", "watch/", "draws/", "pace/")
     records = [record for run in runs for record in run.metrics]
     names = {key for record in records for key in record if key.startswith(prefixes)}
     # Most reasons never come up.

@@ -1,4 +1,4 @@
-"""Seeds for vLLM: what is sampled depends on ``grpo.seed``, the step and the place in the batch alone.
+"""Seeds for vLLM: what is sampled depends on ``grpo.seed``, the step, the redraw and the place in the batch alone.
 
 TRL gives vLLM no such seed: beside the trainer every run begins with that of its process, after a resume again, and a
 server has whatever it was started with. One seed for a whole call, as ``grpo.generation_kwargs`` could give it, would
@@ -8,7 +8,7 @@ be worse: a group is the same prompt several times, and all its completions woul
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -18,13 +18,13 @@ from trl.generation.vllm_generation import VLLMGeneration
 _AT_ONCE = 64
 
 
-def give_seeds(generation: VLLMGeneration, *, seed: int, step: Callable[[], int]) -> None:
-    """Every later request of ``generation`` has a seed; ``step`` is asked at each call."""
+def give_seeds(generation: VLLMGeneration, *, seed: int, call: Callable[[], Sequence[int]]) -> None:
+    """Every later request of ``generation`` has a seed; ``call`` tells at each call what sets it apart from others."""
     # Processes that share one model write the same completions, so they need the same seeds.
     place = generation.accelerator.process_index // generation.tensor_parallel_size
 
     def seeds(requests: int) -> list[int]:
-        words = np.random.SeedSequence([seed, step(), place]).generate_state(requests)
+        words = np.random.SeedSequence([seed, *call(), place]).generate_state(requests)
         return [int(word) for word in words]
 
     if generation.mode == "colocate":
