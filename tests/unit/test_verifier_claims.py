@@ -47,6 +47,16 @@ ANNOTATED = [
     ("ATF4", 5, "IDA", ""), ("ATF4", 7, "IEA", ""), ("XRCC1", 6, "IDA", ""), ("XRCC1", 8, "IDA", ""),
     ("SLC7A11", 7, "IDA", ""),
 ]  # fmt: skip
+SCREENED = {
+    "k562-de": ["EIF2AK4,ATF4,1,train", "AARS1,ATF4,1,train", "ATF4,SLC7A11,1,train", "XRCC1,SLC7A11,0,train",
+                "EIF2AK4,SLC7A11,1,test", "AARS1,XRCC1,1,train", "ATF4,XRCC1,0,train", "ATF4,XRCC1,1,train"],
+    "k562-dir": ["EIF2AK4,ATF4,0,train", "AARS1,ATF4,1,train", "ATF4,SLC7A11,0,train", "EIF2AK4,SLC7A11,0,test",
+                 "XRCC1,ATF4,1,train"],
+    "rpe1-de": ["EIF2AK4,ATF4,0,train", "ATF4,SLC7A11,1,train"],
+    "rpe1-dir": ["ATF4,SLC7A11,0,train"],
+    **{f"{line}-{kind}": ["OTHER1,OTHER2,0,train"] for line in ("hepg2", "jurkat") for kind in ("de", "dir")},
+}  # fmt: skip
+"""Perturbed gene, measured gene, label, split."""
 N_OTHERS = 900
 """Genes without a part in the tests: with too few, no term would be special."""
 
@@ -81,7 +91,10 @@ def verifier(tmp_path_factory: pytest.TempPathFactory) -> Claims:
     ]
     with gzip.open(root / "go" / "genes.tsv.gz", "wt") as file:
         file.write(header + "\n".join(table) + "\n")
-    sources = Sources(mirror=root, cache=root / "cache", offline=True)
+    (root / "screens").mkdir()
+    for name, rows_of_file in SCREENED.items():
+        (root / "screens" / f"{name}.csv").write_text("\n".join(["pert,gene,label,split", *rows_of_file]) + "\n")
+    sources = Sources(mirror=root, cache=root / "cache", offline=True, explicit={"perturbqa": root / "screens"})
     assert [sources.locate(source).kind for source in (GENES, GO_TERMS, GO_ANNOTATIONS)] == ["mirror"] * 3
     store = ArtifactStore(root / "artifacts")
     genes.build(store, sources, progress=silent)
@@ -423,3 +436,96 @@ def test_a_pair_with_a_third_gene_weighs_less_unless_it_links(verifier: Claims) 
     one_end = scored(verifier, "EIF2AK4 activates ATF4 in this cell.", task).value
     both_ends = scored(verifier, "EIF2AK4 activates ATF4 in this cell. ATF4 regulates SLC7A11 in turn.", task).value
     assert both_ends > 3 * one_end > 0
+
+
+ABOUT_KNOCKDOWNS = [
+    ("Knockdown of EIF2AK4 lowers ATF4 in K562 cells.", "supported", "decreased"),
+    ("Loss of GCN2 reduces the expression of ATF4.", "supported", "decreased"),  # the question's line
+    ("EIF2AK4 knockdown raises ATF4.", "contradicted", "decreased"),
+    ("ATF4 is downregulated when EIF2AK4 is knocked down.", "supported", "decreased"),
+    ("When EIF2AK4 is knocked down, ATF4 will decrease.", "supported", "decreased"),
+    ("Silencing EIF2AK4 leads to up-regulation of ATF4 transcripts.", "contradicted", "decreased"),
+    ("Knockdown of EIF2AK4 does not change the expression of ATF4.", "contradicted", "decreased"),
+    ("ATF4 is unaffected by knockdown of EIF2AK4 in RPE-1 cells.", "supported", "no change"),
+    ("Knockdown of EIF2AK4 lowers ATF4 in RPE1 cells.", "contradicted", "no change"),
+    ("Knockdown of ATF4 has no effect on SLC7A11.", "contradicted", "decreased"),
+    ("Depletion of XRCC1 does not raise SLC7A11.", "supported", "no change"),
+    ("Knockdown of XRCC1 lowers OTHER5 and changes SLC7A11.", "contradicted", "no change"),
+    ("Knockdown of AARS1 affects XRCC1.", "supported", "changed"),
+]
+SAYS_NOTHING_OF_A_ROW = [
+    "Knockdown of AARS1 raises XRCC1.",  # a change of unknown direction
+    "Knockdown of EIF2AK4 lowers SLC7A11.",  # a held-out row
+    "Knockdown of XRCC1 raises ATF4.",  # a direction without a row that says that it changes
+    "Knockdown of ATF4 changes XRCC1.",  # rows that contradict each other
+    "Knockdown of EIF2AK4 lowers ATF4 in HepG2 cells.",  # not measured there
+    "Knockdown of AARS1 raises ATF4.",  # the question's own pair
+    "Knockdown of AARS1 raises ATF4 in K562 cells, and ATF4 rises after loss of AARS.",
+    "EIF2AK4 lowers ATF4.",  # no knockdown
+    "Knockout of EIF2AK4 lowers ATF4.",
+    "Knockdown of EIF2AK4 lowers OTHER5, which normally reduces ATF4.",  # of OTHER5
+    "When EIF2AK4 is knocked down, ATF4 reduces amino acid transport.",  # what ATF4 does
+    "Knockdown of EIF2AK4 and XRCC1 lowers ATF4.",  # of both
+]
+
+
+def about_the_screen(outcome: Scored) -> list[str]:
+    return [one.text for one in outcome.evidence if one.source == "PerturbQA train"]
+
+
+@pytest.mark.parametrize(("thoughts", "verdict", "response"), ABOUT_KNOCKDOWNS)
+def test_what_is_said_of_a_knockdown_is_held_against_the_training_rows(
+    verifier: Claims, thoughts: str, verdict: str, response: str
+) -> None:
+    outcome = scored(verifier, thoughts)
+    (said,) = about_the_screen(outcome)
+    assert f": {verdict}: " in said
+    assert said.endswith(f", {response} (PerturbQA train)")
+    assert outcome.components["screen"] == (0.5 if verdict == "supported" else 0)
+
+
+@pytest.mark.parametrize("thoughts", SAYS_NOTHING_OF_A_ROW)
+def test_the_screen_is_silent_of_what_no_training_row_says_and_of_the_question_itself(
+    verifier: Claims, thoughts: str
+) -> None:
+    outcome = scored(verifier, thoughts)
+    assert about_the_screen(outcome) == []
+    assert "screen" not in outcome.components
+
+
+def test_what_is_said_of_knockdowns_changes_nothing_but_the_component_of_the_screen(verifier: Claims) -> None:
+    before = scored(verifier, HONEST)
+    said = " ".join(thoughts for thoughts, *_ in ABOUT_KNOCKDOWNS)
+    after = scored(verifier, f"{HONEST} {said}")
+    assert after.value == before.value
+    assert {name: after.components[name] for name in before.components} == before.components
+    assert 0 < after.components["screen"] < 1
+
+
+def test_without_a_line_all_lines_that_measured_the_pair_have_to_agree(verifier: Claims) -> None:
+    for thoughts, rows in (("Knockdown of ATF4 lowers SLC7A11.", 2), ("Knockdown of EIF2AK4 lowers ATF4.", 0)):
+        outcome = verifier.score([Item(PROSE, completion=thoughts)])[0]
+        assert isinstance(outcome, Scored)
+        assert sum(one.count("knocked down") for one in about_the_screen(outcome)) == rows
+
+
+def test_a_row_is_quoted_by_its_line_and_its_genes(verifier: Claims) -> None:
+    thoughts = "It is odd. Knockdown of GCN2 in K562 cells lowers ATF4."
+    outcome = scored(verifier, thoughts)
+    assert about_the_screen(outcome) == [
+        'knockdown of EIF2AK4, ATF4, "Knockdown of GCN2 in K562 cells lowers ATF4": supported: '
+        "K562: EIF2AK4 knocked down, ATF4 measured, decreased (PerturbQA train)"
+    ]
+    assert not any(one.simulated for one in outcome.evidence)
+
+
+def test_rows_of_the_simulated_screen_say_that_they_are(bundled_store: ArtifactStore) -> None:
+    told = []
+    for change in ("changes", "raises", "lowers"):
+        text = f"Knockdown of AARS1 {change} ASNS in K562 cells."
+        outcome = open_verifier(bundled_store).score([Item(PROSE, completion=text)])[0]
+        assert isinstance(outcome, Scored)
+        told += [one for one in outcome.evidence if "knocked down" in one.text]
+    assert told
+    assert all(one.simulated and one.source == "simulated screen, not an experiment" for one in told)
+    assert bundled_store.manifest("claims").simulated

@@ -1,4 +1,6 @@
-"""Makes the ``claims`` artifact: phrases of terms and genes, who is annotated with what, and by which evidence."""
+"""Makes the ``claims`` artifact: phrases of terms and genes, who is annotated with what and by which evidence, and the
+training rows of the screens. No test row is read.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +14,20 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from bioverify.artifacts.arrow import write_served
 from bioverify.artifacts.genes import Gene, locate_official_names, read_genes, read_official_names
 from bioverify.artifacts.go import Facts, read_facts
+from bioverify.artifacts.perturbqa import read_tables
 from bioverify.artifacts.resolver import open_genes
+from bioverify.artifacts.responses import CHANGED, DECREASED, INCREASED, NOT_MEASURED, UNCHANGED
 from bioverify.artifacts.sources import GENES, Sources
 from bioverify.artifacts.store import ArtifactStore, Manifest
+from bioverify.core.cell_lines import CELL_LINES
 from bioverify.core.genes import GeneResolver
+from bioverify.core.outcomes import SIMULATED_REMARK
+from bioverify.core.tasks import TaskKind
 from bioverify.verifiers.claims.artifact import (
     CALLED_FILE,
     CODES_FILE,
@@ -28,6 +36,7 @@ from bioverify.verifiers.claims.artifact import (
     MENTIONS_FILE,
     NAME,
     PHRASES_FILE,
+    SCREEN_FILE,
     TERMS_FILE,
     WORDS_FILE,
 )
@@ -48,6 +57,8 @@ from bioverify.verifiers.claims.lexicon import (
 from bioverify.verifiers.claims.phrases import FIRST_STEM, FIRST_SYMBOL, UNKNOWN, Words, parts_of, stem_of
 
 Float64s = npt.NDArray[np.float64]
+Int64s = npt.NDArray[np.int64]
+Int8s = npt.NDArray[np.int8]
 
 MIN_ALIAS, MIN_LETTERS = 3, 5
 """Characters of an alias, and of one without a digit that was never the symbol: NER is nucleotide excision repair."""
@@ -94,6 +105,8 @@ def build(store: ArtifactStore, sources: Sources, *, progress: Callable[[str], N
     encoded = _encoded(words, phrases, of_names)
     called_of_phrase = {words.encode(text): rows for text, rows in called_of.items()}
 
+    screens = read_tables(sources, progress=progress)
+    pairs, responses = _training_rows(screens.rows, resolver, gene_row)
     codes: dict[str, int] = {}
     direct_codes = [
         [
@@ -160,13 +173,18 @@ def build(store: ArtifactStore, sources: Sources, *, progress: Callable[[str], N
             folder.path / MENTIONS_FILE,
         )
         write_served(pa.table({"codes": list(codes)}), folder.path / CODES_FILE)
-        records = [*facts.records, located.record, *(one.record for one in named)]
+        write_served(pa.table({"pair": pairs, "response": responses}), folder.path / SCREEN_FILE)
+        records = [*facts.records, located.record, *(one.record for one in named), *screens.records]
         manifest = folder.commit(
-            description="Phrases that name Gene Ontology terms and human genes, and which gene is annotated with what.",
+            description="Phrases that name Gene Ontology terms and human genes, which gene is annotated with what, and "
+            + ("a simulated screen, not an experiment." if screens.simulated else "training rows of the screens."),
             license="; ".join(dict.fromkeys(record.license for record in records)),
             sources=records,
+            simulated=screens.simulated,
             inputs=[genes],
             parameters={
+                "lines": list(CELL_LINES),
+                "screen": SIMULATED_REMARK if screens.simulated else "PerturbQA train",
                 "scopes": sorted(SCOPES),
                 "relations": "is_a, part_of, regulates" if facts.parents else "none: the compact form has no relations",
             },
@@ -178,10 +196,60 @@ def build(store: ArtifactStore, sources: Sources, *, progress: Callable[[str], N
                 "phrases_of_names": sum(bool(own[1]) for own in encoded.values()),
                 "mentions": len(mentions),
                 "denied": sum(map(len, denied_of)),
+                "measured_pairs": len(pairs),
             },
         )
     progress(f"claims: {len(encoded):,} phrases, {len(kept):,} genes, {len(ontology.ids):,} terms")
     return manifest
+
+
+def _training_rows(rows: pa.Table, resolver: GeneResolver, gene_row: Mapping[str, int]) -> tuple[Int64s, Int8s]:
+    """Sorted pairs of genes that are known here, as `artifact.SCREEN_FILE` numbers them, and their responses.
+
+    A direction counts only for a pair that has a row of the other kind, which might be a held-out one. Pairs whose rows
+    contradict each other are left out; of those with both directions it is known that they change.
+    """
+    rows = rows.filter(pc.equal(rows["split"], "train"))
+
+    def coded(name: str, numbers_of: Callable[[list[str]], list[int]]) -> Int64s:
+        column = rows[name].combine_chunks()
+        of_code = np.array(numbers_of(column.dictionary.to_pylist()), np.int64)
+        chosen: Int64s = of_code[column.indices.to_numpy()]
+        return chosen
+
+    def genes_of(names: list[str]) -> list[int]:
+        of_column = resolver.of_column(names)
+        return [gene_row.get(str(of_column.resolve(name)), -1) for name in names]
+
+    perturbation, measured = coded("perturbation", genes_of), coded("measured_gene", genes_of)
+    line = coded("line", lambda names: [CELL_LINES.index(name) for name in names])
+    is_de = coded("task_kind", lambda names: [name == TaskKind.DIFFERENTIAL_EXPRESSION for name in names])
+    is_one = rows["label"].to_numpy() == 1
+    seen_by_row = 1 << np.where(is_de, np.where(is_one, _CHANGED, _UNCHANGED), np.where(is_one, _UP, _DOWN))
+    known = (perturbation >= 0) & (measured >= 0)
+    n_genes = len(gene_row)
+    pairs, at = np.unique(((line * n_genes + perturbation) * n_genes + measured)[known], return_inverse=True)
+    seen = np.zeros(len(pairs), np.int64)
+    np.bitwise_or.at(seen, at, seen_by_row[known])
+    responses = _TOGETHER[seen]
+    says = responses != NOT_MEASURED
+    return pairs[says], responses[says]
+
+
+_DOWN, _UNCHANGED, _UP, _CHANGED = range(4)
+
+
+def _together(seen: int) -> int:
+    down, unchanged, up, changed = (bool(seen >> kind & 1) for kind in (_DOWN, _UNCHANGED, _UP, _CHANGED))
+    if unchanged:
+        return NOT_MEASURED if changed or up or down else UNCHANGED
+    if not changed:
+        return NOT_MEASURED
+    return CHANGED if up == down else INCREASED if up else DECREASED
+
+
+_TOGETHER = np.array([_together(seen) for seen in range(16)], np.int8)
+"""Of the kinds of rows that a pair has, as bits."""
 
 
 def _ontology(facts: Facts) -> _Ontology:

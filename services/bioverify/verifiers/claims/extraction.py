@@ -14,6 +14,7 @@ from enum import IntEnum
 from itertools import combinations
 from typing import NamedTuple, Protocol
 
+from bioverify.verifiers.claims.effects import WORDS_OF_EFFECTS, Change, Effects, Group
 from bioverify.verifiers.claims.phrases import FIRST_SYMBOL, FIRST_TERM, TURN_OF, TURNING, Turn, Words
 
 NAMING_WORDS = "is are was encodes encode encoding encoded called named codes known as"
@@ -77,17 +78,13 @@ WORDS_OF_ROLES = (
     PART_WORDS,
     MODIFYING_WORDS,
     CLOSING_WORDS,
-    NAMING_WORDS, RELATING_WORDS, JOINT_WORDS, ONLY, OBJECT_WORDS, OF_OR_ON, LACKING_WORDS, VERBS,
+    NAMING_WORDS, RELATING_WORDS, JOINT_WORDS, ONLY, OBJECT_WORDS, OF_OR_ON, LACKING_WORDS, VERBS, *WORDS_OF_EFFECTS,
 )  # fmt: skip
 """Words that change what a claim is; all of them have a stem in the artifact."""
 
 NAMING_REACH, NEGATION_REACH, SUBJECT_REACH, RELATING_REACH = 5, 10, 5, 3
 """Words between a gene and its name, a negation and what it denies, a sentence's beginning and its subject, genes and
 the word that relates them."""
-
-
-Group = tuple[int, int, Sequence[int]]
-"""Where genes that stand side by side begin and end, and which they are."""
 
 
 class Tone(IntEnum):
@@ -127,6 +124,19 @@ class Relation(NamedTuple):
     tone: Tone
 
 
+class Effect(NamedTuple):
+    """What a knockdown of one gene is said to do to another's expression, in cell lines that the sentence names."""
+
+    perturbation: int
+    measured: int
+    change: Change
+    lines: tuple[str, ...]
+    start: int
+    end: int
+    is_denied: bool
+    tone: Tone
+
+
 class Automaton(Protocol):
     def find_matches_as_indexes(self, haystack: str) -> list[tuple[int, int, int]]: ...
 
@@ -137,6 +147,7 @@ class Claims:
 
     properties: list[Property] = field(default_factory=list)
     relations: list[Relation] = field(default_factory=list)
+    effects: list[Effect] = field(default_factory=list)
 
 
 class Extractor:
@@ -147,6 +158,7 @@ class Extractor:
     ) -> None:
         """``is_function``: of each phrase, 1 if all that it names are molecular functions."""
         self._automaton, self._gene_of_mention, self._is_function = automaton, gene_of_mention, is_function
+        self._effects = Effects(words)
         self._tying = words.stems_in(TYING_WORDS)
         self._aside = words.stems_in(ASIDE_WORDS)
         self._acting = words.stems_in(ACTING_WORDS)
@@ -259,7 +271,12 @@ class Extractor:
                 for gene in genes:
                     found.properties.append(Property(gene, number, start, stop, is_denied, tone, naming))
             if len(groups) > 1 or (groups and len(groups[0][2]) > 1):
+                n_before = len(found.relations)
                 self._relate(text, begin, end, groups, subjects, turns, found)
+                told = self._add_effects(text, begin, end, groups, turns, found)
+                if told:  # what a knockdown does is no relation beside
+                    related = found.relations[n_before:]
+                    found.relations[n_before:] = [one for one in related if {one.gene, one.other} not in told]
         subjects = self._subjects(text, begin, groups, last, turns)
         return tuple(subjects[-1][2]) if subjects else last
 
@@ -365,6 +382,26 @@ class Extractor:
     ) -> None:
         is_denied, tone = self._put(text, end, turns, start)
         found.relations += [Relation(*pair, start, end, is_denied, tone) for pair in pairs if pair[0] != pair[1]]
+
+    def _add_effects(
+        self,
+        text: str,
+        begin: int,
+        end: int,
+        groups: list[Group],
+        turns: list[tuple[int, Turn]],
+        found: Claims,
+    ) -> list[set[int]]:
+        """The pairs that they are about."""
+        told: list[set[int]] = []
+        for read in self._effects.read(text, begin, end, groups):
+            is_denied, tone = self._put(text, read.at, turns, read.start)
+            for gene in read.measured:
+                if gene != read.perturbation:
+                    told.append({gene, read.perturbation})
+                    said = (read.perturbation, gene, read.change, read.lines, read.start, read.end)
+                    found.effects.append(Effect(*said, is_denied is not read.is_unchanged, tone))
+        return told
 
 
 LONGEST_LIST = 3

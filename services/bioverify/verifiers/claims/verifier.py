@@ -6,7 +6,12 @@ affirmed or denied, plain, hedged or supposed. `knowledge` says of each claim wh
 term or one below it, or is called so; `value` makes numbers of it. What is not annotated is not false: the world is
 open, and such a claim is "unsupported", which the evidence says in these words.
 
-Source: Gene Ontology (CC BY 4.0) with its evidence codes; names of genes as NCBI has them.
+What a knockdown is said to do (`effects`) is held against the screens' training rows (`screen`). That counts in a
+component of its own and not in the value, which would else pay for a measured label; of the question's own pair nothing
+is said at all.
+
+Source: Gene Ontology (CC BY 4.0) with its evidence codes; names of genes as NCBI has them; PerturbQA's training rows,
+or a simulated screen, which every sentence of evidence from it says.
 """
 
 from __future__ import annotations
@@ -21,10 +26,11 @@ from bioverify.artifacts.names import Names
 from bioverify.artifacts.resolver import open_genes
 from bioverify.artifacts.store import ArtifactStore
 from bioverify.artifacts.tables import read_served
+from bioverify.core.cell_lines import line_name
 from bioverify.core.completions import TaggedText
 from bioverify.core.genes import GeneResolver
 from bioverify.core.outcomes import Evidence, NotApplicable, Outcome, Quote, Scored, Verdict
-from bioverify.core.tasks import GeneAnnotation, TaskKind
+from bioverify.core.tasks import GeneAnnotation, Knockdown, Task, TaskKind, canonical_cell_line
 from bioverify.core.verifier import UNRECOGNISED_QUESTION, ArtifactIdentity, Description, Item, Reads
 from bioverify.verifiers.claims.artifact import (
     CALLED_FILE,
@@ -34,14 +40,17 @@ from bioverify.verifiers.claims.artifact import (
     MENTIONS_FILE,
     NAME,
     PHRASES_FILE,
+    SCREEN_FILE,
     TERMS_FILE,
     WORDS_FILE,
 )
 from bioverify.verifiers.claims.conclusion import concluded
-from bioverify.verifiers.claims.extraction import Extractor
+from bioverify.verifiers.claims.extraction import Claims as Extracted
+from bioverify.verifiers.claims.extraction import Effect, Extractor
 from bioverify.verifiers.claims.knowledge import Kind, Knowledge, Lists
 from bioverify.verifiers.claims.phrases import Words
-from bioverify.verifiers.claims.value import SHARE_OF_TONE, Judged, distinct, sums
+from bioverify.verifiers.claims.screen import RESPONSE_WORDS, Screen
+from bioverify.verifiers.claims.value import CONTRADICTED_SHARE, SHARE_OF_TONE, SMOOTHING, Judged, distinct, sums
 
 MAX_SHOWN = 30
 """Claims in the evidence of one completion, in the order of the text."""
@@ -56,6 +65,14 @@ _SOURCE = "Gene Ontology"
 _NAMES_SOURCE = "NCBI Gene"
 
 
+class Measured(NamedTuple):
+    """What a knockdown is said to do, and the rows (line, response) that say whether it does."""
+
+    effect: Effect
+    verdict: Verdict
+    rows: Sequence[tuple[str, int]]
+
+
 class Claims:
     """Soft score of the factual claims; holds no belief about yes or no."""
 
@@ -67,14 +84,16 @@ class Claims:
         words: Words,
         extractor: Extractor,
         knowledge: Knowledge,
+        screen: Screen,
         *,
         artifacts: tuple[ArtifactIdentity, ...] = (),
     ) -> None:
         self._resolver, self._words, self._extractor, self._knowledge = resolver, words, extractor, knowledge
+        self._screen = screen
         self._row = {symbol: row for row, symbol in enumerate(knowledge.symbols)}
         self.description = Description(
             name=NAME,
-            version="3",
+            version="4",
             summary="Claims of the thoughts about genes, each held against the Gene Ontology and the genes' names.",
             task_kinds=_KINDS,
             reads=self.reads,
@@ -88,6 +107,11 @@ class Claims:
                 "unsupported": "Number that they do not know of.",
                 "consistent": "1 if the thoughts conclude what the answer says, 0 if not; absent without a conclusion.",
                 "claims": "Number of distinct claims that could be held against the sources.",
+                "screen": (
+                    "Of what is said of knockdowns: weight that the screens' training rows support / (that + 1.5 times "
+                    "what they contradict + 1), without the question's own pair. In no other component and not in the "
+                    "value; absent if no row speaks of any."
+                ),
             },
             artifacts=artifacts,
         )
@@ -128,7 +152,9 @@ class Claims:
             pieces = [*read.gene_info_spans, *read.thought_spans]
             thoughts = read.thoughts
         text = _BETWEEN_PIECES.join([item.completion[start:end] for start, end in pieces])
-        judged = distinct(self._judged(text, asked), self._knowledge)
+        claims = self._extractor.claims(self._words.encode(text), asked[0] if len(asked) == 1 else -1)
+        judged = distinct(self._judged(claims), self._knowledge)
+        measured = self._measured(claims.effects, item.task) if claims.effects else []
         totals = sums(judged, asked)
         components = {
             "precision": totals.precision,
@@ -141,7 +167,9 @@ class Claims:
             components["linked"] = _linked(judged, asked) if len(asked) == 2 else 0.0
         if isinstance(item.answer, bool) and (said := concluded(thoughts, item.task.kind)) is not None:
             components["consistent"] = float(said is item.answer)
-        evidence = self._evidence(text, pieces, judged) if with_evidence else ()
+        if measured:
+            components["screen"] = _screen_share(measured)
+        evidence = self._evidence(text, pieces, judged, measured) if with_evidence else ()
         return Scored(totals.value, components, evidence)
 
     def _asked(self, item: Item) -> list[int] | NotApplicable:
@@ -160,10 +188,9 @@ class Claims:
                 asked.append(row)
         return why if why is not None and not asked else asked
 
-    def _judged(self, text: str, asked: Sequence[int]) -> list[Judged]:
-        """Every claim of the text that our sources could know of."""
+    def _judged(self, claims: Extracted) -> list[Judged]:
+        """Every one that our sources could know of, but those about knockdowns."""
         knowledge, found = self._knowledge, []
-        claims = self._extractor.claims(self._words.encode(text), asked[0] if len(asked) == 1 else -1)
         for gene, phrase, start, end, is_denied, tone, naming in claims.properties:
             finding = knowledge.judge(gene, phrase, naming)
             if finding is None:
@@ -187,20 +214,62 @@ class Claims:
             )
         return found
 
-    def _evidence(self, text: str, pieces: Sequence[tuple[int, int]], judged: Sequence[Judged]) -> tuple[Evidence, ...]:
+    def _measured(self, effects: Sequence[Effect], task: Task) -> list[Measured]:
+        """Each once, in its plainest form, if a training row speaks of it and it is not the question's own pair."""
+        own: tuple[int | None, ...] = ()
+        asked_line: tuple[str, ...] = ()
+        if isinstance(task, Knockdown):
+            own = tuple(self._row.get(str(self._resolver.resolve(name))) for name in task.genes)
+            asked_line = (canonical_cell_line(task.cell_line),)
+        found: dict[tuple[object, ...], Measured] = {}
+        for one in sorted(effects, key=lambda effect: effect.tone):
+            if (one.perturbation, one.measured) == own:
+                continue
+            lines = one.lines or asked_line
+            judged = self._screen.judge(one.perturbation, one.measured, one.change, lines)
+            if judged is not None:
+                verdict = _OPPOSITE[judged[0]] if one.is_denied else judged[0]
+                said = (one.perturbation, one.measured, one.change, one.is_denied, lines)
+                found.setdefault(said, Measured(one, verdict, judged[1]))
+        return list(found.values())
+
+    def _evidence(
+        self,
+        text: str,
+        pieces: Sequence[tuple[int, int]],
+        judged: Sequence[Judged],
+        measured: Sequence[Measured],
+    ) -> tuple[Evidence, ...]:
         """``pieces``: where what ``text`` is made of stands in the completion."""
-        if not judged:
+        if not judged and not measured:
             return (Evidence("No claim about a gene that our sources could know of.", source=_SOURCE),)
         spans = self._words.spans(text)
-        shown = sorted(judged, key=lambda one: (one.start, one.end))[:MAX_SHOWN]
+        every: list[tuple[int, int, Judged | Measured]] = [(one.start, one.end, one) for one in judged]
+        every += [(one.effect.start, one.effect.end, one) for one in measured]
         evidence = []
-        for one in shown:
-            start, end = spans[one.start][0], spans[one.end - 1][1]
+        for at, stop, one in sorted(every, key=lambda each: each[:2])[:MAX_SHOWN]:
+            start, end = spans[at][0], spans[stop - 1][1]
             quote = Quote(_place(pieces, start), _place(pieces, end - 1) + 1, one.verdict)
-            evidence.append(self._explain(one, text[start:end], quote))
-        if len(judged) > MAX_SHOWN:
-            evidence.append(Evidence(f"{len(judged) - MAX_SHOWN} claims more.", source=_SOURCE))
+            quoted = text[start:end]
+            if isinstance(one, Measured):
+                evidence.append(self._explain_measured(one, quoted, quote))
+            else:
+                evidence.append(self._explain(one, quoted, quote))
+        if len(every) > MAX_SHOWN:
+            evidence.append(Evidence(f"{len(every) - MAX_SHOWN} claims more.", source=_SOURCE))
         return tuple(evidence)
+
+    def _explain_measured(self, claim: Measured, quoted: str, quote: Quote) -> Evidence:
+        """ "knockdown of A, B, "loss of A raises B": supported: K562: A knocked down, B measured, increased (…)"."""
+        effect, screen = claim.effect, self._screen
+        knocked_down, gene = (self._knowledge.symbols[row] for row in (effect.perturbation, effect.measured))
+        said = f'knockdown of {knocked_down}, {gene}, {"not " if effect.is_denied else ""}"{quoted}": {claim.verdict}'
+        rows = "; ".join(
+            f"{line_name(line)}: {knocked_down} knocked down, {gene} measured, {RESPONSE_WORDS[response]}"
+            for line, response in claim.rows
+        )
+        text = f"{said}: {rows} ({screen.provenance})"
+        return Evidence(text, source=screen.provenance, simulated=screen.simulated, quote=quote)
 
     def _explain(self, claim: Judged, quoted: str, quote: Quote) -> Evidence:
         """ "AARS1, "charges tRNA": supported: …"; a denied claim begins with "not"."""
@@ -240,6 +309,17 @@ def _place(pieces: Sequence[tuple[int, int]], at: int) -> int:
             return start + at
         at -= end - start + len(_BETWEEN_PIECES)
     raise AssertionError("a claim stands in a piece")
+
+
+_OPPOSITE = {Verdict.SUPPORTED: Verdict.CONTRADICTED, Verdict.CONTRADICTED: Verdict.SUPPORTED}
+
+
+def _screen_share(measured: Sequence[Measured]) -> float:
+    weight = dict.fromkeys(_OPPOSITE, 0.0)
+    for one in measured:
+        weight[one.verdict] += SHARE_OF_TONE[one.effect.tone]
+    wrong = CONTRADICTED_SHARE * weight[Verdict.CONTRADICTED]
+    return weight[Verdict.SUPPORTED] / (weight[Verdict.SUPPORTED] + wrong + SMOOTHING)
 
 
 def _denied(verdict: Verdict, weight: float) -> tuple[Verdict, float]:
@@ -306,6 +386,7 @@ class Parts(NamedTuple):
     words: Words
     extractor: Extractor
     knowledge: Knowledge
+    screen: Screen
     artifacts: tuple[ArtifactIdentity, ...]
     gene_of_mention: Sequence[int]
 
@@ -313,7 +394,9 @@ class Parts(NamedTuple):
 def open_verifier(store: ArtifactStore) -> Claims:
     """Open the artifacts ``genes`` and ``claims``. Raises ArtifactError with the command that mends it."""
     parts = open_parts(store)
-    return Claims(parts.resolver, parts.words, parts.extractor, parts.knowledge, artifacts=parts.artifacts)
+    return Claims(
+        parts.resolver, parts.words, parts.extractor, parts.knowledge, parts.screen, artifacts=parts.artifacts
+    )
 
 
 def open_parts(store: ArtifactStore) -> Parts:
@@ -344,11 +427,22 @@ def open_parts(store: ArtifactStore) -> Parts:
         phrase_names=Lists(*phrases.lists("names")),
         phrase_called=Lists(*read_served(artifact, CALLED_FILE).lists("genes")),
     )
+    measured, parameters = read_served(artifact, SCREEN_FILE), artifact.manifest.parameters
+    lines = parameters["lines"]
+    assert isinstance(lines, list)
+    screen = Screen(
+        lines,
+        len(knowledge.symbols),
+        measured.numbers("pair").data,
+        measured.numbers("response").data,
+        str(parameters["screen"]),
+        artifact.manifest.simulated,
+    )
     gene_of_mention = mentions.numbers("gene").data
     is_function = functions(Lists(*phrases.lists("terms")), terms.strings("aspect"))
     extractor = Extractor(words, automaton_of(phrases.strings("phrase")), gene_of_mention, is_function)
     artifacts = (artifact.identity, genes_artifact.identity)
-    return Parts(resolver, words, extractor, knowledge, artifacts, gene_of_mention)
+    return Parts(resolver, words, extractor, knowledge, screen, artifacts, gene_of_mention)
 
 
 def functions(phrase_terms: Lists, aspects: Sequence[str]) -> bytes:
