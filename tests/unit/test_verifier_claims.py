@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,15 +12,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bioverify.artifacts import genes
+from bioverify.artifacts.errors import ArtifactError
 from bioverify.artifacts.sources import GENES, GO_ANNOTATIONS, GO_TERMS, Sources
 from bioverify.artifacts.store import ArtifactStore
+from bioverify.cli.build_settings import read_build_settings
 from bioverify.core.answers import AnswerProblem
 from bioverify.core.outcomes import NotApplicable, Scored
 from bioverify.core.tasks import PROSE, DifferentialExpression, DirectionOfChange, GeneAnnotation, TaskKind
 from bioverify.core.verifier import Item
+from bioverify.settings import SettingsError
 from bioverify.verifiers.claims import build
 from bioverify.verifiers.claims.conclusion import concluded
 from bioverify.verifiers.claims.phrases import Words
+from bioverify.verifiers.claims.settings import Network, Says, Settings
 from bioverify.verifiers.claims.verifier import Claims, open_verifier
 from tests.fixtures.artifacts import silent
 
@@ -62,8 +67,8 @@ N_OTHERS = 900
 
 
 @pytest.fixture(scope="module")
-def verifier(tmp_path_factory: pytest.TempPathFactory) -> Claims:
-    """Five genes and nine terms, the ontology's and annotations' files written and built as the real ones are."""
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Sources:
+    """Five genes and nine terms, in the ontology's and the annotations' files, and a screen."""
     root: Path = tmp_path_factory.mktemp("claims")
     ontology = ["format-version: 1.2", "ontology: go", ""]
     for number, (name, aspect, relation, more) in TERMS.items():
@@ -96,10 +101,21 @@ def verifier(tmp_path_factory: pytest.TempPathFactory) -> Claims:
         (root / "screens" / f"{name}.csv").write_text("\n".join(["pert,gene,label,split", *rows_of_file]) + "\n")
     sources = Sources(mirror=root, cache=root / "cache", offline=True, explicit={"perturbqa": root / "screens"})
     assert [sources.locate(source).kind for source in (GENES, GO_TERMS, GO_ANNOTATIONS)] == ["mirror"] * 3
-    store = ArtifactStore(root / "artifacts")
+    return sources
+
+
+def built(folder: Path, sources: Sources, settings: Settings = Settings()) -> ArtifactStore:  # noqa: B008  frozen
+    """As the real artifacts are."""
+    store = ArtifactStore(folder)
     genes.build(store, sources, progress=silent)
-    manifest = build.build(store, sources, progress=silent)
-    assert manifest.parameters["relations"] == "is_a, part_of, regulates"
+    build.build(store, sources, progress=silent, settings=settings)
+    return store
+
+
+@pytest.fixture(scope="module")
+def verifier(tmp_path_factory: pytest.TempPathFactory, sources: Sources) -> Claims:
+    store = built(tmp_path_factory.mktemp("artifacts"), sources)
+    assert store.manifest("claims").parameters["relations"] == "is_a, part_of, regulates"
     return open_verifier(store)
 
 
@@ -449,6 +465,8 @@ ABOUT_KNOCKDOWNS = [
     ("ATF4 is unaffected by knockdown of EIF2AK4 in RPE-1 cells.", "supported", "no change"),
     ("Knockdown of EIF2AK4 lowers ATF4 in RPE1 cells.", "contradicted", "no change"),
     ("Knockdown of ATF4 has no effect on SLC7A11.", "contradicted", "decreased"),
+    ("Depletion of GCN2 is unlikely to alter ATF4 expression.", "contradicted", "decreased"),
+    ("Depletion of XRCC1 has little effect on SLC7A11.", "supported", "no change"),
     ("Depletion of XRCC1 does not raise SLC7A11.", "supported", "no change"),
     ("Knockdown of XRCC1 lowers OTHER5 and changes SLC7A11.", "contradicted", "no change"),
     ("Knockdown of AARS1 affects XRCC1.", "supported", "changed"),
@@ -481,7 +499,7 @@ def test_what_is_said_of_a_knockdown_is_held_against_the_training_rows(
     (said,) = about_the_screen(outcome)
     assert f": {verdict}: " in said
     assert said.endswith(f", {response} (PerturbQA train)")
-    assert outcome.components["screen"] == (0.5 if verdict == "supported" else 0)
+    assert (outcome.components["screen"] > 0) is (verdict == "supported")
 
 
 @pytest.mark.parametrize("thoughts", SAYS_NOTHING_OF_A_ROW)
@@ -529,3 +547,101 @@ def test_rows_of_the_simulated_screen_say_that_they_are(bundled_store: ArtifactS
     assert told
     assert all(one.simulated and one.source == "simulated screen, not an experiment" for one in told)
     assert bundled_store.manifest("claims").simulated
+
+
+STRING_IDS = {"AARS1": "9606.ENSP00000000001", "XRCC1": "9606.ENSP00000000002", "SLC7A11": "9606.ENSP00000000003"}
+NETWORKS: dict[str, tuple[Says, str]] = {
+    "STRING": ("interacts", "protein1 protein2 combined_score\n{AARS1} {XRCC1} 900\n{XRCC1} {SLC7A11} 699\n"),
+    "TF targets": ("regulates", "ATF4\tXRCC1\nNOSUCHGENE\tAARS1\nATF4\tATF4\n"),
+    "atlas": ("co-expressed", "GCN2 XRCC1 0.8\nAARS1 SLC7A11 0.2\n"),
+}
+
+
+@pytest.fixture(scope="module")
+def networked(tmp_path_factory: pytest.TempPathFactory, sources: Sources) -> ArtifactStore:
+    root = tmp_path_factory.mktemp("networks")
+    info = "".join(f"{protein}\t{gene}\t1\tx\n" for gene, protein in STRING_IDS.items())
+    (root / "info.txt").write_text(f"#string_protein_id\tpreferred_name\tprotein_size\tannotation\n{info}")
+    networks = []
+    for name, (says, text) in NETWORKS.items():
+        (root / f"{name}.tsv").write_text(text.format(**STRING_IDS))
+        least = {"least_score": 0.5} if name == "atlas" else {}
+        networks.append(Network(name=name, file=root / f"{name}.tsv", says=says, license=f"of {name}", **least))
+    sources = replace(sources, explicit={**sources.explicit, "string": root / "info.txt"})
+    return built(root / "artifacts", sources, Settings(networks=tuple(networks)))
+
+
+@pytest.mark.parametrize(
+    ("thoughts", "said"),
+    [
+        ("AARS1 interacts with XRCC1 here.", "supported: STRING has that AARS1 and XRCC1 interact"),
+        ("XRCC1 binds AARS1 here.", "supported: STRING has that AARS1 and XRCC1 interact"),
+        ("AARS1 does not bind XRCC1 here.", "contradicted: STRING has that AARS1 and XRCC1 interact"),
+        ("AARS1 regulates XRCC1 here.", "unsupported: not known to our sources"),
+        ("XRCC1 binds SLC7A11 here.", "unsupported: not known to our sources"),  # a score below 700
+        ("ATF4 activates XRCC1 here.", "supported: TF targets has that ATF4 regulates XRCC1"),
+        ("XRCC1 is regulated by ATF4 here.", "supported: TF targets has that ATF4 regulates XRCC1"),
+        ("XRCC1 is a target of ATF4 here.", "supported: TF targets has that ATF4 regulates XRCC1"),
+        ("XRCC1 regulates ATF4 here.", "unsupported: not known to our sources"),
+        ("ATF4 binds XRCC1 here.", "unsupported: not known to our sources"),
+        ("EIF2AK4 is co-expressed with XRCC1 here.", "supported: atlas has that EIF2AK4 and XRCC1 are co-expressed"),
+        ("AARS1 is co-expressed with SLC7A11 here.", "unsupported: not known to our sources"),  # below its least score
+        ("EIF2AK4 activates ATF4 here.", "supported: both are annotated with GO:0000005"),
+    ],
+)
+def test_a_pair_rests_on_a_network_that_says_what_is_said_of_it(
+    networked: ArtifactStore, thoughts: str, said: str
+) -> None:
+    outcome = open_verifier(networked).score([Item(PROSE, completion=thoughts)])[0]
+    assert isinstance(outcome, Scored)
+    (told,) = [one for one in outcome.evidence if " and " in one.text]
+    assert said in told.text
+    assert told.source == next((name for name in NETWORKS if f"{name} has" in said), "Gene Ontology")
+
+
+def test_genes_are_linked_through_a_network(networked: ArtifactStore) -> None:
+    task = DifferentialExpression("EIF2AK4", "XRCC1", "k562")
+    thoughts = "EIF2AK4 activates ATF4 in this cell. ATF4 regulates XRCC1 in turn."
+    assert scored(open_verifier(networked), thoughts, task).components["linked"] == 1
+
+
+def test_networks_are_in_the_manifest_with_checksum_licence_and_what_translated_them(networked: ArtifactStore) -> None:
+    manifest = networked.manifest("claims")
+    records = {one.name: one for one in manifest.sources}
+    assert {f"network/{name}" for name in NETWORKS} | {"string"} <= records.keys()
+    assert all(len(records[f"network/{name}"].sha256) == 64 for name in NETWORKS)
+    assert all(f"of {name}" in manifest.license for name in NETWORKS)
+    assert [manifest.counts[f"links.{name}"] for name in NETWORKS] == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("AARS1 XRCC1 900\nAARS1 binds XRCC1\n", "edge 2 is 'AARS1 binds XRCC1'"),
+        ("NOSUCHGENE AARS1\n", "no pair of known genes"),
+        ("AARS1 XRCC1 100\n", "a score of at least 700"),
+        (None, "cannot be read"),
+    ],
+)
+def test_a_network_that_says_nothing_is_refused_in_a_sentence(
+    sources: Sources, tmp_path: Path, text: str | None, said: str
+) -> None:
+    if text is not None:
+        (tmp_path / "edges.tsv").write_text(text)
+    network = Network(name="mine", file=tmp_path / "edges.tsv", says="interacts", license="mine")
+    with pytest.raises(ArtifactError, match=said):
+        built(tmp_path / "artifacts", sources, Settings(networks=(network,)))
+
+
+def test_networks_are_named_in_the_settings_file_relative_to_it(tmp_path: Path) -> None:
+    (tmp_path / "edges.tsv").write_text("AARS1 XRCC1\n")
+    path = tmp_path / "settings.yaml"
+    path.write_text("claims: {networks: [{name: mine, file: edges.tsv, says: interacts, license: mine}]}\n")
+    settings = read_build_settings(path)
+    assert settings.claims.networks[0].file == tmp_path / "edges.tsv"
+    before = settings.of("claims")
+    (tmp_path / "edges.tsv").write_text("AARS1 SLC7A11\n")
+    assert settings.of("claims") != before
+    path.write_text("claims: {networks: [{name: mine, file: edges.tsv, says: likes, license: mine}]}\n")
+    with pytest.raises(SettingsError, match=r"claims\.networks"):
+        read_build_settings(path)

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import math
 import re
+import zipfile
+import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,13 +19,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bioverify.artifacts.arrow import write_served
+from bioverify.artifacts.errors import ArtifactError, one_line
 from bioverify.artifacts.genes import Gene, locate_official_names, read_genes, read_official_names
 from bioverify.artifacts.go import Facts, read_facts
+from bioverify.artifacts.links import STRING_ID, names_of_proteins, open_lines, read_links
 from bioverify.artifacts.perturbqa import read_tables
 from bioverify.artifacts.resolver import open_genes
 from bioverify.artifacts.responses import CHANGED, DECREASED, INCREASED, NOT_MEASURED, UNCHANGED
-from bioverify.artifacts.sources import GENES, Sources
-from bioverify.artifacts.store import ArtifactStore, Manifest
+from bioverify.artifacts.sources import GENES, STRING_PROTEINS, Sources
+from bioverify.artifacts.store import ArtifactStore, Manifest, SourceRecord
 from bioverify.core.cell_lines import CELL_LINES
 from bioverify.core.genes import GeneResolver
 from bioverify.core.outcomes import SIMULATED_REMARK
@@ -33,8 +37,10 @@ from bioverify.verifiers.claims.artifact import (
     CODES_FILE,
     GENES_FILE,
     IDS_FILE,
+    LINKS_FILE,
     MENTIONS_FILE,
     NAME,
+    NETWORKS_FILE,
     PHRASES_FILE,
     SCREEN_FILE,
     TERMS_FILE,
@@ -55,6 +61,7 @@ from bioverify.verifiers.claims.lexicon import (
     shared_runs,
 )
 from bioverify.verifiers.claims.phrases import FIRST_STEM, FIRST_SYMBOL, UNKNOWN, Words, parts_of, stem_of
+from bioverify.verifiers.claims.settings import Network, Settings
 
 Float64s = npt.NDArray[np.float64]
 Int64s = npt.NDArray[np.int64]
@@ -76,8 +83,14 @@ class _Ontology:
     """Of each row, itself among them, sorted."""
 
 
-def build(store: ArtifactStore, sources: Sources, *, progress: Callable[[str], None]) -> Manifest:
-    """Make the artifact, after ``genes``."""
+def build(
+    store: ArtifactStore,
+    sources: Sources,
+    *,
+    progress: Callable[[str], None],
+    settings: Settings = Settings(),  # noqa: B008  frozen
+) -> Manifest:
+    """Make the artifact, after ``genes``. Raises ArtifactError for a network that cannot be read."""
     resolver, genes = open_genes(store, in_memory=True)
     facts = read_facts(sources, resolver, progress=progress)
     located, named = sources.locate(GENES), locate_official_names(sources)
@@ -107,6 +120,7 @@ def build(store: ArtifactStore, sources: Sources, *, progress: Callable[[str], N
 
     screens = read_tables(sources, progress=progress)
     pairs, responses = _training_rows(screens.rows, resolver, gene_row)
+    linked = [_links(network, sources, resolver, gene_row) for network in settings.networks]
     codes: dict[str, int] = {}
     direct_codes = [
         [
@@ -175,6 +189,15 @@ def build(store: ArtifactStore, sources: Sources, *, progress: Callable[[str], N
         write_served(pa.table({"codes": list(codes)}), folder.path / CODES_FILE)
         write_served(pa.table({"pair": pairs, "response": responses}), folder.path / SCREEN_FILE)
         records = [*facts.records, located.record, *(one.record for one in named), *screens.records]
+        if linked:
+            of_links = np.concatenate([own for own, _ in linked])
+            network_of = np.repeat(np.arange(len(linked), dtype=np.int32), [len(own) for own, _ in linked])
+            order = np.argsort(of_links, kind="stable")
+            table = pa.table({"pair": of_links[order], "network": network_of[order]})
+            write_served(table, folder.path / LINKS_FILE)
+            told = {"name": [one.name for one in settings.networks], "says": [one.says for one in settings.networks]}
+            write_served(pa.table(told), folder.path / NETWORKS_FILE)
+            records = list(dict.fromkeys([*records, *(record for _, own in linked for record in own)]))
         manifest = folder.commit(
             description="Phrases that name Gene Ontology terms and human genes, which gene is annotated with what, and "
             + ("a simulated screen, not an experiment." if screens.simulated else "training rows of the screens."),
@@ -197,6 +220,10 @@ def build(store: ArtifactStore, sources: Sources, *, progress: Callable[[str], N
                 "mentions": len(mentions),
                 "denied": sum(map(len, denied_of)),
                 "measured_pairs": len(pairs),
+                **{
+                    f"links.{network.name}": len(own)
+                    for network, (own, _) in zip(settings.networks, linked, strict=True)
+                },
             },
         )
     progress(f"claims: {len(encoded):,} phrases, {len(kept):,} genes, {len(ontology.ids):,} terms")
@@ -250,6 +277,35 @@ def _together(seen: int) -> int:
 
 _TOGETHER = np.array([_together(seen) for seen in range(16)], np.int8)
 """Of the kinds of rows that a pair has, as bits."""
+
+
+def _links(
+    network: Network, sources: Sources, resolver: GeneResolver, gene_row: Mapping[str, int]
+) -> tuple[Int64s, list[SourceRecord]]:
+    """Its pairs as `artifact.LINKS_FILE` numbers them, sorted, and what was read. Raises ArtifactError."""
+    try:
+        with open_lines(network.file) as lines:
+            named = set(read_links(network.file, lines, least_score=network.least_score))
+        records = [network.record]
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error, zipfile.BadZipFile) as error:
+        raise ArtifactError(f"network {network.name}: {network.file} cannot be read ({one_line(error)})") from error
+    names: Mapping[str, str] = {}
+    if any(STRING_ID.fullmatch(one) for one, _ in named):
+        proteins = sources.locate(STRING_PROTEINS)
+        names, records = names_of_proteins(proteins.path), [*records, proteins.record]
+    row_of = {name: gene_row.get(str(resolver.resolve(names.get(name, name))), -1) for pair in named for name in pair}
+    rows = [(row_of[one], row_of[other]) for one, other in named]
+    pairs = {
+        first * len(gene_row) + second
+        for first, second in (rows if network.says == "regulates" else map(sorted, rows))
+        if min(first, second) >= 0 and first != second
+    }
+    if not pairs:
+        raise ArtifactError(
+            f"network {network.name}: {network.file} names no pair of known genes; expected STRING's links, BioGRID, "
+            f"IntAct, or two names a line and perhaps a score of at least {network.least_score:g}"
+        )
+    return np.array(sorted(pairs), np.int64), records
 
 
 def _ontology(facts: Facts) -> _Ontology:

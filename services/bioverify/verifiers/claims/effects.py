@@ -25,6 +25,8 @@ RAISING_WORDS = (
 LOWERING_WORDS = "lowers decrease decreases downregulates downregulation reduces reduction diminishes falls drops lower"
 CHANGING_WORDS = "changes alters alteration affects effect differential differentially responds influences"
 UNCHANGED_WORDS = "unchanged unaffected unaltered"
+HARDLY_WORDS = "unlikely little hardly barely"
+"""Shortly before the word of a change, which they deny."""
 EXPRESSION_WORDS = (
     "expression expressed level levels mrna transcript transcripts transcription gene protein abundance of in on "
     "significant significantly strongly slightly markedly"
@@ -35,9 +37,10 @@ UPON_WORDS = "upon when after following by with under in as"
 LINE_WORDS = " ".join(CELL_LINES)
 WORDS_OF_EFFECTS = (
     DEPLETING_WORDS, KNOCKED, DOWN, BESIDE_WORDS, RAISING_WORDS, LOWERING_WORDS, CHANGING_WORDS, UNCHANGED_WORDS,
-    EXPRESSION_WORDS, PASSIVE_WORDS, ACTIVE_WORDS, UPON_WORDS, LINE_WORDS,
+    HARDLY_WORDS, EXPRESSION_WORDS, PASSIVE_WORDS, ACTIVE_WORDS, UPON_WORDS, LINE_WORDS,
 )  # fmt: skip
 
+HARDLY_REACH = 4
 REACH = 6
 """Words between a gene and what happens to it, or the word that says that it is knocked down."""
 _SOFT = frozenset(
@@ -85,7 +88,7 @@ class Effects:
             **dict.fromkeys(stems(RAISING_WORDS), Change.RAISED),
             **dict.fromkeys(stems(LOWERING_WORDS), Change.LOWERED),
         }
-        self._unchanged = stems(UNCHANGED_WORDS)
+        self._unchanged, self._hardly = stems(UNCHANGED_WORDS), stems(HARDLY_WORDS)
         self._expression = stems(EXPRESSION_WORDS)
         self._passive, self._active, self._upon = stems(PASSIVE_WORDS), stems(ACTIVE_WORDS), stems(UPON_WORDS)
         self._closing = _CLOSING | self._upon
@@ -104,7 +107,8 @@ class Effects:
             at = self._effect_on(text, begin, end, group)
             cause = self._cause(text, depleted, others, group, at) if at >= 0 else None
             if cause is not None and len(cause[2]) == 1:
-                change, is_unchanged = self._change[text[at]], text[at] in self._unchanged
+                is_hardly = not self._hardly.isdisjoint(text[max(begin, at - HARDLY_REACH) : at])
+                change, is_unchanged = self._change[text[at]], (text[at] in self._unchanged) is not is_hardly
                 span = min(at, cause[0], group[0]), max(at + 1, cause[1], group[1])
                 yield Read(cause[2][0], group[2], change, is_unchanged, lines, at, *span)
 

@@ -11,19 +11,25 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import NamedTuple, Protocol
 
 from bioverify.verifiers.claims.effects import WORDS_OF_EFFECTS, Change, Effects, Group
 from bioverify.verifiers.claims.phrases import FIRST_SYMBOL, FIRST_TERM, TURN_OF, TURNING, Turn, Words
 
 NAMING_WORDS = "is are was encodes encode encoding encoded called named codes known as"
-RELATING_WORDS = (
-    "interacts interaction binds binding complex regulates regulation controls activates activation represses "
-    "repression inhibits inhibition targets pathway partner coexpressed expressed together associates association "
-    "phosphorylates "
-    "process both share shared upstream downstream subunits bound"
+REGULATING_WORDS = (
+    "regulates regulation controls activates activation represses repression inhibits inhibition targets upstream "
+    "downstream upregulates downregulates"
 )
+COEXPRESSED_WORDS = "coexpressed expressed"
+RELATING_WORDS = (
+    "interacts interaction binds binding complex pathway partner together associates association phosphorylates "
+    "process both share shared subunits bound"
+)
+BY = "by"
+TARGETED_WORDS = "target downstream"
+""" "A is regulated by B", "A is a target of B", "A is downstream of B": B regulates A."""
 JOINT_WORDS = "complex heterodimer dimer interact interacts share together bind binds form forms"
 """Behind genes that stand side by side: they are told to do it with each other, and are no mere list."""
 ONLY = "only"
@@ -78,7 +84,8 @@ WORDS_OF_ROLES = (
     PART_WORDS,
     MODIFYING_WORDS,
     CLOSING_WORDS,
-    NAMING_WORDS, RELATING_WORDS, JOINT_WORDS, ONLY, OBJECT_WORDS, OF_OR_ON, LACKING_WORDS, VERBS, *WORDS_OF_EFFECTS,
+    NAMING_WORDS, REGULATING_WORDS, COEXPRESSED_WORDS, BY, TARGETED_WORDS, RELATING_WORDS,
+    JOINT_WORDS, ONLY, OBJECT_WORDS, OF_OR_ON, LACKING_WORDS, VERBS, *WORDS_OF_EFFECTS,
 )  # fmt: skip
 """Words that change what a claim is; all of them have a stem in the artifact."""
 
@@ -114,10 +121,11 @@ class Property(NamedTuple):
 
 
 class Relation(NamedTuple):
-    """Two genes in one sentence with a word that relates them."""
+    """Two genes in one sentence with a word that relates them. ``says``: as networks do (`settings.Says`)."""
 
     gene: int
     other: int
+    says: str
     start: int
     end: int
     is_denied: bool
@@ -167,7 +175,10 @@ class Extractor:
         self._modifying = words.stems_in(MODIFYING_WORDS)
         self._closing = words.stems_in(CLOSING_WORDS)
         self._naming = words.stems_in(NAMING_WORDS)
-        self._relating = words.stems_in(RELATING_WORDS)
+        self._regulating = words.stems_in(REGULATING_WORDS)
+        self._coexpressed = words.stems_in(COEXPRESSED_WORDS)
+        self._by, self._targeted = words.stems_in(BY), words.stems_in(TARGETED_WORDS)
+        self._relating = words.stems_in(RELATING_WORDS) | self._regulating | self._coexpressed
         self._only = words.stems_in(ONLY)
         self._joint = words.stems_in(JOINT_WORDS)
         self._before_objects = words.stems_in(OBJECT_WORDS)
@@ -366,22 +377,37 @@ class Extractor:
             is_subject = any(start == one[0] for one in subjects)
             is_tied = not self._tying.isdisjoint(text[max(begin, start - RELATING_REACH) : start])
             if is_tied or (is_subject and not self._relating.isdisjoint(between)):
-                self._add(text, ((gene, other) for gene in members for other in others), start, end, turns, found)
+                says = "interacts" if is_tied else self._says(between)
+                pairs_of = ((gene, other) for gene in members for other in others)
+                if says == "regulates" and self._is_passive(between):
+                    pairs_of = ((other, gene) for gene in members for other in others)
+                self._add(text, pairs_of, says, start, end, turns, found)
         for start, stop, members in groups:
             if len(members) > 1 and not self._joint.isdisjoint(text[stop : min(end, stop + RELATING_REACH)]):
-                self._add(text, combinations(members[:MAX_RELATED], 2), start, stop, turns, found)
+                self._add(text, combinations(members[:MAX_RELATED], 2), "interacts", start, stop, turns, found)
+
+    def _says(self, between: str) -> str:
+        if not self._regulating.isdisjoint(between):
+            return "regulates"
+        return "interacts" if self._coexpressed.isdisjoint(between) else "co-expressed"
+
+    def _is_passive(self, between: str) -> bool:
+        if not self._by.isdisjoint(between):
+            return True
+        return any(one in self._targeted and other in self._of for one, other in pairwise(between))
 
     def _add(
         self,
         text: str,
         pairs: Iterable[tuple[int, int]],
+        says: str,
         start: int,
         end: int,
         turns: list[tuple[int, Turn]],
         found: Claims,
     ) -> None:
         is_denied, tone = self._put(text, end, turns, start)
-        found.relations += [Relation(*pair, start, end, is_denied, tone) for pair in pairs if pair[0] != pair[1]]
+        found.relations += [Relation(*pair, says, start, end, is_denied, tone) for pair in pairs if pair[0] != pair[1]]
 
     def _add_effects(
         self,

@@ -37,8 +37,10 @@ from bioverify.verifiers.claims.artifact import (
     CODES_FILE,
     GENES_FILE,
     IDS_FILE,
+    LINKS_FILE,
     MENTIONS_FILE,
     NAME,
+    NETWORKS_FILE,
     PHRASES_FILE,
     SCREEN_FILE,
     TERMS_FILE,
@@ -48,6 +50,7 @@ from bioverify.verifiers.claims.conclusion import concluded
 from bioverify.verifiers.claims.extraction import Claims as Extracted
 from bioverify.verifiers.claims.extraction import Effect, Extractor
 from bioverify.verifiers.claims.knowledge import Kind, Knowledge, Lists
+from bioverify.verifiers.claims.links import Links
 from bioverify.verifiers.claims.phrases import Words
 from bioverify.verifiers.claims.screen import RESPONSE_WORDS, Screen
 from bioverify.verifiers.claims.value import CONTRADICTED_SHARE, SHARE_OF_TONE, SMOOTHING, Judged, distinct, sums
@@ -85,11 +88,12 @@ class Claims:
         extractor: Extractor,
         knowledge: Knowledge,
         screen: Screen,
+        links: Links | None = None,
         *,
         artifacts: tuple[ArtifactIdentity, ...] = (),
     ) -> None:
         self._resolver, self._words, self._extractor, self._knowledge = resolver, words, extractor, knowledge
-        self._screen = screen
+        self._screen, self._links = screen, links
         self._row = {symbol: row for row, symbol in enumerate(knowledge.symbols)}
         self.description = Description(
             name=NAME,
@@ -203,15 +207,16 @@ class Claims:
             found.append(
                 Judged((gene,), kind, target, verdict, weight * SHARE_OF_TONE[tone], start, end, is_denied, tone)
             )
-        for gene, other, start, end, is_denied, tone in claims.relations:
+        for gene, other, says, start, end, is_denied, tone in claims.relations:
             pair = (gene, other) if gene < other else (other, gene)
-            term = knowledge.shared(*pair)
-            verdict, weight = (Verdict.SUPPORTED, 1.0) if term >= 0 else (Verdict.UNSUPPORTED, UNKNOWN_PAIR_WEIGHT)
+            kind, target = Kind.PAIR, knowledge.shared(*pair)
+            if target < 0 and self._links is not None and (network := self._links.find(gene, other, says)) >= 0:
+                kind, target = Kind.LINK, network
+                pair = (gene, other) if says == "regulates" else pair
+            verdict, weight = (Verdict.SUPPORTED, 1.0) if target >= 0 else (Verdict.UNSUPPORTED, UNKNOWN_PAIR_WEIGHT)
             if is_denied:
                 verdict, weight = _denied(verdict, weight)
-            found.append(
-                Judged(pair, Kind.PAIR, term, verdict, weight * SHARE_OF_TONE[tone], start, end, is_denied, tone)
-            )
+            found.append(Judged(pair, kind, target, verdict, weight * SHARE_OF_TONE[tone], start, end, is_denied, tone))
         return found
 
     def _measured(self, effects: Sequence[Effect], task: Task) -> list[Measured]:
@@ -276,6 +281,9 @@ class Claims:
         genes = " and ".join(self._knowledge.symbols[gene] for gene in claim.genes)
         said = f'{genes}, {"not " if claim.is_denied else ""}"{quoted}": {claim.verdict}'
         source = _NAMES_SOURCE if claim.kind is Kind.NAME else _SOURCE
+        if claim.kind is Kind.LINK:
+            assert self._links is not None
+            source = self._links.names[claim.target]
         return Evidence(f"{said}: {self._because(claim)}", source=source, quote=quote)
 
     def _because(self, claim: Judged) -> str:
@@ -286,6 +294,11 @@ class Claims:
                 return "so it is called"
             called = ", ".join(knowledge.symbols[row] for row in knowledge.phrase_called[claim.target].tolist())
             return f"the name belongs to {called}"
+        if claim.kind is Kind.LINK:
+            assert self._links is not None
+            return _LINKED[self._links.says[claim.target]].format(
+                self._links.names[claim.target], *(knowledge.symbols[row] for row in claim.genes)
+            )
         if claim.target < 0:
             return _UNKNOWN
         term = knowledge.term_shown(claim.target)
@@ -299,6 +312,11 @@ class Claims:
 
 
 _UNKNOWN = "not known to our sources, which are not complete"
+_LINKED = {
+    "interacts": "{} has that {} and {} interact",
+    "regulates": "{} has that {} regulates {}",
+    "co-expressed": "{} has that {} and {} are co-expressed",
+}
 _BETWEEN_PIECES = "\n\n"
 
 
@@ -349,7 +367,7 @@ def _linked(judged: Sequence[Judged], asked: Sequence[int]) -> float:
     for one in judged:
         if one.verdict is not Verdict.SUPPORTED or one.is_denied:
             continue
-        if one.kind is Kind.PAIR:
+        if one.kind in {Kind.PAIR, Kind.LINK}:
             for gene, other in (one.genes, one.genes[::-1]):
                 if gene in tied:
                     tied[gene].add(other)
@@ -387,6 +405,8 @@ class Parts(NamedTuple):
     extractor: Extractor
     knowledge: Knowledge
     screen: Screen
+    links: Links | None
+    """None if the artifact was built without a network."""
     artifacts: tuple[ArtifactIdentity, ...]
     gene_of_mention: Sequence[int]
 
@@ -394,9 +414,8 @@ class Parts(NamedTuple):
 def open_verifier(store: ArtifactStore) -> Claims:
     """Open the artifacts ``genes`` and ``claims``. Raises ArtifactError with the command that mends it."""
     parts = open_parts(store)
-    return Claims(
-        parts.resolver, parts.words, parts.extractor, parts.knowledge, parts.screen, artifacts=parts.artifacts
-    )
+    known = (parts.knowledge, parts.screen, parts.links)
+    return Claims(parts.resolver, parts.words, parts.extractor, *known, artifacts=parts.artifacts)
 
 
 def open_parts(store: ArtifactStore) -> Parts:
@@ -438,11 +457,16 @@ def open_parts(store: ArtifactStore) -> Parts:
         str(parameters["screen"]),
         artifact.manifest.simulated,
     )
+    links = None
+    if LINKS_FILE in artifact.manifest.files:
+        pairs, networks = read_served(artifact, LINKS_FILE), read_served(artifact, NETWORKS_FILE)
+        numbers = pairs.numbers("pair").data, pairs.numbers("network").data
+        links = Links(networks.strings("name"), networks.strings("says"), len(knowledge.symbols), *numbers)
     gene_of_mention = mentions.numbers("gene").data
     is_function = functions(Lists(*phrases.lists("terms")), terms.strings("aspect"))
     extractor = Extractor(words, automaton_of(phrases.strings("phrase")), gene_of_mention, is_function)
     artifacts = (artifact.identity, genes_artifact.identity)
-    return Parts(resolver, words, extractor, knowledge, screen, artifacts, gene_of_mention)
+    return Parts(resolver, words, extractor, knowledge, screen, links, artifacts, gene_of_mention)
 
 
 def functions(phrase_terms: Lists, aspects: Sequence[str]) -> bytes:
