@@ -141,7 +141,9 @@ class Described:
         return text
 
     def verifier(self, knowledge: Knowledge) -> Claims:
-        return Claims(self.parts.resolver, self.parts.words, self.parts.extractor, knowledge)
+        return Claims(
+            self.parts.resolver, self.parts.words, self.parts.extractor, knowledge, self.parts.screen, self.parts.links
+        )
 
 
 def described(store: ArtifactStore, path: Path) -> Described:
@@ -370,7 +372,7 @@ def without_names(of: Described) -> Claims:
     phrases = [of.phrases[row] for row in rows.tolist()]
     extractor = Extractor(parts.words, automaton_of(phrases), parts.gene_of_mention, functions(terms, of.aspects))
     alone = replace(knowledge, phrase_terms=terms, phrase_names=no_names, phrase_called=no_names)
-    return Claims(parts.resolver, parts.words, extractor, alone)
+    return Claims(parts.resolver, parts.words, extractor, alone, parts.screen, parts.links)
 
 
 def lists(own: Sequence[npt.NDArray[np.int32]]) -> Lists:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,15 +12,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bioverify.artifacts import genes
+from bioverify.artifacts.errors import ArtifactError
 from bioverify.artifacts.sources import GENES, GO_ANNOTATIONS, GO_TERMS, Sources
 from bioverify.artifacts.store import ArtifactStore
+from bioverify.cli.build_settings import read_build_settings
 from bioverify.core.answers import AnswerProblem
 from bioverify.core.outcomes import NotApplicable, Scored
 from bioverify.core.tasks import PROSE, DifferentialExpression, DirectionOfChange, GeneAnnotation, TaskKind
 from bioverify.core.verifier import Item
+from bioverify.settings import SettingsError
 from bioverify.verifiers.claims import build
 from bioverify.verifiers.claims.conclusion import concluded
 from bioverify.verifiers.claims.phrases import Words
+from bioverify.verifiers.claims.settings import Network, Says, Settings
 from bioverify.verifiers.claims.verifier import Claims, open_verifier
 from tests.fixtures.artifacts import silent
 
@@ -47,13 +52,23 @@ ANNOTATED = [
     ("ATF4", 5, "IDA", ""), ("ATF4", 7, "IEA", ""), ("XRCC1", 6, "IDA", ""), ("XRCC1", 8, "IDA", ""),
     ("SLC7A11", 7, "IDA", ""),
 ]  # fmt: skip
+SCREENED = {
+    "k562-de": ["EIF2AK4,ATF4,1,train", "AARS1,ATF4,1,train", "ATF4,SLC7A11,1,train", "XRCC1,SLC7A11,0,train",
+                "EIF2AK4,SLC7A11,1,test", "AARS1,XRCC1,1,train", "ATF4,XRCC1,0,train", "ATF4,XRCC1,1,train"],
+    "k562-dir": ["EIF2AK4,ATF4,0,train", "AARS1,ATF4,1,train", "ATF4,SLC7A11,0,train", "EIF2AK4,SLC7A11,0,test",
+                 "XRCC1,ATF4,1,train"],
+    "rpe1-de": ["EIF2AK4,ATF4,0,train", "ATF4,SLC7A11,1,train"],
+    "rpe1-dir": ["ATF4,SLC7A11,0,train"],
+    **{f"{line}-{kind}": ["OTHER1,OTHER2,0,train"] for line in ("hepg2", "jurkat") for kind in ("de", "dir")},
+}  # fmt: skip
+"""Perturbed gene, measured gene, label, split."""
 N_OTHERS = 900
 """Genes without a part in the tests: with too few, no term would be special."""
 
 
 @pytest.fixture(scope="module")
-def verifier(tmp_path_factory: pytest.TempPathFactory) -> Claims:
-    """Five genes and nine terms, the ontology's and annotations' files written and built as the real ones are."""
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Sources:
+    """Five genes and nine terms, in the ontology's and the annotations' files, and a screen."""
     root: Path = tmp_path_factory.mktemp("claims")
     ontology = ["format-version: 1.2", "ontology: go", ""]
     for number, (name, aspect, relation, more) in TERMS.items():
@@ -81,12 +96,26 @@ def verifier(tmp_path_factory: pytest.TempPathFactory) -> Claims:
     ]
     with gzip.open(root / "go" / "genes.tsv.gz", "wt") as file:
         file.write(header + "\n".join(table) + "\n")
-    sources = Sources(mirror=root, cache=root / "cache", offline=True)
+    (root / "screens").mkdir()
+    for name, rows_of_file in SCREENED.items():
+        (root / "screens" / f"{name}.csv").write_text("\n".join(["pert,gene,label,split", *rows_of_file]) + "\n")
+    sources = Sources(mirror=root, cache=root / "cache", offline=True, explicit={"perturbqa": root / "screens"})
     assert [sources.locate(source).kind for source in (GENES, GO_TERMS, GO_ANNOTATIONS)] == ["mirror"] * 3
-    store = ArtifactStore(root / "artifacts")
+    return sources
+
+
+def built(folder: Path, sources: Sources, settings: Settings = Settings()) -> ArtifactStore:  # noqa: B008  frozen
+    """As the real artifacts are."""
+    store = ArtifactStore(folder)
     genes.build(store, sources, progress=silent)
-    manifest = build.build(store, sources, progress=silent)
-    assert manifest.parameters["relations"] == "is_a, part_of, regulates"
+    build.build(store, sources, progress=silent, settings=settings)
+    return store
+
+
+@pytest.fixture(scope="module")
+def verifier(tmp_path_factory: pytest.TempPathFactory, sources: Sources) -> Claims:
+    store = built(tmp_path_factory.mktemp("artifacts"), sources)
+    assert store.manifest("claims").parameters["relations"] == "is_a, part_of, regulates"
     return open_verifier(store)
 
 
@@ -423,3 +452,196 @@ def test_a_pair_with_a_third_gene_weighs_less_unless_it_links(verifier: Claims) 
     one_end = scored(verifier, "EIF2AK4 activates ATF4 in this cell.", task).value
     both_ends = scored(verifier, "EIF2AK4 activates ATF4 in this cell. ATF4 regulates SLC7A11 in turn.", task).value
     assert both_ends > 3 * one_end > 0
+
+
+ABOUT_KNOCKDOWNS = [
+    ("Knockdown of EIF2AK4 lowers ATF4 in K562 cells.", "supported", "decreased"),
+    ("Loss of GCN2 reduces the expression of ATF4.", "supported", "decreased"),  # the question's line
+    ("EIF2AK4 knockdown raises ATF4.", "contradicted", "decreased"),
+    ("ATF4 is downregulated when EIF2AK4 is knocked down.", "supported", "decreased"),
+    ("When EIF2AK4 is knocked down, ATF4 will decrease.", "supported", "decreased"),
+    ("Silencing EIF2AK4 leads to up-regulation of ATF4 transcripts.", "contradicted", "decreased"),
+    ("Knockdown of EIF2AK4 does not change the expression of ATF4.", "contradicted", "decreased"),
+    ("ATF4 is unaffected by knockdown of EIF2AK4 in RPE-1 cells.", "supported", "no change"),
+    ("Knockdown of EIF2AK4 lowers ATF4 in RPE1 cells.", "contradicted", "no change"),
+    ("Knockdown of ATF4 has no effect on SLC7A11.", "contradicted", "decreased"),
+    ("Depletion of GCN2 is unlikely to alter ATF4 expression.", "contradicted", "decreased"),
+    ("Depletion of XRCC1 has little effect on SLC7A11.", "supported", "no change"),
+    ("Depletion of XRCC1 does not raise SLC7A11.", "supported", "no change"),
+    ("Knockdown of XRCC1 lowers OTHER5 and changes SLC7A11.", "contradicted", "no change"),
+    ("Knockdown of AARS1 affects XRCC1.", "supported", "changed"),
+]
+SAYS_NOTHING_OF_A_ROW = [
+    "Knockdown of AARS1 raises XRCC1.",  # a change of unknown direction
+    "Knockdown of EIF2AK4 lowers SLC7A11.",  # a held-out row
+    "Knockdown of XRCC1 raises ATF4.",  # a direction without a row that says that it changes
+    "Knockdown of ATF4 changes XRCC1.",  # rows that contradict each other
+    "Knockdown of EIF2AK4 lowers ATF4 in HepG2 cells.",  # not measured there
+    "Knockdown of AARS1 raises ATF4.",  # the question's own pair
+    "Knockdown of AARS1 raises ATF4 in K562 cells, and ATF4 rises after loss of AARS.",
+    "EIF2AK4 lowers ATF4.",  # no knockdown
+    "Knockout of EIF2AK4 lowers ATF4.",
+    "Knockdown of EIF2AK4 lowers OTHER5, which normally reduces ATF4.",  # of OTHER5
+    "When EIF2AK4 is knocked down, ATF4 reduces amino acid transport.",  # what ATF4 does
+    "Knockdown of EIF2AK4 and XRCC1 lowers ATF4.",  # of both
+]
+
+
+def about_the_screen(outcome: Scored) -> list[str]:
+    return [one.text for one in outcome.evidence if one.source == "PerturbQA train"]
+
+
+@pytest.mark.parametrize(("thoughts", "verdict", "response"), ABOUT_KNOCKDOWNS)
+def test_what_is_said_of_a_knockdown_is_held_against_the_training_rows(
+    verifier: Claims, thoughts: str, verdict: str, response: str
+) -> None:
+    outcome = scored(verifier, thoughts)
+    (said,) = about_the_screen(outcome)
+    assert f": {verdict}: " in said
+    assert said.endswith(f", {response} (PerturbQA train)")
+    assert (outcome.components["screen"] > 0) is (verdict == "supported")
+
+
+@pytest.mark.parametrize("thoughts", SAYS_NOTHING_OF_A_ROW)
+def test_the_screen_is_silent_of_what_no_training_row_says_and_of_the_question_itself(
+    verifier: Claims, thoughts: str
+) -> None:
+    outcome = scored(verifier, thoughts)
+    assert about_the_screen(outcome) == []
+    assert "screen" not in outcome.components
+
+
+def test_what_is_said_of_knockdowns_changes_nothing_but_the_component_of_the_screen(verifier: Claims) -> None:
+    before = scored(verifier, HONEST)
+    said = " ".join(thoughts for thoughts, *_ in ABOUT_KNOCKDOWNS)
+    after = scored(verifier, f"{HONEST} {said}")
+    assert after.value == before.value
+    assert {name: after.components[name] for name in before.components} == before.components
+    assert 0 < after.components["screen"] < 1
+
+
+def test_without_a_line_all_lines_that_measured_the_pair_have_to_agree(verifier: Claims) -> None:
+    for thoughts, rows in (("Knockdown of ATF4 lowers SLC7A11.", 2), ("Knockdown of EIF2AK4 lowers ATF4.", 0)):
+        outcome = verifier.score([Item(PROSE, completion=thoughts)])[0]
+        assert isinstance(outcome, Scored)
+        assert sum(one.count("knocked down") for one in about_the_screen(outcome)) == rows
+
+
+def test_a_row_is_quoted_by_its_line_and_its_genes(verifier: Claims) -> None:
+    thoughts = "It is odd. Knockdown of GCN2 in K562 cells lowers ATF4."
+    outcome = scored(verifier, thoughts)
+    assert about_the_screen(outcome) == [
+        'knockdown of EIF2AK4, ATF4, "Knockdown of GCN2 in K562 cells lowers ATF4": supported: '
+        "K562: EIF2AK4 knocked down, ATF4 measured, decreased (PerturbQA train)"
+    ]
+    assert not any(one.simulated for one in outcome.evidence)
+
+
+def test_rows_of_the_simulated_screen_say_that_they_are(bundled_store: ArtifactStore) -> None:
+    told = []
+    for change in ("changes", "raises", "lowers"):
+        text = f"Knockdown of AARS1 {change} ASNS in K562 cells."
+        outcome = open_verifier(bundled_store).score([Item(PROSE, completion=text)])[0]
+        assert isinstance(outcome, Scored)
+        told += [one for one in outcome.evidence if "knocked down" in one.text]
+    assert told
+    assert all(one.simulated and one.source == "simulated screen, not an experiment" for one in told)
+    assert bundled_store.manifest("claims").simulated
+
+
+STRING_IDS = {"AARS1": "9606.ENSP00000000001", "XRCC1": "9606.ENSP00000000002", "SLC7A11": "9606.ENSP00000000003"}
+NETWORKS: dict[str, tuple[Says, str]] = {
+    "STRING": ("interacts", "protein1 protein2 combined_score\n{AARS1} {XRCC1} 900\n{XRCC1} {SLC7A11} 699\n"),
+    "TF targets": ("regulates", "ATF4\tXRCC1\nNOSUCHGENE\tAARS1\nATF4\tATF4\n"),
+    "atlas": ("co-expressed", "GCN2 XRCC1 0.8\nAARS1 SLC7A11 0.2\n"),
+}
+
+
+@pytest.fixture(scope="module")
+def networked(tmp_path_factory: pytest.TempPathFactory, sources: Sources) -> ArtifactStore:
+    root = tmp_path_factory.mktemp("networks")
+    info = "".join(f"{protein}\t{gene}\t1\tx\n" for gene, protein in STRING_IDS.items())
+    (root / "info.txt").write_text(f"#string_protein_id\tpreferred_name\tprotein_size\tannotation\n{info}")
+    networks = []
+    for name, (says, text) in NETWORKS.items():
+        (root / f"{name}.tsv").write_text(text.format(**STRING_IDS))
+        least = {"least_score": 0.5} if name == "atlas" else {}
+        networks.append(Network(name=name, file=root / f"{name}.tsv", says=says, license=f"of {name}", **least))
+    sources = replace(sources, explicit={**sources.explicit, "string": root / "info.txt"})
+    return built(root / "artifacts", sources, Settings(networks=tuple(networks)))
+
+
+@pytest.mark.parametrize(
+    ("thoughts", "said"),
+    [
+        ("AARS1 interacts with XRCC1 here.", "supported: STRING has that AARS1 and XRCC1 interact"),
+        ("XRCC1 binds AARS1 here.", "supported: STRING has that AARS1 and XRCC1 interact"),
+        ("AARS1 does not bind XRCC1 here.", "contradicted: STRING has that AARS1 and XRCC1 interact"),
+        ("AARS1 regulates XRCC1 here.", "unsupported: not known to our sources"),
+        ("XRCC1 binds SLC7A11 here.", "unsupported: not known to our sources"),  # a score below 700
+        ("ATF4 activates XRCC1 here.", "supported: TF targets has that ATF4 regulates XRCC1"),
+        ("XRCC1 is regulated by ATF4 here.", "supported: TF targets has that ATF4 regulates XRCC1"),
+        ("XRCC1 is a target of ATF4 here.", "supported: TF targets has that ATF4 regulates XRCC1"),
+        ("XRCC1 regulates ATF4 here.", "unsupported: not known to our sources"),
+        ("ATF4 binds XRCC1 here.", "unsupported: not known to our sources"),
+        ("EIF2AK4 is co-expressed with XRCC1 here.", "supported: atlas has that EIF2AK4 and XRCC1 are co-expressed"),
+        ("AARS1 is co-expressed with SLC7A11 here.", "unsupported: not known to our sources"),  # below its least score
+        ("EIF2AK4 activates ATF4 here.", "supported: both are annotated with GO:0000005"),
+    ],
+)
+def test_a_pair_rests_on_a_network_that_says_what_is_said_of_it(
+    networked: ArtifactStore, thoughts: str, said: str
+) -> None:
+    outcome = open_verifier(networked).score([Item(PROSE, completion=thoughts)])[0]
+    assert isinstance(outcome, Scored)
+    (told,) = [one for one in outcome.evidence if " and " in one.text]
+    assert said in told.text
+    assert told.source == next((name for name in NETWORKS if f"{name} has" in said), "Gene Ontology")
+
+
+def test_genes_are_linked_through_a_network(networked: ArtifactStore) -> None:
+    task = DifferentialExpression("EIF2AK4", "XRCC1", "k562")
+    thoughts = "EIF2AK4 activates ATF4 in this cell. ATF4 regulates XRCC1 in turn."
+    assert scored(open_verifier(networked), thoughts, task).components["linked"] == 1
+
+
+def test_networks_are_in_the_manifest_with_checksum_licence_and_what_translated_them(networked: ArtifactStore) -> None:
+    manifest = networked.manifest("claims")
+    records = {one.name: one for one in manifest.sources}
+    assert {f"network/{name}" for name in NETWORKS} | {"string"} <= records.keys()
+    assert all(len(records[f"network/{name}"].sha256) == 64 for name in NETWORKS)
+    assert all(f"of {name}" in manifest.license for name in NETWORKS)
+    assert [manifest.counts[f"links.{name}"] for name in NETWORKS] == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("AARS1 XRCC1 900\nAARS1 binds XRCC1\n", "edge 2 is 'AARS1 binds XRCC1'"),
+        ("NOSUCHGENE AARS1\n", "no pair of known genes"),
+        ("AARS1 XRCC1 100\n", "a score of at least 700"),
+        (None, "cannot be read"),
+    ],
+)
+def test_a_network_that_says_nothing_is_refused_in_a_sentence(
+    sources: Sources, tmp_path: Path, text: str | None, said: str
+) -> None:
+    if text is not None:
+        (tmp_path / "edges.tsv").write_text(text)
+    network = Network(name="mine", file=tmp_path / "edges.tsv", says="interacts", license="mine")
+    with pytest.raises(ArtifactError, match=said):
+        built(tmp_path / "artifacts", sources, Settings(networks=(network,)))
+
+
+def test_networks_are_named_in_the_settings_file_relative_to_it(tmp_path: Path) -> None:
+    (tmp_path / "edges.tsv").write_text("AARS1 XRCC1\n")
+    path = tmp_path / "settings.yaml"
+    path.write_text("claims: {networks: [{name: mine, file: edges.tsv, says: interacts, license: mine}]}\n")
+    settings = read_build_settings(path)
+    assert settings.claims.networks[0].file == tmp_path / "edges.tsv"
+    before = settings.of("claims")
+    (tmp_path / "edges.tsv").write_text("AARS1 SLC7A11\n")
+    assert settings.of("claims") != before
+    path.write_text("claims: {networks: [{name: mine, file: edges.tsv, says: likes, license: mine}]}\n")
+    with pytest.raises(SettingsError, match=r"claims\.networks"):
+        read_build_settings(path)

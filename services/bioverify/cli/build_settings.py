@@ -16,6 +16,13 @@ go_rouge:
   electronic: true           # false: without annotations that no curator looked at (IEA)
   terms: direct              # ancestors: with all that follow by is_a and part_of
   text: names                # definitions: names and definitions
+claims:
+  networks:                  # what claims about two genes may rest on, beside the terms that they share
+    - name: STRING
+      file: 9606.protein.links.v12.0.txt.gz   # STRING, BioGRID, IntAct, or two names a line; relative to this file
+      says: interacts        # regulates: the first the second; co-expressed
+      least_score: 700       # of an edge that has a score
+      license: CC BY 4.0
 transcriptformer_pmi:        # of the empirical matrix
   expression: tissues        # cells: also if the table of tissues is to be had
   measure: pmi               # of cells; npmi: normalised, from -1 to 1
@@ -50,6 +57,8 @@ from bioverify.artifacts.go import GoSettings
 from bioverify.artifacts.own_screens.settings import OwnScreen
 from bioverify.settings import read_settings
 from bioverify.verifiers.analogy.settings import Settings as AnalogySettings
+from bioverify.verifiers.claims.settings import Network
+from bioverify.verifiers.claims.settings import Settings as ClaimsSettings
 from bioverify.verifiers.esm_mlp.settings import Settings as EsmMlpSettings
 from bioverify.verifiers.experimental.build import Settings as ExperimentalSettings
 from bioverify.verifiers.transcriptformer_pmi.build import Settings as PmiSettings
@@ -60,6 +69,7 @@ class BuildSettings(BaseModel):
 
     experimental: ExperimentalSettings = ExperimentalSettings()
     go_rouge: GoSettings = GoSettings()
+    claims: ClaimsSettings = ClaimsSettings()
     transcriptformer_pmi: PmiSettings = PmiSettings()
     esm_mlp: EsmMlpSettings = EsmMlpSettings()
     analogy: AnalogySettings = AnalogySettings()
@@ -80,6 +90,9 @@ class BuildSettings(BaseModel):
                 if file is not None
             ]
             return " ".join([self.experimental.model_dump_json(), *files])
+        if artifact == "claims":
+            networks = self.claims.networks
+            return " ".join([self.claims.model_dump_json(), *(_content(one.file) for one in networks)])
         if artifact == "transcriptformer_pmi":
             cells = self.transcriptformer_pmi.cells
             return " ".join([self.transcriptformer_pmi.model_dump_json(), _content(cells.file) if cells else ""])
@@ -94,18 +107,21 @@ def read_build_settings(path: Path | None) -> BuildSettings:
     folder = path.parent
     experimental, pmi = settings.experimental, settings.transcriptformer_pmi
     screens = tuple(one.model_copy(update=_below(folder, one)) for one in experimental.screens)
+    networks = tuple(one.model_copy(update=_below(folder, one)) for one in settings.claims.networks)
     cells = pmi.cells and pmi.cells.model_copy(update=_below(folder, pmi.cells))
     return settings.model_copy(
         update={
             "experimental": experimental.model_copy(update={"screens": screens}),
+            "claims": settings.claims.model_copy(update={"networks": networks}),
             "transcriptformer_pmi": pmi.model_copy(update={"cells": cells}),
         }
     )
 
 
-def _below(folder: Path, named: OwnScreen | OwnCells) -> dict[str, Path]:
+def _below(folder: Path, named: OwnScreen | OwnCells | Network) -> dict[str, Path]:
     """The files that the settings name, which are relative to theirs."""
-    return {"file": folder / named.file} | ({"orthologs": folder / named.orthologs} if named.orthologs else {})
+    orthologs = None if isinstance(named, Network) else named.orthologs
+    return {"file": folder / named.file} | ({"orthologs": folder / orthologs} if orthologs else {})
 
 
 def _content(file: Path) -> str:

@@ -138,7 +138,7 @@ def _build(
         case "claims":
             from bioverify.verifiers.claims import build as claims
 
-            return claims.build(store, sources, progress=progress)
+            return claims.build(store, sources, progress=progress, settings=settings.claims)
         case "transcriptformer_pmi":
             from bioverify.verifiers.transcriptformer_pmi import build as transcriptformer_pmi
 

@@ -22,3 +22,12 @@ MENTIONS_FILE = "mentions.arrows"
 """``name``: a symbol or alias as it is written, sorted by its bytes; ``gene``: its row."""
 CODES_FILE = "codes.arrows"
 """``codes``: evidence codes of one annotation, as they are shown."""
+SCREEN_FILE = "screen.arrows"
+"""Training rows of the screens, one per pair: ``pair``, (line × genes + perturbation) × genes + measured gene, sorted,
+the line by its place in ``parameters["lines"]``, the genes by their rows; ``response``, DECREASED, UNCHANGED, INCREASED
+or CHANGED as in `bioverify.artifacts.responses`. Pairs whose rows contradict each other are left out."""
+LINKS_FILE = "links.arrows"
+"""Pairs of the networks that were given: ``pair``, gene × genes + other gene, sorted; the lesser first unless the
+network says "regulates"; ``network``, by its place in the next. Without networks neither file is there."""
+NETWORKS_FILE = "networks.arrows"
+"""``name``; ``says``, as in `settings.Says`."""

@@ -1,9 +1,13 @@
-"""Makes the ``claims`` artifact: phrases of terms and genes, who is annotated with what, and by which evidence."""
+"""Makes the ``claims`` artifact: phrases of terms and genes, who is annotated with what and by which evidence, and the
+training rows of the screens. No test row is read.
+"""
 
 from __future__ import annotations
 
 import math
 import re
+import zipfile
+import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,22 +16,33 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from bioverify.artifacts.arrow import write_served
+from bioverify.artifacts.errors import ArtifactError, one_line
 from bioverify.artifacts.genes import Gene, locate_official_names, read_genes, read_official_names
 from bioverify.artifacts.go import Facts, read_facts
+from bioverify.artifacts.links import STRING_ID, names_of_proteins, open_lines, read_links
+from bioverify.artifacts.perturbqa import read_tables
 from bioverify.artifacts.resolver import open_genes
-from bioverify.artifacts.sources import GENES, Sources
-from bioverify.artifacts.store import ArtifactStore, Manifest
+from bioverify.artifacts.responses import CHANGED, DECREASED, INCREASED, NOT_MEASURED, UNCHANGED
+from bioverify.artifacts.sources import GENES, STRING_PROTEINS, Sources
+from bioverify.artifacts.store import ArtifactStore, Manifest, SourceRecord
+from bioverify.core.cell_lines import CELL_LINES
 from bioverify.core.genes import GeneResolver
+from bioverify.core.outcomes import SIMULATED_REMARK
+from bioverify.core.tasks import TaskKind
 from bioverify.verifiers.claims.artifact import (
     CALLED_FILE,
     CODES_FILE,
     GENES_FILE,
     IDS_FILE,
+    LINKS_FILE,
     MENTIONS_FILE,
     NAME,
+    NETWORKS_FILE,
     PHRASES_FILE,
+    SCREEN_FILE,
     TERMS_FILE,
     WORDS_FILE,
 )
@@ -46,8 +61,11 @@ from bioverify.verifiers.claims.lexicon import (
     shared_runs,
 )
 from bioverify.verifiers.claims.phrases import FIRST_STEM, FIRST_SYMBOL, UNKNOWN, Words, parts_of, stem_of
+from bioverify.verifiers.claims.settings import Network, Settings
 
 Float64s = npt.NDArray[np.float64]
+Int64s = npt.NDArray[np.int64]
+Int8s = npt.NDArray[np.int8]
 
 MIN_ALIAS, MIN_LETTERS = 3, 5
 """Characters of an alias, and of one without a digit that was never the symbol: NER is nucleotide excision repair."""
@@ -65,8 +83,14 @@ class _Ontology:
     """Of each row, itself among them, sorted."""
 
 
-def build(store: ArtifactStore, sources: Sources, *, progress: Callable[[str], None]) -> Manifest:
-    """Make the artifact, after ``genes``."""
+def build(
+    store: ArtifactStore,
+    sources: Sources,
+    *,
+    progress: Callable[[str], None],
+    settings: Settings = Settings(),  # noqa: B008  frozen
+) -> Manifest:
+    """Make the artifact, after ``genes``. Raises ArtifactError for a network that cannot be read."""
     resolver, genes = open_genes(store, in_memory=True)
     facts = read_facts(sources, resolver, progress=progress)
     located, named = sources.locate(GENES), locate_official_names(sources)
@@ -94,6 +118,9 @@ def build(store: ArtifactStore, sources: Sources, *, progress: Callable[[str], N
     encoded = _encoded(words, phrases, of_names)
     called_of_phrase = {words.encode(text): rows for text, rows in called_of.items()}
 
+    screens = read_tables(sources, progress=progress)
+    pairs, responses = _training_rows(screens.rows, resolver, gene_row)
+    linked = [_links(network, sources, resolver, gene_row) for network in settings.networks]
     codes: dict[str, int] = {}
     direct_codes = [
         [
@@ -160,13 +187,27 @@ def build(store: ArtifactStore, sources: Sources, *, progress: Callable[[str], N
             folder.path / MENTIONS_FILE,
         )
         write_served(pa.table({"codes": list(codes)}), folder.path / CODES_FILE)
-        records = [*facts.records, located.record, *(one.record for one in named)]
+        write_served(pa.table({"pair": pairs, "response": responses}), folder.path / SCREEN_FILE)
+        records = [*facts.records, located.record, *(one.record for one in named), *screens.records]
+        if linked:
+            of_links = np.concatenate([own for own, _ in linked])
+            network_of = np.repeat(np.arange(len(linked), dtype=np.int32), [len(own) for own, _ in linked])
+            order = np.argsort(of_links, kind="stable")
+            table = pa.table({"pair": of_links[order], "network": network_of[order]})
+            write_served(table, folder.path / LINKS_FILE)
+            told = {"name": [one.name for one in settings.networks], "says": [one.says for one in settings.networks]}
+            write_served(pa.table(told), folder.path / NETWORKS_FILE)
+            records = list(dict.fromkeys([*records, *(record for _, own in linked for record in own)]))
         manifest = folder.commit(
-            description="Phrases that name Gene Ontology terms and human genes, and which gene is annotated with what.",
+            description="Phrases that name Gene Ontology terms and human genes, which gene is annotated with what, and "
+            + ("a simulated screen, not an experiment." if screens.simulated else "training rows of the screens."),
             license="; ".join(dict.fromkeys(record.license for record in records)),
             sources=records,
+            simulated=screens.simulated,
             inputs=[genes],
             parameters={
+                "lines": list(CELL_LINES),
+                "screen": SIMULATED_REMARK if screens.simulated else "PerturbQA train",
                 "scopes": sorted(SCOPES),
                 "relations": "is_a, part_of, regulates" if facts.parents else "none: the compact form has no relations",
             },
@@ -178,10 +219,93 @@ def build(store: ArtifactStore, sources: Sources, *, progress: Callable[[str], N
                 "phrases_of_names": sum(bool(own[1]) for own in encoded.values()),
                 "mentions": len(mentions),
                 "denied": sum(map(len, denied_of)),
+                "measured_pairs": len(pairs),
+                **{
+                    f"links.{network.name}": len(own)
+                    for network, (own, _) in zip(settings.networks, linked, strict=True)
+                },
             },
         )
     progress(f"claims: {len(encoded):,} phrases, {len(kept):,} genes, {len(ontology.ids):,} terms")
     return manifest
+
+
+def _training_rows(rows: pa.Table, resolver: GeneResolver, gene_row: Mapping[str, int]) -> tuple[Int64s, Int8s]:
+    """Sorted pairs of genes that are known here, as `artifact.SCREEN_FILE` numbers them, and their responses.
+
+    A direction counts only for a pair that has a row of the other kind, which might be a held-out one. Pairs whose rows
+    contradict each other are left out; of those with both directions it is known that they change.
+    """
+    rows = rows.filter(pc.equal(rows["split"], "train"))
+
+    def coded(name: str, numbers_of: Callable[[list[str]], list[int]]) -> Int64s:
+        column = rows[name].combine_chunks()
+        of_code = np.array(numbers_of(column.dictionary.to_pylist()), np.int64)
+        chosen: Int64s = of_code[column.indices.to_numpy()]
+        return chosen
+
+    def genes_of(names: list[str]) -> list[int]:
+        of_column = resolver.of_column(names)
+        return [gene_row.get(str(of_column.resolve(name)), -1) for name in names]
+
+    perturbation, measured = coded("perturbation", genes_of), coded("measured_gene", genes_of)
+    line = coded("line", lambda names: [CELL_LINES.index(name) for name in names])
+    is_de = coded("task_kind", lambda names: [name == TaskKind.DIFFERENTIAL_EXPRESSION for name in names])
+    is_one = rows["label"].to_numpy() == 1
+    seen_by_row = 1 << np.where(is_de, np.where(is_one, _CHANGED, _UNCHANGED), np.where(is_one, _UP, _DOWN))
+    known = (perturbation >= 0) & (measured >= 0)
+    n_genes = len(gene_row)
+    pairs, at = np.unique(((line * n_genes + perturbation) * n_genes + measured)[known], return_inverse=True)
+    seen = np.zeros(len(pairs), np.int64)
+    np.bitwise_or.at(seen, at, seen_by_row[known])
+    responses = _TOGETHER[seen]
+    says = responses != NOT_MEASURED
+    return pairs[says], responses[says]
+
+
+_DOWN, _UNCHANGED, _UP, _CHANGED = range(4)
+
+
+def _together(seen: int) -> int:
+    down, unchanged, up, changed = (bool(seen >> kind & 1) for kind in (_DOWN, _UNCHANGED, _UP, _CHANGED))
+    if unchanged:
+        return NOT_MEASURED if changed or up or down else UNCHANGED
+    if not changed:
+        return NOT_MEASURED
+    return CHANGED if up == down else INCREASED if up else DECREASED
+
+
+_TOGETHER = np.array([_together(seen) for seen in range(16)], np.int8)
+"""Of the kinds of rows that a pair has, as bits."""
+
+
+def _links(
+    network: Network, sources: Sources, resolver: GeneResolver, gene_row: Mapping[str, int]
+) -> tuple[Int64s, list[SourceRecord]]:
+    """Its pairs as `artifact.LINKS_FILE` numbers them, sorted, and what was read. Raises ArtifactError."""
+    try:
+        with open_lines(network.file) as lines:
+            named = set(read_links(network.file, lines, least_score=network.least_score))
+        records = [network.record]
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error, zipfile.BadZipFile) as error:
+        raise ArtifactError(f"network {network.name}: {network.file} cannot be read ({one_line(error)})") from error
+    names: Mapping[str, str] = {}
+    if any(STRING_ID.fullmatch(one) for one, _ in named):
+        proteins = sources.locate(STRING_PROTEINS)
+        names, records = names_of_proteins(proteins.path), [*records, proteins.record]
+    row_of = {name: gene_row.get(str(resolver.resolve(names.get(name, name))), -1) for pair in named for name in pair}
+    rows = [(row_of[one], row_of[other]) for one, other in named]
+    pairs = {
+        first * len(gene_row) + second
+        for first, second in (rows if network.says == "regulates" else map(sorted, rows))
+        if min(first, second) >= 0 and first != second
+    }
+    if not pairs:
+        raise ArtifactError(
+            f"network {network.name}: {network.file} names no pair of known genes; expected STRING's links, BioGRID, "
+            f"IntAct, or two names a line and perhaps a score of at least {network.least_score:g}"
+        )
+    return np.array(sorted(pairs), np.int64), records
 
 
 def _ontology(facts: Facts) -> _Ontology:

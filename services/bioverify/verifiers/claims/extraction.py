@@ -11,18 +11,25 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import NamedTuple, Protocol
 
+from bioverify.verifiers.claims.effects import WORDS_OF_EFFECTS, Change, Effects, Group
 from bioverify.verifiers.claims.phrases import FIRST_SYMBOL, FIRST_TERM, TURN_OF, TURNING, Turn, Words
 
 NAMING_WORDS = "is are was encodes encode encoding encoded called named codes known as"
-RELATING_WORDS = (
-    "interacts interaction binds binding complex regulates regulation controls activates activation represses "
-    "repression inhibits inhibition targets pathway partner coexpressed expressed together associates association "
-    "phosphorylates "
-    "process both share shared upstream downstream subunits bound"
+REGULATING_WORDS = (
+    "regulates regulation controls activates activation represses repression inhibits inhibition targets upstream "
+    "downstream upregulates downregulates"
 )
+COEXPRESSED_WORDS = "coexpressed expressed"
+RELATING_WORDS = (
+    "interacts interaction binds binding complex pathway partner together associates association phosphorylates "
+    "process both share shared subunits bound"
+)
+BY = "by"
+TARGETED_WORDS = "target downstream"
+""" "A is regulated by B", "A is a target of B", "A is downstream of B": B regulates A."""
 JOINT_WORDS = "complex heterodimer dimer interact interacts share together bind binds form forms"
 """Behind genes that stand side by side: they are told to do it with each other, and are no mere list."""
 ONLY = "only"
@@ -77,17 +84,14 @@ WORDS_OF_ROLES = (
     PART_WORDS,
     MODIFYING_WORDS,
     CLOSING_WORDS,
-    NAMING_WORDS, RELATING_WORDS, JOINT_WORDS, ONLY, OBJECT_WORDS, OF_OR_ON, LACKING_WORDS, VERBS,
+    NAMING_WORDS, REGULATING_WORDS, COEXPRESSED_WORDS, BY, TARGETED_WORDS, RELATING_WORDS,
+    JOINT_WORDS, ONLY, OBJECT_WORDS, OF_OR_ON, LACKING_WORDS, VERBS, *WORDS_OF_EFFECTS,
 )  # fmt: skip
 """Words that change what a claim is; all of them have a stem in the artifact."""
 
 NAMING_REACH, NEGATION_REACH, SUBJECT_REACH, RELATING_REACH = 5, 10, 5, 3
 """Words between a gene and its name, a negation and what it denies, a sentence's beginning and its subject, genes and
 the word that relates them."""
-
-
-Group = tuple[int, int, Sequence[int]]
-"""Where genes that stand side by side begin and end, and which they are."""
 
 
 class Tone(IntEnum):
@@ -117,10 +121,24 @@ class Property(NamedTuple):
 
 
 class Relation(NamedTuple):
-    """Two genes in one sentence with a word that relates them."""
+    """Two genes in one sentence with a word that relates them. ``says``: as networks do (`settings.Says`)."""
 
     gene: int
     other: int
+    says: str
+    start: int
+    end: int
+    is_denied: bool
+    tone: Tone
+
+
+class Effect(NamedTuple):
+    """What a knockdown of one gene is said to do to another's expression, in cell lines that the sentence names."""
+
+    perturbation: int
+    measured: int
+    change: Change
+    lines: tuple[str, ...]
     start: int
     end: int
     is_denied: bool
@@ -137,6 +155,7 @@ class Claims:
 
     properties: list[Property] = field(default_factory=list)
     relations: list[Relation] = field(default_factory=list)
+    effects: list[Effect] = field(default_factory=list)
 
 
 class Extractor:
@@ -147,6 +166,7 @@ class Extractor:
     ) -> None:
         """``is_function``: of each phrase, 1 if all that it names are molecular functions."""
         self._automaton, self._gene_of_mention, self._is_function = automaton, gene_of_mention, is_function
+        self._effects = Effects(words)
         self._tying = words.stems_in(TYING_WORDS)
         self._aside = words.stems_in(ASIDE_WORDS)
         self._acting = words.stems_in(ACTING_WORDS)
@@ -155,7 +175,10 @@ class Extractor:
         self._modifying = words.stems_in(MODIFYING_WORDS)
         self._closing = words.stems_in(CLOSING_WORDS)
         self._naming = words.stems_in(NAMING_WORDS)
-        self._relating = words.stems_in(RELATING_WORDS)
+        self._regulating = words.stems_in(REGULATING_WORDS)
+        self._coexpressed = words.stems_in(COEXPRESSED_WORDS)
+        self._by, self._targeted = words.stems_in(BY), words.stems_in(TARGETED_WORDS)
+        self._relating = words.stems_in(RELATING_WORDS) | self._regulating | self._coexpressed
         self._only = words.stems_in(ONLY)
         self._joint = words.stems_in(JOINT_WORDS)
         self._before_objects = words.stems_in(OBJECT_WORDS)
@@ -259,7 +282,12 @@ class Extractor:
                 for gene in genes:
                     found.properties.append(Property(gene, number, start, stop, is_denied, tone, naming))
             if len(groups) > 1 or (groups and len(groups[0][2]) > 1):
+                n_before = len(found.relations)
                 self._relate(text, begin, end, groups, subjects, turns, found)
+                told = self._add_effects(text, begin, end, groups, turns, found)
+                if told:  # what a knockdown does is no relation beside
+                    related = found.relations[n_before:]
+                    found.relations[n_before:] = [one for one in related if {one.gene, one.other} not in told]
         subjects = self._subjects(text, begin, groups, last, turns)
         return tuple(subjects[-1][2]) if subjects else last
 
@@ -349,22 +377,57 @@ class Extractor:
             is_subject = any(start == one[0] for one in subjects)
             is_tied = not self._tying.isdisjoint(text[max(begin, start - RELATING_REACH) : start])
             if is_tied or (is_subject and not self._relating.isdisjoint(between)):
-                self._add(text, ((gene, other) for gene in members for other in others), start, end, turns, found)
+                says = "interacts" if is_tied else self._says(between)
+                pairs_of = ((gene, other) for gene in members for other in others)
+                if says == "regulates" and self._is_passive(between):
+                    pairs_of = ((other, gene) for gene in members for other in others)
+                self._add(text, pairs_of, says, start, end, turns, found)
         for start, stop, members in groups:
             if len(members) > 1 and not self._joint.isdisjoint(text[stop : min(end, stop + RELATING_REACH)]):
-                self._add(text, combinations(members[:MAX_RELATED], 2), start, stop, turns, found)
+                self._add(text, combinations(members[:MAX_RELATED], 2), "interacts", start, stop, turns, found)
+
+    def _says(self, between: str) -> str:
+        if not self._regulating.isdisjoint(between):
+            return "regulates"
+        return "interacts" if self._coexpressed.isdisjoint(between) else "co-expressed"
+
+    def _is_passive(self, between: str) -> bool:
+        if not self._by.isdisjoint(between):
+            return True
+        return any(one in self._targeted and other in self._of for one, other in pairwise(between))
 
     def _add(
         self,
         text: str,
         pairs: Iterable[tuple[int, int]],
+        says: str,
         start: int,
         end: int,
         turns: list[tuple[int, Turn]],
         found: Claims,
     ) -> None:
         is_denied, tone = self._put(text, end, turns, start)
-        found.relations += [Relation(*pair, start, end, is_denied, tone) for pair in pairs if pair[0] != pair[1]]
+        found.relations += [Relation(*pair, says, start, end, is_denied, tone) for pair in pairs if pair[0] != pair[1]]
+
+    def _add_effects(
+        self,
+        text: str,
+        begin: int,
+        end: int,
+        groups: list[Group],
+        turns: list[tuple[int, Turn]],
+        found: Claims,
+    ) -> list[set[int]]:
+        """The pairs that they are about."""
+        told: list[set[int]] = []
+        for read in self._effects.read(text, begin, end, groups):
+            is_denied, tone = self._put(text, read.at, turns, read.start)
+            for gene in read.measured:
+                if gene != read.perturbation:
+                    told.append({gene, read.perturbation})
+                    said = (read.perturbation, gene, read.change, read.lines, read.start, read.end)
+                    found.effects.append(Effect(*said, is_denied is not read.is_unchanged, tone))
+        return told
 
 
 LONGEST_LIST = 3

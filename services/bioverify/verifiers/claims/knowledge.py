@@ -24,6 +24,8 @@ class Kind(StrEnum):
     TERM = "term"
     NAME = "name"
     PAIR = "pair"
+    LINK = "link"
+    """A pair, by a network; its target is the network's number."""
 
 
 LEAST_BITS, MOST_BITS = 2.0, 8.0

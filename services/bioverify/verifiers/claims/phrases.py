@@ -15,6 +15,8 @@ from enum import IntEnum, auto
 
 from rouge_score_rs.tokenizers import DefaultTokenizer
 
+from bioverify.core.cell_lines import CELL_LINES
+
 MAX_CACHED_WORDS = 200_000
 FIRST_STEM, FIRST_SYMBOL, FIRST_TERM = 0x80, 0x20000, 0x80000
 UNKNOWN, END = "\x01", "\x02"
@@ -80,8 +82,8 @@ _KEPT_APART = frozenset(
     ]
 )  # fmt: skip
 """Words whose stem is that of a term's name, of which they say nothing: what is phosphorylated does not do it."""
-_JOINED = frozenset({"post", "non"})
-"""Prefixes that make another word: what is post-translational is no translation."""
+_JOINED = frozenset({"post", "non", "up", "down"})
+"""Prefixes that make another word: what is post-translational is no translation, "up-regulates" is "upregulates"."""
 _LETTERS = "alpha beta gamma delta epsilon zeta eta theta kappa lambda mu pi sigma omega"
 _GREEK = {ord(letter): f" {name} " for letter, name in zip("αβγδεζηθκλμπσω", _LETTERS.split(), strict=True)}
 _PLAIN = {**_GREEK, **dict.fromkeys(range(0x2010, 0x2016), "-"), 0x2212: "-", 0xA0: " "}
@@ -102,6 +104,8 @@ def stem_of(word: str) -> str:
 
 
 def _parts(word: str) -> list[str]:
+    if (line := word.replace("-", "").lower()) in CELL_LINES:
+        return [line]  # "K-562"
     parts = word.split("-")
     if len(parts) > 1 and parts[0].lower() in _JOINED:
         parts[:2] = ["".join(parts[:2])]
@@ -128,8 +132,8 @@ class Words(dict[bytes, str]):
         if len(self) >= MAX_CACHED_WORDS:
             self.clear()
         written = word.decode()
-        symbol = self._symbol(written) if "-" in written else ""
         parts = _parts(written)
+        symbol = self._symbol(written) if "-" in written and parts[0] not in CELL_LINES else ""
         # "Calcium-independent adhesion" denies nothing.
         characters = self[word] = symbol or "".join([self._part(part, is_whole=len(parts) == 1) for part in parts])
         return characters

@@ -6,7 +6,12 @@ affirmed or denied, plain, hedged or supposed. `knowledge` says of each claim wh
 term or one below it, or is called so; `value` makes numbers of it. What is not annotated is not false: the world is
 open, and such a claim is "unsupported", which the evidence says in these words.
 
-Source: Gene Ontology (CC BY 4.0) with its evidence codes; names of genes as NCBI has them.
+What a knockdown is said to do (`effects`) is held against the screens' training rows (`screen`). That counts in a
+component of its own and not in the value, which would else pay for a measured label; of the question's own pair nothing
+is said at all.
+
+Source: Gene Ontology (CC BY 4.0) with its evidence codes; names of genes as NCBI has them; PerturbQA's training rows,
+or a simulated screen, which every sentence of evidence from it says.
 """
 
 from __future__ import annotations
@@ -21,27 +26,34 @@ from bioverify.artifacts.names import Names
 from bioverify.artifacts.resolver import open_genes
 from bioverify.artifacts.store import ArtifactStore
 from bioverify.artifacts.tables import read_served
+from bioverify.core.cell_lines import line_name
 from bioverify.core.completions import TaggedText
 from bioverify.core.genes import GeneResolver
 from bioverify.core.outcomes import Evidence, NotApplicable, Outcome, Quote, Scored, Verdict
-from bioverify.core.tasks import GeneAnnotation, TaskKind
+from bioverify.core.tasks import GeneAnnotation, Knockdown, Task, TaskKind, canonical_cell_line
 from bioverify.core.verifier import UNRECOGNISED_QUESTION, ArtifactIdentity, Description, Item, Reads
 from bioverify.verifiers.claims.artifact import (
     CALLED_FILE,
     CODES_FILE,
     GENES_FILE,
     IDS_FILE,
+    LINKS_FILE,
     MENTIONS_FILE,
     NAME,
+    NETWORKS_FILE,
     PHRASES_FILE,
+    SCREEN_FILE,
     TERMS_FILE,
     WORDS_FILE,
 )
 from bioverify.verifiers.claims.conclusion import concluded
-from bioverify.verifiers.claims.extraction import Extractor
+from bioverify.verifiers.claims.extraction import Claims as Extracted
+from bioverify.verifiers.claims.extraction import Effect, Extractor
 from bioverify.verifiers.claims.knowledge import Kind, Knowledge, Lists
+from bioverify.verifiers.claims.links import Links
 from bioverify.verifiers.claims.phrases import Words
-from bioverify.verifiers.claims.value import SHARE_OF_TONE, Judged, distinct, sums
+from bioverify.verifiers.claims.screen import RESPONSE_WORDS, Screen
+from bioverify.verifiers.claims.value import CONTRADICTED_SHARE, SHARE_OF_TONE, SMOOTHING, Judged, distinct, sums
 
 MAX_SHOWN = 30
 """Claims in the evidence of one completion, in the order of the text."""
@@ -56,6 +68,14 @@ _SOURCE = "Gene Ontology"
 _NAMES_SOURCE = "NCBI Gene"
 
 
+class Measured(NamedTuple):
+    """What a knockdown is said to do, and the rows (line, response) that say whether it does."""
+
+    effect: Effect
+    verdict: Verdict
+    rows: Sequence[tuple[str, int]]
+
+
 class Claims:
     """Soft score of the factual claims; holds no belief about yes or no."""
 
@@ -67,14 +87,17 @@ class Claims:
         words: Words,
         extractor: Extractor,
         knowledge: Knowledge,
+        screen: Screen,
+        links: Links | None = None,
         *,
         artifacts: tuple[ArtifactIdentity, ...] = (),
     ) -> None:
         self._resolver, self._words, self._extractor, self._knowledge = resolver, words, extractor, knowledge
+        self._screen, self._links = screen, links
         self._row = {symbol: row for row, symbol in enumerate(knowledge.symbols)}
         self.description = Description(
             name=NAME,
-            version="3",
+            version="4",
             summary="Claims of the thoughts about genes, each held against the Gene Ontology and the genes' names.",
             task_kinds=_KINDS,
             reads=self.reads,
@@ -88,6 +111,11 @@ class Claims:
                 "unsupported": "Number that they do not know of.",
                 "consistent": "1 if the thoughts conclude what the answer says, 0 if not; absent without a conclusion.",
                 "claims": "Number of distinct claims that could be held against the sources.",
+                "screen": (
+                    "Of what is said of knockdowns: weight that the screens' training rows support / (that + 1.5 times "
+                    "what they contradict + 1), without the question's own pair. In no other component and not in the "
+                    "value; absent if no row speaks of any."
+                ),
             },
             artifacts=artifacts,
         )
@@ -128,7 +156,9 @@ class Claims:
             pieces = [*read.gene_info_spans, *read.thought_spans]
             thoughts = read.thoughts
         text = _BETWEEN_PIECES.join([item.completion[start:end] for start, end in pieces])
-        judged = distinct(self._judged(text, asked), self._knowledge)
+        claims = self._extractor.claims(self._words.encode(text), asked[0] if len(asked) == 1 else -1)
+        judged = distinct(self._judged(claims), self._knowledge)
+        measured = self._measured(claims.effects, item.task) if claims.effects else []
         totals = sums(judged, asked)
         components = {
             "precision": totals.precision,
@@ -141,7 +171,9 @@ class Claims:
             components["linked"] = _linked(judged, asked) if len(asked) == 2 else 0.0
         if isinstance(item.answer, bool) and (said := concluded(thoughts, item.task.kind)) is not None:
             components["consistent"] = float(said is item.answer)
-        evidence = self._evidence(text, pieces, judged) if with_evidence else ()
+        if measured:
+            components["screen"] = _screen_share(measured)
+        evidence = self._evidence(text, pieces, judged, measured) if with_evidence else ()
         return Scored(totals.value, components, evidence)
 
     def _asked(self, item: Item) -> list[int] | NotApplicable:
@@ -160,10 +192,9 @@ class Claims:
                 asked.append(row)
         return why if why is not None and not asked else asked
 
-    def _judged(self, text: str, asked: Sequence[int]) -> list[Judged]:
-        """Every claim of the text that our sources could know of."""
+    def _judged(self, claims: Extracted) -> list[Judged]:
+        """Every one that our sources could know of, but those about knockdowns."""
         knowledge, found = self._knowledge, []
-        claims = self._extractor.claims(self._words.encode(text), asked[0] if len(asked) == 1 else -1)
         for gene, phrase, start, end, is_denied, tone, naming in claims.properties:
             finding = knowledge.judge(gene, phrase, naming)
             if finding is None:
@@ -176,37 +207,83 @@ class Claims:
             found.append(
                 Judged((gene,), kind, target, verdict, weight * SHARE_OF_TONE[tone], start, end, is_denied, tone)
             )
-        for gene, other, start, end, is_denied, tone in claims.relations:
+        for gene, other, says, start, end, is_denied, tone in claims.relations:
             pair = (gene, other) if gene < other else (other, gene)
-            term = knowledge.shared(*pair)
-            verdict, weight = (Verdict.SUPPORTED, 1.0) if term >= 0 else (Verdict.UNSUPPORTED, UNKNOWN_PAIR_WEIGHT)
+            kind, target = Kind.PAIR, knowledge.shared(*pair)
+            if target < 0 and self._links is not None and (network := self._links.find(gene, other, says)) >= 0:
+                kind, target = Kind.LINK, network
+                pair = (gene, other) if says == "regulates" else pair
+            verdict, weight = (Verdict.SUPPORTED, 1.0) if target >= 0 else (Verdict.UNSUPPORTED, UNKNOWN_PAIR_WEIGHT)
             if is_denied:
                 verdict, weight = _denied(verdict, weight)
-            found.append(
-                Judged(pair, Kind.PAIR, term, verdict, weight * SHARE_OF_TONE[tone], start, end, is_denied, tone)
-            )
+            found.append(Judged(pair, kind, target, verdict, weight * SHARE_OF_TONE[tone], start, end, is_denied, tone))
         return found
 
-    def _evidence(self, text: str, pieces: Sequence[tuple[int, int]], judged: Sequence[Judged]) -> tuple[Evidence, ...]:
+    def _measured(self, effects: Sequence[Effect], task: Task) -> list[Measured]:
+        """Each once, in its plainest form, if a training row speaks of it and it is not the question's own pair."""
+        own: tuple[int | None, ...] = ()
+        asked_line: tuple[str, ...] = ()
+        if isinstance(task, Knockdown):
+            own = tuple(self._row.get(str(self._resolver.resolve(name))) for name in task.genes)
+            asked_line = (canonical_cell_line(task.cell_line),)
+        found: dict[tuple[object, ...], Measured] = {}
+        for one in sorted(effects, key=lambda effect: effect.tone):
+            if (one.perturbation, one.measured) == own:
+                continue
+            lines = one.lines or asked_line
+            judged = self._screen.judge(one.perturbation, one.measured, one.change, lines)
+            if judged is not None:
+                verdict = _OPPOSITE[judged[0]] if one.is_denied else judged[0]
+                said = (one.perturbation, one.measured, one.change, one.is_denied, lines)
+                found.setdefault(said, Measured(one, verdict, judged[1]))
+        return list(found.values())
+
+    def _evidence(
+        self,
+        text: str,
+        pieces: Sequence[tuple[int, int]],
+        judged: Sequence[Judged],
+        measured: Sequence[Measured],
+    ) -> tuple[Evidence, ...]:
         """``pieces``: where what ``text`` is made of stands in the completion."""
-        if not judged:
+        if not judged and not measured:
             return (Evidence("No claim about a gene that our sources could know of.", source=_SOURCE),)
         spans = self._words.spans(text)
-        shown = sorted(judged, key=lambda one: (one.start, one.end))[:MAX_SHOWN]
+        every: list[tuple[int, int, Judged | Measured]] = [(one.start, one.end, one) for one in judged]
+        every += [(one.effect.start, one.effect.end, one) for one in measured]
         evidence = []
-        for one in shown:
-            start, end = spans[one.start][0], spans[one.end - 1][1]
+        for at, stop, one in sorted(every, key=lambda each: each[:2])[:MAX_SHOWN]:
+            start, end = spans[at][0], spans[stop - 1][1]
             quote = Quote(_place(pieces, start), _place(pieces, end - 1) + 1, one.verdict)
-            evidence.append(self._explain(one, text[start:end], quote))
-        if len(judged) > MAX_SHOWN:
-            evidence.append(Evidence(f"{len(judged) - MAX_SHOWN} claims more.", source=_SOURCE))
+            quoted = text[start:end]
+            if isinstance(one, Measured):
+                evidence.append(self._explain_measured(one, quoted, quote))
+            else:
+                evidence.append(self._explain(one, quoted, quote))
+        if len(every) > MAX_SHOWN:
+            evidence.append(Evidence(f"{len(every) - MAX_SHOWN} claims more.", source=_SOURCE))
         return tuple(evidence)
+
+    def _explain_measured(self, claim: Measured, quoted: str, quote: Quote) -> Evidence:
+        """ "knockdown of A, B, "loss of A raises B": supported: K562: A knocked down, B measured, increased (…)"."""
+        effect, screen = claim.effect, self._screen
+        knocked_down, gene = (self._knowledge.symbols[row] for row in (effect.perturbation, effect.measured))
+        said = f'knockdown of {knocked_down}, {gene}, {"not " if effect.is_denied else ""}"{quoted}": {claim.verdict}'
+        rows = "; ".join(
+            f"{line_name(line)}: {knocked_down} knocked down, {gene} measured, {RESPONSE_WORDS[response]}"
+            for line, response in claim.rows
+        )
+        text = f"{said}: {rows} ({screen.provenance})"
+        return Evidence(text, source=screen.provenance, simulated=screen.simulated, quote=quote)
 
     def _explain(self, claim: Judged, quoted: str, quote: Quote) -> Evidence:
         """ "AARS1, "charges tRNA": supported: …"; a denied claim begins with "not"."""
         genes = " and ".join(self._knowledge.symbols[gene] for gene in claim.genes)
         said = f'{genes}, {"not " if claim.is_denied else ""}"{quoted}": {claim.verdict}'
         source = _NAMES_SOURCE if claim.kind is Kind.NAME else _SOURCE
+        if claim.kind is Kind.LINK:
+            assert self._links is not None
+            source = self._links.names[claim.target]
         return Evidence(f"{said}: {self._because(claim)}", source=source, quote=quote)
 
     def _because(self, claim: Judged) -> str:
@@ -217,6 +294,11 @@ class Claims:
                 return "so it is called"
             called = ", ".join(knowledge.symbols[row] for row in knowledge.phrase_called[claim.target].tolist())
             return f"the name belongs to {called}"
+        if claim.kind is Kind.LINK:
+            assert self._links is not None
+            return _LINKED[self._links.says[claim.target]].format(
+                self._links.names[claim.target], *(knowledge.symbols[row] for row in claim.genes)
+            )
         if claim.target < 0:
             return _UNKNOWN
         term = knowledge.term_shown(claim.target)
@@ -230,6 +312,11 @@ class Claims:
 
 
 _UNKNOWN = "not known to our sources, which are not complete"
+_LINKED = {
+    "interacts": "{} has that {} and {} interact",
+    "regulates": "{} has that {} regulates {}",
+    "co-expressed": "{} has that {} and {} are co-expressed",
+}
 _BETWEEN_PIECES = "\n\n"
 
 
@@ -240,6 +327,17 @@ def _place(pieces: Sequence[tuple[int, int]], at: int) -> int:
             return start + at
         at -= end - start + len(_BETWEEN_PIECES)
     raise AssertionError("a claim stands in a piece")
+
+
+_OPPOSITE = {Verdict.SUPPORTED: Verdict.CONTRADICTED, Verdict.CONTRADICTED: Verdict.SUPPORTED}
+
+
+def _screen_share(measured: Sequence[Measured]) -> float:
+    weight = dict.fromkeys(_OPPOSITE, 0.0)
+    for one in measured:
+        weight[one.verdict] += SHARE_OF_TONE[one.effect.tone]
+    wrong = CONTRADICTED_SHARE * weight[Verdict.CONTRADICTED]
+    return weight[Verdict.SUPPORTED] / (weight[Verdict.SUPPORTED] + wrong + SMOOTHING)
 
 
 def _denied(verdict: Verdict, weight: float) -> tuple[Verdict, float]:
@@ -269,7 +367,7 @@ def _linked(judged: Sequence[Judged], asked: Sequence[int]) -> float:
     for one in judged:
         if one.verdict is not Verdict.SUPPORTED or one.is_denied:
             continue
-        if one.kind is Kind.PAIR:
+        if one.kind in {Kind.PAIR, Kind.LINK}:
             for gene, other in (one.genes, one.genes[::-1]):
                 if gene in tied:
                     tied[gene].add(other)
@@ -306,6 +404,9 @@ class Parts(NamedTuple):
     words: Words
     extractor: Extractor
     knowledge: Knowledge
+    screen: Screen
+    links: Links | None
+    """None if the artifact was built without a network."""
     artifacts: tuple[ArtifactIdentity, ...]
     gene_of_mention: Sequence[int]
 
@@ -313,7 +414,8 @@ class Parts(NamedTuple):
 def open_verifier(store: ArtifactStore) -> Claims:
     """Open the artifacts ``genes`` and ``claims``. Raises ArtifactError with the command that mends it."""
     parts = open_parts(store)
-    return Claims(parts.resolver, parts.words, parts.extractor, parts.knowledge, artifacts=parts.artifacts)
+    known = (parts.knowledge, parts.screen, parts.links)
+    return Claims(parts.resolver, parts.words, parts.extractor, *known, artifacts=parts.artifacts)
 
 
 def open_parts(store: ArtifactStore) -> Parts:
@@ -344,11 +446,27 @@ def open_parts(store: ArtifactStore) -> Parts:
         phrase_names=Lists(*phrases.lists("names")),
         phrase_called=Lists(*read_served(artifact, CALLED_FILE).lists("genes")),
     )
+    measured, parameters = read_served(artifact, SCREEN_FILE), artifact.manifest.parameters
+    lines = parameters["lines"]
+    assert isinstance(lines, list)
+    screen = Screen(
+        lines,
+        len(knowledge.symbols),
+        measured.numbers("pair").data,
+        measured.numbers("response").data,
+        str(parameters["screen"]),
+        artifact.manifest.simulated,
+    )
+    links = None
+    if LINKS_FILE in artifact.manifest.files:
+        pairs, networks = read_served(artifact, LINKS_FILE), read_served(artifact, NETWORKS_FILE)
+        numbers = pairs.numbers("pair").data, pairs.numbers("network").data
+        links = Links(networks.strings("name"), networks.strings("says"), len(knowledge.symbols), *numbers)
     gene_of_mention = mentions.numbers("gene").data
     is_function = functions(Lists(*phrases.lists("terms")), terms.strings("aspect"))
     extractor = Extractor(words, automaton_of(phrases.strings("phrase")), gene_of_mention, is_function)
     artifacts = (artifact.identity, genes_artifact.identity)
-    return Parts(resolver, words, extractor, knowledge, artifacts, gene_of_mention)
+    return Parts(resolver, words, extractor, knowledge, screen, links, artifacts, gene_of_mention)
 
 
 def functions(phrase_terms: Lists, aspects: Sequence[str]) -> bytes:
