@@ -89,7 +89,7 @@ def stage_table(questions: Questions, verifiers: dict[str, Verifier]) -> dict[st
             "aggregator: values from the cache (warm)",
             lambda: [cache.unpack(key, value, with_evidence=False) for key, value in values.items()],  # noqa: B023
         )
-        verifier_replies[name] = VerifierReply([said[one] for one in asked], len(said))
+        verifier_replies[name] = VerifierReply([said[one] for one in asked], asked)
     states = dict.fromkeys(verifier_replies, State.CLOSED)
     composed = timed(
         "aggregator: compose and write", lambda: composing.reply_to(request, read, verifier_replies, states, None)
