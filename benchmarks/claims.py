@@ -44,7 +44,7 @@ from bioverify.verifiers.claims.artifact import NAME, PHRASES_FILE, TERMS_FILE
 from bioverify.verifiers.claims.extraction import Extractor
 from bioverify.verifiers.claims.knowledge import Knowledge, Lists
 from bioverify.verifiers.claims.phrases import FIRST_SYMBOL, FIRST_TERM
-from bioverify.verifiers.claims.verifier import Claims, Parts, automaton_of, functions, open_parts
+from bioverify.verifiers.claims.verifier import Claims, Parts, aspects_of, automaton_of, open_parts
 from bioverify.verifiers.go_rouge.verifier import open_verifier as open_go_rouge
 
 Half = Literal["chosen", "measured"]
@@ -370,7 +370,7 @@ def without_names(of: Described) -> Claims:
     no_names = lists([np.empty(0, np.int32)] * len(rows))
     terms = lists([knowledge.phrase_terms[row] for row in rows.tolist()])
     phrases = [of.phrases[row] for row in rows.tolist()]
-    extractor = Extractor(parts.words, automaton_of(phrases), parts.gene_of_mention, functions(terms, of.aspects))
+    extractor = Extractor(parts.words, automaton_of(phrases), parts.gene_of_mention, aspects_of(terms, of.aspects))
     alone = replace(knowledge, phrase_terms=terms, phrase_names=no_names, phrase_called=no_names)
     return Claims(parts.resolver, parts.words, extractor, alone, parts.screen, parts.links)
 
@@ -558,7 +558,7 @@ def short(number: float, digits: int = 3) -> str:
 def sheet(of: Described, genes: Sequence[str]) -> list[dict[str, str]]:
     """Claims drawn at random from the texts of genes drawn at random, each with its sentence, to be judged by hand."""
     draw, verifier = random.Random(DRAW_SEED), of.verifier(of.knowledge)
-    drawn = draw.sample(list(genes), len(genes))[20 * N_SHEET : 30 * N_SHEET]  # those before were read to mend
+    drawn = draw.sample(list(genes), len(genes))[40 * N_SHEET :]  # those before were read to mend
     texts = [f"{gene} encodes {of.texts[gene]}" for gene in drawn]
     rows = []
     for text, outcome in zip(texts, verifier.score([Item(PROSE, completion=text) for text in texts]), strict=True):

@@ -31,7 +31,7 @@ from tests.fixtures.artifacts import silent
 TERMS = {
     1: ("alanyl-tRNA aminoacylation", "P", "is_a: GO:0000002", 'synonym: "alanine charging" EXACT []'),
     2: ("tRNA aminoacylation", "P", "", "alt_id: GO:0000009"),
-    3: ("alanine-tRNA ligase activity", "F", "", ""),
+    13: ("alanine-tRNA ligase activity", "F", "", ""),
     4: ("DNA repair", "P", "", ""),
     5: ("integrated stress response signaling", "P", "", ""),
     6: ("regulation of DNA repair", "P", "relationship: regulates GO:0000004", ""),
@@ -48,9 +48,9 @@ NAMED = {
     "SLC7A11": "solute carrier family 7 member 11",
 }
 ANNOTATED = [
-    ("AARS1", 1, "IDA", ""), ("AARS1", 3, "TAS", ""), ("AARS1", 4, "IDA", "NOT|"), ("EIF2AK4", 5, "IMP", ""),
-    ("ATF4", 5, "IDA", ""), ("ATF4", 7, "IEA", ""), ("XRCC1", 6, "IDA", ""), ("XRCC1", 8, "IDA", ""),
-    ("SLC7A11", 7, "IDA", ""),
+    ("AARS1", 1, "IDA", ""), ("AARS1", 13, "TAS", ""), ("AARS1", 4, "IDA", "NOT|"), ("EIF2AK4", 5, "IMP", ""),
+    ("ATF4", 5, "IDA", ""), ("ATF4", 7, "IEA", ""), ("XRCC1", 6, "IDA", ""),
+    ("XRCC1", 8, "IDA", ""), ("SLC7A11", 7, "IDA", ""),
 ]  # fmt: skip
 SCREENED = {
     "k562-de": ["EIF2AK4,ATF4,1,train", "AARS1,ATF4,1,train", "ATF4,SLC7A11,1,train", "XRCC1,SLC7A11,0,train",
@@ -398,6 +398,7 @@ def test_each_character_of_the_encoded_text_has_its_place_in_the_text(text: str)
     [
         ("It acts on EIF2AK4, ATF4 and AARS1 in this cell.", 0),  # a list of genes
         ("EIF2AK4 and ATF4 interact in this cell.", 1),
+        ("EIF2AK4, ATF4, AARS1, XRCC1 and SLC7A11 form it.", 0),  # a list, too
         ("EIF2AK4 activates ATF4 when there is no food.", 1),
         ("EIF2AK4 is in the cell, where many other things are found, and far from here something activates ATF4.", 0),
     ],
@@ -418,6 +419,22 @@ def test_a_pair_is_claimed_by_a_word_between_a_subject_and_an_object_and_by_no_l
         ("ATF4 acts during amino acid transport.", []),  # when, and not what
         ("ATF4 inhibits alanine-tRNA ligase activity.", []),  # another's function
         ("ATF4 makes amino acid transport-resistant cells.", []),
+        ("ATF4 is phosphorylated by an alanine-tRNA ligase activity.", []),  # by another's
+        ("ATF4 binds genes whose products act in amino acid transport.", []),
+        ("ATF4 is made in absence of amino acid transport.", []),
+        ("ATF4 belongs to the alanine-tRNA ligase family.", ["ATF4"]),
+        ("ATF4 is made for an alanine-tRNA ligase.", []),
+        ("ATF4 drives amino acid transport, but not DNA repair.", ["ATF4"]),
+        ("ATF4 is needed for alanine-tRNA ligase activity.", ["ATF4"]),
+        ("ATF4 antagonizes the chromatin.", []),
+        ("ATF4 helps in the assembly of chromatin.", []),  # where it need not be
+        ("ATF4 is regulated by amino acid transport.", []),
+        ("It goes by the ATF4 domain to amino acid transport.", []),  # no gene
+        ("ATF4 recruits proteins to chromatin.", []),  # where others go
+        ("ATF4 promotes the localization of proteins at chromatin.", []),
+        ("ATF4 is recruited to chromatin.", ["ATF4"]),
+        ("ATF4 promotes its recruitment to chromatin.", ["ATF4"]),
+        ("ATF4 goes from here to chromatin.", ["ATF4"]),
         (
             "ATF4: amino acid transport, DNA repair, chromatin, integrated stress response signaling, tRNA.",
             [],

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from bioverify.artifacts.arrow import write_served
 from bioverify.artifacts.errors import ArtifactError, one_line
 from bioverify.artifacts.genes import Gene, locate_official_names, read_genes, read_official_names
-from bioverify.artifacts.go import Facts, read_facts
+from bioverify.artifacts.go import Facts, Term, read_facts
 from bioverify.artifacts.links import STRING_ID, names_of_proteins, open_lines, read_links
 from bioverify.artifacts.perturbqa import read_tables
 from bioverify.artifacts.resolver import open_genes
@@ -393,12 +393,19 @@ def _phrases_of_terms(facts: Facts, ontology: _Ontology, bits: Float64s, has_gen
                 continue
             if rank > 1 and len(name.split()) == 1 and name not in SHORT_FORMS.get(term_id, ()):
                 continue  # "tRNA" is a synonym of an activity
-            if name in NOT_FORMS:
+            if name in NOT_FORMS or (name not in SHORT_FORMS.get(term_id, ()) and _names_another(name, rank, term)):
                 continue
             for number, form in enumerate(forms_of_term(name, term.aspect)):
                 if number == 0 or (rank <= 1 and row in has_gene):
                     add(form, row, rank if number == 0 else rank + 3)
     return {text: own for text, (_, own) in ranked.items() if bits[own].max() >= LEAST_BITS}
+
+
+def _names_another(name: str, rank: int, term: Term) -> bool:
+    """ "Insulin-like growth factor" is a synonym of binding its receptor, "respiratory complex II" of an activity."""
+    if rank <= 1 or term.aspect != "F":
+        return False
+    return (term.name.endswith(" binding") and "bind" not in name) or "complex" in name.split()
 
 
 def _phrases_of_names(genes: Sequence[Gene]) -> tuple[dict[str, list[int]], dict[str, list[int]]]:

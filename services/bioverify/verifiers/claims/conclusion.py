@@ -15,29 +15,28 @@ from bioverify.core.tasks import TaskKind
 REACH = 600
 """Characters from the end of the thoughts."""
 _SENTENCE = re.compile(r"[^.!?\n]+")
-_CONCLUDES = re.compile(
-    r"\b(?:therefore|thus|hence|consequently|in conclusion|overall|conclude|answer(?: is|:)|so,)", re.IGNORECASE
-)
-_SAID = re.compile(r"\banswer(?: is|:)\W*(?:(yes)|(no))\b", re.IGNORECASE)
-_DENIES = re.compile(
-    r"\b(?:not|no|never|unlikely|without|cannot|neither|unaffected|unchanged|little)\b|n't\b", re.IGNORECASE
-)
+_CONCLUDING = (
+    "therefore", "thus", "hence", "consequently", "in conclusion", "overall", "conclude", "answer is", "answer:", "so,",
+)  # fmt: skip
+_CONCLUDES = re.compile(rf"\b(?:{'|'.join(_CONCLUDING)})")
+_SAID = re.compile(r"\banswer(?: is|:)\W*(?:(yes)|(no))\b")
+_DENIES = re.compile(r"\b(?:not|no|never|unlikely|without|cannot|neither|unaffected|unchanged|little)\b|n't\b")
 _CHANGES = re.compile(
     r"\b(?:differential\w*|chang\w+|affect\w*|alter\w*|unaffected|unchanged|impact\w*|influenc\w+|respon\w+|increas\w+|"
-    r"decreas\w+|(?:up|down)-?regulat\w+|effect)\b",
-    re.IGNORECASE,
+    r"decreas\w+|(?:up|down)-?regulat\w+|effect)\b"
 )
-_UP = re.compile(r"\b(?:increas\w+|up-?regulat\w+|rises?|higher|elevat\w+)\b", re.IGNORECASE)
-_DOWN = re.compile(r"\b(?:decreas\w+|down-?regulat\w+|falls?|lower|reduc\w+)\b", re.IGNORECASE)
+_UP = re.compile(r"\b(?:increas\w+|up-?regulat\w+|rises?|higher|elevat\w+)\b")
+_DOWN = re.compile(r"\b(?:decreas\w+|down-?regulat\w+|falls?|lower|reduc\w+)\b")
 
 
 def concluded(thoughts: str, kind: TaskKind) -> bool | None:
     """True for yes or increase, False for no or decrease, None without a conclusion."""
-    end = thoughts[-REACH:]
-    if not _CONCLUDES.search(end):
+    end = thoughts[-REACH:].lower()
+    # Plain texts are found in a twentieth of the time that the pattern takes to find none.
+    if not any(word in end for word in _CONCLUDING):
         return None
     for sentence in reversed(_SENTENCE.findall(end)):
-        if _CONCLUDES.search(sentence):
+        if any(word in sentence for word in _CONCLUDING) and _CONCLUDES.search(sentence):
             said = _read(sentence, kind)
             if said is not None:
                 return said

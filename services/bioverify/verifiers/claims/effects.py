@@ -98,7 +98,8 @@ class Effects:
         """Of one sentence. A knockdown of several genes at once is not one of each."""
         if len(groups) < 2 or self._any_depleting.isdisjoint(text[begin:end]):
             return
-        depleted, others = [], []
+        depleted: list[Group] = []
+        others: list[Group] = []
         for group in groups:
             knockdown = self._knockdown(text, begin, end, group)
             (depleted if knockdown else others).append(knockdown or group)

@@ -27,7 +27,6 @@ RELATING_WORDS = (
     "interacts interaction binds binding complex pathway partner together associates association phosphorylates "
     "process both share shared subunits bound"
 )
-BY = "by"
 TARGETED_WORDS = "target downstream"
 """ "A is regulated by B", "A is a target of B", "A is downstream of B": B regulates A."""
 JOINT_WORDS = "complex heterodimer dimer interact interacts share together bind binds form forms"
@@ -46,15 +45,44 @@ ASIDE_WORDS = "during upon following after"
 ACTING_WORDS = (
     "inhibits inhibit inhibiting blocks block suppresses suppress activate activates activating stimulates recruits "
     "recruit recruiting degrade degrades cleaves cleave dephosphorylate dephosphorylates phosphorylates phosphorylate "
-    "binds modulates modulate enhances enhance reduces such including "
+    "binds modulates modulate enhances enhance reduces antagonizes opposes such including "
     "regulates regulating ligand"
 )
 """Before a function that is another's: "inhibits kinases" says no kinase. Two words may stand between."""
-ACTED_REACH = 3
+ACTED_REACH, FURTHER_REACH = 3, 5
 OF = "of"
 PART_WORDS = "subunit component part member family function functions form isoform"
 """ "Inhibitor of the kinase" says no kinase, "subunit of the kinase" does."""
-MODIFYING_WORDS = "resistant sensitive independent inhibitor inhibitors"
+DOING_WORDS = "by whose"
+"""What is done "by the kinase", or what "whose products" do, is another's."""
+ABSENCE_WORDS = "absence independently"
+"""With "of": what happens without a thing is not done by it."""
+CONTROLLED_WORDS = "regulated controlled modulated activated inhibited"
+"""With "by": a gene that is "regulated by proteolysis" does none."""
+SERVED_WORDS = "for with to"
+"""Before a function that is another's, unless it is called an activity: "essential for RNA polymerase III"."""
+ACTIVITY = "activity"
+HOLDING_WORDS = "receptor receptors expression signaling pathway signal"
+"""Behind a function that is then a part of another name: "phospholipase A2 receptor", "telomerase expression"."""
+BUILDING_WORDS = (
+    "biogenesis development assembly disassembly maintenance formation remodeling degradation import export stability "
+    "architecture turnover gene"
+)
+"""Beside a place that is made or taken apart, where the gene need not be: "biogenesis of the ribosomal subunit"."""
+DOMAIN_WORDS = "domain domains motif motifs anchored anchor"
+"""Behind a symbol that then names no gene: "via its EGF domain"."""
+MOVING_WORDS = (
+    "recruits recruitment targets targeting transports delivers delivery traffics trafficking exports imports directs "
+    "anchors tethers attaches sorts sorting transfers releases guides brings drives"
+)
+LOCATING_WORDS = "localization translocation"
+TO_WORDS = "to into onto at from"
+""" "Recruits B to the membrane" and "localization of B at the membrane" say where B is; "is recruited to", where A."""
+OWN_MOVE_WORDS = "is are was were be been being its their own"
+MOVED_REACH = 8
+BINDING_WORDS = "binds bound"
+BELONGING = "belongs"
+MODIFYING_WORDS = "resistant sensitive independent inhibitor inhibitors superfamily linked"
 """Behind a phrase: "protease-resistant" says nothing of a protease."""
 CLOSING_WORDS = "which that is are was has"
 """Behind a gene's whole name; any other word may belong to it."""
@@ -83,8 +111,11 @@ WORDS_OF_ROLES = (
     OF,
     PART_WORDS,
     MODIFYING_WORDS,
+    DOING_WORDS, ABSENCE_WORDS, CONTROLLED_WORDS, SERVED_WORDS, ACTIVITY,
+    HOLDING_WORDS, BUILDING_WORDS, DOMAIN_WORDS,
+    MOVING_WORDS, LOCATING_WORDS, TO_WORDS, OWN_MOVE_WORDS, BINDING_WORDS, BELONGING,
     CLOSING_WORDS,
-    NAMING_WORDS, REGULATING_WORDS, COEXPRESSED_WORDS, BY, TARGETED_WORDS, RELATING_WORDS,
+    NAMING_WORDS, REGULATING_WORDS, COEXPRESSED_WORDS, TARGETED_WORDS, RELATING_WORDS,
     JOINT_WORDS, ONLY, OBJECT_WORDS, OF_OR_ON, LACKING_WORDS, VERBS, *WORDS_OF_EFFECTS,
 )  # fmt: skip
 """Words that change what a claim is; all of them have a stem in the artifact."""
@@ -161,23 +192,35 @@ class Claims:
 class Extractor:
     """Reads claims off encoded texts."""
 
-    def __init__(
-        self, words: Words, automaton: Automaton, gene_of_mention: Sequence[int], is_function: Sequence[int]
-    ) -> None:
-        """``is_function``: of each phrase, 1 if all that it names are molecular functions."""
-        self._automaton, self._gene_of_mention, self._is_function = automaton, gene_of_mention, is_function
+    def __init__(self, words: Words, automaton: Automaton, gene_of_mention: Sequence[int], aspect_of: bytes) -> None:
+        """``aspect_of``: of each phrase C, F or P if it names nothing else, f if also a function, else 0."""
+        self._automaton, self._gene_of_mention, self._aspect_of = automaton, gene_of_mention, aspect_of
         self._effects = Effects(words)
         self._tying = words.stems_in(TYING_WORDS)
         self._aside = words.stems_in(ASIDE_WORDS)
         self._acting = words.stems_in(ACTING_WORDS)
         self._of = words.stems_in(OF)
         self._parts = words.stems_in(PART_WORDS)
+        self._by, self._whose, self._absence = (
+            words.stems_in("by"),
+            words.stems_in("whose"),
+            words.stems_in(ABSENCE_WORDS),
+        )
+        self._controlled, self._served = words.stems_in(CONTROLLED_WORDS), words.stems_in(SERVED_WORDS)
+        self._such, self._with_or_to = words.stems_in("such"), words.stems_in("with to")
+        self._between, self._for = words.stems_in("between"), words.stems_in("for")
+        self._holding, self._building = words.stems_in(HOLDING_WORDS), words.stems_in(BUILDING_WORDS)
+        self._domain = words.stems_in(DOMAIN_WORDS)
+        self._activity = words.stems_in(ACTIVITY)
+        self._moving, self._locating = words.stems_in(MOVING_WORDS), words.stems_in(LOCATING_WORDS)
+        self._to, self._own_move = words.stems_in(TO_WORDS), words.stems_in(OWN_MOVE_WORDS)
+        self._bound, self._belonging = words.stems_in(BINDING_WORDS), words.stems_in(BELONGING)
         self._modifying = words.stems_in(MODIFYING_WORDS)
         self._closing = words.stems_in(CLOSING_WORDS)
         self._naming = words.stems_in(NAMING_WORDS)
         self._regulating = words.stems_in(REGULATING_WORDS)
         self._coexpressed = words.stems_in(COEXPRESSED_WORDS)
-        self._by, self._targeted = words.stems_in(BY), words.stems_in(TARGETED_WORDS)
+        self._targeted = words.stems_in(TARGETED_WORDS)
         self._relating = words.stems_in(RELATING_WORDS) | self._regulating | self._coexpressed
         self._only = words.stems_in(ONLY)
         self._joint = words.stems_in(JOINT_WORDS)
@@ -217,6 +260,8 @@ class Extractor:
                 phrases.append((FIRST_TERM - 1 - code, start, end))
                 covered += 1
             elif code >= FIRST_SYMBOL:
+                if text[end : end + 1] in self._domain:
+                    continue
                 gene = self._gene_of_mention[code - FIRST_SYMBOL]
                 covered += 1
                 if groups and _are_side_by_side(text, groups[-1][1], start):
@@ -254,8 +299,9 @@ class Extractor:
         """Adds the sentence's claims; the genes that the next one may be about."""
         own_words = end - begin - spent
         is_list = len(phrases) > LONGEST_LIST and self._verbal.isdisjoint(text[begin:end])
+        subjects = self._subjects(text, begin, groups, last, turns)
+        speaks_of = tuple(subjects[-1][2]) if subjects else last
         if own_words > 0 and not is_list:
-            subjects = self._subjects(text, begin, groups, last, turns)
             if not subjects and groups:
                 subjects = groups[:1]
             for number, start, stop in phrases[:own_words]:
@@ -270,11 +316,14 @@ class Extractor:
                 if self._is_another_s(text, max(begin, subject_end), number, start, stop):
                     continue
                 is_denied, tone = self._put(text, start, turns, subject_start) if turns else (False, Tone.PLAIN)
+                if is_denied and self._is_excepted(start, turns):
+                    continue
                 naming = Naming.NONE
                 if (
                     subject_end <= start
                     and 0 < start - subject_end <= NAMING_REACH
                     and not self._naming.isdisjoint(text[subject_end:start])
+                    and text[start - 1] not in self._of  # "encodes a coactivator of …"
                 ):
                     behind = text[stop : stop + 1]
                     is_whole = not behind or behind in TURN_OF or behind in self._closing
@@ -288,8 +337,7 @@ class Extractor:
                 if told:  # what a knockdown does is no relation beside
                     related = found.relations[n_before:]
                     found.relations[n_before:] = [one for one in related if {one.gene, one.other} not in told]
-        subjects = self._subjects(text, begin, groups, last, turns)
-        return tuple(subjects[-1][2]) if subjects else last
+        return speaks_of
 
     def _subjects(
         self,
@@ -320,13 +368,45 @@ class Extractor:
         return subjects
 
     def _is_another_s(self, text: str, begin: int, phrase: int, start: int, stop: int) -> bool:
-        """Whether the phrase tells when something happens, what is acted on, or is a part of another word."""
-        if text[stop : stop + 1] in self._modifying or (start > begin and text[start - 1] in self._aside):
+        """Whether the phrase tells when something happens, who acts or is acted on, or is a part of another word."""
+        near, further = (text[max(begin, start - reach) : start] for reach in (ACTED_REACH, FURTHER_REACH))
+        before, behind = near[-1:], text[stop : stop + 1]
+        if behind in self._modifying or before in self._aside or not self._whose.isdisjoint(text[begin:start]):
             return True
-        if phrase < 0 or not self._is_function[phrase]:
-            return False
-        before = text[max(begin, start - ACTED_REACH) : start]
-        return not self._acting.isdisjoint(before) or (before[-1:] in self._of and self._parts.isdisjoint(before))
+        if not self._absence.isdisjoint(further) and not self._of.isdisjoint(further):
+            return True
+        aspect = self._aspect_of[phrase] if phrase >= 0 else 0
+        if aspect == _PLACE:
+            is_moved = before in self._to and (
+                self._is_moved(text, begin, start) or not self._bound.isdisjoint(further)
+            )
+            is_partner_s = not self._between.isdisjoint(further) or not self._such.isdisjoint(further)
+            if is_partner_s or _has_three(near, self._with_or_to, self._parts, self._of):
+                return True  # "binds to components of the complex"
+            is_built = behind in self._building or (before in self._of and near[-2:-1] in self._building)
+            return is_moved or is_built or before in self._by or before in self._acting or before in self._for
+        if aspect not in _FUNCTIONS:
+            return before in self._by and not self._controlled.isdisjoint(near)
+        if aspect == _FUNCTION and (behind in self._holding or self._is_served(text, near, stop)):
+            return True
+        return (
+            before in self._by
+            or not self._acting.isdisjoint(further if _names_others(near) else near)
+            or not self._between.isdisjoint(near)
+            or (not self._of.isdisjoint(near) and self._parts.isdisjoint(further))
+        )
+
+    def _is_served(self, text: str, near: str, stop: int) -> bool:
+        """ "Essential for the polymerase", but not "needed for polymerase activity" and "belongs to the kinases"."""
+        is_own = text[stop - 1] in self._activity or near[-2:-1] in self._belonging
+        return near[-1:] in self._served and not is_own
+
+    def _is_moved(self, text: str, begin: int, start: int) -> bool:
+        """Whether something else is taken to the place that begins at ``start``."""
+        for at in range(start - 3, max(begin, start - MOVED_REACH) - 1, -1):
+            if text[at] in self._moving or (text[at] in self._locating and text[at + 1] in self._of):
+                return at == begin or text[at - 1] not in self._own_move
+        return False
 
     def _is_object(self, text: str, begin: int, start: int) -> bool:
         if start == begin:
@@ -335,6 +415,11 @@ class Extractor:
         if before in self._of_or_on:
             return self._lacking.isdisjoint(text[begin:start])
         return before in self._before_objects
+
+    def _is_excepted(self, start: int, turns: list[tuple[int, Turn]]) -> bool:
+        """ "Enhances A, but not B" and "but does not affect B" deny less than that the gene has to do with B."""
+        denials = [at for at, turn in turns if turn is Turn.NEGATION and at < start]
+        return bool(denials) and any(turn is Turn.BREAK and denials[-1] - 2 <= at < denials[-1] for at, turn in turns)
 
     def _put(self, text: str, start: int, turns: list[tuple[int, Turn]], subject: int) -> tuple[bool, Tone]:
         """Whether what begins at ``start`` is denied, and its tone. ``subject``: where the gene stands.
@@ -375,7 +460,11 @@ class Extractor:
             if len(between) > BETWEEN_REACH:
                 continue
             is_subject = any(start == one[0] for one in subjects)
-            is_tied = not self._tying.isdisjoint(text[max(begin, start - RELATING_REACH) : start])
+            if text[start_of_other - 2] in self._absence and text[start_of_other - 1] in self._of:
+                continue
+            before = text[max(begin, start - RELATING_REACH) : start]
+            # "Associates with A and phosphorylates B" ties them to what does it, not to each other.
+            is_tied = not self._tying.isdisjoint(before) and not (self._of | self._between).isdisjoint(before)
             if is_tied or (is_subject and not self._relating.isdisjoint(between)):
                 says = "interacts" if is_tied else self._says(between)
                 pairs_of = ((gene, other) for gene in members for other in others)
@@ -383,8 +472,10 @@ class Extractor:
                     pairs_of = ((other, gene) for gene in members for other in others)
                 self._add(text, pairs_of, says, start, end, turns, found)
         for start, stop, members in groups:
-            if len(members) > 1 and not self._joint.isdisjoint(text[stop : min(end, stop + RELATING_REACH)]):
-                self._add(text, combinations(members[:MAX_RELATED], 2), "interacts", start, stop, turns, found)
+            if 1 < len(members) <= MOST_JOINT and not self._joint.isdisjoint(
+                text[stop : min(end, stop + RELATING_REACH)]
+            ):
+                self._add(text, combinations(members, 2), "interacts", start, stop, turns, found)
 
     def _says(self, between: str) -> str:
         if not self._regulating.isdisjoint(between):
@@ -430,12 +521,25 @@ class Extractor:
         return told
 
 
+_PLACE, _FUNCTION = b"CF"
+_FUNCTIONS = b"Ff"
+MOST_JOINT = 3
+"""Genes side by side that are told to act together, at most: more are a list."""
 LONGEST_LIST = 3
 """Phrases of a sentence without a verb that is known, at most: more of them are a list, which claims nothing."""
 BETWEEN_REACH = 8
 """Words between two genes that are related."""
 MAX_RELATED = 6
 """Genes, and pairs of them, of a sentence that are related to each other."""
+
+
+def _names_others(near: str) -> bool:
+    """Whether what is acted on began before: "stimulates ATPase and helicases", "regulates A and B activity"."""
+    return any(one >= chr(FIRST_SYMBOL) or TURN_OF.get(one) is Turn.JOIN for one in near)
+
+
+def _has_three(near: str, *sets: frozenset[str]) -> bool:
+    return len(near) == len(sets) and all(one in own for one, own in zip(near, sets, strict=True))
 
 
 def _start(event: tuple[int, int, int]) -> int:

@@ -32,11 +32,9 @@ LEAST_BITS, MOST_BITS = 2.0, 8.0
 """Information content of a term or name below which it is too general for a claim, and from which it weighs 1."""
 MAX_NAMED = 3
 """Genes that share a name, at most, for it to belong to another gene."""
-MAX_KEPT = 65_536
+MAX_KEPT = 16_384
 """Judgements that are remembered: a group's completions speak of the same genes."""
-
-
-MAX_KEPT_GENES = 4096
+MAX_KEPT_GENES = 512
 
 
 class Finding(NamedTuple):
@@ -56,18 +54,18 @@ class Lists:
     """Lists of int32, one after the other; each sorted."""
 
     def __init__(self, offsets: Int32s, values: Int32s) -> None:
-        self._offsets, self._values = offsets, values
+        self.offsets, self.values = offsets, values
         # Looking one number up is five times as fast without NumPy.
         self._starts, self._numbers = offsets.data, values.data
 
     def __len__(self) -> int:
-        return len(self._offsets) - 1
+        return len(self.offsets) - 1
 
     def __getitem__(self, row: int) -> Int32s:
-        return self._values[self._offsets[row] : self._offsets[row + 1]]
+        return self.values[self.offsets[row] : self.offsets[row + 1]]
 
     def sizes(self) -> Int32s:
-        return np.diff(self._offsets)
+        return np.diff(self.offsets)
 
     def has(self, row: int, value: int) -> bool:
         end = self._starts[row + 1]

@@ -21,7 +21,10 @@ SHORT_FORMS = {
     "GO:0140467": ("ISR", "integrated stress response"),
     "GO:0000184": ("NMD", "nonsense-mediated decay"),
     "GO:0006119": ("OXPHOS",),
-    "GO:0036503": ("ERAD", "ER-associated degradation"),
+    "GO:0036503": (
+        "ERAD", "ER-associated degradation", "ER-associated protein degradation",
+        "endoplasmic reticulum-associated protein degradation",
+    ),
     "GO:0000502": ("proteasome", "26S proteasome"),
     "GO:0006418": ("tRNA charging", "charges tRNA"),
     "GO:0007049": ("cell cycle",),
@@ -55,14 +58,27 @@ SHORT_FORMS = {
     "GO:0008270": ("zinc finger",),
     "GO:0046872": ("zinc finger",),
     "GO:0005576": ("secreted", "secreted protein"),
-    "GO:0045893": ("transcriptional activator", "activates transcription", "activation of transcription"),
-}
+    "GO:0045893": (
+        "transcriptional activator", "activates transcription", "activation of transcription",
+        "transcriptional activation", "activator of transcription",
+    ),
+}  # fmt: skip
 """Ids → forms that the ontology has as RELATED or not at all. One form of several terms is true if one of them is."""
 NOT_SAID = frozenset(
-    {"GO:0007349", "GO:0042640", "GO:0042641", "GO:0023052", "GO:0040007", "GO:0000003", "GO:0003002", "GO:0051923"}
+    {
+        "GO:0007349",
+        "GO:0042640",
+        "GO:0042641",
+        "GO:0023052",
+        "GO:0040007",
+        "GO:0000003",
+        "GO:0003002",
+        "GO:0051923",
+        "GO:0009293",
+    }
 )
 """One word that means something else in prose: cellularization, anagen, exogen, signaling, growth, reproduction,
-regionalization, sulfation ("sulfate")."""
+regionalization, sulfation ("sulfate"), transduction."""
 PHASES = "GO:0044848"
 """Of this term and those below it ("S phase") no gene is said to be a part; curators may not annotate with them."""
 NOT_FORMS = frozenset(
@@ -70,6 +86,7 @@ NOT_FORMS = frozenset(
         "cytochrome", "cytochrome P450", "tumor suppressor", "tumour suppressor", "G protein", "RNA polymerase II",
         "tumor necrosis factor receptor superfamily", "membrane protein", "signaling molecule", "signalling molecule",
         "memory", "pore", "viral infection", "enzyme activity", "behavior", "growth hormone", "mitotic checkpoint",
+        "ribosomal RNA", "envelope",
     ]
 )  # fmt: skip
 """Synonyms and shortened names that name something else in prose."""
@@ -112,7 +129,11 @@ def _forms(name: str, aspect: str) -> Iterator[str]:
     if words[-1] == "activity" and (len(words) > 2 or _is_telling_word(words[0])):
         yield (bare := name.removesuffix(" activity"))
         yield from _turned(bare)
-    elif words[-1] == "complex" and not words[-2].endswith("ase") and (len(words) > 2 or _is_telling_word(words[0])):
+    elif (
+        words[-1] == "complex"
+        and not words[-2].endswith(("ase", "enzyme"))
+        and (len(words) > 2 or _is_telling_word(words[0]))
+    ):
         yield name.removesuffix(" complex")
     elif words[-1] == "binding" and len(words) > 1:
         bound = name.removesuffix(" binding")

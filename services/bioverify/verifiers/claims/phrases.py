@@ -17,7 +17,7 @@ from rouge_score_rs.tokenizers import DefaultTokenizer
 
 from bioverify.core.cell_lines import CELL_LINES
 
-MAX_CACHED_WORDS = 200_000
+MAX_CACHED_WORDS = 32_768
 FIRST_STEM, FIRST_SYMBOL, FIRST_TERM = 0x80, 0x20000, 0x80000
 UNKNOWN, END = "\x01", "\x02"
 
@@ -78,7 +78,9 @@ _KEPT_APART = frozenset(
         "region", "regions", "sensitivity", "keratin", "keratins", "glycosyl", "fertility", "proteasomal", "secreted",
         "phosphorylated", "dephosphorylated", "methylated", "demethylated", "acetylated", "deacetylated",
         "ubiquitinated", "ubiquitylated", "glycosylated", "fragment", "fragments", "transcriptionally",
-        "factors", "receptors", "channels", "ribosomal",
+        "factors", "receptors", "channels", "ribosomal", "sensitive", "phosphoryl",
+        "transcript", "transcripts", "segment", "segments", "mitogen", "nucleosomal", "ubiquitin", "polyadenylated",
+        "myelin", "myelinated",
     ]
 )  # fmt: skip
 """Words whose stem is that of a term's name, of which they say nothing: what is phosphorylated does not do it."""
@@ -94,8 +96,17 @@ _SENTENCE_END = re.compile(r"[.!?;](?=\s|$|[\"')\]])|\n(?=\s*(?:\n|[-*•#]|\d+[
 _WORD_OR_END = re.compile(rf"[A-Za-z0-9-]+|{_SENTENCE_END.pattern}")
 
 
+_ACTIVE = {
+    **dict.fromkeys(["activate", "activates", "activated", "activating", "activation"], "activation="),
+    **dict.fromkeys(["activator", "activators"], "activator="),
+}
+"""Words with stems of their own, not that of an activity: "GTPase activator" and "receptor activation" name none."""
+
+
 def stem_of(word: str) -> str:
     lowered = word.lower()
+    if active := _ACTIVE.get(lowered):
+        return active
     # "Inhibits kinases" does not say that the gene is one: the plural is another word.
     if lowered in _KEPT_APART or lowered.endswith("ases"):
         return f"{lowered}="

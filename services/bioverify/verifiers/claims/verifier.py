@@ -17,9 +17,10 @@ or a simulated screen, which every sentence of evidence from it says.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import ClassVar, NamedTuple
 
+import numpy as np
 from ahocorasick_rs import AhoCorasick, Implementation, MatchKind
 
 from bioverify.artifacts.names import Names
@@ -463,21 +464,28 @@ def open_parts(store: ArtifactStore) -> Parts:
         numbers = pairs.numbers("pair").data, pairs.numbers("network").data
         links = Links(networks.strings("name"), networks.strings("says"), len(knowledge.symbols), *numbers)
     gene_of_mention = mentions.numbers("gene").data
-    is_function = functions(Lists(*phrases.lists("terms")), terms.strings("aspect"))
-    extractor = Extractor(words, automaton_of(phrases.strings("phrase")), gene_of_mention, is_function)
+    aspect_of = aspects_of(knowledge.phrase_terms, terms.strings("aspect"))
+    texts = phrases.texts("phrase")
+    automaton = automaton_of(texts[at].decode() for at in range(len(texts)))
+    extractor = Extractor(words, automaton, gene_of_mention, aspect_of)
     artifacts = (artifact.identity, genes_artifact.identity)
     return Parts(resolver, words, extractor, knowledge, screen, links, artifacts, gene_of_mention)
 
 
-def functions(phrase_terms: Lists, aspects: Sequence[str]) -> bytes:
-    """Of each phrase 1 if all that it names are molecular functions."""
-    return bytes(
-        bool(own) and all(aspects[term] == "F" for term in own)
-        for own in (phrase_terms[row].tolist() for row in range(len(phrase_terms)))
-    )
+def aspects_of(phrase_terms: Lists, aspects: Sequence[str]) -> bytes:
+    """Of each phrase C, F or P if it names nothing else, f if it names a function and something else, else 0."""
+    of_terms = np.frombuffer("".join(aspects).encode(), np.uint8)
+    sizes = phrase_terms.sizes()
+    of_values = of_terms[phrase_terms.values]
+    starts = phrase_terms.offsets[:-1][sizes > 0]
+    least, most = (reduce.reduceat(of_values, starts) for reduce in (np.minimum, np.maximum))
+    has_function = np.maximum.reduceat(of_values == ord("F"), starts)
+    found = np.zeros(len(sizes), np.uint8)
+    found[sizes > 0] = np.where(least == most, least, np.where(has_function, ord("f"), 0))
+    return found.tobytes()
 
 
-def automaton_of(phrases: Sequence[str]) -> AhoCorasick:
+def automaton_of(phrases: Iterable[str]) -> AhoCorasick:
     """Finds the longest phrase that begins first."""
     return AhoCorasick(
         phrases,
