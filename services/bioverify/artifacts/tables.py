@@ -39,8 +39,8 @@ class ServedTable:
     def numbers(self, name: str) -> npt.NDArray[Any]:
         return _numbers(self._columns[name])
 
-    def lists(self, name: str) -> tuple[Int32s, Int32s]:
-        """Of a column of lists of int32: where each begins, and after the last where it ends; all their elements."""
+    def lists(self, name: str) -> tuple[Int32s, npt.NDArray[Any]]:
+        """Of a column of lists of numbers: where each begins, and after the last where it ends; all their elements."""
         column = self._columns[name]
         return _numbers(column), _numbers(column.child(0))
 

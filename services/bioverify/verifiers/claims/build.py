@@ -135,14 +135,14 @@ def build(
             pa.table(
                 {
                     "phrase": list(encoded),
-                    "terms": pa.array([own[0] for own in encoded.values()], pa.list_(pa.int32())),
-                    "names": pa.array([own[1] for own in encoded.values()], pa.list_(pa.int32())),
+                    "terms": _lists([own[0] for own in encoded.values()], len(ontology.ids)),
+                    "names": _lists([own[1] for own in encoded.values()], len(kept)),
                 }
             ),
             folder.path / PHRASES_FILE,
         )
         own = [called_of_phrase.get(phrase, []) for phrase in encoded]
-        write_served(pa.table({"genes": pa.array(own, pa.list_(pa.int32()))}), folder.path / CALLED_FILE)
+        write_served(pa.table({"genes": _lists(own, len(kept))}), folder.path / CALLED_FILE)
         live = [facts.terms[term_id] for term_id in ontology.ids]
         write_served(
             pa.table(
@@ -151,7 +151,7 @@ def build(
                     "name": [term.name for term in live],
                     "aspect": [term.aspect for term in live],
                     "bits": pa.array(bits, pa.float32()),
-                    "ancestors": pa.array(ontology.ancestors, pa.list_(pa.int32())),
+                    "ancestors": _lists(ontology.ancestors, len(ontology.ids)),
                 }
             ),
             folder.path / TERMS_FILE,
@@ -174,10 +174,10 @@ def build(
             pa.table(
                 {
                     "symbol": [gene.symbol for gene in kept],
-                    "terms": pa.array(closures, pa.list_(pa.int32())),
-                    "direct": pa.array(terms_of, pa.list_(pa.int32())),
-                    "codes": pa.array(direct_codes, pa.list_(pa.int32())),
-                    "denied": pa.array(denied_of, pa.list_(pa.int32())),
+                    "terms": _lists(closures, len(ontology.ids)),
+                    "direct": _lists(terms_of, len(ontology.ids)),
+                    "codes": _lists(direct_codes, len(codes)),
+                    "denied": _lists(denied_of, len(ontology.ids)),
                 }
             ),
             folder.path / GENES_FILE,
@@ -187,7 +187,8 @@ def build(
             folder.path / MENTIONS_FILE,
         )
         write_served(pa.table({"codes": list(codes)}), folder.path / CODES_FILE)
-        write_served(pa.table({"pair": pairs, "response": responses}), folder.path / SCREEN_FILE)
+        narrow = pairs.astype(np.min_scalar_type(len(CELL_LINES) * len(kept) ** 2))
+        write_served(pa.table({"pair": narrow, "response": responses}), folder.path / SCREEN_FILE)
         records = [*facts.records, located.record, *(one.record for one in named), *screens.records]
         if linked:
             of_links = np.concatenate([own for own, _ in linked])
@@ -228,6 +229,11 @@ def build(
         )
     progress(f"claims: {len(encoded):,} phrases, {len(kept):,} genes, {len(ontology.ids):,} terms")
     return manifest
+
+
+def _lists(rows: Sequence[Sequence[int]], below: int) -> pa.Array:
+    """In two bytes a number if all are below 65,536: half of what the service holds in memory is such lists."""
+    return pa.array(rows, pa.list_(pa.uint16() if below < 1 << 16 else pa.int32()))
 
 
 def _training_rows(rows: pa.Table, resolver: GeneResolver, gene_row: Mapping[str, int]) -> tuple[Int64s, Int8s]:

@@ -51,9 +51,9 @@ def _weights(bits: npt.NDArray[np.floating]) -> Float32s:
 
 
 class Lists:
-    """Lists of int32, one after the other; each sorted."""
+    """Lists of whole numbers, one after the other; each sorted."""
 
-    def __init__(self, offsets: Int32s, values: Int32s) -> None:
+    def __init__(self, offsets: Int32s, values: npt.NDArray[np.integer]) -> None:
         self.offsets, self.values = offsets, values
         # Looking one number up is five times as fast without NumPy.
         self._starts, self._numbers = offsets.data, values.data
@@ -61,7 +61,7 @@ class Lists:
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
-    def __getitem__(self, row: int) -> Int32s:
+    def __getitem__(self, row: int) -> npt.NDArray[np.integer]:
         return self.values[self.offsets[row] : self.offsets[row + 1]]
 
     def sizes(self) -> Int32s:
