@@ -375,7 +375,7 @@ def without_names(of: Described) -> Claims:
     return Claims(parts.resolver, parts.words, extractor, alone, parts.screen, parts.links)
 
 
-def lists(own: Sequence[npt.NDArray[np.int32]]) -> Lists:
+def lists(own: Sequence[npt.NDArray[np.integer]]) -> Lists:
     offsets = np.zeros(len(own) + 1, np.int32)
     np.cumsum([len(one) for one in own], out=offsets[1:])
     return Lists(offsets, np.concatenate(own).astype(np.int32))
