@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bioverify_trainer.draws import REPLACED
 from bioverify_trainer.preset import load_preset
 from bioverify_trainer.runs.folder import read_records
 from tests.fixtures import servers
@@ -84,6 +85,66 @@ def test_beside_the_trainer_with_h100x1s_deepspeed_block(settings, gpu_packages,
     assert difference == 0
 
 
+DRAWN = {"num_generations": 2, "max_completion_length": 1, "learning_rate": 1e-2}
+"""By `VOWELS` some groups are rewarded alike: two tokens without one."""
+VOWELS = {"verifier": "text", "component": "vowels", "weight": 1, "requirement": "required"}
+HELD_OUT = {"every": 2, "questions": 16, "per_gene": 4}
+
+
+def check_what_was_drawn_and_held_out(drawn: dict[str, Any], resumed: dict[str, Any], asked: dict[str, Any]) -> None:
+    """``asked``: by transformers, of the weights of step 2."""
+    check_the_record(drawn)
+    records = metrics_of(drawn)
+    assert 0 < sum(record[REPLACED] for record in records) < len(records)
+    assert sum(record["frac_reward_zero_std"] for record in records) < len(records)
+    ranks = range(drawn["preset"]["launcher"]["processes"])
+    for rank in ranks:
+        calls, after = written(drawn, rank), written(resumed, rank)
+        assert after == calls[-len(after) :]
+        before, after_two_steps, _ = held_out_answers(drawn, rank, times=3)
+        assert after_two_steps == held_out_answers(asked, rank, times=1)[0]
+        assert after_two_steps != before
+    assert apart(weights_of(drawn), weights_of(resumed)) == 0
+    for figure in ("balanced_accuracy", "auc_per_gene", "coverage", "yes_share"):
+        theirs = metrics_of(asked)[0][f"heldout_before/{figure}"]
+        assert records[1][f"heldout/{figure}"] == pytest.approx(theirs, nan_ok=True), figure
+
+
+def held_out_answers(run: dict[str, Any], rank: int, times: int) -> list[list[str]]:
+    """What one process read, each time that held-out questions were asked."""
+    lines = (Path(run["output"]) / f"held-out-{rank}.jsonl").read_text().splitlines()
+    each = len(lines) // times
+    return [lines[start : start + each] for start in range(0, len(lines), each)]
+
+
+def drawing_runs(settings: Callable[..., dict[str, Any]], **shape: Any) -> list[dict[str, Any]]:
+    """A run that draws questions again and asks held-out ones, resumed at step 2, and its weights there asked."""
+    drawn, resumed = (settings(name, **shape, **DRAWN) for name in ("drawn", "drawn-resumed"))
+    plain = {key: value for key, value in shape.items() if not key.startswith(("use_vllm", "vllm"))}
+    asked = settings("asked", **plain, **DRAWN)
+    for run in (drawn, resumed):
+        run["preset"]["prompts"]["redraws"] = 2
+        run["recipe"] = {"name": "vowels", "terms": [VOWELS]}
+    for run in (drawn, resumed, asked):
+        run["preset"]["heldout"] = HELD_OUT
+    checkpoint = f"{drawn['output']}/checkpoints/checkpoint-2"
+    asked["preset"]["policy"]["model"] = checkpoint
+    asked["preset"]["grpo"]["max_steps"] = 1
+    return [drawn, resumed | {"resume": checkpoint}, asked]
+
+
+def test_beside_the_trainer_questions_are_drawn_again_and_held_out_ones_asked(settings, gpu_packages):
+    runs = drawing_runs(
+        settings, ranks=1, per_device_train_batch_size=16, beta=0.04, use_vllm=True, vllm_enable_sleep_mode=True
+    )
+    launch("tests.gpu_paths.on_cpu", runs, 1, gpu_packages)
+    check_what_was_drawn_and_held_out(*runs)
+    log = json.loads((Path(runs[0]["output"]) / "engine.json").read_text())
+    # Each turn of vLLM is one of a step's draws, or held-out questions: before the first step, after two, after four.
+    assert log.count("generate") == len(written(runs[0])) + 3
+    assert log == ["sleep", *["wake weights", "weights", "wake kv_cache", "generate", "sleep"] * log.count("generate")]
+
+
 @contextmanager
 def vllm_server(model: Path, log: Path) -> Iterator[str]:
     port = servers.free_port()
@@ -113,7 +174,11 @@ def test_as_a_server_two_processes_train_as_one_asks(settings, tiny_policy, gpu_
         runs[1]["preset"]["grpo"]["max_steps"] = 1
         resumed = settings("resumed", **shape, vllm_group_port=servers.free_port())
         runs.append(resumed | {"resume": f"{runs[0]['output']}/checkpoints/checkpoint-2"})
-        launch("tests.gpu_paths.on_cpu", runs, 2, gpu_packages)
+        drawn = drawing_runs(settings, **shape, per_device_train_batch_size=8)
+        for run in drawn[:2]:
+            run["preset"]["grpo"]["vllm_group_port"] = servers.free_port()
+        launch("tests.gpu_paths.on_cpu", [*runs, *drawn], 2, gpu_packages)
+    check_what_was_drawn_and_held_out(*drawn)
     whole, other, resumed = runs
     check_the_record(whole)
     for rank in (0, 1):
@@ -123,7 +188,8 @@ def test_as_a_server_two_processes_train_as_one_asks(settings, tiny_policy, gpu_
         assert [line["completions"] for line in written(resumed, rank)] == completions[2:]
     assert apart(weights_of(whole), weights_of(resumed)) == 0
     asked = [line.split(" ", 1) for line in (tmp_path / "server.txt").read_text().splitlines() if line.startswith("/")]
-    requests = [json.loads(body) for path, body in asked if path == "/v1/completions"]
+    # Two questions a step, in 4 + 1 + 2 steps; then the runs that draw questions again.
+    requests = [json.loads(body) for path, body in asked if path == "/v1/completions"][:14]
     # One per question; the group's four completions are its n.
     assert {request["n"] for request in requests} == {4}
     first, others = requests[:8], requests[8:10]

@@ -1,8 +1,8 @@
 """One of the processes of a training run over two: ``torchrun … -m tests.trainer.two_ranks JSON``.
 
-Writes the completions of this process and their rewards as JSON lines. With ``fixed_completions`` nothing is sampled,
-with ``half_alike`` half of the groups answer alike. ``unscored``: step → rows of each process whose reward is taken
-away; ``resume``: a checkpoint to begin from.
+Writes the completions of this process and their rewards as JSON lines, and held-out answers beside them. With
+``fixed_completions`` nothing is sampled, with ``half_alike`` half of the groups answer alike. ``unscored``: step → rows
+of each process whose reward is taken away; ``resume``: a checkpoint to begin from.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,12 @@ import torch
 from accelerate import DistributedType, PartialState
 
 from bioverify.artifacts.store import ArtifactStore
+from bioverify.core.answers import Answer
 from bioverify.core.recipes import Recipe
+from bioverify.core.tasks import TaskKind
+from bioverify_trainer import heldout
 from bioverify_trainer.dataset import open_prompts
+from bioverify_trainer.evaluate.completions import read_answers
 from bioverify_trainer.heldout import held_out_rows
 from bioverify_trainer.model.policy import open_policy
 from bioverify_trainer.preset import Preset
@@ -64,6 +69,18 @@ def talk_over_gloo(*, with_deepspeed: bool) -> None:
     PartialState._prepare_backend = lambda *_: ("gloo", DistributedType.MULTI_CPU)
 
 
+def record_held_out(path: Path) -> None:
+    """Each completion that is read of the answers to held-out questions becomes a line of the file."""
+    path.unlink(missing_ok=True)
+
+    def recorded(completions: Sequence[str], kind: TaskKind) -> list[Answer]:
+        with path.open("a") as file:
+            print(json.dumps(completions), file=file)
+        return read_answers(completions, kind)
+
+    heldout.read_answers = recorded  # type: ignore[attr-defined]
+
+
 def trained(settings: dict[str, Any]) -> VerifiedTrainer:
     torch.set_num_threads(1)
     if not settings["preset"]["grpo"]["use_cpu"]:
@@ -82,6 +99,8 @@ def trained(settings: dict[str, Any]) -> VerifiedTrainer:
     )
     assert isinstance(trainer, VerifiedTrainer)
     [reward] = trainer.reward_funcs
+    if preset.heldout:
+        record_held_out(folder.path / f"held-out-{os.environ.get('RANK', '0')}.jsonl")
     record = (folder.path / f"rank-{os.environ.get('RANK', '0')}.jsonl").open("w")
     unscored = settings.get("unscored", {})
 

@@ -1,11 +1,13 @@
 """Held-out questions during a run: whether the policy becomes better at what it is not rewarded for.
 
-Every process asks its share of them, by transformers, also if vLLM generates the completions of the run.
+Every process asks its share of them, of the engine that writes the completions of the run: vLLM, with the weights as
+they are now, or transformers. What P(yes) is at the answers, one pass of the model itself tells.
 """
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -22,11 +24,21 @@ from bioverify_trainer.evaluate.completions import read_answers
 from bioverify_trainer.evaluate.local import LocalModel
 from bioverify_trainer.evaluate.measures import measure
 from bioverify_trainer.evaluate.questions import Rows, Screens
+from bioverify_trainer.model.generation import Ids
 from bioverify_trainer.model.policy import Policy
 from bioverify_trainer.preset import Preset
 
 FIGURES = ("balanced_accuracy", "auc_per_gene", "coverage", "yes_share")
 _AT_ONCE = 32
+_GREEDY: Mapping[str, Any] = {
+    "temperature": 0.0,
+    "top_p": 1.0,
+    "top_k": 0,
+    "min_p": None,
+    "repetition_penalty": 1.0,
+    "generation_kwargs": {},
+    "structured_outputs_regex": None,
+}
 
 
 def held_out_rows(store: ArtifactStore, preset: Preset) -> Rows:
@@ -80,6 +92,7 @@ class HeldOutQuestions(TrainerCallback):
     def _measure(self) -> dict[str, float]:
         accelerator = self._trainer.accelerator
         mine = range(accelerator.process_index, len(self._rows), accelerator.num_processes)
+        written = self._written_by_vllm(mine) if self._preset.grpo.use_vllm else None
         recomputation: Any = self._trainer.args.activation_checkpointing_kwargs
         # Whole on every process: ZeRO-3 spreads the weights.
         with unwrap_model_for_generation(
@@ -89,17 +102,12 @@ class HeldOutQuestions(TrainerCallback):
         ) as model:
             was_training = model.training
             model.eval()
-            asked = LocalModel(
-                replace(self._policy, model=model),
-                self._preset.prompts,
-                max_tokens=self._preset.grpo.max_completion_length,
-                samples=1,
-                temperature=0,
-            )
+            asked = self._asked(model)
             read = []
             for start in range(0, len(mine), _AT_ONCE):
                 rows = mine[start : start + _AT_ONCE]
-                samples = asked([self._rows.task(row) for row in rows])
+                of_rows = None if written is None else written[start : start + _AT_ONCE]
+                samples = asked([self._rows.task(row) for row in rows], of_rows)
                 for row, [sample] in zip(rows, samples, strict=True):
                     found = majority(read_answers([sample.completion], self._rows.kind), [sample.p_yes])
                     read.append((row, *found))
@@ -107,3 +115,36 @@ class HeldOutQuestions(TrainerCallback):
         _, answer, belief = (np.array(column) for column in zip(*sorted(gather_object(read)), strict=True))
         figures = measure(self._rows, Answers(answer, belief), resamples=1).figures
         return {name: figures[name].value for name in FIGURES}
+
+    def _asked(self, model: Any) -> LocalModel:
+        return LocalModel(
+            replace(self._policy, model=model),
+            self._preset.prompts,
+            max_tokens=self._preset.grpo.max_completion_length,
+            samples=1,
+            temperature=0,
+        )
+
+    def _written_by_vllm(self, mine: range) -> list[Ids]:
+        """Greedy completions, all settings as plain as those of `bioverify_trainer.model.generation`."""
+        engine: Any = self._trainer.vllm_generation  # type: ignore[attr-defined]
+        # As a server it is asked for all processes in one call, which takes as many of each.
+        share = -(-len(self._rows) // self._trainer.accelerator.num_processes)
+        rows = [*mine, *[0] * share][:share]
+        prompts = self._asked(self._policy.model).prompts_of([self._rows.task(row) for row in rows])
+        # TRL gives it the weights of a step when that begins, and after its sleep there are none.
+        engine.sync_weights()
+        with _set(engine, _GREEDY):
+            _, written, *_ = engine.generate(prompts, images=None, num_generations=1)
+        completions: list[Ids] = written[: len(mine)]
+        return completions
+
+
+@contextmanager
+def _set(engine: Any, settings: Mapping[str, Any]) -> Iterator[None]:
+    before = {name: getattr(engine, name) for name in settings}
+    vars(engine).update(settings)
+    try:
+        yield
+    finally:
+        vars(engine).update(before)

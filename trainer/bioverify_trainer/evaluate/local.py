@@ -40,22 +40,29 @@ class LocalModel:
         self._samples = samples
         self._sampling = generation.sampling(policy, max_tokens=max_tokens, temperature=temperature)
 
-    def __call__(self, tasks: Sequence[DifferentialExpression | DirectionOfChange]) -> list[list[Sample]]:
-        prompts = self._prompts_of([make_question(task, self._prompts) for task in tasks])
+    def __call__(
+        self, tasks: Sequence[DifferentialExpression | DirectionOfChange], written: list[Ids] | None = None
+    ) -> list[list[Sample]]:
+        """``written``: what another engine wrote to `prompts_of` the tasks; without it this model writes."""
+        prompts = self.prompts_of(tasks)
         beginning = generation.begin(self._policy.model, prompts)
-        written = generation.write(self._policy.model, prompts, self._sampling, beginning=beginning)
+        if written is None:
+            written = generation.write(self._policy.model, prompts, self._sampling, beginning=beginning)
         beliefs = self._beliefs(beginning, prompts, written, tasks[0].kind)
         texts = generation.texts(self._policy, prompts, written)
         return self._by_question([Sample(text, belief) for text, belief in zip(texts, beliefs, strict=True)])
 
+    def prompts_of(self, tasks: Sequence[DifferentialExpression | DirectionOfChange]) -> list[Ids]:
+        """The tokens of each prompt, as often as it is sampled."""
+        return self._repeated([make_question(task, self._prompts) for task in tasks])
+
     def write(self, conversations: Sequence[list[Turn]]) -> list[list[str]]:
         """The samples of each conversation, whatever it asks."""
-        prompts = self._prompts_of(conversations)
+        prompts = self._repeated(conversations)
         written = generation.write(self._policy.model, prompts, self._sampling)
         return self._by_question(generation.texts(self._policy, prompts, written))
 
-    def _prompts_of(self, conversations: Sequence[list[Turn]]) -> list[Ids]:
-        """Each prompt as often as it is sampled."""
+    def _repeated(self, conversations: Sequence[list[Turn]]) -> list[Ids]:
         return [prompt_ids(self._policy, turns) for turns in conversations for _ in range(self._samples)]
 
     def _by_question(self, samples: list[_Written]) -> list[list[_Written]]:
