@@ -44,9 +44,9 @@ EXAMPLES = {
     "right": ("ANXA1", "CTSC", "all", "simulated screen says yes; the answer says yes"),
     "wrong": ("AARS1", "TRIB3", "all", "simulated screen says no; the answer says yes"),
     "undecided": ("S100A9", "LYZ", "all", "has no row for this pair"),
-    "not-applicable": ("TRIBB3", "LYZ", "all", "does not know one of the genes"),
+    "not-applicable": ("TRIBB3", "LIZ", "all", "does not know one of the genes"),
 }
-"""What a reader sees first of the answer yes: perturbed gene, the last one mistyped, measured gene, recipe, verdict."""
+"""What a reader sees first of the answer yes: perturbed gene, measured gene, recipe, verdict. Two genes are mistyped."""
 DOWN = ("CD74", "ATF3", "rbio1-exp", "could not be asked")
 """A pair of which nobody else asks, so that no cache answers."""
 
