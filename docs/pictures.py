@@ -46,7 +46,7 @@ EXAMPLES = {
     "undecided": ("S100A9", "LYZ", "all", "has no row for this pair"),
     "not-applicable": ("TRIBB3", "LIZ", "all", "does not know one of the genes"),
 }
-"""What a reader sees first of the answer yes: perturbed gene, measured gene, recipe, verdict. Two genes are mistyped."""
+"""What a reader sees first of the answer yes: perturbed and measured gene, recipe, verdict. Two genes are mistyped."""
 DOWN = ("CD74", "ATF3", "rbio1-exp", "could not be asked")
 """A pair of which nobody else asks, so that no cache answers."""
 
