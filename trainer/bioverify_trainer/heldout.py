@@ -16,10 +16,11 @@ from trl.models.utils import unwrap_model_for_generation
 
 from bioverify.artifacts import prompts
 from bioverify.artifacts.store import ArtifactStore
+from bioverify.core.recipes import Recipe
 from bioverify.core.tasks import TaskKind
 from bioverify_trainer.evaluate.answers import Answers, majority
 from bioverify_trainer.evaluate.completions import read_answers
-from bioverify_trainer.evaluate.local import LocalModel
+from bioverify_trainer.evaluate.local import greedy
 from bioverify_trainer.evaluate.measures import measure
 from bioverify_trainer.evaluate.questions import Rows, Screens
 from bioverify_trainer.model.policy import Policy
@@ -29,15 +30,16 @@ FIGURES = ("balanced_accuracy", "auc_per_gene", "coverage", "yes_share")
 _AT_ONCE = 32
 
 
-def held_out_rows(store: ArtifactStore, preset: Preset) -> Rows:
-    """The sample of differential expression that the preset asks for, of its own cell lines.
+def held_out_rows(store: ArtifactStore, preset: Preset, recipe: Recipe) -> Rows:
+    """The sample that the preset asks for, of its own cell lines: of the direction of change if the recipe asks nothing
+    else, and of differential expression.
 
     Raises EvaluationError if there are not so many questions.
     """
     assert preset.heldout is not None
-    rows = Screens.read(prompts.open_prompts(store)[0]).rows(
-        TaskKind.DIFFERENTIAL_EXPRESSION, "test", preset.prompts.lines
-    )
+    is_direction = {source.task_kind for source in recipe.sources} == {TaskKind.DIRECTION_OF_CHANGE}
+    kind = TaskKind.DIRECTION_OF_CHANGE if is_direction else TaskKind.DIFFERENTIAL_EXPRESSION
+    rows = Screens.read(prompts.open_prompts(store)[0]).rows(kind, "test", preset.prompts.lines)
     return rows.sample(preset.heldout.questions, per_gene=preset.heldout.per_gene, seed=preset.grpo.seed)
 
 
@@ -89,12 +91,10 @@ class HeldOutQuestions(TrainerCallback):
         ) as model:
             was_training = model.training
             model.eval()
-            asked = LocalModel(
+            asked = greedy(
                 replace(self._policy, model=model),
                 self._preset.prompts,
                 max_tokens=self._preset.grpo.max_completion_length,
-                samples=1,
-                temperature=0,
             )
             read = []
             for start in range(0, len(mine), _AT_ONCE):
