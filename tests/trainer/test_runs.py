@@ -115,9 +115,10 @@ def test_groups_that_are_rewarded_alike_to_the_end_raise_the_alarm_with_what_to_
 
 
 def test_held_out_questions_are_of_the_lines_that_are_trained_on(tiny_preset, mixed_store):
-    def asked(line):
+    def asked(line, recipe="rbio1-exp"):
         own = {"heldout": {"every": 2, "questions": 4, "per_gene": 2}, "prompts": {"lines": [line]}}
-        return held_out_rows(mixed_store, type(tiny_preset).model_validate(tiny_preset.model_dump(mode="json") | own))
+        preset = type(tiny_preset).model_validate(tiny_preset.model_dump(mode="json") | own)
+        return held_out_rows(mixed_store, preset, recipes.load(recipe))
 
     assert len(asked("k562")) == 4
     # All questions of this store are about K562.

@@ -95,7 +95,7 @@ def trained(settings: dict[str, Any]) -> VerifiedTrainer:
         open_prompts(ArtifactStore(Path(settings["store"])), recipe, seed=0),
         target=settings["target"],
         folder=folder,
-        held_out=held_out_rows(ArtifactStore(Path(settings["store"])), preset) if preset.heldout else None,
+        held_out=held_out_rows(ArtifactStore(Path(settings["store"])), preset, recipe) if preset.heldout else None,
     )
     assert isinstance(trainer, VerifiedTrainer)
     [reward] = trainer.reward_funcs

@@ -18,10 +18,11 @@ from trl.models.utils import unwrap_model_for_generation
 
 from bioverify.artifacts import prompts
 from bioverify.artifacts.store import ArtifactStore
+from bioverify.core.recipes import Recipe
 from bioverify.core.tasks import TaskKind
 from bioverify_trainer.evaluate.answers import Answers, majority
 from bioverify_trainer.evaluate.completions import read_answers
-from bioverify_trainer.evaluate.local import LocalModel
+from bioverify_trainer.evaluate.local import LocalModel, greedy
 from bioverify_trainer.evaluate.measures import measure
 from bioverify_trainer.evaluate.questions import Rows, Screens
 from bioverify_trainer.model.generation import Ids
@@ -41,15 +42,16 @@ _GREEDY: Mapping[str, Any] = {
 }
 
 
-def held_out_rows(store: ArtifactStore, preset: Preset) -> Rows:
-    """The sample of differential expression that the preset asks for, of its own cell lines.
+def held_out_rows(store: ArtifactStore, preset: Preset, recipe: Recipe) -> Rows:
+    """The sample that the preset asks for, of its own cell lines: of the direction of change if the recipe asks nothing
+    else, and of differential expression.
 
     Raises EvaluationError if there are not so many questions.
     """
     assert preset.heldout is not None
-    rows = Screens.read(prompts.open_prompts(store)[0]).rows(
-        TaskKind.DIFFERENTIAL_EXPRESSION, "test", preset.prompts.lines
-    )
+    is_direction = {source.task_kind for source in recipe.sources} == {TaskKind.DIRECTION_OF_CHANGE}
+    kind = TaskKind.DIRECTION_OF_CHANGE if is_direction else TaskKind.DIFFERENTIAL_EXPRESSION
+    rows = Screens.read(prompts.open_prompts(store)[0]).rows(kind, "test", preset.prompts.lines)
     return rows.sample(preset.heldout.questions, per_gene=preset.heldout.per_gene, seed=preset.grpo.seed)
 
 
@@ -102,12 +104,16 @@ class HeldOutQuestions(TrainerCallback):
         ) as model:
             was_training = model.training
             model.eval()
-            asked = self._asked(model)
+            asked = replace(self._policy, model=model)
+            writer = greedy(asked, self._preset.prompts, max_tokens=self._preset.grpo.max_completion_length)
             read = []
             for start in range(0, len(mine), _AT_ONCE):
                 rows = mine[start : start + _AT_ONCE]
-                of_rows = None if written is None else written[start : start + _AT_ONCE]
-                samples = asked([self._rows.task(row) for row in rows], of_rows)
+                tasks = [self._rows.task(row) for row in rows]
+                if written is None:
+                    samples = writer(tasks)
+                else:
+                    samples = self._reader(asked)(tasks, written[start : start + _AT_ONCE])
                 for row, [sample] in zip(rows, samples, strict=True):
                     found = majority(read_answers([sample.completion], self._rows.kind), [sample.p_yes])
                     read.append((row, *found))
@@ -116,9 +122,9 @@ class HeldOutQuestions(TrainerCallback):
         figures = measure(self._rows, Answers(answer, belief), resamples=1).figures
         return {name: figures[name].value for name in FIGURES}
 
-    def _asked(self, model: Any) -> LocalModel:
+    def _reader(self, policy: Policy) -> LocalModel:
         return LocalModel(
-            replace(self._policy, model=model),
+            policy,
             self._preset.prompts,
             max_tokens=self._preset.grpo.max_completion_length,
             samples=1,
@@ -131,7 +137,7 @@ class HeldOutQuestions(TrainerCallback):
         # As a server it is asked for all processes in one call, which takes as many of each.
         share = -(-len(self._rows) // self._trainer.accelerator.num_processes)
         rows = [*mine, *[0] * share][:share]
-        prompts = self._asked(self._policy.model).prompts_of([self._rows.task(row) for row in rows])
+        prompts = self._reader(self._policy).prompts_of([self._rows.task(row) for row in rows])
         # TRL gives it the weights of a step when that begins, and after its sleep there are none.
         engine.sync_weights()
         with _set(engine, _GREEDY):

@@ -1,59 +1,44 @@
 """GRPO for a policy whose completion is one word: sampling and loss out of one forward pass.
 
-TRL writes, decodes and weighs every completion by itself. Of `model.gene_vectors` all completions of a group are "yes"
-or "no", so a step is one forward pass over its questions; the members of a group are drawn from the two probabilities;
-each distinct answer of a question is scored once, by the live services; and the loss of a member counts as often as it
-was drawn. Loss, advantages and distance to the start are TRL's, on policy, over the one token that is not certain.
+TRL writes, decodes and weighs every completion by itself. Of `model.gene_vectors` all completions of a group are one of
+two words, so a step is one forward pass over its questions; the members of a group are drawn from the two
+probabilities; each distinct answer of a question is scored once, by the live services; and the loss of a member counts
+as often as it was drawn. Loss, advantages and distance to the start are TRL's, on policy, over the one token that is
+not certain.
 
-Groups whose members are all rewarded alike are drawn again as by `bioverify_trainer.draws`. Questions that can never be
-scored are not looked for first, as they are there: to ask about one costs as much as to score it, and nothing was
-written for it in vain.
+Questions are used in ``grpo.num_iterations`` steps, with those of the steps before and after; their two answers are
+then both scored, once, and each step draws its members from the policy as it is: on policy, where TRL's iterations are
+off it. Rewards are most of a step's time, so that a larger batch of questions that were asked before costs little.
+
+``learn_from: labels`` is the reference: the same network and the same questions, by cross-entropy on their measured
+labels. Rewards are asked for and recorded all the same.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from datasets import Dataset  # type: ignore[import-untyped]
 from trl.trainer.grpo_config import GRPOConfig
 
 from bioverify.adapters.trl import RewardFunction
-from bioverify_trainer.dataset import MakeRow, columns_of
-from bioverify_trainer.draws import LEAST_DIFFERENCE, REPLACED, WRITTEN_AGAIN
-from bioverify_trainer.model import generation
-from bioverify_trainer.model.gene_vectors import GeneVectorsModel
+from bioverify.core.recipes import Pairs, Recipe
+from bioverify.core.tasks import TaskKind
+from bioverify_trainer.model.gene_vectors import KINDS, GeneVectorsModel, completion, question_ids
 from bioverify_trainer.model.policy import Policy
 from bioverify_trainer.pace import Pace
 from bioverify_trainer.preset import Preset
-from bioverify_trainer.reward import WAITED
 from bioverify_trainer.runs.folder import RunError
 from bioverify_trainer.saving import SavingTrainer
 
-ANSWERS = ("<answer> yes </answer>", "<answer> no </answer>")
 _COLUMNS = ("prompt_id", "source", "prompt_form", "task_kind", "task")
 # TRL's own, against a division by zero.
 _LEAST_DEVIATION = 1e-4
 
 Scaling = Literal["group", "batch", "none"]
-
-
-class _Asked(NamedTuple):
-    """Questions × tokens, and questions × 2: log-probability of each answer (with its gradient), how many members gave
-    it and were scored, and its reward."""
-
-    ids: torch.Tensor
-    log_p: torch.Tensor
-    counts: torch.Tensor
-    rewards: torch.Tensor
-
-    @property
-    def differ(self) -> torch.Tensor:
-        """Whether the members of a group are rewarded differently."""
-        apart: torch.Tensor = (self.rewards[:, 0] - self.rewards[:, 1]).abs() > LEAST_DIFFERENCE
-        return apart & (self.counts > 0).all(dim=1)
 
 
 class OneWordTrainer(SavingTrainer):
@@ -62,16 +47,9 @@ class OneWordTrainer(SavingTrainer):
     any_row_scored = False
 
     def __init__(
-        self,
-        preset: Preset,
-        policy: Policy,
-        reward: RewardFunction,
-        args: GRPOConfig,
-        draws: Dataset,
-        row: MakeRow,
-        pace: Pace,
+        self, preset: Preset, policy: Policy, reward: RewardFunction, args: GRPOConfig, draws: Dataset, pace: Pace
     ) -> None:
-        """``draws``: the questions of all steps in order; ``row``: what else may be drawn in the place of each."""
+        """``draws``: the questions of all steps in order."""
         check(preset)
         # To transformers a step is one row.
         args.per_device_train_batch_size = 1
@@ -83,32 +61,51 @@ class OneWordTrainer(SavingTrainer):
             processing_class=policy.tokenizer,
         )
         self._grpo = preset.grpo
-        self._most_redraws = preset.prompts.redraws
-        self._row = row
+        self._by_labels = preset.learn_from == "labels"
         self._policy = policy
         self._reward = reward
         self._pace = pace
         self._start: Any = copy.deepcopy(policy.model)
         self._start.train(mode=False)
         self._figures: dict[str, float] = {}
+        self._recent: dict[int, _Questions] = {}
+        self._is_repeated = preset.grpo.num_iterations > 1
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *_others: Any, **_options: Any) -> torch.Tensor:
-        ids, log_p, counts, rewards = self._improved(model, inputs["step"].columns)
+        answerer: GeneVectorsModel = self.accelerator.unwrap_model(model)
+        questions = self._questions_of(inputs["step"])
+        ids = torch.cat([one.ids for one in questions])
+        log_p = answerer.answer_log_probabilities(ids)
+        drawn = torch.bernoulli(log_p.detach()[:, :1].exp().expand(-1, self._grpo.num_generations)).sum(dim=1)
+        counts = torch.stack([drawn, self._grpo.num_generations - drawn], dim=1)
+        with self._pace.measuring("rewards"):
+            of_each = counts.split([len(one.ids) for one in questions])  # type: ignore[no-untyped-call]
+            for one, given in zip(questions, of_each, strict=True):
+                if one.rewards is None:
+                    # What is asked about once more may be answered otherwise then.
+                    one.rewards = self._rewards(one.columns, torch.ones_like(given) if self._is_repeated else given)
+        rewards = torch.cat([one.rewards for one in questions if one.rewards is not None])
+        counts = counts * ~rewards.isnan()
+        rewards = rewards.nan_to_num()
         self.any_row_scored = bool(counts.any())
-        with torch.no_grad():
-            start_log_p = self._start.answer_log_probabilities(ids) if self._grpo.beta else log_p.detach()
         found, deviation = advantages(rewards, counts, self._grpo.scale_rewards)
         members = counts.sum().clamp(min=1)
+        # Without a pull back to the start an answer may become so sure that the distance is no number.
+        start_log_p = torch.cat([one.start_log_p for one in questions]) if self._grpo.beta else log_p.detach()
         far = start_log_p - log_p
         distance = far.exp() - far - 1
         # On policy the ratio is one, and its gradient that of the log-probability.
         ratio = (log_p - log_p.detach()).exp()
         self._figures |= {
+            "reward": float((rewards * counts).sum() / members) if self.any_row_scored else float("nan"),
             "reward_std": float(deviation.mean()),
             "frac_reward_zero_std": float((deviation < _LEAST_DEVIATION / 100).float().mean()),
             "kl": float((distance.detach() * counts).sum() / members),
             "entropy": float(-(log_p.detach().exp() * log_p.detach()).sum(dim=1).mean()),
         }
+        if self._by_labels:
+            label = torch.tensor([label for one in questions for label in one.columns["label"]], device=log_p.device)
+            return torch.nn.functional.nll_loss(log_p, 1 - label)
         loss: torch.Tensor = ((self._grpo.beta * distance - found * ratio) * counts).sum() / members
         return loss
 
@@ -124,59 +121,29 @@ class OneWordTrainer(SavingTrainer):
         # Each draw is random already, and its place in the order must be its index.
         return torch.utils.data.SequentialSampler(self.train_dataset)  # type: ignore[arg-type]
 
-    def _improved(self, model: Any, rows: dict[str, list[Any]]) -> _Asked:
-        """The answers to the questions, or to others in place of those whose answers are all rewarded alike."""
-        asked = self._answers(model, rows, self._figures.__setitem__)
-        n_scored = asked.counts.sum()
-        # Of the questions as first drawn, as all figures but those of the loss.
-        self._figures["reward"] = float((asked.rewards * asked.counts).sum() / n_scored) if n_scored else float("nan")
-        alike = ~asked.differ
-        n_alike, n_written = int(alike.sum()), 0
-        for redraw in range(1, self._most_redraws + 1):
-            # If nothing at all was scored, it is not because of the questions.
-            if not n_scored or not alike.any():
-                break
-            places = alike.nonzero().flatten()
-            n_written += len(places)
-            others = columns_of([self._row(rows["index"][place], redraw) for place in places.tolist()])
-            found = self._answers(model, others, self._add_waited)
-            useful = found.differ
-            asked = _Asked(
-                *(old.index_copy(0, places[useful], new[useful]) for old, new in zip(asked, found, strict=True))
-            )
-            alike = ~asked.differ
-        if self._most_redraws:
-            self._figures[REPLACED] = (n_alike - int(alike.sum())) / len(alike)
-            self._figures[WRITTEN_AGAIN] = n_written / len(alike)
-        return asked
+    def _questions_of(self, step: _Step) -> list[_Questions]:
+        """Of this step and of those before it that are used again; a resumed run asks for these once more."""
+        draws: Any = self.train_dataset
+        before = range(max(0, step.number - self._grpo.num_iterations + 1), step.number)
+        self._recent = {
+            number: self._recent.get(number) or self._questions(draws[number]["step"].columns) for number in before
+        }
+        self._recent[step.number] = self._questions(step.columns)
+        return list(self._recent.values())
 
-    def _answers(self, model: Any, rows: dict[str, list[Any]], log_metric: Callable[[str, float], None]) -> _Asked:
-        ids = self._ids(rows["prompt"]).to(self.args.device)
-        answerer: GeneVectorsModel = self.accelerator.unwrap_model(model)
-        log_p = answerer.answer_log_probabilities(ids)
-        drawn = torch.bernoulli(log_p.detach()[:, :1].exp().expand(-1, self._grpo.num_generations)).sum(dim=1)
-        counts = torch.stack([drawn, self._grpo.num_generations - drawn], dim=1)
-        with self._pace.measuring("rewards"):
-            rewards = self._rewards(rows, counts, log_metric)
-        return _Asked(ids, log_p, counts * ~rewards.isnan(), rewards.nan_to_num())
+    def _questions(self, columns: dict[str, list[Any]]) -> _Questions:
+        ids = question_ids(self._policy.tokenizer, [turns[-1]["content"] for turns in columns["prompt"]])
+        ids = ids.to(self.args.device)
+        with torch.no_grad():
+            return _Questions(columns, ids, self._start.answer_log_probabilities(ids))
 
-    def _add_waited(self, name: str, value: float) -> None:
-        if name == WAITED:
-            self._figures[WAITED] += value
-
-    def _ids(self, prompts: Sequence[Any]) -> torch.Tensor:
-        texts = [generation.rendered(self._policy, turns) for turns in prompts]
-        return torch.tensor(self._policy.tokenizer(texts, add_special_tokens=False)["input_ids"])
-
-    def _rewards(
-        self, rows: dict[str, list[Any]], counts: torch.Tensor, log_metric: Callable[[str, float], None]
-    ) -> torch.Tensor:
+    def _rewards(self, rows: dict[str, list[Any]], counts: torch.Tensor) -> torch.Tensor:
         """Questions × 2; NaN for an answer that nobody gave, or that cannot be scored."""
         given = counts.nonzero().tolist()
         scored = self._reward(
-            completions=[ANSWERS[word] for _, word in given],
+            completions=[completion(TaskKind(rows["task_kind"][row]), word) for row, word in given],
             completion_ids=[()] * len(given),
-            log_metric=log_metric,
+            log_metric=self._figures.__setitem__,
             trainer_state=self.state,
             # The question alone: with its task beside it, nobody reads the system turn.
             prompts=[rows["prompt"][row][-1:] for row, _ in given],
@@ -204,13 +171,25 @@ def advantages(rewards: torch.Tensor, counts: torch.Tensor, scaling: Scaling) ->
     return centred, deviation
 
 
+def check_recipe(recipe: Recipe, preset: Preset) -> None:
+    """Raises RunError if a question of the recipe cannot be asked of the policy, or has no label to learn from."""
+    for source in recipe.sources:
+        if source.task_kind not in KINDS:
+            raise RunError(
+                f"recipe {recipe.name}, source {source.name}: a policy over gene vectors has no words for "
+                f"{source.task_kind} (it has for {', '.join(KINDS)})"
+            )
+        if preset.learn_from == "labels" and source.pairs is Pairs.ANY:
+            raise RunError(f"learn_from: pairs of recipe {recipe.name}, source {source.name}, were not measured")
+
+
 def check(preset: Preset) -> None:
     """Raises RunError if the preset asks for what one forward pass cannot do."""
     grpo = preset.grpo
     refused = {
         "policy.lora": preset.policy.lora is not None,
         "grpo.use_vllm": grpo.use_vllm,
-        "grpo.num_iterations": grpo.num_iterations != 1,
+        "prompts.redraws": preset.prompts.redraws > 0,
         "grpo.gradient_accumulation_steps": grpo.gradient_accumulation_steps != 1,
         "grpo.temperature": grpo.temperature != 1,
         "grpo.loss_type": grpo.loss_type not in ("grpo", "bnpo", "dapo"),
@@ -220,15 +199,27 @@ def check(preset: Preset) -> None:
     }
     if wrong := [key for key, is_set in refused.items() if is_set]:
         raise RunError(
-            f"{', '.join(wrong)}: a policy over gene vectors is trained by one process, one on-policy step per batch "
-            "of one-word answers. Leave these as preset gene-vectors has them"
+            f"{', '.join(wrong)}: a policy over gene vectors is trained by one process, in on-policy steps on whole "
+            "batches of one-word answers. Leave these as preset gene-vectors has them"
         )
 
 
-class _Step:
-    """What transformers passes on unread."""
+@dataclass
+class _Questions:
+    """``ids``: questions × tokens. Questions × 2: what the policy held of the answers at its start; their rewards, NaN
+    without one, None if not asked for yet."""
 
-    def __init__(self, columns: dict[str, list[Any]]) -> None:
+    columns: dict[str, list[Any]]
+    ids: torch.Tensor
+    start_log_p: torch.Tensor
+    rewards: torch.Tensor | None = None
+
+
+class _Step:
+    """What transformers passes on unread. ``number``: of the step, from 0 on."""
+
+    def __init__(self, number: int, columns: dict[str, list[Any]]) -> None:
+        self.number = number
         self.columns = columns
 
 
@@ -241,4 +232,4 @@ class _Steps(torch.utils.data.Dataset[dict[str, _Step]]):
         return len(self._draws) // self._questions
 
     def __getitem__(self, step: int) -> dict[str, _Step]:
-        return {"step": _Step(self._draws[step * self._questions : (step + 1) * self._questions])}
+        return {"step": _Step(step, self._draws[step * self._questions : (step + 1) * self._questions])}

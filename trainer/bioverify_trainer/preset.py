@@ -119,7 +119,7 @@ class Grpo(_Strict):
     num_generations: Annotated[int, Field(ge=2)]
     """Completions of one group."""
     num_iterations: PositiveInt = 1
-    """Optimiser steps on the same completions."""
+    """Optimiser steps on the same completions; of a policy over gene vectors: on the same questions."""
     max_completion_length: PositiveInt
     """Tokens of a completion at most."""
     temperature: Annotated[float, Field(gt=0)] = 1.0
@@ -217,6 +217,9 @@ class Preset(_Strict):
     description: str = ""
     """For readers."""
     policy: PolicyPreset
+    learn_from: Literal["rewards", "labels"] = "rewards"
+    """labels: no GRPO, but cross-entropy on the measured labels of the same questions, as a reference; for policies
+    over gene vectors."""
     prompts: PromptPreset = PromptPreset()
     grpo: Grpo
     rewards: Rewards = Rewards()

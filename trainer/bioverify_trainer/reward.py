@@ -45,6 +45,9 @@ from bioverify_trainer.stopping import stop_signal
 FIRST_PAUSE_S = 1.0
 WAITED = "reward_call/waited_seconds"
 """Metric: seconds that services were waited for."""
+MOST_LOGGED = 1024
+"""Of the completions of a call, in parts and signs, for which all parts of an outcome are read: a policy of one word
+writes thousands, in an order of chance."""
 
 logger = logging.getLogger(__name__)
 
@@ -196,6 +199,7 @@ def _log_batch(items: Sequence[ScoreItem], batch: ScoredBatch, log_metric: LogMe
     for source, numbers in by_source.items():
         log_metric(f"source/{source}", fmean(numbers))
     log_metric("reward_call/unscorable", fmean(reward.reward is None for reward in rewards))
+    items, rewards = items[:MOST_LOGGED], rewards[:MOST_LOGGED]
     readings = readings_of(rewards)
     for what, reason in ALL_REASONS:
         log_metric(f"{alarms.NOT_READ}{what}/{reason}", readings.not_read[what][reason] / max(1, readings.items))

@@ -47,7 +47,7 @@ from bioverify_trainer.model import generation, shared_prompts
 from bioverify_trainer.model.gene_vectors import GeneVectorsModel
 from bioverify_trainer.model.policy import Policy, open_for, use_threads
 from bioverify_trainer.model.vllm_seeds import give_seeds
-from bioverify_trainer.one_word import OneWordTrainer
+from bioverify_trainer.one_word import OneWordTrainer, check_recipe
 from bioverify_trainer.pace import Pace, innermost
 from bioverify_trainer.preset import Preset
 from bioverify_trainer.reward import make_reward
@@ -103,7 +103,7 @@ def train(
         folder.write_config(
             run_config(recipe, preset, verifiers, target=target, simulated=simulated, policy_path=policy.path)
         )
-    held_out = held_out_rows(store, preset) if preset.heldout else None
+    held_out = held_out_rows(store, preset, recipe) if preset.heldout else None
     trainer = make_trainer(recipe, preset, policy, prompts, target=target, folder=folder, held_out=held_out)
     if checkpoint is not None and is_main_process():
         folder.forget_after(int(checkpoint.rsplit("-", 1)[1]))
@@ -189,6 +189,10 @@ def make_trainer(
 ) -> VerifiedTrainer | OneWordTrainer:
     """The trainer, with reward, prompts and record in place. ``held_out``: questions for the preset's ``heldout``."""
     is_one_word = isinstance(policy.model, GeneVectorsModel)
+    if is_one_word:
+        check_recipe(recipe, preset)
+    elif preset.learn_from == "labels":
+        raise RunError("learn_from: labels teach a policy over gene vectors alone; leave it at rewards")
     # Counted before DeepSpeed spreads the weights. A backward pass computes as much as two forward, or one if only
     # adapters have gradients.
     pace = Pace(policy.model.num_parameters(), forward_passes=2 if preset.policy.lora else 3)
@@ -208,7 +212,7 @@ def make_trainer(
     dataset = make_dataset(row, preset.grpo.max_steps * preset.prompts_per_step)
     trainer: VerifiedTrainer | OneWordTrainer
     if is_one_word:
-        trainer = OneWordTrainer(preset, policy, reward, grpo_config(preset, folder.checkpoints), dataset, row, pace)
+        trainer = OneWordTrainer(preset, policy, reward, grpo_config(preset, folder.checkpoints), dataset, pace)
     else:
         scorable_rows: FindRows = ScorableRows(row, target, recipe, deadline_s=preset.rewards.deadline_s)
         trainer = VerifiedTrainer(

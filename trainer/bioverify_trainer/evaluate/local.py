@@ -9,9 +9,9 @@ import torch
 from transformers import DynamicCache
 
 from bioverify.core.tasks import TASKS, YES_NO, DifferentialExpression, DirectionOfChange, TaskKind
-from bioverify_trainer.evaluate.completions import Sample
+from bioverify_trainer.evaluate.completions import Answerer, Sample
 from bioverify_trainer.evaluate.questions import EvaluationError, make_question
-from bioverify_trainer.model import generation
+from bioverify_trainer.model import gene_vectors, generation
 from bioverify_trainer.model.generation import Beginning, Ids, prompt_ids
 from bioverify_trainer.model.policy import Policy
 from bioverify_trainer.model.shared_prompts import copy_cache, positions
@@ -117,3 +117,27 @@ class LocalModel:
         tokenizer = self._policy.tokenizer
         first = {tokenizer(form, add_special_tokens=False)["input_ids"][0] for form in forms}
         return first - {tokenizer.unk_token_id}
+
+
+def greedy(policy: Policy, prompts: PromptPreset, *, max_tokens: int) -> Answerer:
+    """One greedy completion per question: of a policy over gene vectors by one forward pass, which tells as much."""
+    if isinstance(policy.model, gene_vectors.GeneVectorsModel):
+        return _OneWord(policy.model, policy)
+    return LocalModel(policy, prompts, max_tokens=max_tokens, samples=1, temperature=0)
+
+
+class _OneWord:
+    def __init__(self, model: gene_vectors.GeneVectorsModel, policy: Policy) -> None:
+        self._model = model
+        self._model.train(mode=False)
+        self._tokenizer = policy.tokenizer
+
+    @torch.no_grad()
+    def __call__(self, tasks: Sequence[DifferentialExpression | DirectionOfChange]) -> list[list[Sample]]:
+        ids = gene_vectors.question_ids(self._tokenizer, [task.question for task in tasks])
+        log_p = self._model.answer_log_probabilities(ids.to(self._model.device))
+        words, beliefs = log_p.argmax(dim=1).tolist(), log_p[:, 0].exp().tolist()
+        return [
+            [Sample(gene_vectors.completion(task.kind, word), belief)]
+            for task, word, belief in zip(tasks, words, beliefs, strict=True)
+        ]

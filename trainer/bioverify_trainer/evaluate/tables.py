@@ -82,7 +82,7 @@ def markdown(table: Table) -> str:
         "|---" * (len(table.heads) - 2) + "|--:" * (2 + len(table.figures)) + "|",
     ]
     for heads, figures in table.rows:
-        lines.append(f"| {' | '.join([*heads, *map(_cell, figures)])} |")
+        lines.append(f"| {' | '.join([*heads, *map(cell, figures)])} |")
     return "\n".join(lines) + "\n"
 
 
@@ -132,7 +132,8 @@ def _line(result: Result) -> str:
     return CELL_LINE_NAMES.get(result.line, result.line)
 
 
-def _cell(figure: Figure | None) -> str:
+def cell(figure: Figure | None) -> str:
+    """The value with the ends of its interval."""
     if figure is None or math.isnan(figure.value):
         return "–"
     return f"{_short(figure.value)} [{_short(figure.low)}, {_short(figure.high)}]"

@@ -1,35 +1,41 @@
-"""A policy of half a million weights that knows what genes are, and nothing of what they do.
+"""A small policy that knows what genes are, and nothing of what they do.
 
-A question is three tokens: perturbed gene, cell line, measured gene. A gene's embedding is a trained linear map of its
-frozen vector, out of the artifact ``esm_mlp``; over these stands a GPT-2 of two layers, whose head says "yes" or "no".
+A question is four tokens: perturbed gene, cell line, measured gene, and what is asked about them, whether the gene
+responds or in which direction. Two towers bring the frozen vectors of the two genes, out of the artifact ``esm_mlp``,
+into a small space of their roles; their inner product and a scalar of each say "yes" or "no", or "increase" or
+"decrease": the shape of `esm_mlp`'s own net, without what that learns of each measured gene by itself. (A transformer
+of two layers over the same tokens learned less, in ten times the time: docs/training.md.)
+
 The form of the completion, ``<answer> yes </answer>``, is fixed and not learned: after the question only ``<answer>``
-has any probability, after the word only ``</answer>``. So one forward pass over question and ``<answer>`` tells all
-that the policy can write, which `bioverify_trainer.one_word` trains it by. To everything else it is a transformers
-model and tokenizer like any other.
+has any probability, after the word only ``</answer>``. So one forward pass over the question tells all that the policy
+can write, which `bioverify_trainer.one_word` trains it by. To everything else it is a transformers model and tokenizer
+like any other; its cache holds the tokens before, and their places, in place of keys and values.
 
-The head begins at zero: yes and no are even for every question. A warm-up on answers would make it blind to genes.
+The words of an answer depend on the question, of which generation with a cache shows the model no more than the last
+token. So each kind of question has an ``<answer>`` of its own; they are told apart by a blank, which no reader sees.
+
+It begins with both words even for every question. A warm-up on answers would make it blind to genes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, normalizers
 from tokenizers.models import WordLevel
-from tokenizers.normalizers import Replace, Sequence
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     Cache,
     GenerationMixin,
-    GPT2Config,
-    GPT2Model,
-    GPT2PreTrainedModel,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
 from transformers.modeling_outputs import CausalLMOutputWithPast
@@ -38,66 +44,116 @@ from bioverify.artifacts.prompts import open_prompts
 from bioverify.artifacts.store import ArtifactStore
 from bioverify.artifacts.vectors import open_vectors
 from bioverify.core.cell_lines import CELL_LINES
-from bioverify.core.tasks import DifferentialExpression
+from bioverify.core.tasks import INCREASE_DECREASE, TASKS, YES_NO, TaskKind
 from bioverify.files import making_folder
 
 NAME = "gene-vectors"
 SHUFFLED = "gene-vectors-shuffled"
 """The same with each gene on the vector of another: a control, from which nothing can be learned that transfers."""
-PAD, UNKNOWN, OPENS, CLOSES, YES, NO = range(6)
-WORDS = ("<pad>", "<unk>", "<answer>", "</answer>", "yes", "no", *CELL_LINES)
+PAD, UNKNOWN, CLOSES = range(3)
+
+
+class Kind(NamedTuple):
+    """The tokens of one kind of question: its own, the ``<answer>`` that follows it, and the two words behind that."""
+
+    asks: int
+    opens: int
+    affirms: int
+    denies: int
+
+
+KINDS = {
+    TaskKind.DIFFERENTIAL_EXPRESSION: Kind(3, 4, 5, 6),
+    TaskKind.DIRECTION_OF_CHANGE: Kind(7, 8, 9, 10),
+}
+WORDS = (
+    *("<pad>", "<unk>", "</answer>"),
+    *("<responds>", "<answer>", *YES_NO),
+    *("<direction>", " <answer>", *INCREASE_DECREASE),
+    *CELL_LINES,
+)
 """The first tokens; genes follow."""
 _NEVER = -1e4
 _SEED = 0
+_FORM = 2
+"""Of tokens and weights: a policy of another form, kept from before, is made again."""
 
 
-class GeneVectorsConfig(GPT2Config):  # type: ignore[no-untyped-call]
-    """GPT-2's, and the width of the vectors."""
+class GeneVectorsConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
+    """Widths of the vectors, of a tower's hidden layer and of the space of a role; dropout of vectors and of hidden
+    units."""
 
     model_type = "bioverify-gene-vectors"
+    # Of its cache: one layer, in which a token is two numbers.
+    num_hidden_layers = 1
+    num_attention_heads = 1
+    hidden_size = 2
 
-    def __init__(self, vector_width: int = 128, vector_dropout: float = 0.2, **others: Any) -> None:
+    def __init__(
+        self,
+        vocab_size: int = len(WORDS),
+        vector_width: int = 256,
+        tower_units: int = 256,
+        role_width: int = 64,
+        vector_dropout: float = 0.3,
+        tower_dropout: float = 0.6,
+        **others: Any,
+    ) -> None:
         super().__init__(**others)
+        self.vocab_size = vocab_size
         self.vector_width = vector_width
+        self.tower_units = tower_units
+        self.role_width = role_width
         self.vector_dropout = vector_dropout
+        self.tower_dropout = tower_dropout
 
 
-class GeneEmbedding(torch.nn.Module):
-    """Words have trained embeddings of their own, genes a trained map of their frozen vectors."""
-
-    vectors: torch.Tensor
+class Tower(torch.nn.Module):
+    """A gene's vector in one role, in the context of cell line and kind of question."""
 
     def __init__(self, config: GeneVectorsConfig) -> None:
         super().__init__()
-        self.words = torch.nn.Embedding(len(WORDS), config.n_embd)
-        self.register_buffer("vectors", torch.zeros(config.vocab_size - len(WORDS), config.vector_width))
-        self.dropout = torch.nn.Dropout(config.vector_dropout)
-        self.of_vector = torch.nn.Linear(config.vector_width, config.n_embd)
+        self.vector_dropout = torch.nn.Dropout(config.vector_dropout)
+        self.of_vector = torch.nn.Linear(config.vector_width, config.tower_units)
+        self.tower_dropout = torch.nn.Dropout(config.tower_dropout)
+        self.role = torch.nn.Linear(config.tower_units, config.role_width)
 
-    def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        of_words: torch.Tensor = self.words(ids.clamp(max=len(WORDS) - 1))
-        of_genes = self.of_vector(self.dropout(self.vectors[(ids - len(WORDS)).clamp(min=0)]))
-        return torch.where((ids < len(WORDS)).unsqueeze(-1), of_words, of_genes)
+    def forward(self, vectors: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+        hidden = torch.relu(self.of_vector(self.vector_dropout(vectors)) + context)
+        role: torch.Tensor = self.role(self.tower_dropout(hidden))
+        return role
 
 
-class GeneVectorsModel(GPT2PreTrainedModel, GenerationMixin):  # type: ignore[no-untyped-call]
+class GeneVectorsModel(PreTrainedModel, GenerationMixin):
     """See the module."""
 
     config_class = GeneVectorsConfig
+    vectors: torch.Tensor
 
     def __init__(self, config: GeneVectorsConfig) -> None:
         super().__init__(config)
-        self.transformer = GPT2Model(config)
-        self.transformer.wte = GeneEmbedding(config)  # type: ignore[assignment]
-        self.head = torch.nn.Linear(config.n_embd, 2)
+        self.register_buffer("vectors", torch.zeros(config.vocab_size, config.vector_width))
+        self.words = torch.nn.Embedding(len(WORDS), config.tower_units)
+        self.perturbed, self.measured = Tower(config), Tower(config)
+        self.strength = torch.nn.Linear(config.role_width, 1)
+        self.rate = torch.nn.Linear(config.role_width, 1)
         self.post_init()  # type: ignore[no-untyped-call]
 
+    def _init_weights(self, module: torch.nn.Module) -> None:
+        # Layers begin as torch has them, but that lines and kinds begin alike, and all questions at even odds.
+        if module in {self.words, self.perturbed.role, self.strength, self.rate}:
+            for parameter in module.parameters():
+                torch.nn.init.zeros_(parameter)
+
     def answer_log_probabilities(self, ids: torch.Tensor) -> torch.Tensor:
-        """Of yes and no, rows × 2. ``ids``: questions, without ``<answer>``."""
-        opened = torch.cat([ids, ids.new_full((len(ids), 1), OPENS)], dim=1)
-        last = self.transformer(input_ids=opened, use_cache=False).last_hidden_state[:, -1]
-        found: torch.Tensor = self.head(last).log_softmax(dim=1)
-        return found
+        """Of the affirming and the denying word, rows × 2. ``ids``: questions, without ``<answer>``."""
+        perturbed, line, measured, kind = ids.unbind(dim=1)
+        context = self.words(torch.stack([line, kind]).clamp(max=len(WORDS) - 1)).sum(dim=0)
+        one = self.perturbed(self.vectors[perturbed], context)
+        other = self.measured(self.vectors[measured], context)
+        product = (one * other).sum(dim=1, keepdim=True) / self.config.role_width**0.5
+        logit = product + self.strength(one) + self.rate(other)
+        return torch.nn.functional.logsigmoid(torch.cat([logit, -logit], dim=1))
 
     def forward(
         self,
@@ -112,21 +168,36 @@ class GeneVectorsModel(GPT2PreTrainedModel, GenerationMixin):  # type: ignore[no
         **_others: Any,
     ) -> CausalLMOutputWithPast:
         """``logits_to_keep``: of how many last places; 0: of all."""
-        found = self.transformer(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            position_ids=position_ids,
-            past_key_values=past_key_values,
-            use_cache=use_cache,
-        )
-        hidden, ids = found.last_hidden_state[:, -logits_to_keep:], input_ids[:, -logits_to_keep:]
-        logits = hidden.new_full((*ids.shape, self.config.vocab_size), _NEVER)
-        is_answered = (ids == YES) | (ids == NO) | (ids == CLOSES)
-        logits[..., OPENS] = torch.where(is_answered | (ids == OPENS), _NEVER, 0.0)
+        del attention_mask, use_cache  # what is not to be seen is padding, and a cache is given if one is wanted
+        if position_ids is None:
+            position_ids = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
+        # In float32 all token numbers are exact. Places count from 1: what a cache has not been told yet is 0.
+        told = torch.stack([input_ids, position_ids + 1], dim=-1).float() * (input_ids != PAD).unsqueeze(-1)
+        if past_key_values is not None:
+            told = past_key_values.update(told.unsqueeze(1), told.unsqueeze(1), 0)[0].squeeze(1)
+        ids, places = input_ids[:, -logits_to_keep:], position_ids[:, -logits_to_keep:] + 1
+        logits = self.vectors.new_full((*ids.shape, self.config.vocab_size), _NEVER)
+        logits.scatter_(2, _opens(ids).unsqueeze(-1), 0.0)
+        for kind in KINDS.values():
+            is_opened = ids == kind.opens
+            logits[is_opened] = _NEVER
+            rows, columns = is_opened.nonzero(as_tuple=True)
+            if len(rows):
+                before = places[rows, columns].unsqueeze(1) - torch.arange(4, 0, -1, device=ids.device)
+                is_there = told[rows, :, 1].unsqueeze(1) == before.unsqueeze(2)
+                question = (told[rows, :, 0].unsqueeze(1) * is_there).sum(dim=2).long()
+                answers = self.answer_log_probabilities(question).to(logits.dtype)
+                logits[rows, columns, kind.affirms : kind.denies + 1] = answers
+        is_answered = torch.isin(ids, ids.new_tensor([CLOSES, *(word for kind in KINDS.values() for word in kind[2:])]))
+        logits[is_answered] = _NEVER
         logits[..., CLOSES] = torch.where(is_answered, 0.0, _NEVER)
-        opened = (ids == OPENS).unsqueeze(-1)
-        logits[..., YES : NO + 1] = torch.where(opened, self.head(hidden), logits[..., YES : NO + 1])
-        return CausalLMOutputWithPast(logits=logits, past_key_values=found.past_key_values)
+        return CausalLMOutputWithPast(logits=logits, past_key_values=past_key_values)
+
+
+def _opens(ids: torch.Tensor) -> torch.Tensor:
+    """The ``<answer>`` of each place, if it were the end of a question."""
+    responds, direction = KINDS.values()
+    return torch.where(ids == direction.asks, direction.opens, responds.opens)
 
 
 AutoConfig.register(GeneVectorsConfig.model_type, GeneVectorsConfig)
@@ -134,15 +205,15 @@ AutoModelForCausalLM.register(GeneVectorsConfig, GeneVectorsModel)
 
 
 def tokenizer(genes: Iterable[str]) -> PreTrainedTokenizerFast:
-    """One token per gene and word. What every question about differential expression says is left out of it."""
+    """One token per gene and word. Of what every question of a kind says, only the kind is left."""
     words = Tokenizer(WordLevel({word: code for code, word in enumerate((*WORDS, *genes))}, unk_token=WORDS[UNKNOWN]))
-    slots = ("{0}", "{1}", "{2}")
-    fixed = DifferentialExpression(slots[0], slots[1], slots[2]).question
-    for slot in slots:
-        fixed = fixed.replace(slot, "\n")
+    pieces: dict[str, str] = {}
+    for kind, tokens in KINDS.items():
+        *between, end = TASKS[kind].about("\n", "\n", "\n").question.split("\n")
+        pieces |= dict.fromkeys(between, " ") | {end: f" {WORDS[tokens.asks]} "}
     # The longest first: a short piece stands inside of a longer one.
-    pieces = sorted(filter(None, fixed.split("\n")), key=len, reverse=True)
-    words.normalizer = Sequence([Replace(piece, " ") for piece in pieces])
+    longest_first = sorted(pieces.items(), key=lambda piece: len(piece[0]), reverse=True)
+    words.normalizer = normalizers.Sequence([normalizers.Replace(piece, token) for piece, token in longest_first])
     words.pre_tokenizer = WhitespaceSplit()
     made = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=words,
@@ -155,13 +226,25 @@ def tokenizer(genes: Iterable[str]) -> PreTrainedTokenizerFast:
     return made
 
 
+def question_ids(tokenizer: PreTrainedTokenizerBase, questions: Sequence[str]) -> torch.Tensor:
+    """Questions × 4. A question is all that the policy's chat template writes of a conversation."""
+    return torch.tensor(tokenizer(list(questions), add_special_tokens=False)["input_ids"])
+
+
+def completion(kind: TaskKind, word: int) -> str:
+    """What the policy writes for the affirming (0) or denying (1) word."""
+    words = TASKS[kind].words
+    assert words is not None
+    return f"<answer> {words[word]} </answer>"
+
+
 def make(store: ArtifactStore, models: Path, which: str = NAME) -> Path:
     """The folder of a new policy over the vectors of the store; kept below ``models``. Raises ArtifactError.
 
     ``which``: `NAME` or `SHUFFLED`.
     """
     known = open_vectors(store)
-    folder = models / f"{which}-{known.digest.removeprefix('sha256:')[:16]}"
+    folder = models / f"{which}-{_FORM}-{known.digest.removeprefix('sha256:')[:16]}"
     if folder.is_dir():
         return folder
     row = {symbol: place for place, symbol in enumerate(known.symbols)}
@@ -179,25 +262,15 @@ def make(store: ArtifactStore, models: Path, which: str = NAME) -> Path:
     vectors = known.vectors[places]
     torch.manual_seed(_SEED)
     config = GeneVectorsConfig(
-        vector_width=vectors.shape[1],
         vocab_size=len(WORDS) + len(row),
-        n_positions=512,
-        n_embd=128,
-        n_layer=2,
-        n_head=4,
-        resid_pdrop=0.3,
-        embd_pdrop=0.0,
-        attn_pdrop=0.0,
+        vector_width=vectors.shape[1],
         bos_token_id=None,
         eos_token_id=CLOSES,
         pad_token_id=PAD,
     )
     model = GeneVectorsModel(config)
-    with torch.no_grad():
-        scale = np.sqrt(np.mean(vectors**2, dtype=np.float64))
-        model.transformer.wte.vectors.copy_(torch.from_numpy(vectors / np.float32(scale)))  # type: ignore[operator]
-        model.head.weight.zero_()
-        model.head.bias.zero_()
+    scale = np.sqrt(np.mean(vectors**2, dtype=np.float64))
+    model.vectors[len(WORDS) :] = torch.from_numpy(vectors / np.float32(scale))
     with making_folder(folder) as unfinished:
         model.save_pretrained(unfinished)
         tokenizer(row).save_pretrained(unfinished)
