@@ -61,7 +61,7 @@ CONTROLLED_WORDS = "regulated controlled modulated activated inhibited"
 """With "by": a gene that is "regulated by proteolysis" does none."""
 SERVED_WORDS = "for with to"
 """Before a function that is another's, unless it is called an activity: "essential for RNA polymerase III"."""
-ACTIVITY = "activity"
+ACTIVITY = "activity binding"
 HOLDING_WORDS = "receptor receptors expression signaling pathway signal"
 """Behind a function that is then a part of another name: "phospholipase A2 receptor", "telomerase expression"."""
 BUILDING_WORDS = (
@@ -81,7 +81,7 @@ TO_WORDS = "to into onto at from"
 OWN_MOVE_WORDS = "is are was were be been being its their own"
 MOVED_REACH = 8
 BINDING_WORDS = "binds bound"
-BELONGING = "belongs"
+BELONGING = "belongs annotated linked"
 MODIFYING_WORDS = "resistant sensitive independent inhibitor inhibitors superfamily linked"
 """Behind a phrase: "protease-resistant" says nothing of a protease."""
 CLOSING_WORDS = "which that is are was has"
@@ -208,7 +208,7 @@ class Extractor:
         )
         self._controlled, self._served = words.stems_in(CONTROLLED_WORDS), words.stems_in(SERVED_WORDS)
         self._such, self._with_or_to = words.stems_in("such"), words.stems_in("with to")
-        self._between, self._for = words.stems_in("between"), words.stems_in("for")
+        self._between = words.stems_in("between")
         self._holding, self._building = words.stems_in(HOLDING_WORDS), words.stems_in(BUILDING_WORDS)
         self._domain = words.stems_in(DOMAIN_WORDS)
         self._activity = words.stems_in(ACTIVITY)
@@ -231,6 +231,12 @@ class Extractor:
         # Also those that turn a claim: "and B may not …".
         self._verbs = words.stems_in(VERBS)
         self._verbal = self._verbs | self._beginnings | self._naming | self._relating | self._acting
+        # Without one of them nothing says that a phrase is another's, which is most often so.
+        self._telling_behind = self._modifying | self._holding | self._building
+        self._telling_before = frozenset().union(
+            self._aside, self._absence, self._by, self._acting, self._between, self._such, self._to, self._of,
+            self._served, self._with_or_to,
+        )  # fmt: skip
 
     def claims(self, text: str, spoken_of: int = -1) -> Claims:
         """All claims of a text. ``spoken_of``: the gene that it is about as long as it names none."""
@@ -369,8 +375,11 @@ class Extractor:
 
     def _is_another_s(self, text: str, begin: int, phrase: int, start: int, stop: int) -> bool:
         """Whether the phrase tells when something happens, who acts or is acted on, or is a part of another word."""
-        near, further = (text[max(begin, start - reach) : start] for reach in (ACTED_REACH, FURTHER_REACH))
-        before, behind = near[-1:], text[stop : stop + 1]
+        further, behind = text[max(begin, start - FURTHER_REACH) : start], text[stop : stop + 1]
+        if behind not in self._telling_behind and self._telling_before.isdisjoint(further):
+            return not self._whose.isdisjoint(text[begin:start])
+        near = further[-ACTED_REACH:]
+        before = near[-1:]
         if behind in self._modifying or before in self._aside or not self._whose.isdisjoint(text[begin:start]):
             return True
         if not self._absence.isdisjoint(further) and not self._of.isdisjoint(further):
@@ -384,7 +393,7 @@ class Extractor:
             if is_partner_s or _has_three(near, self._with_or_to, self._parts, self._of):
                 return True  # "binds to components of the complex"
             is_built = behind in self._building or (before in self._of and near[-2:-1] in self._building)
-            return is_moved or is_built or before in self._by or before in self._acting or before in self._for
+            return is_moved or is_built or before in self._by or before in self._acting
         if aspect not in _FUNCTIONS:
             return before in self._by and not self._controlled.isdisjoint(near)
         if aspect == _FUNCTION and (behind in self._holding or self._is_served(text, near, stop)):
