@@ -200,6 +200,13 @@ def test_the_command_reports_the_claims_of_stored_completions(stack, tmp_path, m
     assert "bioverify data build claims && bioverify up" in " ".join(refused.stderr.split())
 
 
+def test_the_mlp_baseline_says_yes_from_a_belief_of_one_half(stack):
+    rows = Screens.read(open_prompts(ArtifactStore(stack.home / "artifacts"))[0]).rows(DE, "test", ["k562"])
+    answers = baselines.answer("mlp", rows.where(np.arange(20)), target=stack.target)
+    assert len(set(answers.belief)) > 5
+    assert answers.answer.tolist() == (answers.belief >= 0.5).tolist()
+
+
 def test_a_question_that_claims_do_not_apply_to_counts_nowhere(stack):
     unknown = DifferentialExpression("NOSUCHGENE", "NORTHISONE", "k562")
     assert claim_sums([(unknown, f"<think>{TRUE_CLAIM}</think>")], stack.target).tolist() == [[0, 0, 0, 0]]
