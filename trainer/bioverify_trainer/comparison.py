@@ -311,9 +311,13 @@ def _told(setting: Setting) -> str:
 
 def _over_lines(runs: Sequence[Run]) -> Run:
     """One run of each line as one."""
-    columns = ("line", "perturbation", "measured_gene", "label")
+    every = [run.rows for run in runs]
     rows = replace(
-        runs[0].rows, **{name: np.concatenate([getattr(run.rows, name) for run in runs]) for name in columns}
+        every[0],
+        line=np.concatenate([rows.line for rows in every]),
+        perturbation=np.concatenate([rows.perturbation for rows in every]),
+        measured_gene=np.concatenate([rows.measured_gene for rows in every]),
+        label=np.concatenate([rows.label for rows in every]),
     )
     return run_of(
         rows,

@@ -79,7 +79,8 @@ class OneWordTrainer(SavingTrainer):
         drawn = torch.bernoulli(log_p.detach()[:, :1].exp().expand(-1, self._grpo.num_generations)).sum(dim=1)
         counts = torch.stack([drawn, self._grpo.num_generations - drawn], dim=1)
         with self._pace.measuring("rewards"):
-            for one, given in zip(questions, counts.split([len(one.ids) for one in questions]), strict=True):
+            of_each = counts.split([len(one.ids) for one in questions])  # type: ignore[no-untyped-call]
+            for one, given in zip(questions, of_each, strict=True):
                 if one.rewards is None:
                     # What is asked about once more may be answered otherwise then.
                     one.rewards = self._rewards(one.columns, torch.ones_like(given) if self._is_repeated else given)

@@ -121,7 +121,7 @@ def greedy(policy: Policy, prompts: PromptPreset, *, max_tokens: int) -> Answere
 
 class _OneWord:
     def __init__(self, model: gene_vectors.GeneVectorsModel, policy: Policy) -> None:
-        self._model = model.eval()
+        self._model = model.eval()  # type: ignore[no-untyped-call]
         self._tokenizer = policy.tokenizer
 
     @torch.no_grad()

@@ -79,7 +79,7 @@ _FORM = 2
 """Of tokens and weights: a policy of another form, kept from before, is made again."""
 
 
-class GeneVectorsConfig(PreTrainedConfig):
+class GeneVectorsConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
     """Widths of the vectors, of a tower's hidden layer and of the space of a role; dropout of vectors and of hidden
     units."""
 
@@ -207,7 +207,7 @@ AutoModelForCausalLM.register(GeneVectorsConfig, GeneVectorsModel)
 def tokenizer(genes: Iterable[str]) -> PreTrainedTokenizerFast:
     """One token per gene and word. Of what every question of a kind says, only the kind is left."""
     words = Tokenizer(WordLevel({word: code for code, word in enumerate((*WORDS, *genes))}, unk_token=WORDS[UNKNOWN]))
-    pieces = {}
+    pieces: dict[str, str] = {}
     for kind, tokens in KINDS.items():
         *between, end = TASKS[kind].about("\n", "\n", "\n").question.split("\n")
         pieces |= dict.fromkeys(between, " ") | {end: f" {WORDS[tokens.asks]} "}
