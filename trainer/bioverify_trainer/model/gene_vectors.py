@@ -4,7 +4,7 @@ A question is four tokens: perturbed gene, cell line, measured gene, and what is
 responds or in which direction. Two towers bring the frozen vectors of the two genes, out of the artifact ``esm_mlp``,
 into a small space of their roles; their inner product and a scalar of each say "yes" or "no", or "increase" or
 "decrease": the shape of `esm_mlp`'s own net, without what that learns of each measured gene by itself. (A transformer
-of two layers over the same tokens learned less, in ten times the time: docs/training.md.)
+of two layers over the same tokens learned less, in several times the time: docs/training.md.)
 
 The form of the completion, ``<answer> yes </answer>``, is fixed and not learned: after the question only ``<answer>``
 has any probability, after the word only ``</answer>``. So one forward pass over the question tells all that the policy
