@@ -368,7 +368,7 @@ def test_a_moved_weight_moves_every_reward_at_once(watched: Watched) -> None:
     after = page.locator("article.card .reward").all_inner_texts()
     lost = [float(was.split()[1]) - float(now.split()[1]) for was, now in zip(before, after, strict=True)]
     assert sorted(lost) == pytest.approx([0, 2], abs=2e-3)
-    assert [text.split()[-1] for text in after] == ["8", "8"]
+    assert [text.split()[-1] for text in after] == ["10", "10"]
     expect(page.locator("article.card").first).to_contain_text("by your weights; by the recipe's")
     page.get_by_role("button", name="Back to the recipe's").click()
     assert page.locator("article.card .reward").all_inner_texts() == before

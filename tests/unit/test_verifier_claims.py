@@ -348,13 +348,15 @@ def test_whether_it_applies_is_a_fact_of_the_question(verifier: Claims) -> None:
     for text in ("", "<think>ATF4 drives amino acid transport.</think>"):
         for task, reason in (
             (GeneAnnotation(("NOSUCHGENE",)), "unknown_gene"),
+            (DifferentialExpression("NOSUCHGENE", "ATF4", "k562"), "unknown_gene"),
+            (DifferentialExpression("ATF4", "NOSUCHGENE", "k562"), "unknown_gene"),
             (None, "unrecognised_question"),
         ):
             outcome = verifier.score([Item(task, None, text)])[0]
             assert isinstance(outcome, NotApplicable)
             assert outcome.reason == reason
-        assert isinstance(verifier.score([Item(DifferentialExpression("NOSUCHGENE", "ATF4", "k562"), True, text)])[0],
-                          Scored)  # fmt: skip
+        asked = GeneAnnotation(("NOSUCHGENE", "ATF4"))
+        assert isinstance(verifier.score([Item(asked, None, text)])[0], Scored)
 
 
 @pytest.mark.parametrize(

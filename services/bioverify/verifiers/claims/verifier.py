@@ -126,9 +126,10 @@ class Claims:
     def score(self, items: Sequence[Item], *, with_evidence: bool = True) -> list[Outcome]:
         """One outcome per item, in order. Value: `value.sums`; 0 without a claim.
 
-        Not applicable, for facts of the question alone: the reason why the first gene is not known (``unknown_gene``,
-        ``ambiguous_gene``, ``no_knowledge``) if none of them is. A gene annotation without genes is prose about no
-        question: read whole, whatever its tags, and every gene of it counts alike.
+        Not applicable, for facts of the question alone: ``unknown_gene`` or ``ambiguous_gene`` if one of a pair is no
+        gene, so that a mistyped one is not rewarded for its form; else the reason why the first gene is not known
+        (these, or ``no_knowledge``) if none of them is. A gene annotation without genes is prose about no question:
+        read whole, whatever its tags, and every gene of it counts alike.
         """
         return [self._score(item, with_evidence) for item in items]
 
@@ -188,6 +189,8 @@ class Claims:
         for name in item.task.genes:
             symbol = self._resolver.resolve(name)
             if isinstance(symbol, NotApplicable):
+                if not isinstance(item.task, GeneAnnotation):
+                    return symbol
                 why = why or symbol
             elif (row := self._row.get(symbol)) is None or not len(self._knowledge.closure[row]):
                 why = why or NotApplicable("no_knowledge", f"Our sources hold nothing about {symbol}.")
