@@ -786,6 +786,8 @@ def test_a_files_progress_shows_while_it_is_scored_and_a_cancelled_one_keeps_wha
     job.get_by_role("button", name="Look").click()
     expect(page.locator("#rewards tbody tr").first).to_be_visible()
     check(watched)
+    job.get_by_role("button", name="Remove").click()
+    expect(job).to_have_count(0)
 
 
 def test_a_file_is_sent_watched_filtered_and_downloaded(watched: Watched, tmp_path: Path) -> None:
