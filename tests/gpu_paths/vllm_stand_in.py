@@ -198,7 +198,9 @@ class _Server(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or "{}")
-        print(self.path, json.dumps({key: body[key] for key in ("seed", "n") if key in body}), flush=True)
+        told = json.dumps({key: body[key] for key in ("seed", "n") if key in body})
+        # At once: print writes the end of the line apart, and another request's thread may come between.
+        print(f"{self.path} {told}\n", end="", flush=True)
         self._answer(
             {
                 "/init_weight_transfer_engine": self._meet,
