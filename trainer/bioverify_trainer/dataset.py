@@ -247,14 +247,10 @@ def make_dataset(row: MakeRow, n_prompts: int) -> Dataset:
     """A dataset of the first ``n_prompts`` rows, made lazily."""
 
     def rows(batch: Mapping[str, list[int]]) -> dict[str, list[Any]]:
-        return columns_of([row(index, 0) for index in batch["draw"]])
+        made = [row(index, 0) for index in batch["draw"]]
+        return {name: [one[name] for one in made] for name in made[0]}
 
     return Dataset.from_dict({"draw": range(n_prompts)}).with_transform(rows)
-
-
-def columns_of(rows: Sequence[Row]) -> dict[str, list[Any]]:
-    """The rows, at least one, column by column."""
-    return {name: [row[name] for row in rows] for name in rows[0]}
 
 
 def read_task(kind: str, fields: str) -> Task:
