@@ -5,7 +5,8 @@ Ways take turns within a round, on items that no earlier one has used; ratios ar
 of the rounds counts, so that the machine's other work falls on all. The client is part of every figure.
 
 ``--against CHECKOUT`` does the same over a stack of another checkout, started from its own code beside this one's
-(``--against-home``: artifacts that its code opens), turn about; the client is that checkout's too.
+(``--against-home``: artifacts that its code opens), turn about; the client is that checkout's too. It is asked its own
+recipe `all`, and this one the same six verifiers, `all` without the `claims` that came later, unless a case says seven.
 """
 
 from __future__ import annotations
@@ -29,7 +30,6 @@ CALLERS = 64
 CALL = 256
 SINGLES, BATCHED = 384, 1024
 ALONE, PACED = 120, 300
-RECIPE = "all"
 # A stack also takes the ports from a thousand above on, for metrics.
 PORT_BASE, OTHER_PORT_BASE = 22500, 25500
 
@@ -37,11 +37,11 @@ PORT_BASE, OTHER_PORT_BASE = 22500, 25500
 class Side:
     """A checkout's stack and client, asked by case. Lives in a process of its own, so imports are that checkout's."""
 
-    def __init__(self, target: str, state: str) -> None:
+    def __init__(self, target: str, state: str, recipe: Any = "all") -> None:
         from benchmarks.items import Questions
         from bioverify.artifacts.store import ArtifactStore
 
-        self.target, self.state = target, state
+        self.target, self.state, self.recipe = target, state, recipe
         self.questions = Questions(ArtifactStore.default())
 
     def rate(self, work: Callable[[], int]) -> dict[str, float]:
@@ -53,11 +53,11 @@ class Side:
         seconds = time.perf_counter() - started
         return {"per_s": n / seconds, "cpu_us": (cpu_of_all(self.state) - before_s) / n * 1e6}
 
-    def singles(self, seed: int, callers: int = CALLERS, recipe: Any = RECIPE) -> dict[str, float]:
+    def singles(self, seed: int, callers: int = CALLERS, recipe: Any = None) -> dict[str, float]:
         items = self.questions.draw(SINGLES, seed)
-        return self.rate(lambda: len(asyncio.run(self._one_by_one(items, callers, recipe))))
+        return self.rate(lambda: len(asyncio.run(self._one_by_one(items, callers, recipe or self.recipe))))
 
-    def batches(self, seed: int, callers: int, recipe: Any = RECIPE) -> dict[str, float]:
+    def batches(self, seed: int, callers: int, recipe: Any = None) -> dict[str, float]:
         from bioverify.client import Client
 
         items = self.questions.draw(BATCHED, seed)
@@ -65,13 +65,13 @@ class Side:
         with Client(self.target) as client, ThreadPoolExecutor(callers) as pool:
 
             def one(call: Sequence[Any]) -> int:
-                return len(client.score(call, recipe, deadline_s=240, with_evidence=False).rewards)
+                return len(client.score(call, recipe or self.recipe, deadline_s=240, with_evidence=False).rewards)
 
             return self.rate(lambda: sum(pool.map(one, calls)))
 
     def alone(self, seed: int) -> dict[str, float]:
         """Milliseconds of a call that has the stack to itself."""
-        return _quantiles(asyncio.run(self._one_by_one(self.questions.draw(ALONE, seed), 1, RECIPE))[10:])
+        return _quantiles(asyncio.run(self._one_by_one(self.questions.draw(ALONE, seed), 1, self.recipe))[10:])
 
     def paced(self, seed: int, per_s: float) -> dict[str, float]:
         """Milliseconds of calls that arrive at random (Poisson), whether or not earlier ones are answered."""
@@ -101,7 +101,7 @@ class Side:
 
             async def one(item: Any) -> float:
                 started = time.perf_counter()
-                await client.score([item], RECIPE, deadline_s=240, with_evidence=False)
+                await client.score([item], self.recipe, deadline_s=240, with_evidence=False)
                 return time.perf_counter() - started
 
             asked = []
@@ -115,7 +115,9 @@ class Here(Side):
     """This checkout's, with what only it is asked: the rivals, fewer verifiers, JSON, the transport alone."""
 
     def __init__(self, target: str, state: str, rivals: dict[str, str], gateway: str, nothing: str) -> None:
-        super().__init__(target, state)
+        from benchmarks.rivals import all_but
+
+        super().__init__(target, state, all_but("claims"))
         self.rivals, self.gateway, self.nothing = rivals, gateway, nothing
 
     def http(self, seed: int, call_size: int) -> dict[str, float]:
@@ -130,11 +132,9 @@ class Here(Side):
 
         return self.singles(seed, callers, FIVE) if one_item else self.batches(seed, callers, FIVE)
 
-    def six(self, seed: int, callers: int) -> dict[str, float]:
-        """The recipe without `claims`."""
-        from benchmarks.rivals import all_but
-
-        return self.batches(seed, callers, all_but("claims"))
+    def seven(self, seed: int, callers: int, *, one_item: bool = False) -> dict[str, float]:
+        """With `claims`."""
+        return self.singles(seed, callers, "all") if one_item else self.batches(seed, callers, "all")
 
     def json(self, seed: int) -> dict[str, float]:
         import httpx
@@ -214,7 +214,8 @@ def one_round(here: Here, there: Callable[..., Any] | None, number: int) -> dict
         if there:
             found[f"one item, {CALLERS} callers, {way}, there"] = there("singles", seeds)
     found["256 items, 4 callers, cold, five verifiers"] = here.five(seed + 2, 4)
-    found["256 items, 4 callers, cold, six verifiers"] = here.six(seed + 12, 4)
+    found["256 items, 4 callers, cold, seven verifiers"] = here.seven(seed + 12, 4)
+    found[f"one item, {CALLERS} callers, cold, seven verifiers"] = here.seven(seed + 13, CALLERS, one_item=True)
     found["HTTP, one item"] = here.http(seed + 3, 1)
     found[f"one item, {CALLERS} callers, cold, five verifiers"] = here.five(seed + 4, CALLERS, one_item=True)
     found["HTTP, 256 items"] = here.http(seed + 5, CALL)
@@ -259,13 +260,13 @@ RATIOS: list[tuple[str, Callable[[Round], float], float]] = [
         1,
     ),
     (
-        "recipe all ÷ five verifiers, 256 items, 4 callers",
+        "256 items, 4 callers, six verifiers ÷ five",
         _per("per_s", "256 items, 4 callers, cold", "256 items, 4 callers, cold, five verifiers"),
         0.8,
     ),
     (
-        "recipe all ÷ the six without claims, 256 items, 4 callers",
-        _per("per_s", "256 items, 4 callers, cold", "256 items, 4 callers, cold, six verifiers"),
+        "256 items, 4 callers, seven verifiers ÷ six",
+        _per("per_s", "256 items, 4 callers, cold, seven verifiers", "256 items, 4 callers, cold"),
         0.8,
     ),
     (
@@ -327,7 +328,7 @@ def main() -> None:
     from benchmarks.measuring import machine, running_stack
     from bioverify.ports import GATEWAY_OFFSET, HOST
 
-    measured: dict[str, Any] = {"machine": machine(), "recipe": RECIPE, "rounds": []}
+    measured: dict[str, Any] = {"machine": machine(), "rounds": []}
     options.output.parent.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         target, started = stack.enter_context(running_stack(PORT_BASE))
