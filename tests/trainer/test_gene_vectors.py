@@ -129,6 +129,17 @@ def test_what_training_sees_is_what_asking_sees_whatever_the_company(policy, tas
         assert sample.completion == f"<answer> {'yes' if p > 0.5 else 'no'} </answer>"
 
 
+def test_what_is_learned_of_a_measured_gene_is_told_of_it_alone(policy, tasks):
+    with_opinions(policy, tasks)
+    ids = ids_of(policy, tasks)
+    before = policy.model.answer_log_probabilities(ids)
+    learned = int(ids[0, 2])
+    with torch.no_grad():
+        policy.model.learned.weight[learned] = 1.0
+    is_moved = (policy.model.answer_log_probabilities(ids) != before).any(dim=1)
+    assert is_moved.tolist() == (ids[:, 2] == learned).tolist()
+
+
 def test_a_saved_policy_opens_with_the_same_answers(policy, tasks, tmp_path):
     with_opinions(policy, tasks)
     policy.model.save_pretrained(tmp_path)

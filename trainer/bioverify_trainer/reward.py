@@ -45,7 +45,7 @@ from bioverify_trainer.stopping import stop_signal
 FIRST_PAUSE_S = 1.0
 WAITED = "reward_call/waited_seconds"
 """Metric: seconds that services were waited for."""
-MOST_LOGGED = 1024
+MOST_LOGGED = 256
 """Of the completions of a call, in parts and signs, for which all parts of an outcome are read: a policy of one word
 writes thousands, in an order of chance."""
 

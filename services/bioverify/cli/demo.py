@@ -40,7 +40,7 @@ SERVED = tuple(name for name in VERIFIERS if name in {*recipes.load(SCORED_BY).v
 # The questions are drawn from prompts; the small policy knows genes by the vectors of esm_mlp.
 BUILT = tuple(name for name in ARTIFACTS if name in {*opened_by(SERVED), "prompts", "esm_mlp"})
 LONG_BUILD = "esm_mlp"
-PRESET = ("--preset", "gene-vectors", "--set", "grpo.per_device_train_batch_size=4096")
+PRESET = ("--preset", "gene-vectors")
 BIOVERIFY = (sys.executable, "-m", "bioverify.cli")
 _TAIL_LINES = 20
 

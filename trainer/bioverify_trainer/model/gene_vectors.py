@@ -2,9 +2,10 @@
 
 A question is four tokens: perturbed gene, cell line, measured gene, and what is asked about them, whether the gene
 responds or in which direction. Two towers bring the frozen vectors of the two genes, out of the artifact ``esm_mlp``,
-into a small space of their roles; their inner product and a scalar of each say "yes" or "no", or "increase" or
-"decrease": the shape of `esm_mlp`'s own net, without what that learns of each measured gene by itself. (A transformer
-of two layers over the same tokens learned less, in several times the time: docs/training.md.)
+into a small space of their roles, where the measured gene has a place of its own beside that, which begins at zero and
+is learned; their inner product and a scalar of each say "yes" or "no", or "increase" or "decrease": the shape of
+`esm_mlp`'s own net. Of a perturbation that no question was about, only its vector tells. (A transformer of two layers
+over the same tokens learned less, in several times the time: docs/training.md.)
 
 The form of the completion, ``<answer> yes </answer>``, is fixed and not learned: after the question only ``<answer>``
 has any probability, after the word only ``</answer>``. So one forward pass over the question tells all that the policy
@@ -75,7 +76,7 @@ WORDS = (
 """The first tokens; genes follow."""
 _NEVER = -1e4
 _SEED = 0
-_FORM = 2
+_FORM = 3
 """Of tokens and weights: a policy of another form, kept from before, is made again."""
 
 
@@ -135,13 +136,14 @@ class GeneVectorsModel(PreTrainedModel, GenerationMixin):
         self.register_buffer("vectors", torch.zeros(config.vocab_size, config.vector_width))
         self.words = torch.nn.Embedding(len(WORDS), config.tower_units)
         self.perturbed, self.measured = Tower(config), Tower(config)
+        self.learned = torch.nn.Embedding(config.vocab_size, config.role_width)
         self.strength = torch.nn.Linear(config.role_width, 1)
         self.rate = torch.nn.Linear(config.role_width, 1)
         self.post_init()  # type: ignore[no-untyped-call]
 
     def _init_weights(self, module: torch.nn.Module) -> None:
         # Layers begin as torch has them, but that lines and kinds begin alike, and all questions at even odds.
-        if module in {self.words, self.perturbed.role, self.strength, self.rate}:
+        if module in {self.words, self.perturbed.role, self.learned, self.strength, self.rate}:
             for parameter in module.parameters():
                 torch.nn.init.zeros_(parameter)
 
@@ -150,7 +152,7 @@ class GeneVectorsModel(PreTrainedModel, GenerationMixin):
         perturbed, line, measured, kind = ids.unbind(dim=1)
         context = self.words(torch.stack([line, kind]).clamp(max=len(WORDS) - 1)).sum(dim=0)
         one = self.perturbed(self.vectors[perturbed], context)
-        other = self.measured(self.vectors[measured], context)
+        other = self.measured(self.vectors[measured], context) + self.learned(measured)
         product = (one * other).sum(dim=1, keepdim=True) / self.config.role_width**0.5
         logit = product + self.strength(one) + self.rate(other)
         return torch.nn.functional.logsigmoid(torch.cat([logit, -logit], dim=1))
