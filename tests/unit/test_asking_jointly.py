@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 
 import grpc
 import pytest
+from structlog.contextvars import bound_contextvars
 
 from bioverify.aggregator.cache import OutcomeCache
 from bioverify.aggregator.fanout import VerifierReply
@@ -17,6 +19,8 @@ from bioverify.aggregator.upstream import Upstream
 from bioverify.core.answers import ParseMode
 from bioverify.core.outcomes import Failed
 from bioverify.core.verifier import Item
+from bioverify.transport.headers import MOST_TOGETHER, is_fit
+from bioverify.v1 import verifier_pb2
 from tests.fixtures.waiting import wait_until
 from tests.unit.test_asking import Told, ask, asked, cache, counted, reasons, redis_url, stored, until_called, values
 
@@ -168,6 +172,104 @@ async def test_the_verifier_stops_working_when_the_last_of_those_who_share_has_l
         await asyncio.to_thread(wait_until, lambda: told.cancelled == 1)
 
 
+async def test_a_lone_caller_waits_for_nobody_and_who_comes_then_for_a_lull(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told = Told()
+    told.gate.clear()
+    async with asked(told) as upstream:
+        await upstream.account(time.monotonic() + 5)
+        jointly = Jointly(None)
+        waiting: list[Callable[[], None]] = []
+        monkeypatch.setattr(jointly._lull, "call", waiting.append)
+        first = join(jointly, upstream, ["a"])
+        await until_called(told)
+        assert waiting == []
+        second = join(jointly, upstream, ["b"])
+        other_way = join(jointly, upstream, ["c"], with_evidence=True)
+        await asyncio.sleep(0)
+        assert (len(waiting), jointly.waiting("told")) == (2, 2)
+        third = join(jointly, upstream, ["d"])
+        await asyncio.sleep(0)
+        assert (len(waiting), jointly.waiting("told")) == (2, 3)
+        for start in waiting:
+            start()
+        told.gate.set()
+        await asyncio.gather(first, second, third, other_way)
+        assert sizes(told) in ([1, 2, 1], [1, 1, 2])
+        waiting.clear()
+        await join(jointly, upstream, ["e"])
+        assert waiting == []
+        # If others have come of late, more may be at the door.
+        jointly._lull.brought_others = True
+        late = join(jointly, upstream, ["f"])
+        await asyncio.sleep(0)
+        assert len(waiting) == 1
+        waiting.pop()()
+        await late
+
+
+async def test_what_a_queue_has_no_room_for_as_one_is_asked_for_each_as_far_as_there_is_room() -> None:
+    told = Told(limits=verifier_pb2.Limits(max_items_in_flight=4))
+    async with asked(told, max_waiting=4) as upstream:
+        await ask(upstream, ["warm"])
+        told.gate.clear()
+        others = [ask(upstream, [f"{call}{n}" for n in range(items)]) for call, items in (("x", 4), ("y", 3))]
+        await until_called(told, 2)
+        jointly = Jointly(None)
+        callers = [join(jointly, upstream, texts) for texts in (["a"], ["b", "c"])]
+        assert reasons(await callers[1]) == ["overloaded"] * 2
+        told.gate.set()
+        assert reasons(await callers[0]) == [""]
+        await asyncio.gather(*others)
+
+
+async def test_who_was_told_of_all_his_items_is_not_asked_for_again_if_another_was_refused() -> None:
+    told = Told(limits=verifier_pb2.Limits(max_items=2))
+    async with asked(told) as upstream:
+        await ask(upstream, ["warm"])
+        told.refusals = [grpc.StatusCode.INVALID_ARGUMENT]
+        jointly = Jointly(None)
+        replies = await asyncio.gather(*(join(jointly, upstream, texts) for texts in (["a"], ["b", "c"], ["d"])))
+    assert [reasons(reply) for reply in replies] == [[""], ["", ""], [""]]
+    again = sorted([one.completion for one in call.items] for call in told.calls[3:])
+    first = {tuple(one.completion for one in call.items) for call in told.calls[1:3]}
+    assert first == {("a", "b"), ("c", "d")}
+    # Which of the two calls came first, and was refused, is not said.
+    assert again in ([["a"], ["b", "c"]], [["b", "c"], ["d"]])
+
+
+async def test_the_verifier_is_told_whose_requests_it_is_asked_for() -> None:
+    told = Told()
+    async with asked(told) as upstream:
+        await ask(upstream, ["warm"])
+        jointly = Jointly(None)
+
+        async def ask_as(request_ids: list[str]) -> list[str]:
+            """The id of each call that the verifier got."""
+            begin = len(told.request_ids)
+            callers = []
+            for number, request_id in enumerate(request_ids):
+                with bound_contextvars(**({"request_id": request_id} if request_id else {})):
+                    callers.append(join(jointly, upstream, [f"{begin} {number}"]))
+            await asyncio.gather(*callers)
+            return sorted(told.request_ids[begin:])
+
+        assert await ask_as(["one"]) == ["one"]
+        assert await ask_as(["one", "two", "one", ""]) == ["one,two"]
+        assert await ask_as(["", ""]) == [""]
+        many = [f"r{number}" for number in range(MOST_TOGETHER)]
+        assert await ask_as(many) == [",".join(many)]
+        [new] = await ask_as([*many, "more"])
+        assert is_fit(new)
+        assert new not in {*many, "more"}
+        told.refusals = [grpc.StatusCode.INVALID_ARGUMENT]
+        assert await ask_as(["one", "two"]) == ["one", "one,two", "two"]
+        told.description.deterministic = False
+        await upstream.account(time.monotonic() + 5, refresh=True)
+        assert await ask_as(["one", "", "two"]) == ["", "one", "two"]
+
+
 async def test_an_exception_of_our_own_fails_these_items_at_this_verifier(monkeypatch: pytest.MonkeyPatch) -> None:
     async def raises(*_: object, **__: object) -> None:
         raise LookupError("of our own")
@@ -180,7 +282,7 @@ async def test_an_exception_of_our_own_fails_these_items_at_this_verifier(monkey
     assert [one.outcome for one in reply.outcomes] == [Failed("internal", said, retryable=False)] * 2
 
 
-async def test_a_lone_caller_waits_some_turns_and_those_who_came_together_a_moment_at_most() -> None:
+async def test_a_lull_comes_after_some_turns_and_for_those_who_came_together_after_a_moment_too() -> None:
     lull = Lull()
     called = asyncio.Event()
     lull.call(called.set)
@@ -188,6 +290,7 @@ async def test_a_lone_caller_waits_some_turns_and_those_who_came_together_a_mome
         assert not called.is_set()
         await asyncio.sleep(0)
     assert called.is_set()
+    assert not lull.brought_others
 
     called.clear()
     started = time.monotonic()
@@ -195,6 +298,29 @@ async def test_a_lone_caller_waits_some_turns_and_those_who_came_together_a_mome
     lull.somebody_came()
     await called.wait()
     assert MOMENT_S <= time.monotonic() - started < LONGEST_S
+    assert lull.brought_others
+    # The next one finds nobody.
+    called.clear()
+    lull.call(called.set)
+    await called.wait()
+    assert not lull.brought_others
+
+
+async def test_who_comes_begins_the_turns_and_the_moment_anew() -> None:
+    lull = Lull()
+    first, second = asyncio.Event(), asyncio.Event()
+    lull.call(first.set)
+    for number in range(3):
+        for _ in range(TURNS - 1):
+            await asyncio.sleep(0)
+        assert not first.is_set()
+        if number == 1:
+            lull.call(second.set)
+        lull.somebody_came()
+        last = time.monotonic()
+    await first.wait()
+    assert second.is_set()
+    assert time.monotonic() - last >= MOMENT_S * 0.99
 
 
 async def test_who_wait_for_a_lull_do_not_wait_for_ever_if_somebody_always_comes() -> None:
