@@ -11,7 +11,6 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from math import frexp
@@ -87,7 +86,7 @@ class Jointly:
         """What the verifier says of the items at ``positions``: as `ask_verifier`, in a call that others may share."""
         left_s = deadline - time.monotonic()
         # Who has 2 s left and who has 30 s do not wait for the same call.
-        way = _Way(questions.mode, with_evidence, frexp(max(left_s, 0.001))[1])
+        way = _Way(questions.mode, with_evidence, frexp(left_s)[1])
         asked = self._asked.setdefault(upstream.name, {})
         if way not in asked:
             when = partial(self._at_its_time, upstream.name)
@@ -126,13 +125,16 @@ class Jointly:
         """What is told of each; those who are not in it ask for themselves."""
         if len(shares) == 1:
             return {}
-        with suppress(UpstreamError):  # which each will be told of
+        try:
             await upstream.account(deadline)
+        except UpstreamError as error:
+            if upstream.last_account is None:
+                return {share: failed(upstream, error, len(share.items)) for share in shares}
         account = upstream.last_account
         # Two who ask a verifier that is not deterministic have asked two questions, whatever their keys.
         if account is None or not account.message.deterministic:
             return {}
-        request_ids = list(dict.fromkeys(share.request_id for share in shares if share.request_id))
+        request_ids = list(dict.fromkeys(share.request_id for share in shares))
         together = ",".join(request_ids)
         if len(request_ids) > MOST_TOGETHER:
             together = request_id_from(None)
@@ -140,7 +142,7 @@ class Jointly:
                 "several requests ask as one", verifier=upstream.name, as_request=together, request_ids=request_ids
             )
         questions = Questions([item for share in shares for item in share.items], way.mode)
-        with bound_contextvars(**({"request_id": together} if together else {})):
+        with bound_contextvars(request_id=together):
             reply = await ask_verifier(
                 upstream,
                 self._cache,
