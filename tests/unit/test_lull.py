@@ -62,7 +62,7 @@ async def test_one_who_joins_is_enough_for_a_moment_in_which_the_loop_rests() ->
         turns += 1
         turn()
 
-    lull._turn = counted  # type: ignore[method-assign]
+    lull._turn = counted
     called = asyncio.Event()
     started = time.monotonic()
     lull.call(called.set)
