@@ -33,6 +33,7 @@ from bioverify.core.recipes import Recipe, Source, Term
 from bioverify.core.tasks import CoExpression, DifferentialExpression, DirectionOfChange, GeneAnnotation, TaskKind
 from bioverify.core.verifier import Item, Reads
 from bioverify.runtime.errors import Refused
+from bioverify.transport.headers import REQUEST_ID
 from bioverify.transport.redis_address import read_address
 from bioverify.transport.refusals import Refusal, refusal_metadata
 from bioverify.v1 import reward_pb2, types_pb2, verifier_pb2, verifier_pb2_grpc
@@ -67,6 +68,7 @@ class Told(verifier_pb2_grpc.VerifierServiceServicer):
         self.unspoilt = True
         self.is_silent = False
         self.calls: list[verifier_pb2.VerifierServiceScoreBatchRequest] = []
+        self.request_ids: list[str] = []
         self.cancelled = 0
 
     async def Describe(self, request, context):  # noqa: N802
@@ -76,6 +78,7 @@ class Told(verifier_pb2_grpc.VerifierServiceServicer):
 
     async def ScoreBatch(self, request, context):  # noqa: N802
         self.calls.append(request)
+        self.request_ids.append(dict(context.invocation_metadata()).get(REQUEST_ID, ""))
         number = len(self.calls)
         if self.refusals:
             refused = self.refusals.pop(0)

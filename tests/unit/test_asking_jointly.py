@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
+from typing import Any
 
 import grpc
 import pytest
+from structlog.contextvars import bound_contextvars
 
 from bioverify.aggregator.cache import OutcomeCache
 from bioverify.aggregator.fanout import VerifierReply
 from bioverify.aggregator.jointly import Jointly
-from bioverify.aggregator.policy.lull import LONGEST_S, MOMENT_S, TURNS, Lull
 from bioverify.aggregator.questions import Questions
 from bioverify.aggregator.upstream import Upstream
 from bioverify.core.answers import ParseMode
 from bioverify.core.outcomes import Failed
 from bioverify.core.verifier import Item
+from bioverify.transport.headers import MOST_TOGETHER, is_fit
+from bioverify.v1 import verifier_pb2
 from tests.fixtures.waiting import wait_until
 from tests.unit.test_asking import Told, ask, asked, cache, counted, reasons, redis_url, stored, until_called, values
 
@@ -74,14 +78,37 @@ async def test_what_is_remembered_is_counted_for_who_asked_it_and_only_the_rest_
     assert [(reply.distinct, reply.cache_hits, reply.shared) for reply in (both, none)] == [(2, 1, 0), (1, 1, 0)]
     assert [reply.usage.calls for reply in (both, none)] == [1, 0]
     assert [values(reply) for reply in (both, none)] == [[0.01, 0.02], [0.01]]
+    async with asked(told) as upstream:
+        alone = await join(Jointly(cache), upstream, ["new"])
+    assert (alone.cache_hits, values(alone), alone.usage.calls) == (1, [0.02], 0)
+
+
+async def test_what_another_request_asks_just_now_is_shared_with_it_and_told_to_who_asked_it() -> None:
+    told = Told()
+    async with asked(told) as upstream:
+        await upstream.account(time.monotonic() + 5)
+        told.gate.clear()
+        first = ask(upstream, ["a"])
+        await until_called(told)
+        jointly = Jointly(None)
+        callers = [join(jointly, upstream, [text]) for text in "ab"]
+        await until_called(told, 2)
+        told.gate.set()
+        replies = await asyncio.gather(*callers, first)
+    assert sizes(told) == [1, 1]
+    assert [(values(reply), reply.shared, reply.usage.calls) for reply in replies] == [
+        ([0.01], 1, 0),
+        ([0.02], 0, 1),
+        ([0.01], 0, 1),
+    ]
 
 
 @pytest.mark.parametrize(
     "other",
-    [{"mode": ParseMode.RBIO_DEMO}, {"with_evidence": True}, {"seconds": 200.0}],
-    ids=lambda one: next(iter(one)),
+    [{"mode": ParseMode.RBIO_DEMO}, {"with_evidence": True}, {"seconds": 200.0}, {"seconds": 9.0}],
+    ids=str,
 )
-async def test_who_asks_in_another_way_asks_in_a_call_of_his_own(other: dict[str, object]) -> None:
+async def test_who_asks_in_another_way_asks_in_a_call_of_his_own(other: dict[str, Any]) -> None:
     told = Told()
     async with asked(told) as upstream:
         await ask(upstream, ["warm"])
@@ -91,6 +118,22 @@ async def test_who_asks_in_another_way_asks_in_a_call_of_his_own(other: dict[str
             join(jointly, upstream, ["b"], **other),
         )
     assert sizes(told) == [1, 1, 1]
+    modes = {one.completion: call.parse_mode for call in told.calls for one in call.items}
+    assert (modes["a"] == modes["b"]) == ("mode" not in other)
+    omits = {one.completion: call.omit_evidence for call in told.calls for one in call.items}
+    assert (omits["a"], omits["b"]) == (True, "with_evidence" not in other)
+
+
+async def test_callers_who_share_a_call_are_asked_for_in_their_way() -> None:
+    told = Told()
+    async with asked(told) as upstream:
+        await ask(upstream, ["warm"])
+        jointly = Jointly(None)
+        way: dict[str, Any] = {"mode": ParseMode.RBIO_DEMO, "with_evidence": True}
+        await asyncio.gather(*(join(jointly, upstream, [text], **way) for text in "ab"))
+    assert sizes(told) == [1, 2]
+    assert told.calls[0].parse_mode != told.calls[1].parse_mode
+    assert [call.omit_evidence for call in told.calls] == [True, False]
 
 
 async def test_a_verifier_that_is_not_deterministic_or_not_yet_known_is_asked_by_each_for_himself() -> None:
@@ -103,6 +146,18 @@ async def test_a_verifier_that_is_not_deterministic_or_not_yet_known_is_asked_by
         await upstream.account(time.monotonic() + 5, refresh=True)
         replies = await asyncio.gather(*(join(jointly, upstream, ["a"]) for _ in range(2)))
         assert [values(reply) for reply in replies] == [[0.03], [0.03]]
+
+
+async def test_each_is_told_why_a_verifier_does_not_say_who_it_is_and_nothing_is_kept_of_calls_that_ended() -> None:
+    told = Told()
+    told.is_silent = True
+    async with asked(told) as upstream:
+        jointly = Jointly(None)
+        replies = await asyncio.gather(*(join(jointly, upstream, texts) for texts in (["a"], ["b", "c"])))
+    assert [reasons(reply) for reply in replies] == [["not_a_verifier"], ["not_a_verifier"] * 2]
+    assert told.calls == []
+    assert jointly._asked == {"told": {}}
+    assert jointly.waiting("told") == jointly.waiting("never asked") == 0
 
 
 async def test_one_caller_whose_item_the_verifier_refuses_costs_the_others_nothing() -> None:
@@ -133,9 +188,9 @@ async def test_who_has_less_time_left_fails_alone_and_who_leaves_ends_the_call_f
     async with asked(told) as upstream:
         await upstream.account(time.monotonic() + 5)
         jointly = Jointly(None)
-        patient = join(jointly, upstream, ["a"], seconds=0.99)
-        hasty = join(jointly, upstream, ["b"], seconds=0.51)
-        gone = join(jointly, upstream, ["c"], seconds=0.9)
+        patient = join(jointly, upstream, ["a"], seconds=1.95)
+        hasty = join(jointly, upstream, ["b"], seconds=1.2)
+        gone = join(jointly, upstream, ["c"], seconds=1.8)
         await until_called(told)
         assert jointly.waiting("told") == 0
         gone.cancel()
@@ -168,6 +223,103 @@ async def test_the_verifier_stops_working_when_the_last_of_those_who_share_has_l
         await asyncio.to_thread(wait_until, lambda: told.cancelled == 1)
 
 
+async def test_a_lone_caller_waits_for_nobody_and_who_comes_then_for_a_lull(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told = Told()
+    told.gate.clear()
+    async with asked(told) as upstream:
+        await upstream.account(time.monotonic() + 5)
+        jointly = Jointly(None)
+        waiting: list[Callable[[], None]] = []
+        monkeypatch.setattr(jointly._lull, "call", waiting.append)
+        first = join(jointly, upstream, ["a"])
+        await until_called(told)
+        assert waiting == []
+        second = join(jointly, upstream, ["b"])
+        other_way = join(jointly, upstream, ["c"], with_evidence=True)
+        await asyncio.sleep(0)
+        assert (len(waiting), jointly.waiting("told")) == (2, 2)
+        third = join(jointly, upstream, ["d"])
+        await asyncio.sleep(0)
+        assert (len(waiting), jointly.waiting("told")) == (2, 3)
+        for start in waiting:
+            start()
+        told.gate.set()
+        await asyncio.gather(first, second, third, other_way)
+        assert sizes(told) in ([1, 2, 1], [1, 1, 2])
+        waiting.clear()
+        await join(jointly, upstream, ["e"])
+        assert waiting == []
+        # If others have come of late, more may be at the door.
+        jointly._lull.brought_others = True
+        late = join(jointly, upstream, ["f"])
+        await asyncio.sleep(0)
+        assert len(waiting) == 1
+        waiting.pop()()
+        await late
+
+
+async def test_what_a_queue_has_no_room_for_as_one_is_asked_for_each_as_far_as_there_is_room() -> None:
+    told = Told(limits=verifier_pb2.Limits(max_items_in_flight=4))
+    async with asked(told, max_waiting=4) as upstream:
+        await ask(upstream, ["warm"])
+        told.gate.clear()
+        others = [ask(upstream, [f"{call}{n}" for n in range(items)]) for call, items in (("x", 4), ("y", 3))]
+        await until_called(told, 2)
+        jointly = Jointly(None)
+        callers = [join(jointly, upstream, texts) for texts in (["a"], ["b", "c"])]
+        assert reasons(await callers[1]) == ["overloaded"] * 2
+        told.gate.set()
+        assert reasons(await callers[0]) == [""]
+        await asyncio.gather(*others)
+
+
+async def test_who_was_told_of_all_his_items_is_not_asked_for_again_if_another_was_refused() -> None:
+    told = Told(limits=verifier_pb2.Limits(max_items=2))
+    async with asked(told) as upstream:
+        await ask(upstream, ["warm"])
+        told.refusals = [grpc.StatusCode.INVALID_ARGUMENT]
+        jointly = Jointly(None)
+        replies = await asyncio.gather(*(join(jointly, upstream, texts) for texts in (["a"], ["b", "c"], ["d"])))
+    assert [reasons(reply) for reply in replies] == [[""], ["", ""], [""]]
+    again = sorted([one.completion for one in call.items] for call in told.calls[3:])
+    first = {tuple(one.completion for one in call.items) for call in told.calls[1:3]}
+    assert first == {("a", "b"), ("c", "d")}
+    # Which of the two calls came first, and was refused, is not said.
+    assert again in ([["a"], ["b", "c"]], [["b", "c"], ["d"]])
+
+
+async def test_the_verifier_is_told_whose_requests_it_is_asked_for() -> None:
+    told = Told()
+    async with asked(told) as upstream:
+        await ask(upstream, ["warm"])
+        jointly = Jointly(None)
+
+        async def ask_as(request_ids: list[str]) -> list[str]:
+            """The id of each call that the verifier got."""
+            begin = len(told.request_ids)
+            callers = []
+            for number, request_id in enumerate(request_ids):
+                with bound_contextvars(request_id=request_id):
+                    callers.append(join(jointly, upstream, [f"{begin} {number}"]))
+            await asyncio.gather(*callers)
+            return sorted(told.request_ids[begin:])
+
+        assert await ask_as(["one"]) == ["one"]
+        assert await ask_as(["one", "two", "one"]) == ["one,two"]
+        many = [f"r{number}" for number in range(MOST_TOGETHER)]
+        assert await ask_as(many) == [",".join(many)]
+        [new] = await ask_as([*many, "more"])
+        assert is_fit(new)
+        assert new not in {*many, "more"}
+        told.refusals = [grpc.StatusCode.INVALID_ARGUMENT]
+        assert await ask_as(["one", "two"]) == ["one", "one,two", "two"]
+        told.description.deterministic = False
+        await upstream.account(time.monotonic() + 5, refresh=True)
+        assert await ask_as(["one", "two"]) == ["one", "two"]
+
+
 async def test_an_exception_of_our_own_fails_these_items_at_this_verifier(monkeypatch: pytest.MonkeyPatch) -> None:
     async def raises(*_: object, **__: object) -> None:
         raise LookupError("of our own")
@@ -178,33 +330,3 @@ async def test_an_exception_of_our_own_fails_these_items_at_this_verifier(monkey
         reply = await join(jointly, upstream, ["a", "b"])
     said = "asking told raised LookupError; the aggregator's log has more"
     assert [one.outcome for one in reply.outcomes] == [Failed("internal", said, retryable=False)] * 2
-
-
-async def test_a_lone_caller_waits_some_turns_and_those_who_came_together_a_moment_at_most() -> None:
-    lull = Lull()
-    called = asyncio.Event()
-    lull.call(called.set)
-    for _ in range(TURNS):
-        assert not called.is_set()
-        await asyncio.sleep(0)
-    assert called.is_set()
-
-    called.clear()
-    started = time.monotonic()
-    lull.call(called.set)
-    lull.somebody_came()
-    await called.wait()
-    assert MOMENT_S <= time.monotonic() - started < LONGEST_S
-
-
-async def test_who_wait_for_a_lull_do_not_wait_for_ever_if_somebody_always_comes() -> None:
-    lull = Lull()
-    order: list[int] = []
-    started = time.monotonic()
-    lull.call(lambda: order.append(1))
-    lull.call(lambda: order.append(2))
-    while not order:
-        lull.somebody_came()
-        await asyncio.sleep(0)
-    assert order == [1, 2]
-    assert LONGEST_S <= time.monotonic() - started < 10 * LONGEST_S

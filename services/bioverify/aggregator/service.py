@@ -117,7 +117,14 @@ class RewardService(reward_pb2_grpc.RewardServiceServicer):
             asked = time.monotonic()
             replies = await asyncio.gather(
                 *(
-                    self._ask(verifier, read.questions, positions, request, deadline)
+                    self._ask(
+                        verifier,
+                        read.questions,
+                        positions,
+                        deadline,
+                        with_evidence=not request.omit_evidence,
+                        jointly=is_asked_jointly,
+                    )
                     for verifier, positions in read.positions.items()
                 )
             )
@@ -163,14 +170,16 @@ class RewardService(reward_pb2_grpc.RewardServiceServicer):
         verifier: str,
         questions: Questions,
         positions: list[int],
-        request: reward_pb2.RewardServiceScoreBatchRequest,
         deadline: float,
+        *,
+        with_evidence: bool,
+        jointly: bool,
     ) -> VerifierReply:
         own_budget_s = self._config.verifier_deadlines_s.get(verifier, math.inf)
         with tracing.span(f"ask {verifier}", verifier=verifier, items=len(positions)):
-            upstream, with_evidence = self._upstreams[verifier], not request.omit_evidence
+            upstream = self._upstreams[verifier]
             deadline = min(deadline, time.monotonic() + own_budget_s)
-            if len(request.items) <= FEW_ITEMS:
+            if jointly:
                 reply = await self._jointly.ask(upstream, questions, positions, deadline, with_evidence=with_evidence)
             else:
                 reply = await ask_verifier(

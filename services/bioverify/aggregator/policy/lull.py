@@ -3,7 +3,8 @@
 A server of grpc.aio takes a waiting call up about every six turns of its event loop, however many wait, so few of many
 callers are inside at once to share anything. Whoever may share waits until nobody has come for some turns: an idle loop
 makes them in a fraction of a millisecond, and a busy one meanwhile takes in who waits at the door. If one has joined
-another already, more are to be expected, and the wait is for a moment of the clock as well.
+another already, more are to be expected, and the wait is for a moment of the clock as well. A wait that brought nobody
+says that the next caller who finds himself alone need not wait.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ class Lull:
     """To be used from one event loop."""
 
     def __init__(self) -> None:
+        self.brought_others = False
+        """Whether somebody came while the last ones waited."""
         self._then: list[Callable[[], None]] = []
         self._came = 0
         self._last_came = 0.0
@@ -53,6 +56,7 @@ class Lull:
             if self._came > 1 and now < self._last_came + MOMENT_S:
                 asyncio.get_running_loop().call_at(self._last_came + MOMENT_S, self._turn)
                 return
+        self.brought_others = self._came > 1
         ready, self._then = self._then, []
         for then in ready:
             then()
