@@ -1,9 +1,9 @@
 """How true the verifiers are: PerturbQA's per-gene AUC, beside baselines and controls.
 
-``python -m benchmarks.quality --out quality --settings FILE --vectors NAME=FILE`` measures two builds: *default*, which
-``bioverify data build --all`` makes, and *best*, with the settings and sources named here; vectors and models are made
-by the code of ``data build``. It asks about the test rows. ``--held-out 0 --held-out 1`` measures a choice instead:
-folds of each line's training perturbations (sorted, index mod 5) stand for the test rows, which are not read.
+``python -m benchmarks.quality --out quality --vectors NAME=FILE --settings FILE`` measures two builds: *default*, which
+``bioverify data build --all`` makes with these sources, and *best*, the same with these settings; vectors and models
+are made by the code of ``data build``. It asks about the test rows. ``--held-out 0 --held-out 1`` measures a choice
+instead: folds of each line's training perturbations (sorted, index mod 5) stand for the test rows, which are not read.
 
 One cell (part of ``quality_models.py``, kind of question, line, seed, fold) at a time, on one thread. Each is kept in
 the folder OUT.parts as soon as it is measured: a run that was interrupted goes on, ``--minutes`` ends one in time, and
@@ -107,9 +107,7 @@ class Prepared:
 
 def main(
     out: Annotated[Path, typer.Option(help="Written: OUT.json, OUT.md and the folder OUT.parts.")],
-    vectors: Annotated[
-        list[str] | None, typer.Option(help="NAME=FILE of the best build, as data build takes it.")
-    ] = None,
+    vectors: Annotated[list[str] | None, typer.Option(help="NAME=FILE of both builds, as data build takes it.")] = None,
     settings: Annotated[Path | None, typer.Option(help="YAML of the best build, as data build takes it.")] = None,
     held_out: Annotated[list[int] | None, typer.Option(help="Folds of training perturbations; no test row.")] = None,
     seeds: Annotated[int, typer.Option(help=f"{', '.join(ONCE)} use the first only.")] = 3,
@@ -122,8 +120,8 @@ def main(
     """Measure what is not kept yet, and print the table of all that is."""
     began = time.monotonic()
     named = {name: Path(path) for name, path in (one.split("=", 1) for one in vectors or [])}
-    measured = [Build(DEFAULT, {}, BuildSettings())]
-    if named or settings:
+    measured = [Build(DEFAULT, named, BuildSettings())]
+    if settings:
         measured.append(Build(BEST, named, read_build_settings(settings)))
     folder = out.with_name(f"{out.name}.parts")
     folder.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,7 @@ from bioverify.core.tasks import CoExpression, DifferentialExpression, Direction
 from bioverify.core.verifier import Item
 from bioverify.verifiers.esm_mlp import build
 from bioverify.verifiers.esm_mlp.build import Table, Trained, fit, rates_of
-from bioverify.verifiers.esm_mlp.net import RbioNet
+from bioverify.verifiers.esm_mlp.net import RbioNet, TwoTowerNet
 from bioverify.verifiers.esm_mlp.served import MAX_KEPT_GENES, LineNets, ServedRbioNet, ServedTwoTowerNet
 from bioverify.verifiers.esm_mlp.settings import Form, NetName, Settings
 from bioverify.verifiers.esm_mlp.train import Rows, logits, train_rbio, train_two_tower
@@ -39,6 +39,32 @@ def test_both_nets_learn_a_rule_and_repeat_themselves() -> None:
     assert ((logits(two_tower, rows, vectors) > 0) == label).mean() > 0.75
     for one, other in ((rbio, again), (two_tower, once_more)):
         assert (logits(one, rows, vectors) == logits(other, rows, vectors)).all()
+
+
+def test_the_two_tower_net_learns_by_the_gradient_of_its_formula_and_drops_the_share_it_is_told() -> None:
+    random = np.random.default_rng(2)
+    vectors = torch.from_numpy(random.standard_normal((30, 8)))
+    # More than one piece, and pairs that come twice.
+    perturbation, gene = (torch.from_numpy(random.integers(0, 30, 20_000)) for _ in range(2))
+    net = (
+        TwoTowerNet(8, torch.arange(30), torch.from_numpy(random.standard_normal(31).astype(np.float32)))
+        .double()
+        .eval()
+    )
+    towers = net.perturbed(vectors), net.measured(vectors) + net.free[:30]
+    plain = (towers[0] @ towers[1].T / 8 + net.strength(towers[0]) + net.bias[:30])[perturbation, gene]
+    weight = torch.from_numpy(random.standard_normal(20_000))
+    found = net(vectors, perturbation, gene)
+    torch.testing.assert_close(found, plain)
+    gradients = (torch.autograd.grad((one * weight).sum(), list(net.parameters())) for one in (found, plain))
+    for own, expected in zip(*gradients, strict=True):
+        torch.testing.assert_close(own, expected)
+    net.train()
+    torch.manual_seed(0)
+    for layer, share in ((net.perturbed[0], 0.3), (net.measured[3], 0.6)):
+        left = layer(torch.ones(400, 251))
+        assert (left == 0).float().mean() == pytest.approx(share, abs=0.01)
+        assert left.max() == pytest.approx(1 / (1 - share))
 
 
 def test_nets_that_are_fitted_in_processes_beside_each_other_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

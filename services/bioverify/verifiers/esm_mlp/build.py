@@ -10,8 +10,8 @@ Forms of training, for a line's nets:
 Perturbations are dealt into folds (sorted, index mod folds), and one net per fold is trained without it. What they
 say of the line's own training rows, each asked of a net that has not seen the perturbation, gives the calibration (a
 temperature and an offset) and the quality figures. In the loose form other lines' rows of a perturbation are the
-point, so one net sees all. A net on shuffled vectors must stay near one half. No test row is read, beyond the tested
-perturbations' names.
+point, so one net sees all. Nets on shuffled vectors must stay near one half, one of them within its shuffle's chance
+(±.07 in direction, docs/quality.md). No test row is read, beyond the tested perturbations' names.
 """
 
 from __future__ import annotations
