@@ -350,7 +350,7 @@ def test_a_hundred_thousand_stored_answers_take_seconds(tmp_path):
     measured = measure(answered, answers)
     took = time.process_time() - began
     assert measured.rows == 100_000
-    assert took < 20, f"{took:.1f} s of CPU"
+    assert took < 40, f"{took:.1f} s of CPU"
 
 
 def local_model(folder, **settings):
