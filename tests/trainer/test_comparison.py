@@ -213,3 +213,13 @@ def test_the_command_trains_each_recipe_once_and_resumes_with_what_is_done(stack
     other = CliRunner().invoke(app, [*command, "--set", "grpo.beta=0.1"])
     assert other.exit_code == 2
     assert "another preset" in other.output
+
+
+def test_more_questions_than_a_line_has_are_refused_before_any_training(bundled_store, tmp_path, monkeypatch):
+    monkeypatch.setenv("BIOVERIFY_HOME", str(bundled_store.root.parent))
+    output = tmp_path / "out"
+    command = ["compare-recipes", "rbio1-exp", "--task", "de", "--task", "direction", "--line", "k562"]
+    found = CliRunner().invoke(app, [*command, "--questions", "3000", "--per-gene", "2", "--output", str(output)])
+    assert found.exit_code == 2
+    assert "ask for fewer questions" in found.output
+    assert not output.exists()

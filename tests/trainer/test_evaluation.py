@@ -244,6 +244,9 @@ def test_a_sample_is_half_positive_with_as_many_rows_of_each_gene():
     assert len(np.unique(np.stack([sample.perturbation, sample.measured_gene]), axis=1).T) == 24
     with pytest.raises(EvaluationError, match="need 100 genes, but only 10"):
         rows.sample(600, per_gene=6, seed=0)
+    assert len(rows.sample(600, per_gene=6, seed=0, or_fewer=True)) == 60
+    with pytest.raises(EvaluationError, match="only 0"):
+        rows.sample(600, per_gene=40, seed=0, or_fewer=True)
 
 
 def test_the_baselines_have_their_known_figures_on_the_real_screens(real_sources):

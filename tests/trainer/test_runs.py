@@ -115,12 +115,14 @@ def test_groups_that_are_rewarded_alike_to_the_end_raise_the_alarm_with_what_to_
 
 
 def test_held_out_questions_are_of_the_lines_that_are_trained_on(tiny_preset, mixed_store):
-    def asked(line, recipe="rbio1-exp"):
-        own = {"heldout": {"every": 2, "questions": 4, "per_gene": 2}, "prompts": {"lines": [line]}}
+    def asked(line, questions=4):
+        own = {"heldout": {"every": 2, "questions": questions, "per_gene": 2}, "prompts": {"lines": [line]}}
         preset = type(tiny_preset).model_validate(tiny_preset.model_dump(mode="json") | own)
-        return held_out_rows(mixed_store, preset, recipes.load(recipe))
+        return held_out_rows(mixed_store, preset, recipes.load("rbio1-exp"))
 
     assert len(asked("k562")) == 4
+    # A preset may ask for more than a line has genes to ask about.
+    assert 4 < len(asked("k562", questions=10_000)) < 10_000
     # All questions of this store are about K562.
     with pytest.raises(EvaluationError, match="only 0 have so many rows"):
         asked("rpe1")
@@ -185,9 +187,9 @@ def test_held_out_questions_are_asked_before_and_during_a_run(
     with pytest.raises(EvaluationError, match="have so many rows"):
         train(
             recipe,
-            type(tiny_preset).model_validate(preset | {"heldout": {"every": 2, "questions": 400}}),
+            type(tiny_preset).model_validate(preset | {"heldout": {"every": 2, "questions": 400, "per_gene": 100}}),
             target=lasting_target,
-            output=tmp_path / "too-many",
+            output=tmp_path / "none",
             store=mixed_store,
         )
     trained = train(

@@ -186,10 +186,11 @@ def compare(
     Raises RunError, PolicyError, ArtifactError, EvaluationError.
     """
     runs: dict[Setting, dict[str, list[Run]]] = {}
-    for setting in settings:
-        asked = screens.rows(setting.kind, "test", [setting.line])
-        if questions is not None:
-            asked = asked.sample(questions, per_gene=per_gene, seed=0)
+    asked_of = {setting: screens.rows(setting.kind, "test", [setting.line]) for setting in settings}
+    if questions is not None:
+        # Before any training: a line that has too few is refused at once.
+        asked_of = {setting: rows.sample(questions, per_gene=per_gene, seed=0) for setting, rows in asked_of.items()}
+    for setting, asked in asked_of.items():
         of_setting = runs.setdefault(setting, {candidate.name: [] for candidate in chosen})
         # Seed by seed: what was interrupted has compared all recipes with the seeds that are done.
         for seed in seeds:

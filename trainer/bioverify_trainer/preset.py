@@ -191,7 +191,7 @@ class HeldOut(_Strict):
     every: PositiveInt
     """Steps between two times; once before the first step as well."""
     questions: Annotated[int, Field(ge=2)]
-    """How many are asked each time."""
+    """At most so many are asked each time: fewer where the cell lines have fewer genes to ask about."""
     per_gene: Annotated[int, Field(ge=2)] = 4
     """Questions about each gene."""
 

@@ -69,11 +69,12 @@ class Rows:
         line = self.screens.lines[self.line[row]]
         return make(genes[self.perturbation[row]], genes[self.measured_gene[row]], line)
 
-    def sample(self, n: int, *, per_gene: int, seed: int) -> Rows:
+    def sample(self, n: int, *, per_gene: int, seed: int, or_fewer: bool = False) -> Rows:
         """About ``n`` rows, half of them positive: genes with both labels, ``per_gene`` rows each, half of each label.
 
         Per-gene AUC does not depend on the share of positives, and needs both labels of a gene; rows drawn singly would
-        hardly ever hold them. A gene of a line that has too few rows of a label is left out.
+        hardly ever hold them. A gene of a line that has too few rows of a label is left out. Raises EvaluationError if
+        too few genes are left; ``or_fewer``: if none is.
         """
         rng = np.random.default_rng(seed)
         order = np.lexsort((rng.random(len(self)), self.label, self.measured_gene, self.line))
@@ -83,7 +84,7 @@ class Rows:
         enough = starts[np.diff(np.r_[starts, len(order)]) >= half]
         # Both labels of a gene stand beside each other.
         both = enough[np.flatnonzero((group[:2, enough[1:]] == group[:2, enough[:-1]]).all(axis=0))[:, None] + [0, 1]]
-        if n // per_gene > len(both):
+        if n // per_gene > len(both) and not (or_fewer and len(both)):
             raise EvaluationError(
                 f"{n} questions with {per_gene} of a gene need {n // per_gene} genes, but only {len(both)} have so "
                 "many rows of each label; ask for fewer questions, or fewer of a gene"
