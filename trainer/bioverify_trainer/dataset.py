@@ -108,7 +108,11 @@ class PromptSource:
         self._genes: dict[TaskKind, _GenesWithBothLabels] = {}
         self._perturbations_of: dict[tuple[TaskKind, int], Ints] = {}
         kinds, labels = train["task_kind"], train["label"]
-        for source in recipe.sources or (_DEFAULT_SOURCE,):
+        self._sources = recipe.sources or (_DEFAULT_SOURCE,)
+        shares = np.cumsum([source.share for source in self._sources])
+        # `Generator.choice` draws by the same sums, and makes them anew for each draw.
+        self._up_to = shares / shares[-1]
+        for source in self._sources:
             kind = _ROWS_OF[source.task_kind]
             for label in (0, 1):
                 rows = np.flatnonzero(pc.and_(pc.equal(kinds, str(kind)), pc.equal(labels, label)).to_numpy())
@@ -136,8 +140,7 @@ class PromptSource:
         """The draw number ``index``, or the ``again``-th in its place; always the same for the same seed."""
         which = [index, again] if again else [index]
         rng = np.random.default_rng([self._seed, *which])
-        sources = self._recipe.sources or (_DEFAULT_SOURCE,)
-        source = sources[int(rng.choice(len(sources), p=[source.share for source in sources]))]
+        source = self._sources[int(np.searchsorted(self._up_to, rng.random(), side="right"))]
         prompt_id = "-".join(map(str, [self._seed, *which]))
         name = source.name if self._recipe.sources else ""
         kind = _ROWS_OF[source.task_kind]
