@@ -53,7 +53,7 @@ def held_out_rows(store: ArtifactStore, preset: Preset, recipe: Recipe) -> Rows:
     kind = TaskKind.DIRECTION_OF_CHANGE if is_direction else TaskKind.DIFFERENTIAL_EXPRESSION
     rows = Screens.read(prompts.open_prompts(store)[0]).rows(kind, "test", preset.prompts.lines)
     asked = preset.heldout
-    # A preset serves all cell lines, and HepG2 has half as many genes to ask about as RPE1.
+    # A preset serves all cell lines, and HepG2 has a third of the genes to ask about that RPE1 has.
     return rows.sample(asked.questions, per_gene=asked.per_gene, seed=preset.grpo.seed, or_fewer=True)
 
 

@@ -74,7 +74,7 @@ class Rows:
 
         Per-gene AUC does not depend on the share of positives, and needs both labels of a gene; rows drawn singly would
         hardly ever hold them. A gene of a line that has too few rows of a label is left out. Raises EvaluationError if
-        too few genes are left; ``or_fewer``: if none is.
+        too few genes are left; with ``or_fewer`` only if none is.
         """
         rng = np.random.default_rng(seed)
         order = np.lexsort((rng.random(len(self)), self.label, self.measured_gene, self.line))
